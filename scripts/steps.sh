@@ -1,0 +1,86 @@
+# Sourced by scripts/test and scripts/deep: named, timed steps, and what installs the tools they need.
+# shellcheck shell=bash
+
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+exec </dev/null # nothing here asks questions
+
+# `cargo install` puts tools here, which a fresh shell may not look into.
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+
+current=""
+reason=""
+times=()
+
+# step NAME COMMAND…: the command runs with `set -e` in force, so a function's first failing line ends it.
+step() {
+  current=$1
+  shift
+  printf '\n==> %s\n' "$current"
+  local start=$SECONDS
+  "$@"
+  local took=$((SECONDS - start))
+  printf -- '--- %s: %d s\n' "$current" "$took"
+  times+=("$(printf '%5d s  %s' "$took" "$current")")
+  current=""
+}
+
+fail() {
+  reason=$*
+  exit 1
+}
+
+summary() {
+  local status=$?
+  if [ "${#times[@]}" -gt 0 ]; then
+    printf '\nTimes\n'
+    printf '%s\n' "${times[@]}"
+    printf '%5d s  in all\n' "$SECONDS"
+  fi
+  if [ "$status" -ne 0 ]; then
+    printf '\nFAILED in step "%s"%s\n' "${current:-start}" "${reason:+: $reason}" >&2
+  else
+    printf '\nAll passed.\n'
+  fi
+}
+trap summary EXIT
+trap 'fail interrupted' INT TERM HUP
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# debian WHY PACKAGE…: installs Debian packages where that is possible, otherwise says what is missing.
+debian() {
+  local why=$1
+  shift
+  if ! have apt-get || [ "$(id -u)" -ne 0 ]; then
+    fail "$why is missing: install it (on Debian, as root: apt-get install $*)"
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# cargo_tool NAME: a cargo subcommand that is published as cargo-NAME.
+cargo_tool() {
+  have "cargo-$1" && return
+  cargo install --locked "cargo-$1" ||
+    fail "cargo-$1 could not be installed: run 'cargo install --locked cargo-$1' by hand and try again"
+}
+
+# cargo_component NAME: a part of the Rust toolchain that rustup installs apart.
+cargo_component() {
+  cargo "$1" --version >/dev/null 2>&1 && return
+  have rustup || fail "cargo $1 is missing: install it with the Rust toolchain"
+  rustup component add "$2"
+}
+
+# cargo_hack ARGUMENT…: clippy over sets of features, in a copy of the tree without dev-dependencies: the
+# features that the crate asks of itself there would hide what is missing. `--no-dev-deps` rewrites Cargo.toml
+# while it works, so that an interrupted run would leave it rewritten; the copy shares what is compiled.
+cargo_hack() {
+  local target copy
+  target=$(cargo metadata --format-version 1 --no-deps | node -p 'JSON.parse(fs.readFileSync(0)).target_directory')
+  copy=$target/without-dev-deps
+  rm -rf -- "$copy"
+  mkdir -p -- "$copy"
+  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./.git --exclude=node_modules . | tar -xf - -C "$copy"
+  (cd -- "$copy" && CARGO_TARGET_DIR=$target cargo hack clippy --no-dev-deps "$@" -- -D warnings)
+}

@@ -1,0 +1,92 @@
+//! What a response says about the token it was asked with: a pure reading of status and headers.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+use http_auth::ChallengeParser;
+
+/// Whether the response says that the token is not, or no more, valid: a 401 (RFC 9110 §15.5.2, RFC 6750 §3), or gRPC's
+/// `UNAUTHENTICATED` in the headers, where servers put it that refuse a call before it begins.
+#[inline]
+pub(crate) fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
+    (status == StatusCode::UNAUTHORIZED || headers.get(&GRPC_STATUS).is_some_and(|status| status == UNAUTHENTICATED))
+        && !is_for_scope(headers)
+}
+
+/// Whether the response says that the token is valid but not for this (RFC 6750 §3.1, `insufficient_scope`): another one of the
+/// same kind would be refused as well. Servers should answer 403 with it, and some answer 401.
+#[cold]
+fn is_for_scope(headers: &HeaderMap) -> bool {
+    headers.get_all(WWW_AUTHENTICATE).iter().any(names_scope)
+}
+
+fn names_scope(value: &HeaderValue) -> bool {
+    let Ok(value) = value.to_str() else { return false };
+    // What doesn't parse ends the list; what was read before it counts.
+    ChallengeParser::new(value).map_while(Result::ok).any(|challenge| {
+        challenge.scheme.eq_ignore_ascii_case("bearer")
+            && challenge
+                .params
+                .iter()
+                .any(|(name, value)| name.eq_ignore_ascii_case("error") && value.to_unescaped() == "insufficient_scope")
+    })
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The number of `UNAUTHENTICATED` among gRPC's status codes.
+const UNAUTHENTICATED: &str = "16";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, headers: &[(&'static str, &'static str)]) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        is_refusal(StatusCode::from_u16(status).unwrap(), &map)
+    }
+
+    #[test]
+    fn which_responses_refuse_the_token() {
+        let www = "www-authenticate";
+        for (status, headers, expected) in [
+            (200, &[][..], false),
+            (401, &[], true),
+            (403, &[], false),
+            (407, &[], false),
+            (401, &[(www, "Bearer")], true),
+            (401, &[(www, r#"Bearer realm="api""#)], true),
+            (401, &[(www, r#"Bearer realm="api", error="invalid_token", error_description="expired""#)], true),
+            (401, &[(www, r#"Bearer error="insufficient_scope", scope="admin""#)], false),
+            (401, &[(www, "bearer ERROR=insufficient_scope")], false),
+            (403, &[(www, r#"Bearer error="insufficient_scope""#)], false),
+            (401, &[(www, r#"Basic realm="x", Bearer error="insufficient_scope""#)], false),
+            (401, &[(www, r#"Basic realm="x""#), (www, r#"Bearer error="insufficient_scope""#)], false),
+            // Only as the value of the parameter, only of the scheme.
+            (401, &[(www, r#"Bearer error_description="not insufficient_scope""#)], true),
+            (401, &[(www, r#"DPoP error="insufficient_scope""#)], true),
+            (401, &[(www, r#"Bearer realm="api", error="invalid_token", DPoP algs="RS256 ES256""#)], true),
+            (401, &[(www, r#"Bearer realm="unclosed, error=insufficient_scope"#)], true),
+            (401, &[(www, "=,\"\\,,")], true),
+            (200, &[("grpc-status", "16")], true),
+            (200, &[("grpc-status", "0")], false),
+            (200, &[("grpc-status", "7")], false),
+        ] {
+            assert_eq!(refusal(status, headers), expected, "{status} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_header_makes_it_panic() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let pieces =
+            ["Bearer", "Basic", " ", ",", "=", "\"", "\\", "error", "insufficient_scope", "\t", "a", "==", "\u{e9}"];
+        for _ in 0..20_000 {
+            let text: String = (0..rng.usize(0..12)).map(|_| pieces[rng.usize(0..pieces.len())]).collect();
+            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+                names_scope(&value);
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The origin fence: which places a token may be sent to.
+
+use std::{borrow::Cow, error, fmt, net::IpAddr, str::FromStr};
+
+use http::{Uri, uri::Scheme};
+
+/// A scheme, a host and a port (RFC 6454 §4): the place that tokens may be sent to.
+///
+/// ```
+/// use tower_bearer::Origin;
+///
+/// let api = Origin::parse("https://api.example.com")?;
+/// assert_eq!(api, Origin::parse("https://API.example.com:443/")?);
+/// assert!(Origin::parse("http://api.example.com").is_err()); // a token in clear text
+/// assert!(Origin::parse("http://127.0.0.1:8080").is_ok());
+/// # Ok::<(), tower_bearer::InvalidOrigin>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    https: bool,
+    /// In lower case; IPv6 in brackets.
+    host: String,
+    port: u16,
+    /// Host and port as clients write them: without the default port.
+    authority: String,
+}
+
+impl Origin {
+    /// Reads an origin from its URL, such as `https://api.example.com`. Plain `http` is taken for loopback addresses and
+    /// `localhost` only.
+    ///
+    /// # Errors
+    /// [`InvalidOrigin`] if it isn't a URL with just scheme, host and perhaps port, or if a token sent to it could be read on
+    /// the way.
+    pub fn parse(url: &str) -> Result<Self, InvalidOrigin> {
+        let origin = Self::insecure_http(url)?;
+        if origin.https || is_loopback(&origin.host) {
+            Ok(origin)
+        } else {
+            Err(InvalidOrigin("plain http shows the token to everybody on the way: use https".into()))
+        }
+    }
+
+    /// The same, with plain `http` to any host: whoever is on the way can read the token and use it. For networks that encrypt
+    /// below HTTP (a service mesh, a VPN).
+    ///
+    /// # Errors
+    /// [`InvalidOrigin`] if it isn't a URL with just scheme, host and perhaps port.
+    pub fn insecure_http(url: &str) -> Result<Self, InvalidOrigin> {
+        let invalid = |why: &'static str| InvalidOrigin(Cow::Borrowed(why));
+        let uri: Uri = url.parse().map_err(|error| InvalidOrigin(format!("{error}").into()))?;
+        let https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err(invalid("it doesn't begin with https:// (or http://)")),
+        };
+        let authority = uri.authority().ok_or_else(|| invalid("there is no host in it"))?;
+        if authority.as_str().contains('@') {
+            return Err(invalid("it holds user info"));
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err(invalid("it has a path or a query; an origin is scheme, host and port alone"));
+        }
+        let host = authority.host().to_ascii_lowercase();
+        if host.is_empty() {
+            return Err(invalid("the host in it is empty"));
+        }
+        let default = default_port(https);
+        // `Uri` takes "host:" and "host:99999"; the first means the default, the second nothing.
+        let port = match authority.as_str()[authority.host().len()..].trim_start_matches(':') {
+            "" => default,
+            port => port.parse().map_err(|_| invalid("the port in it is not a number below 65536"))?,
+        };
+        let authority = if port == default { host.clone() } else { format!("{host}:{port}") };
+        Ok(Self { https, host, port, authority })
+    }
+
+    fn is(&self, https: bool, host: &str, port: u16) -> bool {
+        self.https == https && self.port == port && self.host.eq_ignore_ascii_case(host)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    fn from_str(url: &str) -> Result<Self, InvalidOrigin> {
+        Self::parse(url)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({self})")
+    }
+}
+
+/// Why a text is no [`Origin`] to send tokens to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidOrigin(Cow<'static, str>);
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not an origin for tokens: {}", self.0)
+    }
+}
+
+impl error::Error for InvalidOrigin {}
+
+/// The origins of one layer. (`pub` because a sealed trait names it; nothing outside of the crate can.)
+#[derive(Clone, Debug)]
+pub struct Fence {
+    first: Origin,
+    others: Vec<Origin>,
+    any_https: bool,
+}
+
+impl Fence {
+    pub(crate) fn around(origin: Origin) -> Self {
+        Self { first: origin, others: Vec::new(), any_https: false }
+    }
+
+    pub(crate) fn admit(&mut self, origin: Origin) {
+        self.others.push(origin);
+    }
+
+    pub(crate) fn admit_any_https(&mut self) {
+        self.any_https = true;
+    }
+
+    /// Whether a request with this URI may carry the token.
+    #[inline]
+    pub(crate) fn admits(&self, uri: &Uri) -> bool {
+        match (uri.scheme(), uri.authority()) {
+            // As nearly all requests are written, compared as bytes.
+            (Some(scheme), Some(authority))
+                if authority.as_str() == self.first.authority
+                    && *scheme == (if self.first.https { Scheme::HTTPS } else { Scheme::HTTP }) =>
+            {
+                true
+            }
+            _ => self.admits_slowly(uri),
+        }
+    }
+
+    #[cold]
+    fn admits_slowly(&self, uri: &Uri) -> bool {
+        let Some(authority) = uri.authority() else {
+            // A path alone: the connection below is fixed (tonic, an HTTP/1 connection, a proxy's upstream).
+            return uri.scheme().is_none();
+        };
+        let Some(https) = uri.scheme().and_then(is_https) else { return false };
+        // `port_u16` can't tell "no port" from one that is no number.
+        let port = match authority.port() {
+            Some(port) => port.as_u16(),
+            None if authority
+                .as_str()
+                .rsplit('@')
+                .next()
+                .is_some_and(|rest| rest.len() > authority.host().len() + 1) =>
+            {
+                return false;
+            }
+            None => default_port(https),
+        };
+        self.admits_parts(https, authority.host(), port)
+    }
+
+    /// The same for a URL in parts.
+    pub(crate) fn admits_parts(&self, https: bool, host: &str, port: u16) -> bool {
+        (self.any_https && https && !host.is_empty())
+            || self.first.is(https, host, port)
+            || self.others.iter().any(|origin| origin.is(https, host, port))
+    }
+}
+
+/// The origin of a URI as a text for an error: without user info, path and query, which may hold secrets.
+pub(crate) fn describe(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    match uri.scheme_str() {
+        Some(scheme) => format!("{scheme}://{host}{port}"),
+        None => format!("{host}{port}"),
+    }
+}
+
+fn is_https(scheme: &Scheme) -> Option<bool> {
+    if *scheme == Scheme::HTTPS {
+        Some(true)
+    } else if *scheme == Scheme::HTTP {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn default_port(https: bool) -> u16 {
+    if https { 443 } else { 80 }
+}
+
+/// What never leaves the machine: loopback addresses, and the names that RFC 6761 §6.3 reserves for them.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for bad in [
+            "",
+            "api.example.com",
+            "/path",
+            "https://",
+            "https:///path",
+            "https://:443",
+            "ftp://api.example.com",
+            "https://api.example.com/v1",
+            "https://api.example.com?x",
+            "https://user:marked@api.example.com",
+            "https://api.example.com:99999",
+            "https://api.example.com:x",
+            "http://api.example.com",
+            "http://10.0.0.1",
+            "http://127.0.0.1.example.com",
+            "http://localhost.example.com",
+            "https://api.example.com\n",
+        ] {
+            let error = Origin::parse(bad).expect_err(bad);
+            assert!(!error.to_string().contains("marked"), "{error}");
+        }
+        for good in ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9", "http://[::1]:8080", "https://x"] {
+            Origin::parse(good).expect(good);
+        }
+        assert!(Origin::insecure_http("http://api.mesh").is_ok());
+    }
+
+    #[test]
+    fn the_fence_lets_nothing_else_through() {
+        let fence = Fence::around(Origin::parse("https://api.example.com").unwrap());
+        for (uri, admitted) in [
+            ("https://api.example.com/v1?q", true),
+            ("https://API.Example.com:443/", true),
+            ("https://user:pw@api.example.com/", true),
+            ("/only/a/path", true),
+            ("*", true),
+            ("http://api.example.com/", false),
+            ("https://api.example.com:444/", false),
+            ("https://api.example.com.evil.test/", false),
+            ("https://evil.test/", false),
+            ("https://api.example.com@evil.test/", false),
+            ("https://api.example.com:443@evil.test/", false),
+            ("https://xapi.example.com/", false),
+            ("https://api.example.com./", false),
+            ("https://api.example.com:99999/", false),
+            ("api.example.com:443", false), // CONNECT
+            ("wss://api.example.com/", false),
+        ] {
+            let uri: Uri = uri.parse().expect(uri);
+            assert_eq!(fence.admits(&uri), admitted, "{uri}");
+        }
+    }
+
+    #[test]
+    fn further_origins_and_any_https() {
+        let mut fence = Fence::around(Origin::parse("https://a.test").unwrap());
+        fence.admit(Origin::parse("http://127.0.0.1:8080").unwrap());
+        let admits = |fence: &Fence, uri: &str| fence.admits(&uri.parse().unwrap());
+        assert!(admits(&fence, "http://127.0.0.1:8080/x"));
+        assert!(!admits(&fence, "https://b.test/"));
+        fence.admit_any_https();
+        assert!(admits(&fence, "https://b.test/"));
+        assert!(!admits(&fence, "http://b.test/"));
+    }
+
+    #[test]
+    fn a_description_shows_no_secrets() {
+        let uri: Uri = "https://marked:marked@evil.test:8443/marked?marked".parse().unwrap();
+        assert_eq!(describe(&uri), "https://evil.test:8443");
+    }
+}

@@ -1,0 +1,201 @@
+//! The only reader of time.
+//!
+//! Two clocks matter. *Elapsed* time decides when a token expires: tokio's clock (which tests pause) plus the time the machine
+//! was suspended, where the system tells (Linux: boot time). *Wall* time is never used to decide that a token works; where it
+//! disagrees with elapsed time, the token is fetched anew, nothing else.
+
+use std::{
+    fmt,
+    ops::Add,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+/// What the crate asks of the system, to be replaced in tests of suspend and of clock steps.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tower_bearer::clock::Clock;
+///
+/// /// It is always New Year 2030, and the machine never sleeps.
+/// struct Fixed;
+///
+/// impl Clock for Fixed {
+///     fn wall(&self) -> SystemTime {
+///         SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_000)
+///     }
+///     fn suspended(&self) -> Duration {
+///         Duration::ZERO
+///     }
+/// }
+/// ```
+pub trait Clock: Send + Sync + 'static {
+    /// The wall clock.
+    fn wall(&self) -> SystemTime;
+
+    /// How long the machine has been suspended since some fixed moment: what a monotonic clock leaves out. Zero where the
+    /// system doesn't tell.
+    fn suspended(&self) -> Duration;
+}
+
+/// The clocks of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn suspended(&self) -> Duration {
+        use rustix::time::{ClockId, clock_gettime};
+        let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        // CLOCK_BOOTTIME is CLOCK_MONOTONIC plus the time in suspend (clock_gettime(2)). Read in this order, the nanoseconds
+        // between the two reads can only make the difference smaller, never report a suspend that wasn't.
+        let boot = read(ClockId::Boottime);
+        boot.saturating_sub(read(ClockId::Monotonic))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A point in elapsed time, suspend included; it counts from when its [`Timeline`] was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(Duration);
+
+impl Moment {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    pub(crate) fn back(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(time))
+    }
+
+    /// Some moment, for tests of pure functions.
+    #[cfg(test)]
+    pub(crate) const EARLY: Self = Self(EPOCH);
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+/// Elapsed and wall time, read together.
+pub(crate) struct Timeline {
+    clock: Arc<dyn Clock>,
+    start: Instant,
+    suspended_at_start: Duration,
+    /// The longest suspend seen, in nanoseconds: a reading that was interrupted comes out too small, and time must not go back.
+    suspended: AtomicU64,
+}
+
+impl Timeline {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let suspended_at_start = clock.suspended();
+        Self { clock, start: Instant::now(), suspended_at_start, suspended: AtomicU64::new(0) }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    pub(crate) fn now(&self) -> Moment {
+        let read = self.clock.suspended().saturating_sub(self.suspended_at_start);
+        let read = u64::try_from(read.as_nanos()).unwrap_or(u64::MAX);
+        let suspended = Duration::from_nanos(self.suspended.fetch_max(read, Ordering::Relaxed).max(read));
+        // A timeline starts one epoch in, so that moments before its making can be told.
+        Moment(EPOCH + Instant::now().saturating_duration_since(self.start) + suspended)
+    }
+
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.clock.wall()
+    }
+}
+
+impl fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeline").finish_non_exhaustive()
+    }
+}
+
+/// Longer than any lifetime that gets a timer (ten years), so that subtracting an age never runs into zero.
+const EPOCH: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A clock whose hands are moved by the test.
+    #[derive(Default)]
+    pub(crate) struct ManualClock {
+        suspended: Mutex<Duration>,
+        wall: Mutex<Duration>,
+    }
+
+    impl ManualClock {
+        pub(crate) fn suspend(&self, time: Duration) {
+            *self.suspended.lock().unwrap() += time;
+            self.step_wall(time);
+        }
+
+        pub(crate) fn step_wall(&self, time: Duration) {
+            *self.wall.lock().unwrap() += time;
+        }
+
+        pub(crate) fn set_wall_back(&self, time: Duration) {
+            *self.wall.lock().unwrap() -= time;
+        }
+
+        pub(crate) fn at_noon() -> Arc<Self> {
+            let clock = Self::default();
+            clock.step_wall(Duration::from_secs(1_800_000_000));
+            Arc::new(clock)
+        }
+    }
+
+    impl Clock for ManualClock {
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + *self.wall.lock().unwrap()
+        }
+
+        fn suspended(&self) -> Duration {
+            *self.suspended.lock().unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn elapsed_time_counts_suspend_and_ignores_the_wall() {
+        let clock = ManualClock::at_noon();
+        let time = Timeline::new(clock.clone());
+        let start = time.now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(time.now().since(start), Duration::from_secs(5));
+        clock.suspend(Duration::from_secs(60));
+        assert_eq!(time.now().since(start), Duration::from_secs(65));
+        clock.set_wall_back(Duration::from_secs(3600));
+        assert_eq!(time.now().since(start), Duration::from_secs(65));
+    }
+
+    #[test]
+    fn the_system_clock_reads() {
+        let clock = SystemClock;
+        assert!(clock.wall() > SystemTime::UNIX_EPOCH);
+        let (one, two) = (clock.suspended(), clock.suspended());
+        assert!(two.abs_diff(one) < Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,384 @@
+//! Errors, each with a `kind()` and a promise for each kind.
+//!
+//! [`FetchError`] is what a source says when it has no token: above all, what to do next. [`TokenError`] is what that means for
+//! somebody who waits. [`Error`] is the error of a wrapped service: its own, or one of ours. None of them holds a secret.
+
+use std::{error, fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+/// Any error, as tower boxes them.
+pub type BoxError = Box<dyn error::Error + Send + Sync>;
+
+/// Why a [`TokenSource`](crate::TokenSource) brought no token, and what to do about it.
+///
+/// The constructors take a text or any error, so that they fit into `map_err`:
+///
+/// ```
+/// use tower_bearer::{FetchError, FetchErrorKind};
+///
+/// let error: FetchError = std::fs::read("/nowhere").map_err(FetchError::try_again).unwrap_err();
+/// assert_eq!(error.kind(), FetchErrorKind::TryAgain);
+/// assert_eq!(FetchError::rejected("unknown client").kind(), FetchErrorKind::Rejected);
+/// ```
+///
+/// What goes in is shown to people and written to logs: leave secrets out.
+#[derive(Clone)]
+pub struct FetchError(Arc<Fetch>);
+
+#[derive(Clone)]
+struct Fetch {
+    kind: FetchErrorKind,
+    retry_after: Option<Duration>,
+    unattended: bool,
+    cause: Arc<dyn error::Error + Send + Sync>,
+}
+
+/// What a [`FetchError`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FetchErrorKind {
+    /// It may work next time, without anybody doing anything: it is tried again, ever more slowly, at least once a minute.
+    TryAgain,
+    /// It will not work until somebody changes the credentials or the configuration. Tried once every five minutes, and at once
+    /// on [`LiveToken::refresh`](crate::LiveToken::refresh), so that a mended secret needs no restart.
+    Rejected,
+    /// The user must authorize again; until then trying is pointless and isn't done.
+    ReauthorizationRequired,
+}
+
+impl FetchError {
+    /// It may work next time.
+    pub fn try_again(cause: impl Into<BoxError>) -> Self {
+        Self::new(FetchErrorKind::TryAgain, cause)
+    }
+
+    /// It will not work with these credentials.
+    pub fn rejected(cause: impl Into<BoxError>) -> Self {
+        Self::new(FetchErrorKind::Rejected, cause)
+    }
+
+    /// The user must authorize again.
+    pub fn reauthorize(cause: impl Into<BoxError>) -> Self {
+        Self::new(FetchErrorKind::ReauthorizationRequired, cause)
+    }
+
+    fn new(kind: FetchErrorKind, cause: impl Into<BoxError>) -> Self {
+        let unattended = kind != FetchErrorKind::ReauthorizationRequired;
+        Self(Arc::new(Fetch { kind, retry_after: None, unattended, cause: cause.into().into() }))
+    }
+
+    /// Not before this time is over (RFC 9110 §10.2.3, `Retry-After`). Obeyed up to an hour.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        Arc::make_mut(&mut self.0).retry_after = Some(wait);
+        self
+    }
+
+    /// Never tried again by itself, only on [`LiveToken::refresh`](crate::LiveToken::refresh): for credentials that get locked
+    /// when they fail too often, such as a person's password.
+    #[must_use]
+    pub fn only_when_asked(mut self) -> Self {
+        Arc::make_mut(&mut self.0).unattended = false;
+        self
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn kind(&self) -> FetchErrorKind {
+        self.0.kind
+    }
+
+    pub(crate) fn wait_asked(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    pub(crate) fn is_tried_unattended(&self) -> bool {
+        self.0.unattended
+    }
+}
+
+impl fmt::Debug for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchError")
+            .field("kind", &self.0.kind)
+            .field("retry_after", &self.0.retry_after)
+            .field("cause", &self.0.cause)
+            .finish()
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.kind {
+            FetchErrorKind::TryAgain => "no token this time: ",
+            FetchErrorKind::Rejected => "no token with these credentials: ",
+            FetchErrorKind::ReauthorizationRequired => "the user must authorize again: ",
+        })?;
+        self.0.cause.fmt(f)
+    }
+}
+
+impl error::Error for FetchError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        // The cause's own text is part of ours, so the chain goes on behind it.
+        self.0.cause.source()
+    }
+}
+
+impl From<crate::InvalidToken> for FetchError {
+    /// A source that brings something unusable may bring a token next time.
+    fn from(invalid: crate::InvalidToken) -> Self {
+        Self::try_again(invalid)
+    }
+}
+
+/// What went wrong, of an [`Error`] or a [`TokenError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The wrapped service failed, the token has nothing to do with it. The error itself is the
+    /// [`source`](std::error::Error::source).
+    Inner,
+    /// The request was addressed to an origin that the layer was not made for. Nothing was sent. It will fail again: send it
+    /// through another client, or add the origin to the layer.
+    ForeignOrigin,
+    /// No valid token came within the time that a request may wait. Nothing was sent; trying again later is right.
+    Timeout,
+    /// There is no valid token and the next attempt to get one lies beyond the time that a request may wait, so it didn't wait.
+    /// Nothing was sent; trying again later is right.
+    Unavailable,
+    /// The credentials were rejected and there is no valid token any more. It will fail until somebody changes them.
+    Rejected,
+    /// The user must authorize again and there is no valid token any more.
+    ReauthorizationRequired,
+    /// The token was shut down, or the task that renews it ended with its runtime, and there is no valid token any more.
+    Stopped,
+}
+
+impl ErrorKind {
+    /// Whether the same call can succeed later without any human action. Unknown (`false`) for [`ErrorKind::Inner`].
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Timeout | Self::Unavailable)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Inner => "the request failed",
+            Self::ForeignOrigin => "the request goes to an origin this layer sends no token to",
+            Self::Timeout => "no valid token came in time",
+            Self::Unavailable => {
+                "there is no valid token now, and the next attempt to get one is too far off to wait for"
+            }
+            Self::Rejected => "there is no valid token: the credentials were rejected",
+            Self::ReauthorizationRequired => "there is no valid token: the user must authorize again",
+            Self::Stopped => "there is no valid token: it was shut down, or the runtime that renewed it is gone",
+        }
+    }
+}
+
+/// Why there is no valid token for somebody who waits. Cheap to clone: all who wait get the same.
+///
+/// ```
+/// use tower_bearer::{ErrorKind, FetchError, LiveToken, source_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let token = LiveToken::spawn(source_fn(async |_| Err(FetchError::rejected("unknown client"))));
+/// let error = token.ready().await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Rejected);
+/// assert!(error.to_string().contains("unknown client"));
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenError {
+    kind: ErrorKind,
+    cause: Option<FetchError>,
+}
+
+impl TokenError {
+    pub(crate) fn new(kind: ErrorKind, cause: Option<FetchError>) -> Self {
+        Self { kind, cause }
+    }
+
+    /// What went wrong. Never [`ErrorKind::Inner`] or [`ErrorKind::ForeignOrigin`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The last failure of the source, if it failed.
+    #[must_use]
+    pub fn cause(&self) -> Option<&FetchError> {
+        self.cause.as_ref()
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.text())?;
+        match &self.cause {
+            Some(cause) => write!(f, " ({cause})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl error::Error for TokenError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause as _)
+    }
+}
+
+/// The error of a service with tokens, [`BearerAuth`](crate::BearerAuth): the wrapped service's own error `E`, or ours.
+///
+/// `E` may be anything that boxes ([`BoxError`] included), so the layer fits below and above every other.
+pub struct Error<E> {
+    repr: Repr,
+    inner: PhantomData<fn() -> E>,
+}
+
+enum Repr {
+    Inner(BoxError),
+    Token(TokenError),
+    ForeignOrigin(String),
+}
+
+impl<E> Error<E> {
+    pub(crate) fn inner(error: E) -> Self
+    where
+        E: Into<BoxError>,
+    {
+        Self::from(Repr::Inner(error.into()))
+    }
+
+    pub(crate) fn token(error: TokenError) -> Self {
+        Self::from(Repr::Token(error))
+    }
+
+    /// `origin` without path, query and user info: those may hold secrets.
+    pub(crate) fn foreign_origin(origin: String) -> Self {
+        Self::from(Repr::ForeignOrigin(origin))
+    }
+
+    fn from(repr: Repr) -> Self {
+        Self { repr, inner: PhantomData }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match &self.repr {
+            Repr::Inner(_) => ErrorKind::Inner,
+            Repr::Token(error) => error.kind(),
+            Repr::ForeignOrigin(_) => ErrorKind::ForeignOrigin,
+        }
+    }
+
+    /// The token's error, if it is one.
+    #[must_use]
+    pub fn as_token(&self) -> Option<&TokenError> {
+        match &self.repr {
+            Repr::Token(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The wrapped service's error, boxed.
+    ///
+    /// # Errors
+    /// This error itself, if it is one of ours.
+    pub fn into_inner_boxed(self) -> Result<BoxError, Self> {
+        match self.repr {
+            Repr::Inner(error) => Ok(error),
+            repr => Err(Self::from(repr)),
+        }
+    }
+
+    /// The wrapped service's error, as it was.
+    ///
+    /// # Errors
+    /// This error itself, if it is one of ours.
+    pub fn into_inner(self) -> Result<E, Self>
+    where
+        E: error::Error + Send + Sync + 'static,
+    {
+        match self.repr {
+            Repr::Inner(error) => error.downcast().map(|error| *error).map_err(|error| Self::from(Repr::Inner(error))),
+            repr => Err(Self::from(repr)),
+        }
+    }
+}
+
+impl<E> fmt::Debug for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.repr {
+            Repr::Inner(error) => f.debug_tuple("Inner").field(error).finish(),
+            Repr::Token(error) => error.fmt(f),
+            Repr::ForeignOrigin(origin) => f.debug_tuple("ForeignOrigin").field(origin).finish(),
+        }
+    }
+}
+
+impl<E> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.repr {
+            Repr::Inner(_) => f.write_str(ErrorKind::Inner.text()),
+            Repr::Token(error) => error.fmt(f),
+            Repr::ForeignOrigin(origin) => write!(f, "{}: {origin}", ErrorKind::ForeignOrigin.text()),
+        }
+    }
+}
+
+impl<E> error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.repr {
+            Repr::Inner(error) => Some(&**error),
+            Repr::Token(error) => error.source(),
+            Repr::ForeignOrigin(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error as _, io};
+
+    use super::*;
+
+    #[test]
+    fn the_inner_error_comes_back_as_it_was() {
+        let error = Error::<io::Error>::inner(io::Error::other("refused"));
+        assert_eq!(error.kind(), ErrorKind::Inner);
+        assert_eq!(error.source().unwrap().to_string(), "refused");
+        assert_eq!(error.into_inner().unwrap().to_string(), "refused");
+
+        // Timeout, Buffer and boxed services have a boxed error.
+        let error = Error::<BoxError>::inner("refused".into());
+        assert_eq!(error.into_inner_boxed().unwrap().to_string(), "refused");
+    }
+
+    #[test]
+    fn ours_is_told_from_the_inner_one() {
+        let cause = FetchError::rejected("unknown client");
+        let error = Error::<io::Error>::token(TokenError::new(ErrorKind::Rejected, Some(cause)));
+        let error = error.into_inner().unwrap_err();
+        assert_eq!(error.as_token().unwrap().kind(), ErrorKind::Rejected);
+        assert!(error.to_string().contains("unknown client"));
+        assert!(error.source().unwrap().is::<FetchError>());
+    }
+
+    #[test]
+    fn only_waiting_heals_what_is_called_transient() {
+        for (kind, transient) in [
+            (ErrorKind::Timeout, true),
+            (ErrorKind::Unavailable, true),
+            (ErrorKind::Inner, false),
+            (ErrorKind::ForeignOrigin, false),
+            (ErrorKind::Rejected, false),
+            (ErrorKind::ReauthorizationRequired, false),
+            (ErrorKind::Stopped, false),
+        ] {
+            assert_eq!(kind.is_transient(), transient, "{kind:?}");
+        }
+    }
+}

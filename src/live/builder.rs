@@ -1,0 +1,123 @@
+//! The options of a live token.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use tokio::sync::watch;
+
+use super::{
+    Driver, LiveToken, Shared,
+    cell::Cell,
+    decide::Decider,
+    demand::Demands,
+    status::Snapshot,
+    task::{Desk, Task},
+};
+use crate::{
+    BoxTokenSource, IntoTokenSource, TokenSource,
+    clock::{Clock, SystemClock, Timeline},
+};
+
+/// Options of a [`LiveToken`]; made by [`LiveToken::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, LiveToken};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_bearer::InvalidToken> {
+/// // The server doesn't say how long its tokens live; by experience it is an hour.
+/// let token = LiveToken::builder(AccessToken::new("secret")?)
+///     .assume_lifetime(Duration::from_secs(3600))
+///     .spawn();
+/// # let _ = token;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    source: BoxTokenSource,
+    assumed_lifetime: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    rng: Option<Rng>,
+}
+
+impl Builder {
+    pub(super) fn new(source: impl IntoTokenSource) -> Self {
+        Self {
+            source: source.into_token_source().boxed(),
+            assumed_lifetime: None,
+            clock: Arc::new(SystemClock),
+            rng: None,
+        }
+    }
+
+    /// The lifetime of tokens that come without one. Without this, only a 401 renews such a token.
+    #[must_use]
+    pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
+        self.assumed_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Another wall clock and another record of suspends, for tests. Timers are tokio's in any case.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The seed of everything random in the schedule, for tests that give the same result every time.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.rng = Some(Rng::with_seed(seed));
+        self
+    }
+
+    /// Starts the task on the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn(self) -> LiveToken {
+        let (token, driver) = self.pair();
+        tokio::spawn(driver);
+        token
+    }
+
+    /// Hands over the task as a future instead of starting it, for those who run their tasks themselves. Nothing is fetched
+    /// while it isn't polled; when it is dropped, the token is stopped.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, LiveToken};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (token, driver) = LiveToken::builder(AccessToken::new("secret")?).pair();
+    /// let mut tasks = tokio::task::JoinSet::new();
+    /// tasks.spawn(driver);
+    /// token.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "the token is fetched only while the driver is polled"]
+    pub fn pair(self) -> (LiveToken, Driver) {
+        let time = Arc::new(Timeline::new(self.clock));
+        let demands = Arc::new(Demands::default());
+        let shared = Arc::new(Shared {
+            cell: Cell::empty(),
+            status: watch::Sender::new(Snapshot::starting()),
+            demands: demands.clone(),
+            time: time.clone(),
+        });
+        let task = Task {
+            source: self.source,
+            decider: Decider::new(self.rng.unwrap_or_default(), self.assumed_lifetime),
+            desk: Desk { time, demands, shared: Arc::downgrade(&shared), seen: 0, settled: 0 },
+        };
+        (LiveToken { shared }, Driver::new(task))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("assumed_lifetime", &self.assumed_lifetime).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! The lock-free read: how a request gets its header.
+//!
+//! Three things keep it cheap (measured on two cores, as a ratio to a static header):
+//! - A service keeps the header it used last and compares one number, the version; equal means "still right" (1.01 times the
+//!   instructions; loading an `ArcSwap` for every request: 1.40).
+//! - Header values share a reference count between clones, and a count that several cores write costs more than all the rest.
+//!   So a token is published as several headers, each on memory of its own, and threads spread over them (two threads: 0.16 to
+//!   0.44; with one shared header: 1.1 to 1.3).
+//! - "Expired" is published as one more version. The request path needs no clock (24 ns, nearly what a static header costs).
+
+use std::{
+    cell::Cell as ThreadCell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+
+use crate::AccessToken;
+
+/// Which token a request carried: tokens are numbered from 1 as they are published, 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Generation(pub(crate) u64);
+
+impl Generation {
+    pub(crate) const NONE: Self = Self(0);
+}
+
+/// Holds what requests may use now. One task writes, everybody reads.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    version: OwnLine<AtomicU64>,
+    published: ArcSwapOption<Published>,
+}
+
+#[derive(Debug)]
+struct Published {
+    generation: Generation,
+    /// As many as threads run at once; a thread always uses the same.
+    headers: Box<[HeaderValue]>,
+}
+
+impl Cell {
+    pub(crate) fn empty() -> Self {
+        Self { version: OwnLine(AtomicU64::new(VERSION_NONE)), published: ArcSwapOption::empty() }
+    }
+
+    /// From now on requests carry this token.
+    pub(crate) fn publish(&self, token: &AccessToken, generation: Generation) {
+        let headers = (0..slots()).map(|_| token.authorization()).collect();
+        self.published.store(Some(Arc::new(Published { generation, headers })));
+        // After the store: whoever sees the version sees the headers.
+        self.version.0.store(generation.0, Ordering::Release);
+    }
+
+    /// From now on requests find no token.
+    pub(crate) fn clear(&self) {
+        self.published.store(None);
+        self.version.0.store(VERSION_NONE, Ordering::Release);
+    }
+
+    /// The generation that requests carry now, [`Generation::NONE`] if they find none.
+    pub(crate) fn generation(&self) -> Generation {
+        Generation(self.version.0.load(Ordering::Acquire))
+    }
+
+    /// The header to send now and its generation, without a [`Reader`]: where it doesn't matter what it costs.
+    pub(crate) fn load(&self) -> Option<(HeaderValue, Generation)> {
+        let published = self.published.load();
+        let published = published.as_ref()?;
+        Some((published.headers[slot() % published.headers.len()].clone(), published.generation))
+    }
+}
+
+/// A service's own view of a [`Cell`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reader {
+    version: u64,
+    header: Option<HeaderValue>,
+}
+
+impl Reader {
+    /// The header to send now, and its generation.
+    #[inline]
+    pub(crate) fn header(&mut self, cell: &Cell) -> Option<(HeaderValue, Generation)> {
+        let version = cell.version.0.load(Ordering::Acquire);
+        match &self.header {
+            Some(header) if version == self.version => Some((header.clone(), Generation(version))),
+            _ => self.reload(cell),
+        }
+    }
+
+    fn reload(&mut self, cell: &Cell) -> Option<(HeaderValue, Generation)> {
+        let Some((header, generation)) = cell.load() else {
+            *self = Self::default();
+            return None;
+        };
+        // Kept from the second use on: a service that is cloned for every request and used once would pay for nothing.
+        self.header = (self.version == generation.0).then(|| header.clone());
+        self.version = generation.0;
+        Some((header, generation))
+    }
+}
+
+/// Two cache lines of 64 bytes (processors fetch them in pairs), so that nobody else's writes make this one slow to read.
+#[derive(Debug)]
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
+/// No token. Generations start at 1, so a version is a generation or this.
+const VERSION_NONE: u64 = 0;
+
+/// One header per thread that can run at the same time; more than eight bring nothing to a client and cost their memory.
+fn slots() -> usize {
+    static SLOTS: AtomicUsize = AtomicUsize::new(0);
+    match SLOTS.load(Ordering::Relaxed) {
+        0 => {
+            let slots = thread::available_parallelism().map_or(1, usize::from).min(8);
+            SLOTS.store(slots, Ordering::Relaxed);
+            slots
+        }
+        slots => slots,
+    }
+}
+
+/// The number of this thread, given out in the order in which threads ask.
+fn slot() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    thread_local! {
+        static SLOT: ThreadCell<usize> = const { ThreadCell::new(0) };
+    }
+    SLOT.with(|slot| match slot.get() {
+        0 => {
+            slot.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            slot.get()
+        }
+        slot => slot,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    fn token(secret: &str) -> AccessToken {
+        AccessToken::new(secret).unwrap()
+    }
+
+    #[test]
+    fn a_reader_follows_every_change() {
+        let cell = Cell::empty();
+        let mut reader = Reader::default();
+        assert!(reader.header(&cell).is_none());
+        for generation in 1..=3 {
+            cell.publish(&token(&format!("t{generation}")), Generation(generation));
+            for _ in 0..3 {
+                let (header, seen) = reader.header(&cell).unwrap();
+                assert_eq!(header, format!("Bearer t{generation}"));
+                assert_eq!(seen, Generation(generation));
+            }
+        }
+        cell.clear();
+        assert!(reader.header(&cell).is_none());
+        assert_eq!(cell.generation(), Generation::NONE);
+
+        // The same token again (a source gave it more life) is usable again, under its old number.
+        cell.publish(&token("t3"), Generation(3));
+        assert_eq!(reader.header(&cell).unwrap().1, Generation(3));
+    }
+
+    #[test]
+    fn readers_never_see_a_header_of_another_generation() {
+        let cell = Arc::new(Cell::empty());
+        let done = Arc::new(AtomicBool::new(false));
+        cell.publish(&token("t1"), Generation(1));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (cell, done) = (cell.clone(), done.clone());
+                thread::spawn(move || {
+                    let mut reader = Reader::default();
+                    let mut last = Generation::NONE;
+                    while !done.load(Ordering::Relaxed) {
+                        let (header, generation) = reader.header(&cell).unwrap();
+                        assert_eq!(header, format!("Bearer t{}", generation.0));
+                        assert!(generation >= last, "went back from {last:?} to {generation:?}");
+                        last = generation;
+                    }
+                })
+            })
+            .collect();
+        for generation in 2..2000 {
+            cell.publish(&token(&format!("t{generation}")), Generation(generation));
+        }
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    }
+}

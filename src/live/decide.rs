@@ -1,0 +1,325 @@
+//! What the task does next: all of the rules of a token's life, without waiting and without reading a clock.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
+
+use fastrand::Rng;
+
+use super::{
+    backoff,
+    cell::Generation,
+    demand::Demand,
+    schedule::{self, Left},
+    status::{Snapshot, State},
+};
+use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, clock::Moment};
+
+/// The state behind the decisions. The task tells it what happened and asks what to do.
+#[derive(Debug)]
+pub(crate) struct Decider {
+    rng: Rng,
+    assumed_lifetime: Option<Duration>,
+    held: Option<Held>,
+    generation: Generation,
+    in_flight: Option<InFlight>,
+    /// When the last fetch began.
+    last_began: Option<Moment>,
+    /// Until then the last fetch that brought a token keeps its distance from the next.
+    not_before: Option<Moment>,
+    retry: Retry,
+    failures: u32,
+    failure: Option<FetchError>,
+    /// How long recent fetches took.
+    durations: VecDeque<Duration>,
+    asked: bool,
+    refused: bool,
+    refusals: Refusals,
+    stopped: bool,
+}
+
+/// The token in use.
+#[derive(Debug)]
+struct Held {
+    token: AccessToken,
+    lifetime: Option<Duration>,
+    refresh_at: Option<Moment>,
+    expires_at: Option<Moment>,
+    /// When it ends by the wall clock.
+    wall_end: Option<SystemTime>,
+    expired: bool,
+    was_refused: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    started: Moment,
+    after_refusal: bool,
+    reason: FetchReason,
+}
+
+/// When a fetch may begin after a failure.
+#[derive(Clone, Copy, Debug)]
+enum Retry {
+    Free,
+    At(Moment),
+    WhenAsked,
+}
+
+/// How the fetches fared that 401s caused.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// How many in a row, none of which was seen to help.
+    streak: u32,
+    /// Until then 401s cause no fetch.
+    paused_until: Option<Moment>,
+}
+
+/// What a finished fetch means for requests.
+#[derive(Debug)]
+pub(crate) enum Outcome<'a> {
+    /// Requests carry this from now on.
+    Publish(&'a AccessToken, Generation),
+    /// They go on as before.
+    Unchanged,
+}
+
+impl Decider {
+    pub(crate) fn new(rng: Rng, assumed_lifetime: Option<Duration>) -> Self {
+        Self {
+            rng,
+            assumed_lifetime,
+            held: None,
+            generation: Generation::NONE,
+            in_flight: None,
+            last_began: None,
+            not_before: None,
+            retry: Retry::Free,
+            failures: 0,
+            failure: None,
+            durations: VecDeque::with_capacity(RECENT),
+            asked: false,
+            refused: false,
+            refusals: Refusals::default(),
+            stopped: false,
+        }
+    }
+
+    /// Takes in what the outside asks for.
+    pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
+        self.stopped |= demand.stop;
+        if demand.recovered == Some(self.generation) {
+            self.refusals = Refusals::default();
+        }
+        self.asked = demand.asked.is_some() && !self.stopped;
+        let refused_current = demand.refused.is_some_and(|(generation, _)| generation == self.generation);
+        if let (true, Some(held)) = (refused_current, &mut self.held) {
+            held.was_refused = true;
+        }
+        let paused = self.refusals.paused_until.is_some_and(|until| now < until);
+        let on_its_way = self.refused || self.in_flight.is_some();
+        self.refused = refused_current && !self.stopped && (!paused || on_its_way);
+    }
+
+    /// Whether nothing is asked for any more, so that whoever asked can be told.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.in_flight.is_none() && !self.asked && !self.refused
+    }
+
+    /// Whether the token in use ends now: `true` once.
+    pub(crate) fn expire(&mut self, now: Moment) -> bool {
+        match &mut self.held {
+            Some(held) if !held.expired && held.expires_at.is_some_and(|end| end <= now) => {
+                held.expired = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Looks at the wall clock: where the token is over by it, although by elapsed time it isn't, the machine was perhaps
+    /// suspended without counting it. The token stays in use, but is renewed. Once per token: the wall clock may be wrong.
+    pub(crate) fn compare_with_wall(&mut self, now: Moment, wall: SystemTime) {
+        if let Some(held) = &mut self.held
+            && held.wall_end.is_some_and(|end| end <= wall)
+        {
+            held.wall_end = None;
+            held.refresh_at = held.refresh_at.map(|at| at.min(now));
+        }
+    }
+
+    /// When the next fetch is to begin, and why.
+    pub(crate) fn next_fetch(&self, now: Moment) -> Option<(Moment, FetchReason)> {
+        if self.stopped || self.in_flight.is_some() {
+            return None;
+        }
+        let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
+        if self.asked {
+            // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
+            let distance = schedule::gap(self.held.as_ref().and_then(|held| held.lifetime));
+            let at = self.last_began.map_or(now, |began| now.max(began + distance));
+            return Some((spaced(at), FetchReason::Asked));
+        }
+        let (at, reason) = match &self.held {
+            None => (now, FetchReason::First),
+            Some(_) if self.refused => (now, FetchReason::Refused),
+            Some(held) => (held.refresh_at?, FetchReason::Due),
+        };
+        match self.retry {
+            Retry::Free => Some((spaced(at), reason)),
+            Retry::At(retry) => Some((spaced(at).max(retry), reason)),
+            Retry::WhenAsked => None,
+        }
+    }
+
+    /// When something is to be done: the next fetch, or the end of the token.
+    pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
+        let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
+        let fetch = self.next_fetch(now).map(|(at, _)| at);
+        [end, fetch].into_iter().flatten().min()
+    }
+
+    /// Whether nothing will ever be done again.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stopped && self.in_flight.is_none() && self.held.as_ref().is_none_or(|held| held.expired)
+    }
+
+    /// A fetch begins.
+    pub(crate) fn begin(&mut self, now: Moment, reason: FetchReason) -> FetchRequest {
+        let after_refusal = self.refused;
+        if after_refusal {
+            self.refusals.streak = self.refusals.streak.saturating_add(1);
+        }
+        self.last_began = Some(now);
+        self.in_flight = Some(InFlight { started: now, after_refusal, reason });
+        let left = match &self.held {
+            Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
+            _ => Left::Nothing,
+        };
+        let refused = self.held.as_ref().filter(|held| held.was_refused).map(|held| held.token.clone());
+        FetchRequest::because(reason, refused, schedule::timeout(left))
+    }
+
+    /// The fetch has ended.
+    pub(crate) fn finish(
+        &mut self,
+        now: Moment,
+        wall: SystemTime,
+        fetched: Result<AccessToken, FetchError>,
+    ) -> Outcome<'_> {
+        let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
+        self.asked = false;
+        self.refused = false;
+        if flight.after_refusal {
+            self.refusals.paused_until = Some(now + backoff::after_refusal(self.refusals.streak));
+        }
+        match fetched.and_then(|token| self.judge(token, flight, now)) {
+            Ok((token, sent)) => self.accept(token, sent, flight, now, wall),
+            Err(error) => {
+                self.fail(error, now);
+                Outcome::Unchanged
+            }
+        }
+    }
+
+    /// When the token's life began; an error if it is over already.
+    fn judge(&self, token: AccessToken, flight: InFlight, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
+        let sent = token.age_when_fetched().map_or(flight.started, |age| now.back(age));
+        match schedule::timed(token.lifetime()) {
+            Some(lifetime) if sent + lifetime <= now => Err(FetchError::try_again(format!(
+                "the token's life of {lifetime:?} was over when it arrived, {:?} after it began",
+                now.since(sent)
+            ))),
+            _ => Ok((token, sent)),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        token: AccessToken,
+        sent: Moment,
+        flight: InFlight,
+        now: Moment,
+        wall: SystemTime,
+    ) -> Outcome<'_> {
+        if self.durations.len() == RECENT {
+            self.durations.pop_front();
+        }
+        self.durations.push_back(now.since(flight.started));
+        let slowest = self.durations.iter().max().copied().unwrap_or_default();
+
+        let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
+        let lifetime = schedule::timed(known.or(self.assumed_lifetime));
+        let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, slowest, &mut self.rng));
+        let recheck = token.recheck_period().map(|period| now + period);
+        let expires_at = plan.map(|plan| plan.expires_at);
+
+        let previous = self.held.as_ref();
+        let same = previous.is_some_and(|held| held.token.is_same_secret(&token));
+        let usable_already = same && previous.is_some_and(|held| !held.expired);
+        let was_refused = same && previous.is_some_and(|held| held.was_refused);
+        if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_refused) {
+            // A whole life without a 401: whatever was wrong is over.
+            self.refusals = Refusals::default();
+        }
+        if !same {
+            self.generation.0 += 1;
+        }
+        self.not_before = Some(flight.started + schedule::gap(lifetime));
+        self.retry = Retry::Free;
+        self.failures = 0;
+        self.failure = None;
+        let held = self.held.insert(Held {
+            token,
+            lifetime,
+            refresh_at: [plan.map(|plan| plan.refresh_at), recheck].into_iter().flatten().min(),
+            expires_at,
+            wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
+            expired: false,
+            was_refused,
+        });
+        if usable_already { Outcome::Unchanged } else { Outcome::Publish(&held.token, self.generation) }
+    }
+
+    fn fail(&mut self, error: FetchError, now: Moment) {
+        self.failures = self.failures.saturating_add(1);
+        let lifetime = self.held.as_ref().and_then(|held| held.lifetime);
+        self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
+            Some(wait) => Retry::At(now + wait),
+            None => Retry::WhenAsked,
+        };
+        self.failure = Some(error);
+    }
+
+    /// What to tell the outside. `seen` and `settled` are the numbers of demands.
+    pub(crate) fn snapshot(&self, now: Moment, seen: u64, settled: u64) -> Snapshot {
+        let usable = self.held.as_ref().is_some_and(|held| !held.expired);
+        let state = match (&self.failure, usable) {
+            _ if self.stopped => State::Stopped,
+            (Some(failure), _) if failure.kind() == FetchErrorKind::Rejected => State::Rejected,
+            (Some(failure), _) if failure.kind() == FetchErrorKind::ReauthorizationRequired => {
+                State::ReauthorizationRequired
+            }
+            (Some(_), true) => State::Failing,
+            (None, true) => State::Live,
+            (_, false) if self.held.is_some() => State::Expired,
+            (_, false) => State::Starting,
+        };
+        Snapshot {
+            state,
+            usable,
+            generation: self.generation,
+            expires_at: self.held.as_ref().and_then(|held| held.expires_at),
+            failures: self.failures,
+            failure: self.failure.clone(),
+            next_fetch: self.next_fetch(now).map(|(at, _)| at),
+            fetching: self.in_flight.is_some(),
+            seen,
+            settled,
+        }
+    }
+}
+
+/// How many fetches "recent" are: enough to remember a slow spell for a while, few enough to forget it.
+const RECENT: usize = 8;

@@ -1,0 +1,134 @@
+//! What the outside asks of the task: numbered, so that whoever asks can tell when it was answered.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::cell::Generation;
+
+/// The letter box between handles and the task. Its lock is taken in cold places only: a 401, `refresh`, `shutdown`.
+#[derive(Debug, Default)]
+pub(crate) struct Demands {
+    open: Mutex<Demand>,
+    wake: Notify,
+}
+
+/// What is asked for now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Demand {
+    /// The number given out last.
+    pub(crate) last: u64,
+    /// Somebody called `refresh`.
+    pub(crate) asked: Option<u64>,
+    /// The API answered 401 to this generation. All who saw that share one number.
+    pub(crate) refused: Option<(Generation, u64)>,
+    /// A request that was sent again with this generation succeeded.
+    pub(crate) recovered: Option<Generation>,
+    /// `shutdown` was called.
+    pub(crate) stop: bool,
+    /// The last handle is gone.
+    pub(crate) closed: bool,
+}
+
+impl Demands {
+    /// Asks for a fetch; returns the number to wait for.
+    pub(crate) fn ask(&self) -> u64 {
+        self.put(|demand| {
+            let number = *demand.asked.get_or_insert(demand.last + 1);
+            demand.last = demand.last.max(number);
+            number
+        })
+    }
+
+    /// Reports a 401 for a generation; returns the number to wait for.
+    pub(crate) fn refuse(&self, generation: Generation) -> u64 {
+        let mut demand = self.lock();
+        match demand.refused {
+            // Known already: ten thousand requests that fail together wake the task once.
+            Some((known, number)) if known >= generation => number,
+            _ => {
+                demand.last += 1;
+                let number = demand.last;
+                demand.refused = Some((generation, number));
+                drop(demand);
+                self.wake.notify_one();
+                number
+            }
+        }
+    }
+
+    /// Reports that a request was sent again with this generation and accepted.
+    pub(crate) fn recover(&self, generation: Generation) {
+        self.put(|demand| demand.recovered = Some(generation));
+    }
+
+    pub(crate) fn stop(&self) {
+        self.put(|demand| demand.stop = true);
+    }
+
+    pub(crate) fn close(&self) {
+        self.put(|demand| demand.closed = true);
+    }
+
+    /// What is asked for now. `asked` and `refused` stay until they are [settled](Demands::settle).
+    pub(crate) fn look(&self) -> Demand {
+        let mut demand = self.lock();
+        let seen = *demand;
+        demand.recovered = None;
+        seen
+    }
+
+    /// Takes off what was asked for up to this number: it was answered.
+    pub(crate) fn settle(&self, number: u64) {
+        let mut demand = self.lock();
+        demand.asked = demand.asked.filter(|asked| *asked > number);
+        demand.refused = demand.refused.filter(|(_, refused)| *refused > number);
+    }
+
+    /// Waits for something new.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub(crate) async fn wait(&self) {
+        self.wake.notified().await;
+    }
+
+    fn put<T>(&self, change: impl FnOnce(&mut Demand) -> T) -> T {
+        let result = change(&mut self.lock());
+        self.wake.notify_one();
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Demand> {
+        // Nothing in here panics with the lock held, and a demand is whole at any time.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_ask_for_the_same_share_a_number_until_it_is_settled() {
+        let demands = Demands::default();
+        let first = demands.refuse(Generation(1));
+        assert_eq!(demands.refuse(Generation(1)), first);
+        let asked = demands.ask();
+        assert_eq!(demands.ask(), asked);
+        assert!(asked > first);
+
+        demands.settle(first);
+        let demand = demands.look();
+        assert_eq!((demand.refused, demand.asked), (None, Some(asked)));
+        assert!(demands.refuse(Generation(1)) > asked, "a report after the answer is a new one");
+    }
+
+    #[test]
+    fn a_late_report_for_an_older_token_asks_for_nothing_new() {
+        let demands = Demands::default();
+        let number = demands.refuse(Generation(5));
+        assert_eq!(demands.refuse(Generation(4)), number);
+        assert_eq!(demands.look().refused, Some((Generation(5), number)));
+    }
+}

@@ -1,0 +1,254 @@
+//! The live token: one task that renews it, and handles that read it.
+//!
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `backoff`) what to
+//! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use tokio::{sync::watch, time};
+
+use crate::{ErrorKind, IntoTokenSource, TokenError, clock::Timeline};
+
+mod backoff;
+mod builder;
+mod cell;
+mod decide;
+mod demand;
+mod schedule;
+mod status;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use builder::Builder;
+use cell::Cell;
+pub(crate) use cell::{Generation, Reader};
+use demand::Demands;
+use status::Snapshot;
+pub use status::{State, Status, StatusWatch};
+pub use task::Driver;
+
+/// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
+///
+/// This is a handle; its clones are handles to the same token. When the last one goes (layers, services and requests under way
+/// hold handles too), the task ends.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, LiveToken, source_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let token = LiveToken::spawn(source_fn(async |_request| {
+///     // ask whoever knows …
+///     Ok(AccessToken::new("mF_9.B5f-4.1JqM")?.expires_in(Duration::from_secs(3600)))
+/// }));
+/// token.ready().await?; // optional: fail at start-up
+/// assert_eq!(token.status().generation(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LiveToken {
+    shared: Arc<Shared>,
+}
+
+/// What handles and task share.
+pub(crate) struct Shared {
+    cell: Cell,
+    status: watch::Sender<Snapshot>,
+    demands: Arc<Demands>,
+    time: Arc<Timeline>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.demands.close();
+    }
+}
+
+impl LiveToken {
+    /// Starts a task on the current tokio runtime that fetches a token at once and renews it from then on.
+    ///
+    /// Returns at once: requests wait for the first token, or [`LiveToken::ready`] does.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn(source: impl IntoTokenSource) -> Self {
+        Self::builder(source).spawn()
+    }
+
+    /// The same with options.
+    pub fn builder(source: impl IntoTokenSource) -> Builder {
+        Builder::new(source)
+    }
+
+    /// Waits until there is a valid token.
+    ///
+    /// Use it to fail at start-up. It waits through failures that may pass, however long they take: put a timeout around it if
+    /// you can't wait that long, and see [`Status::last_error`] for the reason then.
+    ///
+    /// # Errors
+    /// At once when waiting is in vain: the credentials were rejected, the user must authorize again, or the token was shut
+    /// down, and there is no valid token left.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: the fetch goes on.
+    pub async fn ready(&self) -> Result<(), TokenError> {
+        let mut status = self.shared.status.subscribe();
+        loop {
+            {
+                let snapshot = status.borrow_and_update();
+                if snapshot.usable {
+                    return Ok(());
+                }
+                match snapshot.error_kind() {
+                    ErrorKind::Unavailable => {}
+                    kind => return Err(TokenError::new(kind, snapshot.failure.clone())),
+                }
+            }
+            if status.changed().await.is_err() {
+                return Err(TokenError::new(ErrorKind::Stopped, None));
+            }
+        }
+    }
+
+    /// Fetches a token now, whatever the schedule, a backoff or a pause say; only the distance between two fetches is kept (a
+    /// second, or half of the lifetime if that is shorter). Whoever calls meanwhile shares the fetch, and so does one that runs
+    /// already. Requests go on with the token in use.
+    ///
+    /// # Errors
+    /// Why the fetch failed. The token in use stays in use.
+    ///
+    /// # Cancel safety
+    /// Dropping the future doesn't cancel the fetch.
+    pub async fn refresh(&self) -> Result<(), TokenError> {
+        let number = self.shared.demands.ask();
+        let mut status = self.shared.status.subscribe();
+        let stopped = TokenError::new(ErrorKind::Stopped, None);
+        let snapshot = status.wait_for(|snapshot| snapshot.settled >= number).await.map_err(|_| stopped)?;
+        match &snapshot.failure {
+            _ if snapshot.state == State::Stopped => Err(TokenError::new(ErrorKind::Stopped, snapshot.failure.clone())),
+            Some(failure) => Err(TokenError::new(snapshot.error_kind(), Some(failure.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// How things are now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::new(self.shared.status.borrow().clone(), &self.shared.time)
+    }
+
+    /// Tells of every change from now on.
+    #[must_use]
+    pub fn watch(&self) -> StatusWatch {
+        StatusWatch { receiver: self.shared.status.subscribe(), time: self.shared.time.clone(), seen: None }
+    }
+
+    /// The value for an `Authorization` header if there is a valid token now, for what is no tower service: the handshake of a
+    /// WebSocket, another HTTP library. Doesn't wait. Ask anew for every request.
+    ///
+    /// The value is marked sensitive. Nothing keeps you from sending it to the wrong place: the layer does.
+    #[must_use]
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        self.current().map(|(header, _)| header)
+    }
+
+    /// Fetches nothing any more. Returns when a fetch under way has ended (so that what it brought is stored). The token in use
+    /// serves until it expires; after that, requests fail with [`ErrorKind::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes nothing back.
+    pub async fn shutdown(&self) {
+        self.shared.demands.stop();
+        let mut status = self.shared.status.subscribe();
+        // An error means that the task is gone, which is what is waited for.
+        let _ = status.wait_for(|snapshot| snapshot.state == State::Stopped && !snapshot.fetching).await;
+    }
+
+    /// The header to send now, for a service with a view of its own.
+    #[inline]
+    pub(crate) fn header(&self, reader: &mut Reader) -> Option<(HeaderValue, Generation)> {
+        reader.header(&self.shared.cell)
+    }
+
+    /// The same without such a view: where it doesn't matter what it costs.
+    pub(crate) fn current(&self) -> Option<(HeaderValue, Generation)> {
+        self.shared.cell.load()
+    }
+
+    /// Whether requests carry this generation now.
+    pub(crate) fn is_current(&self, generation: Generation) -> bool {
+        self.shared.cell.generation() == generation
+    }
+
+    /// Waits for a valid token, no longer than this.
+    pub(crate) async fn acquire(self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
+        let mut status = self.shared.status.subscribe();
+        let deadline = self.shared.time.now() + max_wait;
+        let limit = time::sleep(max_wait);
+        let mut limit = std::pin::pin!(limit);
+        loop {
+            // In this order: a change after the look at the status is seen by `changed`.
+            let hopeless = status.borrow_and_update().hopeless(deadline);
+            if let Some(found) = self.current() {
+                return Ok(found);
+            }
+            if let Some(error) = hopeless {
+                return Err(error);
+            }
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() {
+                    return Err(TokenError::new(ErrorKind::Stopped, None));
+                },
+                () = &mut limit => {
+                    let failure = status.borrow().failure.clone();
+                    return Err(TokenError::new(ErrorKind::Timeout, failure));
+                }
+            }
+        }
+    }
+
+    /// The API answered 401 to a request with this generation. Nobody waits for what follows.
+    pub(crate) fn report_refused(&self, refused: Generation) {
+        if self.is_current(refused) {
+            self.shared.demands.refuse(refused);
+        }
+    }
+
+    /// The API answered 401 to a request with this generation: waits, no longer than this, until there is a token it has not
+    /// refused. `false` if there will be none.
+    pub(crate) async fn replace(self, refused: Generation, max_wait: Duration) -> bool {
+        let newer = |shared: &Shared| shared.cell.generation() > refused;
+        if newer(&self.shared) {
+            return true;
+        }
+        let mut status = self.shared.status.subscribe();
+        let number = self.shared.demands.refuse(refused);
+        let deadline = self.shared.time.now() + max_wait;
+        let answered = status.wait_for(|snapshot| {
+            snapshot.settled >= number || (snapshot.seen >= number && !snapshot.may_bring_a_token_by(deadline))
+        });
+        // Whatever ended the waiting: what counts is whether there is another token now.
+        let _ = time::timeout(max_wait, answered).await;
+        newer(&self.shared)
+    }
+
+    /// A request that was sent again with this generation was accepted.
+    pub(crate) fn report_recovered(&self, generation: Generation) {
+        self.shared.demands.recover(generation);
+    }
+}
+
+impl fmt::Debug for LiveToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.shared.status.borrow();
+        f.debug_struct("LiveToken")
+            .field("state", &snapshot.state)
+            .field("generation", &snapshot.generation.0)
+            .finish_non_exhaustive()
+    }
+}

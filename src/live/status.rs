@@ -1,0 +1,230 @@
+//! What can be seen of a live token from outside.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::cell::Generation;
+use crate::{
+    ErrorKind, FetchError, FetchErrorKind, TokenError,
+    clock::{Moment, Timeline},
+};
+
+/// How a [`LiveToken`](crate::LiveToken) is doing, at one moment.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, LiveToken, State};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let token = LiveToken::spawn(AccessToken::new("secret")?.expires_in(Duration::from_secs(60)));
+/// token.ready().await?;
+/// let status = token.status();
+/// assert_eq!(status.state(), State::Live);
+/// assert!(status.headroom() > Duration::from_secs(50));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Status {
+    snapshot: Snapshot,
+    time_left: Option<Duration>,
+    next_attempt_in: Option<Duration>,
+}
+
+/// The state of a [`LiveToken`](crate::LiveToken).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// There was no token yet; the first fetch runs, or is tried again.
+    Starting,
+    /// There is a valid token, and the last fetch worked.
+    Live,
+    /// There is a valid token, but the last fetch failed. It is tried again.
+    Failing,
+    /// The token has expired, and fetching another one has not worked yet. It is tried again.
+    Expired,
+    /// The credentials were rejected. There may be a valid token still ([`Status::is_usable`]).
+    Rejected,
+    /// The user must authorize again. There may be a valid token still ([`Status::is_usable`]).
+    ReauthorizationRequired,
+    /// Nothing is fetched any more. There may be a valid token still ([`Status::is_usable`]).
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn new(snapshot: Snapshot, time: &Timeline) -> Self {
+        let now = time.now();
+        let left = |until: Moment| until.since(now);
+        Self {
+            time_left: snapshot.expires_at.filter(|_| snapshot.usable).map(left),
+            next_attempt_in: snapshot.next_fetch.map(left),
+            snapshot,
+        }
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.snapshot.state
+    }
+
+    /// Whether requests find a valid token.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.snapshot.usable
+    }
+
+    /// How many different tokens there have been, the one in use included.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.snapshot.generation.0
+    }
+
+    /// The life that the valid token has left; `None` without one, and where its lifetime isn't known.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.time_left
+    }
+
+    /// How long requests go on if no fetch works from now on: zero without a valid token, [`Duration::MAX`] if the lifetime of
+    /// the valid one isn't known. The number to set an alarm on.
+    #[must_use]
+    pub fn headroom(&self) -> Duration {
+        match (self.snapshot.usable, self.time_left) {
+            (false, _) => Duration::ZERO,
+            (true, left) => left.unwrap_or(Duration::MAX),
+        }
+    }
+
+    /// How many fetches have failed since the last one that worked.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.snapshot.failures
+    }
+
+    /// Why the last fetch failed; `None` once one has worked.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&FetchError> {
+        self.snapshot.failure.as_ref()
+    }
+
+    /// When the next fetch is planned; `None` if none is (it may run right now, see [`Status::is_fetching`]).
+    #[must_use]
+    pub fn next_attempt_in(&self) -> Option<Duration> {
+        self.next_attempt_in
+    }
+
+    /// Whether a fetch runs.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        self.snapshot.fetching
+    }
+}
+
+/// Tells of changes of a [`LiveToken`](crate::LiveToken); made by [`LiveToken::watch`](crate::LiveToken::watch). Doesn't keep
+/// the token alive.
+///
+/// ```
+/// use tower_bearer::{AccessToken, LiveToken, State};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let token = LiveToken::spawn(AccessToken::new("secret")?);
+/// let mut watch = token.watch();
+/// while let Some(status) = watch.changed().await {
+///     if status.state() == State::Live {
+///         break;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct StatusWatch {
+    pub(crate) receiver: watch::Receiver<Snapshot>,
+    pub(crate) time: std::sync::Arc<Timeline>,
+    pub(crate) seen: Option<(State, Generation, u32)>,
+}
+
+impl StatusWatch {
+    /// Waits until the state, the generation or the number of failures is another than when this was called last, and returns
+    /// the status then. The first call returns at once. `None` when the last handle to the token is gone.
+    ///
+    /// Who is slow sees the latest status and misses those between.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn changed(&mut self) -> Option<Status> {
+        loop {
+            let snapshot = self.receiver.borrow_and_update().clone();
+            let key = (snapshot.state, snapshot.generation, snapshot.failures);
+            if self.seen.replace(key) != Some(key) {
+                return Some(Status::new(snapshot, &self.time));
+            }
+            self.receiver.changed().await.ok()?;
+        }
+    }
+}
+
+/// What the task tells everybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) state: State,
+    pub(crate) usable: bool,
+    pub(crate) generation: Generation,
+    pub(crate) expires_at: Option<Moment>,
+    pub(crate) failures: u32,
+    pub(crate) failure: Option<FetchError>,
+    pub(crate) next_fetch: Option<Moment>,
+    pub(crate) fetching: bool,
+    /// Demands up to this one have been taken into account.
+    pub(crate) seen: u64,
+    /// Demands up to this one have been answered, by a token, a failure, or a refusal to fetch.
+    pub(crate) settled: u64,
+}
+
+impl Snapshot {
+    pub(crate) fn starting() -> Self {
+        Self {
+            state: State::Starting,
+            usable: false,
+            generation: Generation::NONE,
+            expires_at: None,
+            failures: 0,
+            failure: None,
+            next_fetch: None,
+            // The first fetch begins as soon as the task runs.
+            fetching: true,
+            seen: 0,
+            settled: 0,
+        }
+    }
+
+    /// Whether a fetch runs or begins by then.
+    pub(crate) fn may_bring_a_token_by(&self, deadline: Moment) -> bool {
+        self.fetching || self.next_fetch.is_some_and(|at| at <= deadline)
+    }
+
+    /// Why somebody who has no token, and can wait until then, need not wait: `None` if waiting makes sense.
+    pub(crate) fn hopeless(&self, deadline: Moment) -> Option<TokenError> {
+        let kind = match (self.state, &self.failure) {
+            (State::Stopped, _) => ErrorKind::Stopped,
+            (_, Some(failure)) if failure.kind() != FetchErrorKind::TryAgain => self.error_kind(),
+            _ if self.may_bring_a_token_by(deadline) => return None,
+            _ => ErrorKind::Unavailable,
+        };
+        Some(TokenError::new(kind, self.failure.clone()))
+    }
+
+    /// What the last failure means for somebody who wanted a token.
+    pub(crate) fn error_kind(&self) -> ErrorKind {
+        match (self.state, self.failure.as_ref().map(FetchError::kind)) {
+            (State::Stopped, _) => ErrorKind::Stopped,
+            (_, Some(FetchErrorKind::Rejected)) => ErrorKind::Rejected,
+            (_, Some(FetchErrorKind::ReauthorizationRequired)) => ErrorKind::ReauthorizationRequired,
+            _ => ErrorKind::Unavailable,
+        }
+    }
+}

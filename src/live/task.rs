@@ -1,0 +1,226 @@
+//! The only loop: it waits, fetches and publishes; what to do when is decided in `decide`.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::{
+    Shared,
+    decide::{Decider, Outcome},
+    demand::{Demand, Demands},
+    status::{Snapshot, State},
+};
+use crate::{
+    AccessToken, BoxTokenSource, FetchError, FetchReason, TokenSource,
+    clock::{Moment, Timeline},
+};
+
+/// The future that renews a [`LiveToken`](crate::LiveToken): made by [`Builder::pair`](super::Builder::pair), to be polled by
+/// whoever made it. It ends when the last handle is gone, or after `shutdown` when the last token has expired.
+///
+/// It needs a tokio runtime with time enabled around it, because it sleeps.
+#[must_use = "the token is fetched only while this future is polled"]
+pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Driver {
+    pub(crate) fn new(task: Task) -> Self {
+        Self(Box::pin(task.run()))
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Task {
+    pub(crate) source: BoxTokenSource,
+    pub(crate) decider: Decider,
+    pub(crate) desk: Desk,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let demand = self.desk.take_demands(&mut self.decider);
+            if demand.closed || self.decider.is_over() {
+                return;
+            }
+            let now = self.desk.check_clocks(&mut self.decider);
+            match self.decider.next_fetch(now) {
+                Some((at, reason)) if at <= now => self.fetch(reason).await,
+                _ => {
+                    self.desk.report(&self.decider, now);
+                    let wake_at = self.decider.wake_at(now);
+                    tokio::select! {
+                        () = self.desk.demands.wait() => {}
+                        () = sleep_until(wake_at, now) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
+    async fn fetch(&mut self, reason: FetchReason) {
+        let Self { source, decider, desk } = self;
+        let started = desk.time.now();
+        let request = decider.begin(started, reason);
+        desk.report(decider, started);
+        debug!(?reason, "fetching a token");
+
+        // A panic in a source is a failure like others, and its message, which may hold anything, stays where it was.
+        let fetch = AssertUnwindSafe(async { source.fetch(request).await }).catch_unwind();
+        let mut fetch = pin!(time::timeout(ABANDON, fetch));
+        let fetched = loop {
+            let now = desk.check_clocks(decider);
+            tokio::select! {
+                biased;
+                ended = &mut fetch => break flatten(ended),
+                () = desk.demands.wait() => {
+                    // Whoever waits must learn that this fetch answers it as well.
+                    desk.take_demands(decider);
+                    desk.report(decider, now);
+                }
+                () = sleep_until(decider.wake_at(now), now) => {}
+            }
+        };
+
+        desk.take_demands(decider);
+        let now = desk.time.now();
+        match &fetched {
+            Ok(_) => debug!(?reason, took = ?now.since(started), "fetched a token"),
+            Err(error) => warn!(?reason, took = ?now.since(started), %error, "could not fetch a token"),
+        }
+        let outcome = decider.finish(now, desk.time.wall(), fetched);
+        desk.publish(outcome);
+        desk.settle();
+        desk.report(decider, now);
+    }
+}
+
+type Ended = Result<Result<Result<AccessToken, FetchError>, Box<dyn std::any::Any + Send>>, time::error::Elapsed>;
+
+fn flatten(ended: Ended) -> Result<AccessToken, FetchError> {
+    match ended {
+        Ok(Ok(fetched)) => fetched,
+        Ok(Err(_panic)) => Err(FetchError::try_again("the token source panicked")),
+        Err(_) => Err(FetchError::try_again(format!("the token source took longer than {ABANDON:?} and was dropped"))),
+    }
+}
+
+/// What the task shares with the handles. It does not keep them alive: they keep it.
+pub(crate) struct Desk {
+    pub(crate) time: Arc<Timeline>,
+    pub(crate) demands: Arc<Demands>,
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) seen: u64,
+    pub(crate) settled: u64,
+}
+
+impl Desk {
+    /// Takes in what was asked for since last time.
+    fn take_demands(&mut self, decider: &mut Decider) -> Demand {
+        let demand = self.demands.look();
+        decider.demand(self.time.now(), &demand);
+        self.seen = demand.last;
+        if decider.is_settled() {
+            self.settle();
+        }
+        demand
+    }
+
+    /// Everything that was taken in has been answered.
+    fn settle(&mut self) {
+        self.settled = self.seen;
+        self.demands.settle(self.settled);
+    }
+
+    /// Marks a token that has ended.
+    fn check_clocks(&self, decider: &mut Decider) -> Moment {
+        let now = self.time.now();
+        decider.compare_with_wall(now, self.time.wall());
+        if decider.expire(now)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            warn!("the token has expired before another one came");
+            shared.cell.clear();
+            self.report(decider, now);
+        }
+        now
+    }
+
+    fn publish(&self, outcome: Outcome<'_>) {
+        if let (Outcome::Publish(token, generation), Some(shared)) = (outcome, self.shared.upgrade()) {
+            shared.cell.publish(token, generation);
+        }
+    }
+
+    /// Tells everybody how things are; wakes those who wait only if it concerns them.
+    fn report(&self, decider: &Decider, now: Moment) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let snapshot = decider.snapshot(now, self.seen, self.settled);
+        shared.status.send_if_modified(|known| {
+            let news = is_news(known, &snapshot);
+            *known = snapshot;
+            news
+        });
+    }
+}
+
+fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
+    let key = |snapshot: &Snapshot| {
+        (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures, snapshot.seen, snapshot.settled)
+    };
+    key(known) != key(next)
+}
+
+impl Drop for Desk {
+    /// However the task ends (its runtime is shut down, the driver is dropped): with nobody left to mark it, no token may stay
+    /// in use, and nobody may wait for one.
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.cell.clear();
+            shared.status.send_modify(|snapshot| {
+                snapshot.state = State::Stopped;
+                snapshot.usable = false;
+                snapshot.fetching = false;
+                snapshot.next_fetch = None;
+                snapshot.seen = u64::MAX;
+                snapshot.settled = u64::MAX;
+            });
+        }
+    }
+}
+
+/// Sleeps until then, but not longer than the heartbeat; for ever if there is nothing to wait for.
+async fn sleep_until(wake_at: Option<Moment>, now: Moment) {
+    match wake_at {
+        Some(at) => time::sleep(at.since(now).min(HEARTBEAT)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Timers stand still while a machine is suspended; after it, the clocks are looked at within this time.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// When a source is given up that keeps to no timeout: twice what the longest exchange may take.
+const ABANDON: Duration = Duration::from_secs(60);

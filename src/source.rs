@@ -1,0 +1,168 @@
+//! Where tokens come from: the one door between the wing that carries tokens and whatever obtains them.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use crate::{AccessToken, FetchError};
+
+mod file;
+mod func;
+
+pub use file::TokenFile;
+pub use func::{SourceFn, source_fn};
+
+/// Where tokens come from.
+///
+/// One task owns the source and calls it one call at a time, so `&mut self` needs no lock. An [`AccessToken`] is itself a source
+/// (a fixed one), [`source_fn`] makes one of a closure, [`TokenFile`] follows a file, and the grants in `oauth2` ask a token
+/// endpoint.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, FetchError, FetchRequest, TokenSource};
+///
+/// struct Vault;
+///
+/// impl TokenSource for Vault {
+///     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
+///         let secret = tokio::time::timeout(request.timeout(), ask_the_vault())
+///             .await
+///             .map_err(FetchError::try_again)?;
+///         Ok(AccessToken::new(secret)?.expires_in(Duration::from_secs(300)))
+///     }
+/// }
+/// # async fn ask_the_vault() -> String { "secret".into() }
+/// ```
+pub trait TokenSource: Send + 'static {
+    /// Brings a token.
+    ///
+    /// A source that waits for a network keeps to [`FetchRequest::timeout`]. If it never returns, it is dropped after a minute
+    /// and called anew; if it panics, that counts as [`FetchError::try_again`].
+    ///
+    /// # Errors
+    /// A [`FetchError`] says what to do next. Whatever it says, a token that still works stays in use.
+    ///
+    /// # Cancel safety
+    /// The future is dropped only when it takes longer than a minute and when the runtime ends: not by requests, not by
+    /// `shutdown`, and not when the last handle goes.
+    fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<AccessToken, FetchError>> + Send;
+
+    /// The same source behind a pointer, for sources of several types in one place.
+    fn boxed(self) -> BoxTokenSource
+    where
+        Self: Sized,
+    {
+        BoxTokenSource(Box::new(self))
+    }
+}
+
+/// What can be made into a [`TokenSource`]: every source, and everything that describes one, such as a grant.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of tokens",
+    note = "sources are `AccessToken`, `TokenFile`, the grants in `tower_bearer::oauth2`, and closures in `source_fn(..)`"
+)]
+pub trait IntoTokenSource {
+    /// The source it becomes.
+    type Source: TokenSource;
+
+    /// Makes the source.
+    fn into_token_source(self) -> Self::Source;
+}
+
+impl<T: TokenSource> IntoTokenSource for T {
+    type Source = T;
+
+    fn into_token_source(self) -> T {
+        self
+    }
+}
+
+/// Why a token is wanted, which one must not be handed out again, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    reason: FetchReason,
+    refused: Option<AccessToken>,
+    timeout: Duration,
+}
+
+/// Why a token is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FetchReason {
+    /// There was none yet.
+    First,
+    /// The one in use has had most of its life, or is over.
+    Due,
+    /// The API answered 401 to the one in use: see [`FetchRequest::refused`].
+    Refused,
+    /// [`LiveToken::refresh`](crate::LiveToken::refresh) was called.
+    Asked,
+}
+
+impl FetchRequest {
+    /// A request for a first token, for those who call a source themselves (tests above all).
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
+        Self { reason: FetchReason::First, refused: None, timeout }
+    }
+
+    pub(crate) fn because(reason: FetchReason, refused: Option<AccessToken>, timeout: Duration) -> Self {
+        Self { reason, refused, timeout }
+    }
+
+    /// Why a token is wanted.
+    #[must_use]
+    pub fn reason(&self) -> FetchReason {
+        self.reason
+    }
+
+    /// The token that the API has just refused. A source with a cache must not hand this one out again.
+    #[must_use]
+    pub fn refused(&self) -> Option<&AccessToken> {
+        self.refused.as_ref()
+    }
+
+    /// How long one exchange over the network may take: half of the time the token in use has left, but at least 2 s and at most
+    /// 30 s; 10 s (as long as a request waits by default) when there is no valid token.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// A fixed token: fetched again, it is the same.
+impl TokenSource for AccessToken {
+    async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
+        Ok(self.clone())
+    }
+}
+
+/// A [`TokenSource`] of any type, made by [`TokenSource::boxed`].
+pub struct BoxTokenSource(Box<dyn DynTokenSource>);
+
+impl TokenSource for BoxTokenSource {
+    fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<AccessToken, FetchError>> + Send {
+        self.0.fetch(request)
+    }
+
+    fn boxed(self) -> BoxTokenSource {
+        self
+    }
+}
+
+impl std::fmt::Debug for BoxTokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoxTokenSource").finish_non_exhaustive()
+    }
+}
+
+trait DynTokenSource: Send {
+    fn fetch(&mut self, request: FetchRequest) -> BoxFetch<'_>;
+}
+
+impl<T: TokenSource> DynTokenSource for T {
+    fn fetch(&mut self, request: FetchRequest) -> BoxFetch<'_> {
+        Box::pin(TokenSource::fetch(self, request))
+    }
+}
+
+type BoxFetch<'a> = Pin<Box<dyn Future<Output = Result<AccessToken, FetchError>> + Send + 'a>>;

@@ -1,0 +1,130 @@
+//! The options of an [`AuthorizationServer`].
+
+use std::{fmt, io, time::Duration};
+
+use super::{client_auth::Clients, issued, server::AuthorizationServer, state::State, token_endpoint::Rules};
+
+/// Options of an [`AuthorizationServer`], from [`AuthorizationServer::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::testing::AuthorizationServer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let server = AuthorizationServer::builder()
+///     .client("orders", "s3cr3t")
+///     .lifetime(Some(Duration::from_millis(200)))
+///     .latency(Duration::from_millis(50))
+///     .scopes(&["document_read", "document_write"])
+///     .start()
+///     .await?;
+/// assert!(server.token_url().starts_with("http://127.0.0.1:"));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `start` is called"]
+pub struct Builder {
+    clients: Clients,
+    lifetime: Option<Duration>,
+    latency: Duration,
+    scopes: Option<Vec<String>>,
+    token_len: usize,
+    remember: usize,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            clients: Clients::default(),
+            lifetime: Some(DEFAULT_LIFETIME),
+            latency: Duration::ZERO,
+            scopes: None,
+            token_len: DEFAULT_TOKEN_LEN,
+            remember: DEFAULT_REMEMBER,
+        }
+    }
+
+    /// Registers a client; repeat it for more of them, or with the same `id` for another secret.
+    ///
+    /// With an empty `secret` it is a public client, which only has to name itself. Without any call there is one
+    /// client, `client` with the secret `secret`.
+    pub fn client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.clients.set(id.into(), secret.into());
+        self
+    }
+
+    /// How long tokens live: 3 600 s unless said otherwise.
+    ///
+    /// With `None`, answers have no `expires_in` and tokens live on. A lifetime that is not a whole number of seconds
+    /// is announced as a fraction (`"expires_in":0.5`); the server enforces it exactly.
+    pub fn lifetime(mut self, lifetime: Option<Duration>) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How long each answer of the token endpoint is held back, faults included: none unless said otherwise.
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// The scopes the server knows; a request for another is answered `invalid_scope`. Unless said, all are fine.
+    pub fn scopes(mut self, scopes: &[&str]) -> Self {
+        self.scopes = Some(scopes.iter().copied().map(str::to_owned).collect());
+        self
+    }
+
+    /// The length of the random access tokens, in characters of `[A-Za-z0-9]`: 43 unless said, never below 8.
+    pub fn token_len(mut self, characters: usize) -> Self {
+        self.token_len = characters.max(issued::MIN_TOKEN_LEN);
+        self
+    }
+
+    /// How many tokens, the newest ones, the server remembers: 65 536 unless said, at least one.
+    ///
+    /// Older ones are unknown to it, whether they still lived or not. A test that keeps more tokens in use raises it.
+    pub fn remember(mut self, tokens: usize) -> Self {
+        self.remember = tokens.max(1);
+        self
+    }
+
+    /// Starts the server on a free port of 127.0.0.1, on the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, or in one whose IO and time drivers are off.
+    pub async fn start(mut self) -> io::Result<AuthorizationServer> {
+        if self.clients.is_empty() {
+            self.clients.set("client".to_owned(), "secret".to_owned());
+        }
+        let rules = Rules { clients: self.clients, scopes: self.scopes };
+        AuthorizationServer::spawn(State::new(rules, self.lifetime, self.latency, self.token_len, self.remember)).await
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("clients", &self.clients)
+            .field("lifetime", &self.lifetime)
+            .field("latency", &self.latency)
+            .field("scopes", &self.scopes)
+            .field("token_len", &self.token_len)
+            .field("remember", &self.remember)
+            .finish()
+    }
+}
+
+/// What RFC 6749 §4.2.2 and §5.1 use in their examples, and most servers by default.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// 256 bits in base 62.
+const DEFAULT_TOKEN_LEN: usize = 43;
+
+/// Some 13 MB with tokens of the default length, counting the parts of the map and the queue.
+const DEFAULT_REMEMBER: usize = 65_536;

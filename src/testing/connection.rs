@@ -1,0 +1,101 @@
+//! The sockets: accept, read a request, have it decided, carry the verdict out.
+
+use std::{error::Error, fmt, future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{
+    api,
+    payload::Payload,
+    reply::Reply,
+    state::Shared,
+    verdict::{Act, Verdict},
+};
+
+/// Accepts until told to stop, then closes the port and cuts the connections.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, Arc::clone(&shared)));
+                }
+                // Out of file descriptors, most likely: others may be closed meanwhile.
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn converse(stream: TcpStream, shared: Arc<Shared>) {
+    // Without it a drip could wait for the peer's delayed acknowledgement. A refusal changes only the speed.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| respond(Arc::clone(&shared), request));
+    // Errors are cut connections, by the peer or by a fault.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Payload>, Cut> {
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Ok(Payload::whole(Reply::new(StatusCode::PAYLOAD_TOO_LARGE)));
+        }
+        Err(_) => return Err(Cut),
+    };
+    let Verdict { wait, act } = decide(&shared, head, body);
+    if !wait.is_zero() {
+        sleep(wait).await;
+    }
+    match act {
+        Act::Hang => future::pending().await,
+        Act::Close => Err(Cut),
+        Act::Reply(reply, delivery) => Ok(Payload::response(reply, delivery)),
+    }
+}
+
+fn decide(shared: &Shared, head: http::request::Parts, body: Bytes) -> Verdict {
+    let path = head.uri.path();
+    if path == "/token" {
+        shared.token_request(head, body, Instant::now())
+    } else if let Some(path) = path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        shared.lock().api_request(path, &head, &body, Instant::now())
+    } else if path == "/redirect" {
+        Verdict::just(api::redirect(head.uri.query()))
+    } else {
+        Verdict::just(Reply::new(StatusCode::NOT_FOUND))
+    }
+}
+
+/// Makes hyper close the connection without an answer.
+#[derive(Debug)]
+struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("connection cut on purpose")
+    }
+}
+
+impl Error for Cut {}
+
+/// The largest request body: well above what a test sends, well below what would hurt.
+const MAX_BODY: usize = 64 << 20;
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
