@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_obeyed_up_to_an_hour() {
-        for (asked, least) in [(0, 0), (30, 30), (3600, 3600), (86_400, 3600)] {
+        for (asked, least) in [(30, 30), (3600, 3600), (86_400, 3600)] {
             let error = FetchError::try_again("busy").retry_after(Duration::from_secs(asked));
             let (low, high) = waits(&error, 5, None);
             assert!(low >= Duration::from_secs(least), "{asked}: {low:?}");
