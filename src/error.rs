@@ -87,6 +87,13 @@ impl FetchError {
         self.0.kind
     }
 
+    /// What went in: the text, or the error, to be looked at with `downcast_ref`. Errors of token endpoints are
+    /// `oauth2::EndpointError`.
+    #[must_use]
+    pub fn cause(&self) -> &(dyn error::Error + Send + Sync + 'static) {
+        &*self.0.cause
+    }
+
     pub(crate) fn wait_asked(&self) -> Option<Duration> {
         self.0.retry_after
     }

@@ -22,5 +22,12 @@ pub use bearer::{
     BearerAuth, BearerAuthLayer, HttpRequest, HttpResponse, InvalidOrigin, Origin, ResponseFuture, replay,
 };
 
+#[cfg(feature = "oauth2")]
+pub mod oauth2;
+
+#[cfg(feature = "oauth2")]
+pub mod store;
+
 #[cfg(feature = "testing")]
+#[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
 pub mod testing;

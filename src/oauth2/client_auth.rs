@@ -1,0 +1,146 @@
+//! How a client proves to the token endpoint who it is (RFC 6749 §2.3).
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::Form;
+
+/// The ways to prove it.
+#[derive(Clone)]
+pub(crate) enum ClientAuth {
+    /// Nobody has chosen one.
+    Unset,
+    /// HTTP Basic, id and secret form-encoded first (RFC 6749 §2.3.1).
+    Basic(Client),
+    /// HTTP Basic, id and secret as they are: what many servers expect in spite of the RFC.
+    BasicRaw(Client),
+    /// `client_id` and `client_secret` in the form.
+    Post(Client),
+    /// `client_id` alone: a public client.
+    Public { id: String },
+}
+
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) secret: SecretString,
+}
+
+/// What the client adds to a request.
+pub(crate) struct Proof {
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) form: Form,
+}
+
+impl ClientAuth {
+    /// Adds the proof to the form.
+    ///
+    /// # Errors
+    /// Why there can't be one, and what to do about it.
+    pub(crate) fn prove(&self, form: Form) -> Result<Proof, &'static str> {
+        let in_header = |value: Result<HeaderValue, &'static str>, form| {
+            value.map(|value| Proof { authorization: Some(value), form })
+        };
+        match self {
+            Self::Unset => {
+                Err("nothing says how the client proves who it is: call `client_secret_basic` or one of its sisters")
+            }
+            _ if self.id().is_empty() => Err("the client id is empty: is a setting missing?"),
+            Self::Basic(client) => in_header(basic(&encode(&client.id), &encode(client.secret.expose_secret())), form),
+            Self::BasicRaw(client) if client.id.contains(':') => {
+                Err("a client id with a colon can't be sent in HTTP Basic as it is: call `client_secret_basic`")
+            }
+            Self::BasicRaw(client) => in_header(basic(&client.id, client.secret.expose_secret()), form),
+            Self::Post(client) => {
+                let form = form.field("client_id", &client.id).field("client_secret", client.secret.expose_secret());
+                Ok(Proof { authorization: None, form })
+            }
+            Self::Public { id } => Ok(Proof { authorization: None, form: form.field("client_id", id) }),
+        }
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Unset => "",
+            Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => &client.id,
+            Self::Public { id } => id,
+        }
+    }
+
+    /// Everything that must not be seen in an error: id, secret, and what they are sent as.
+    pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
+        match self {
+            Self::Unset => Vec::new(),
+            Self::Public { id } => vec![id.clone().into()],
+            Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => {
+                let secret = client.secret.expose_secret();
+                vec![client.id.clone().into(), secret.to_owned().into(), format!("{}:{secret}", client.id).into()]
+            }
+        }
+    }
+}
+
+/// RFC 7617 §2.
+fn basic(id: &str, secret: &str) -> Result<HeaderValue, &'static str> {
+    let pair = Zeroizing::new(format!("{id}:{secret}"));
+    let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
+    let mut value = HeaderValue::from_str(&value).map_err(|_| "the client's credentials don't fit into a header")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// RFC 6749 §2.3.1 and appendix B.
+fn encode(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(id: &str, secret: &str) -> Client {
+        Client { id: id.into(), secret: secret.into() }
+    }
+
+    fn decoded(auth: &ClientAuth) -> String {
+        let proof = auth.prove(Form::grant("g")).unwrap_or_else(|why| panic!("{why}"));
+        let value = proof.authorization.unwrap();
+        assert!(value.is_sensitive());
+        let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
+        String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn basic_encodes_first_and_raw_does_not() {
+        assert_eq!(decoded(&ClientAuth::Basic(client("a:b c", "p%+/=&ü"))), "a%3Ab+c:p%25%2B%2F%3D%26%C3%BC");
+        assert_eq!(decoded(&ClientAuth::BasicRaw(client("a b", "p:%+/=&"))), "a b:p:%+/=&");
+        // What most ids and secrets are made of looks the same either way.
+        assert_eq!(decoded(&ClientAuth::Basic(client("my-client_1.x", "S3cr3t"))), "my-client_1.x:S3cr3t");
+    }
+
+    #[test]
+    fn form_fields() {
+        let body = |auth: ClientAuth| auth.prove(Form::grant("g")).map(|proof| proof.form.urlencoded());
+        assert_eq!(
+            body(ClientAuth::Post(client("id", "a&b"))).unwrap(),
+            "grant_type=g&client_id=id&client_secret=a%26b"
+        );
+        assert_eq!(body(ClientAuth::Public { id: "id".into() }).unwrap(), "grant_type=g&client_id=id");
+    }
+
+    #[test]
+    fn what_cannot_work_says_what_to_do() {
+        for (auth, hint) in [
+            (ClientAuth::Unset, "client_secret_basic"),
+            (ClientAuth::Basic(client("", "marked")), "empty"),
+            (ClientAuth::Post(client("", "marked")), "empty"),
+            (ClientAuth::Public { id: String::new() }, "empty"),
+            (ClientAuth::BasicRaw(client("a:b", "marked")), "colon"),
+        ] {
+            let Err(why) = auth.prove(Form::grant("g")) else { panic!("no error about {hint}") };
+            assert!(why.contains(hint), "{why}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The client credentials grant (RFC 6749 §4.4): the client acts for itself.
+
+use std::{borrow::Cow, time::Duration};
+
+use secrecy::SecretString;
+
+use super::{Form, Grant, Stored, TokenEndpoint, TokenSet};
+use crate::{FetchError, IntoTokenSource, store::Memory};
+
+/// A token for the client itself, for its id and secret (RFC 6749 §4.4).
+///
+/// ```no_run
+/// use tower_bearer::{LiveToken, oauth2::{ClientCredentials, TokenEndpoint}};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), tower_bearer::oauth2::InvalidEndpoint> {
+/// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_post("id", "secret");
+/// let grant = ClientCredentials::new(endpoint)
+///     .scope("document_read")
+///     .scope("document_write")
+///     .param("audience", "https://api.example.com");
+/// let token = LiveToken::spawn(grant);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientCredentials {
+    endpoint: TokenEndpoint,
+    scope: String,
+    params: Params,
+}
+
+/// Parameters beyond the grant's own. `Debug` shows names only.
+#[derive(Clone, Default)]
+pub(crate) struct Params(Vec<(Cow<'static, str>, SecretString)>);
+
+impl ClientCredentials {
+    /// Asks this endpoint.
+    pub fn new(endpoint: TokenEndpoint) -> Self {
+        Self { endpoint, scope: String::new(), params: Params::default() }
+    }
+
+    /// Asks for a scope, or for several, space-delimited (RFC 6749 §3.3). May be called again for more.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        for scope in scope.as_ref().split_ascii_whitespace() {
+            if !self.scope.is_empty() {
+                self.scope.push(' ');
+            }
+            self.scope.push_str(scope);
+        }
+        self
+    }
+
+    /// One more parameter of the token request, such as `audience` or `resource` (RFC 8707). May be called again for more,
+    /// with the same name as well.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.params.0.push((name.into(), value.into().into()));
+        self
+    }
+}
+
+impl Grant for ClientCredentials {
+    async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        let form = Form::grant("client_credentials").field("scope", &self.scope).fields(&self.params.0);
+        self.endpoint.exchange(form, limit).await
+    }
+}
+
+impl IntoTokenSource for ClientCredentials {
+    type Source = Stored<Self, Memory>;
+
+    fn into_token_source(self) -> Self::Source {
+        Stored::new(self)
+    }
+}
+
+impl std::fmt::Debug for Params {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}

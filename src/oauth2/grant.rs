@@ -1,0 +1,44 @@
+//! What a grant is.
+
+use std::{future::Future, time::Duration};
+
+use super::TokenSet;
+use crate::FetchError;
+
+/// A way to get a token from a token endpoint (RFC 6749 §1.3). It holds nothing that changes: what it brings, [`Stored`] keeps.
+///
+/// [`Stored`]: super::Stored
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{FetchError, oauth2::{Form, Grant, TokenEndpoint, TokenSet}};
+///
+/// /// RFC 7523: a signed assertion for a token.
+/// struct JwtBearer(TokenEndpoint);
+///
+/// impl Grant for JwtBearer {
+///     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").field("assertion", sign());
+///         self.0.exchange(form, limit).await
+///     }
+/// }
+/// # fn sign() -> String { "a.b.c".into() }
+/// ```
+pub trait Grant: Send + Sync + 'static {
+    /// Gets a token set. `held` is the one that is there already, if there is one; `limit` is how long the exchange may take.
+    ///
+    /// # Errors
+    /// A [`FetchError`] says what to do next; [`TokenEndpoint::exchange`](super::TokenEndpoint::exchange) judges the answers of
+    /// token endpoints.
+    fn exchange(
+        &self,
+        held: Option<&TokenSet>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<TokenSet, FetchError>> + Send;
+
+    /// Whether an exchange can simply be tried again when its answer is lost. A grant that spends something (a code, a rotating
+    /// refresh token) says no; its exchanges get 30 s in any case, since giving one up early loses what it spent.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,157 @@
+//! What a token endpoint's refusal means: one table, keyed by grant, status and error code. Pure.
+
+use std::{error, fmt};
+
+use http::StatusCode;
+
+use crate::FetchErrorKind::{self, Rejected, TryAgain};
+
+/// What a token endpoint answered instead of a token. Found behind a [`FetchError`](crate::FetchError) with
+/// [`FetchError::cause`](crate::FetchError::cause).
+///
+/// Its text says what was wrong and what to do. It holds no secret: of an answer with a success status it shows nothing, of any
+/// other at most 256 characters in which everything that was sent, and everything that looks like a token, is masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointError {
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) code: Option<String>,
+    pub(crate) text: String,
+}
+
+impl EndpointError {
+    /// The HTTP status of the answer; `None` if there was no answer.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.status
+    }
+
+    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl error::Error for EndpointError {}
+
+/// What kind of grant was refused: the same words mean different things for different grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrantKind {
+    /// Nothing is spent, nobody is asked: client credentials, assertions.
+    Repeatable,
+}
+
+/// What to do next, and what to tell people to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) kind: FetchErrorKind,
+    pub(crate) advice: &'static str,
+}
+
+/// Judges an answer without a token. The first row that fits holds.
+pub(crate) fn judge(grant: GrantKind, status: StatusCode, code: Option<&str>) -> Verdict {
+    let (kind, advice) = match (grant, status.as_u16(), code) {
+        // RFC 6585 §4: whatever else it says, later is fine.
+        (_, 429, _) => (TryAgain, "it asks for fewer requests"),
+
+        // The codes of RFC 6749 §5.2, whatever the status: servers send them with 200, 400, 401, 403 and 500.
+        (_, _, Some("invalid_client")) => {
+            (Rejected, "check client id and secret, and whether the server wants them in HTTP Basic or in the form")
+        }
+        (_, _, Some("unauthorized_client")) => (Rejected, "the client may not use this grant: change its registration"),
+        (_, _, Some("unsupported_grant_type")) => (Rejected, "the server doesn't know this grant"),
+        (_, _, Some("invalid_scope")) => {
+            (Rejected, "the client may not have this scope: ask for less, or change its registration")
+        }
+        (_, _, Some("invalid_request")) => (Rejected, "a parameter is missing, unknown or repeated"),
+        // RFC 8707 §2.
+        (_, _, Some("invalid_target")) => (Rejected, "the client may not have a token for this resource"),
+        // Not meant for this grant, and sent for clients that were disabled.
+        (_, _, Some("access_denied")) => (Rejected, "the server denies this client access"),
+        (GrantKind::Repeatable, _, Some("invalid_grant")) => {
+            (Rejected, "the server takes these credentials for no grant of its own: check id, secret and assertion")
+        }
+        // RFC 6749 §4.1.2.1 and RFC 8628 §3.5, borrowed by many.
+        (_, _, Some("temporarily_unavailable" | "server_error" | "slow_down")) => (TryAgain, "it has trouble"),
+
+        // Without a code that says more. A refused client gets 401 (RFC 6749 §5.2) or 403; 400 is the answer to everything else
+        // that is the client's fault.
+        (GrantKind::Repeatable, 400 | 401 | 403, _) => (Rejected, "check client id, secret, scope and parameters"),
+        // A redirect would take the credentials elsewhere; behind a balancer it may be a page for a break.
+        (_, 300..=399, _) => (TryAgain, "redirects are not followed with credentials: use the URL it points to"),
+        // While servers are being deployed, paths come and go.
+        (_, 404 | 405 | 410, _) => (TryAgain, "check the URL"),
+        (_, 415, _) => (TryAgain, "it doesn't take a form"),
+        (_, 500..=599, _) => (TryAgain, "it has trouble"),
+        (_, 200..=299, _) => (TryAgain, "check that the URL is the token endpoint's"),
+        _ => (TryAgain, "check the URL and what stands before the server"),
+    };
+    Verdict { kind, advice }
+}
+
+/// The codes that may be shown of an answer with a success status: those that say nothing but themselves.
+pub(crate) fn is_registered(code: &str) -> bool {
+    [
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+        "access_denied",
+        "temporarily_unavailable",
+        "server_error",
+        "slow_down",
+    ]
+    .contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        for (status, code, kind) in [
+            (400, Some("invalid_client"), Rejected),
+            (401, Some("invalid_client"), Rejected),
+            (200, Some("invalid_client"), Rejected),
+            (500, Some("invalid_client"), Rejected),
+            (400, Some("invalid_scope"), Rejected),
+            (400, Some("unauthorized_client"), Rejected),
+            (400, Some("unsupported_grant_type"), Rejected),
+            (400, Some("invalid_request"), Rejected),
+            (400, Some("invalid_grant"), Rejected),
+            (403, Some("access_denied"), Rejected),
+            (400, Some("Invalid credentials."), Rejected),
+            (400, None, Rejected),
+            (401, None, Rejected),
+            (403, None, Rejected),
+            (429, None, TryAgain),
+            (429, Some("invalid_client"), TryAgain),
+            (400, Some("slow_down"), TryAgain),
+            (503, Some("temporarily_unavailable"), TryAgain),
+            (400, Some("server_error"), TryAgain),
+            (200, None, TryAgain),
+            (204, None, TryAgain),
+            (302, None, TryAgain),
+            (307, None, TryAgain),
+            (404, None, TryAgain),
+            (408, None, TryAgain),
+            (500, None, TryAgain),
+            (502, None, TryAgain),
+            (503, None, TryAgain),
+        ] {
+            let verdict = judge(GrantKind::Repeatable, StatusCode::from_u16(status).unwrap(), code);
+            assert_eq!(verdict.kind, kind, "{status} {code:?}");
+            assert!(!verdict.advice.is_empty());
+        }
+    }
+}
