@@ -1,5 +1,5 @@
 //! placeholder
-#![forbid(unsafe_code)]
+#![warn(clippy::disallowed_methods)]
 
 mod token;
 pub use token::{AccessToken, InvalidToken};

@@ -1,5 +1,7 @@
 //! Tests the test bench: every rule and every fault of `AuthorizationServer`, seen by a plain HTTP client.
 
+#![cfg(feature = "testing")]
+
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::{

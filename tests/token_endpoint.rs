@@ -209,7 +209,6 @@ async fn a_secret_that_was_mended_needs_no_restart() {
 #[tokio::test]
 async fn retry_after_as_seconds_and_as_a_date() {
     let server = AuthorizationServer::start().await.unwrap();
-    #[allow(clippy::disallowed_methods, reason = "the server's clock is the real one")]
     let in_two_minutes = SystemTime::now() + Duration::from_secs(120);
     for fault in
         [Fault::status(503).retry_after(Duration::from_secs(120)), Fault::status(503).retry_after_date(in_two_minutes)]
