@@ -55,12 +55,12 @@ impl Clock for SystemClock {
 
     #[cfg(target_os = "linux")]
     fn suspended(&self) -> Duration {
-        use rustix::time::{ClockId, clock_gettime};
-        let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        use nix::time::{ClockId, clock_gettime};
+        let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
         // CLOCK_BOOTTIME is CLOCK_MONOTONIC plus the time in suspend (clock_gettime(2)). Read in this order, the nanoseconds
         // between the two reads can only make the difference smaller, never report a suspend that wasn't.
-        let boot = read(ClockId::Boottime);
-        boot.saturating_sub(read(ClockId::Monotonic))
+        let boot = read(ClockId::CLOCK_BOOTTIME);
+        boot.saturating_sub(read(ClockId::CLOCK_MONOTONIC))
     }
 
     #[cfg(not(target_os = "linux"))]

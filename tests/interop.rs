@@ -86,7 +86,10 @@ async fn no_request_fails_while_tokens_of_two_seconds_rotate() {
     let tokens = token.status().generation();
     assert!(tokens >= 4, "{tokens} tokens in at least 7.5 seconds");
     let fetches = server.counts().await["token"].as_u64().unwrap();
-    assert!((tokens..=tokens + 1).contains(&fetches), "each token was fetched once, another may be on its way: {fetches}");
+    assert!(
+        (tokens..=tokens + 1).contains(&fetches),
+        "each token was fetched once, another may be on its way: {fetches}"
+    );
 }
 
 #[tokio::test]
