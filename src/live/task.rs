@@ -61,10 +61,11 @@ impl Task {
     async fn run(mut self) {
         loop {
             let demand = self.desk.take_demands(&mut self.decider);
+            // First the clocks: after `shutdown`, the end of the token is the end of the task.
+            let now = self.desk.check_clocks(&mut self.decider);
             if demand.closed || self.decider.is_over() {
                 return;
             }
-            let now = self.desk.check_clocks(&mut self.decider);
             match self.decider.next_fetch(now) {
                 Some((at, reason)) if at <= now => self.fetch(reason).await,
                 _ => {
