@@ -189,7 +189,9 @@ impl Desk {
 
 fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
     let key = |snapshot: &Snapshot| {
-        (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures, snapshot.seen, snapshot.settled)
+        // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
+        let ends = snapshot.state == State::Stopped && snapshot.fetching;
+        (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures, snapshot.seen, snapshot.settled, ends)
     };
     key(known) != key(next)
 }
