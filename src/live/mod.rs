@@ -106,6 +106,8 @@ impl LiveToken {
                 }
                 match snapshot.error_kind() {
                     ErrorKind::Unavailable => {}
+                    // After `shutdown`, what a fetch under way brings still serves.
+                    ErrorKind::Stopped if snapshot.fetching => {}
                     kind => return Err(TokenError::new(kind, snapshot.failure.clone())),
                 }
             }

@@ -210,6 +210,8 @@ impl Snapshot {
     /// Why somebody who has no token, and can wait until then, need not wait: `None` if waiting makes sense.
     pub(crate) fn hopeless(&self, deadline: Moment) -> Option<TokenError> {
         let kind = match (self.state, &self.failure) {
+            // After `shutdown`, what a fetch under way brings still serves.
+            (State::Stopped, _) if self.fetching => return None,
             (State::Stopped, _) => ErrorKind::Stopped,
             (_, Some(failure)) if failure.kind() != FetchErrorKind::TryAgain => self.error_kind(),
             _ if self.may_bring_a_token_by(deadline) => return None,
