@@ -226,13 +226,19 @@ impl Decider {
     /// When the token's life began; an error if it is over already.
     fn judge(&self, token: AccessToken, flight: InFlight, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
         let sent = token.age_when_fetched().map_or(flight.started, |age| now.back(age));
-        match schedule::timed(token.lifetime()) {
+        match self.lifetime(&token) {
             Some(lifetime) if sent + lifetime <= now => Err(FetchError::try_again(format!(
                 "the token's life of {lifetime:?} was over when it arrived, {:?} after it began",
                 now.since(sent)
             ))),
             _ => Ok((token, sent)),
         }
+    }
+
+    /// How long the token lives, or is assumed to; `None` if it gets no timer.
+    fn lifetime(&self, token: &AccessToken) -> Option<Duration> {
+        let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
+        schedule::timed(known.or(self.assumed_lifetime))
     }
 
     fn accept(
@@ -249,8 +255,7 @@ impl Decider {
         self.durations.push_back(now.since(flight.started));
         let slowest = self.durations.iter().max().copied().unwrap_or_default();
 
-        let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
-        let lifetime = schedule::timed(known.or(self.assumed_lifetime));
+        let lifetime = self.lifetime(&token);
         let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, slowest, &mut self.rng));
         let recheck = token.recheck_period().map(|period| now + period);
         let expires_at = plan.map(|plan| plan.expires_at);
