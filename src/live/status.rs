@@ -145,12 +145,12 @@ impl Status {
 pub struct StatusWatch {
     pub(crate) receiver: watch::Receiver<Snapshot>,
     pub(crate) time: std::sync::Arc<Timeline>,
-    pub(crate) seen: Option<(State, Generation, u32)>,
+    pub(crate) seen: Option<(State, bool, Generation, u32)>,
 }
 
 impl StatusWatch {
-    /// Waits until the state, the generation or the number of failures is another than when this was called last, and returns
-    /// the status then. The first call returns at once. `None` when the last handle to the token is gone.
+    /// Waits until the state, the generation, the number of failures, or whether there is a valid token is another than when
+    /// this was called last, and returns the status then. The first call returns at once. `None` when the last handle to the token is gone.
     ///
     /// Who is slow sees the latest status and misses those between.
     ///
@@ -159,7 +159,7 @@ impl StatusWatch {
     pub async fn changed(&mut self) -> Option<Status> {
         loop {
             let snapshot = self.receiver.borrow_and_update().clone();
-            let key = (snapshot.state, snapshot.generation, snapshot.failures);
+            let key = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
             if self.seen.replace(key) != Some(key) {
                 return Some(Status::new(snapshot, &self.time));
             }
