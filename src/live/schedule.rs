@@ -36,7 +36,9 @@ pub(crate) fn timed(lifetime: Option<Duration>) -> Option<Duration> {
 /// How much time lies between the beginnings of two fetches at least, once one has brought a token: a second, or half of a life
 /// shorter than two.
 pub(crate) fn gap(lifetime: Option<Duration>) -> Duration {
-    lifetime.map_or(Duration::from_secs(1), |lifetime| (lifetime / 2).min(Duration::from_secs(1)))
+    // Half of a nanosecond is none: the loop would never sleep.
+    let (least, most) = (Duration::from_nanos(1), Duration::from_secs(1));
+    lifetime.map_or(most, |lifetime| (lifetime / 2).clamp(least, most))
 }
 
 /// How long one exchange may take: half of the time left, so that a second attempt fits; at least the 2 s that a slow but
