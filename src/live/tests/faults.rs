@@ -1,0 +1,111 @@
+//! Sources that misbehave.
+
+use super::scene::*;
+use crate::{AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, source_fn};
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_source_is_a_failure_like_others() {
+    for act in [panics(), panics().taking(secs(1)), panics_at_once()] {
+        let scene = Scene::new([act.clone(), act.clone(), fresh(secs(1000)), act.clone()], fresh(HOUR));
+        within(secs(10), scene.token.ready()).await.unwrap();
+        assert_eq!(scene.count(), 3);
+        scene.until_call(4).await;
+        tokio::time::sleep(millis(1_100)).await;
+        let status = scene.token.status();
+        assert!(status.failures() == 1 || scene.count() == 5, "{act:?}: {status:?}");
+        scene.until(secs(1000)).await;
+        assert_eq!((scene.count(), scene.sent().as_deref()), (5, Some("t2")), "{act:?}");
+        assert_eq!(scene.token.status().state(), State::Live);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_tells_nobody_what_it_said() {
+    let source = source_fn(|_: FetchRequest| async { panic!("marked-secret, which the test wants") });
+    let token = LiveToken::spawn(source);
+    let error = token.refresh().await.unwrap_err();
+    let status = token.status();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!format!("{error} {error:?} {status:?} {token:?}").contains("marked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_hangs_is_given_up_after_a_minute_while_the_token_serves_to_its_end() {
+    let scene = Scene::new([fresh(secs(100)), hangs(), hangs()], fresh(secs(100)));
+    let began = scene.until_call(2).await;
+    scene.until(millis(99_990)).await;
+    assert_eq!((scene.sent().as_deref(), scene.token.status().is_fetching()), (Some("t1"), true));
+    scene.until(millis(100_002)).await;
+    assert_eq!((scene.sent(), scene.token.status().state()), (None, State::Expired));
+    let error = within(secs(11), scene.token.clone().acquire(secs(10))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+
+    let again = scene.until_call(3).await;
+    let calls = scene.script.calls();
+    assert_eq!(calls[1].ended, Some(began + secs(60)), "its future was dropped");
+    assert!(again - began >= secs(60) && again - began <= secs(61), "{began:?} {again:?}");
+    within(secs(63), scene.token.ready()).await.unwrap();
+    assert_eq!((scene.count(), scene.sent().as_deref()), (4, Some("t2")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_is_given_the_time_of_its_fetch_and_no_more() {
+    let source = source_fn(|request: FetchRequest| async move {
+        match request.reason() {
+            FetchReason::First => Ok(AccessToken::new("t1")?.expires_in(secs(100))),
+            _ => std::future::pending().await,
+        }
+    });
+    let token = LiveToken::builder(source).seed(1).spawn();
+    token.ready().await.unwrap();
+    // Half of the 15 to 25 s left, so that there is time for a second attempt.
+    let mut watch = token.watch();
+    watch.changed().await.unwrap();
+    let status = within(secs(98), watch.changed()).await.unwrap();
+    assert_eq!((status.failures(), status.is_usable()), (1, true));
+    let left = status.time_left().unwrap();
+    assert!(left >= secs(7) && left <= secs(13), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_order_of_errors_panics_and_odd_tokens_leaves_the_task_alive() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    for seed in 0..20 {
+        let acts: Vec<_> = (0..30)
+            .map(|_| match rng.u32(..10) {
+                0 => down(),
+                1 => fails(FetchError::rejected("x")),
+                2 => fails(FetchError::try_again("x").retry_after(secs(rng.u64(..10_000)))),
+                3 => panics(),
+                4 => panics_at_once(),
+                5 => hangs(),
+                6 => gives(token("same").expires_in(millis(rng.u64(..100_000))).age(millis(rng.u64(..200_000)))),
+                7 => gives(token("odd").expires_in(std::time::Duration::MAX).age(std::time::Duration::MAX)),
+                8 => gives(token("file").recheck_after(millis(rng.u64(..10_000)))),
+                _ => fresh(millis(rng.u64(..100_000))).taking(millis(rng.u64(..70_000))),
+            })
+            .collect();
+        let scene = Scene::with(seed, acts, fresh(HOUR), |options| options);
+        let mut last = 0;
+        while scene.script.now() < DAY {
+            // Now and then somebody asks, a token is refused, a lid is closed, a clock is set.
+            match rng.u32(..8) {
+                0 => drop(tokio::time::timeout(secs(1), scene.token.refresh()).await),
+                1 => scene.token.current().into_iter().for_each(|(_, current)| scene.token.report_refused(current)),
+                2 => scene.clock.suspend(secs(rng.u64(..1000))),
+                3 => scene.clock.step_wall(secs(rng.u64(..10_000))),
+                4 => scene.clock.set_wall_back(secs(rng.u64(..10_000))),
+                _ => {}
+            }
+            tokio::time::sleep(secs(rng.u64(1..600))).await;
+            let status = scene.token.status();
+            assert!(status.generation() >= last, "generations only grow");
+            last = status.generation();
+            assert_eq!(status.is_usable(), scene.sent().is_some(), "seed {seed}: {status:?}");
+        }
+        assert!(!scene.driver.is_finished());
+        within(secs(2), scene.token.refresh()).await.unwrap();
+        assert_eq!(scene.token.status().state(), State::Live, "seed {seed}");
+        assert!(scene.times().windows(2).all(|two| two[1] - two[0] > 0.0002), "seed {seed}: {:?}", scene.times());
+    }
+}

@@ -1,0 +1,101 @@
+//! What `status` and `watch` show.
+
+use super::scene::*;
+use crate::{FetchError, FetchErrorKind, State};
+
+#[tokio::test(start_paused = true)]
+async fn the_numbers_are_those_of_the_moment_they_are_asked_for() {
+    let scene = Scene::new([fresh(secs(1000)).taking(secs(5)), down(), down()], hangs());
+    let status = scene.token.status();
+    assert_eq!((status.state(), status.is_usable(), status.generation()), (State::Starting, false, 0));
+    assert_eq!((status.time_left(), status.headroom(), status.is_fetching()), (None, secs(0), true));
+
+    scene.until(secs(100)).await;
+    let status = scene.token.status();
+    assert_eq!((status.state(), status.is_usable(), status.generation()), (State::Live, true, 1));
+    assert_eq!((status.time_left(), status.headroom()), (Some(secs(900)), secs(900)));
+    assert_eq!((status.failures(), status.is_fetching()), (0, false));
+    let next = scene.script.now() + status.next_attempt_in().unwrap();
+    let at = scene.until_call(2).await;
+    assert!(at >= next && at - next <= MILLI, "{at:?} {next:?}");
+
+    settle().await;
+    let status = scene.token.status();
+    assert_eq!((status.state(), status.failures(), status.is_usable()), (State::Failing, 1, true));
+    assert_eq!(status.last_error().unwrap().kind(), FetchErrorKind::TryAgain);
+    assert_eq!(status.headroom(), secs(1000) - scene.script.now());
+    assert!(status.next_attempt_in().unwrap() <= secs(1));
+
+    scene.until_call(4).await;
+    settle().await;
+    let status = scene.token.status();
+    assert_eq!((status.failures(), status.is_fetching(), status.next_attempt_in()), (2, true, None));
+
+    scene.until(secs(1001)).await;
+    let status = scene.token.status();
+    assert_eq!((status.state(), status.is_usable(), status.generation()), (State::Expired, false, 1));
+    assert_eq!((status.time_left(), status.headroom()), (None, secs(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_sees_every_change_that_lasts_and_ends_with_the_last_handle() {
+    let rejected = fails(FetchError::rejected("secret"));
+    let scene = Scene::new([down().taking(secs(1)), fresh(secs(100)), rejected, fresh(secs(200)), down()], hangs());
+    let mut watch = scene.token.watch();
+    let seeing = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(status) = watch.changed().await {
+            seen.push((status.state(), status.is_usable(), status.generation(), status.failures()));
+        }
+        seen
+    });
+    scene.until(secs(1000)).await;
+    drop(scene);
+    let seen = within(secs(61), seeing).await.unwrap();
+    assert_eq!(
+        seen,
+        [
+            (State::Starting, false, 0, 0),
+            (State::Starting, false, 0, 1),
+            (State::Live, true, 1, 0),
+            (State::Rejected, true, 1, 1),
+            (State::Rejected, false, 1, 1),
+            (State::Live, true, 2, 0),
+            (State::Failing, true, 2, 1),
+            (State::Expired, false, 2, 1),
+            // The last attempts hang, a minute each.
+            (State::Expired, false, 2, 2),
+            (State::Expired, false, 2, 3),
+        ]
+        .into_iter()
+        .chain((4..).map(|n| (State::Expired, false, 2, n)))
+        .take(seen.len())
+        .collect::<Vec<_>>()
+    );
+    assert!(seen.len() > 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_tells_that_a_token_ended_after_shutdown_or_for_want_of_a_person() {
+    for stop in [true, false] {
+        let scene = Scene::new([fresh(secs(100))], fails(FetchError::reauthorize("dead")));
+        scene.until(secs(90)).await;
+        if stop {
+            scene.token.shutdown().await;
+        }
+        let mut watch = scene.token.watch();
+        assert!(watch.changed().await.unwrap().is_usable());
+        assert!(!within(secs(11), watch.changed()).await.unwrap().is_usable());
+        assert_eq!(scene.script.now().as_secs(), 100);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_is_not_woken_when_nothing_changes() {
+    let scene = Scene::always(gives(token("same").expires_in(HOUR)));
+    settle().await;
+    let mut watch = scene.token.watch();
+    watch.changed().await.unwrap();
+    tokio::time::timeout(DAY, watch.changed()).await.unwrap_err();
+    assert!(scene.count() > 20);
+}

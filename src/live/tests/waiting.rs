@@ -1,0 +1,170 @@
+//! The end of a token, and who waits for another.
+
+use futures_util::future::join_all;
+
+use super::scene::*;
+use crate::{ErrorKind, FetchError, State};
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_is_gone_at_the_moment_of_its_end() {
+    for takes in [secs(0), secs(7)] {
+        let scene = Scene::new([fresh(secs(100)).taking(takes)], down());
+        scene.until(millis(99_990)).await;
+        assert_eq!(scene.sent().as_deref(), Some("t1"));
+        scene.until(millis(100_002)).await;
+        assert_eq!(scene.sent(), None, "counted from when it was asked for");
+        assert_eq!(scene.token.status().state(), State::Expired);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_while_a_token_works() {
+    // Whatever the source is up to.
+    for act in [hangs(), down(), fails(FetchError::rejected("secret")), fails(FetchError::reauthorize("dead"))] {
+        let scene = Scene::new([fresh(secs(100))], act);
+        scene.until(millis(99_900)).await;
+        assert!(scene.count() > 1);
+        let (header, _) = at_once(scene.token.clone().acquire(secs(10))).await.unwrap();
+        assert_eq!(header, "Bearer t1");
+        at_once(scene.token.ready()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_no_longer_than_it_may() {
+    let scene = Scene::new([fails(FetchError::try_again("slow to fail")).taking(secs(2))], hangs());
+    for wait in [secs(3), secs(10)] {
+        let began = scene.script.now();
+        let error = within(secs(11), scene.token.clone().acquire(wait)).await.unwrap_err();
+        let waited = scene.script.now() - began;
+        assert!(waited >= wait && waited <= wait + millis(2), "{waited:?}");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        // A fetch in flight says nothing of why the last one failed: that is known all the same.
+        assert!(error.cause().unwrap().to_string().contains("slow to fail"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_wait_ends_before_the_next_attempt_fails_at_once_with_the_last_cause() {
+    let busy = fails(FetchError::try_again("come back later").retry_after(secs(60)));
+    let scene = Scene::new([busy.taking(secs(2))], fresh(HOUR));
+
+    // One that was there when the fetch failed, and one that comes after.
+    let first = within(secs(3), scene.token.clone().acquire(secs(10))).await.unwrap_err();
+    assert!(scene.script.now() < millis(2_010));
+    let second = at_once(scene.token.clone().acquire(secs(10))).await.unwrap_err();
+    for error in [first, second] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.cause().unwrap().to_string().contains("come back later"));
+    }
+
+    // As soon as the next attempt lies within the wait, waiting makes sense.
+    scene.until(secs(55)).await;
+    let (header, _) = within(secs(10), scene.token.clone().acquire(secs(10))).await.unwrap();
+    assert_eq!(header, "Bearer t1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_fails_as_soon_as_waiting_is_in_vain() {
+    for (error, kind) in [
+        (FetchError::rejected("secret"), ErrorKind::Rejected),
+        (FetchError::reauthorize("dead"), ErrorKind::ReauthorizationRequired),
+    ] {
+        let scene = Scene::always(fails(error).taking(secs(2)));
+        let error = within(secs(3), scene.token.clone().acquire(secs(10))).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(scene.script.now() < millis(2_010));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_through_failures_that_pass() {
+    let scene = Scene::new([down(), down(), down()], fresh(HOUR));
+    let (header, _) = within(secs(10), scene.token.clone().acquire(secs(10))).await.unwrap();
+    assert_eq!((header.to_str().unwrap(), scene.count()), ("Bearer t1", 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_requests_at_a_cold_start_cost_one_fetch() {
+    let scene = Scene::always(fresh(HOUR).taking(secs(1)));
+    let waiting = (0..1000).map(|_| scene.token.clone().acquire(secs(10)));
+    let found = within(secs(2), join_all(waiting)).await;
+    assert!(found.into_iter().all(|found| found.unwrap().0 == "Bearer t1"));
+    assert_eq!(scene.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_requests_that_wait_when_the_fetch_fails_cost_one_more() {
+    let scene = Scene::new([down().taking(secs(1))], fresh(HOUR).taking(secs(1)));
+    let waiting = (0..1000).map(|_| scene.token.clone().acquire(secs(10)));
+    let found = within(secs(5), join_all(waiting)).await;
+    assert!(found.into_iter().all(|found| found.unwrap().0 == "Bearer t1"));
+    assert_eq!(scene.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_goes_away_takes_no_fetch_with_it() {
+    let scene = Scene::always(fresh(HOUR).taking(secs(5)));
+    let patient = tokio::spawn(scene.token.clone().acquire(secs(10)));
+    let gone: Vec<_> = (0..100).map(|_| tokio::spawn(scene.token.clone().acquire(secs(10)))).collect();
+    scene.until(secs(1)).await;
+    for waiter in &gone {
+        waiter.abort();
+    }
+    tokio::time::timeout(secs(1), scene.token.ready()).await.unwrap_err();
+    within(secs(4), patient).await.unwrap().unwrap();
+    let calls = scene.script.calls();
+    assert_eq!((calls.len(), calls[0].ended), (1, Some(secs(5))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_and_goes_away_takes_no_fetch_with_it() {
+    let scene = Scene::always(fresh(HOUR).taking(secs(5)));
+    scene.until(secs(10)).await;
+    let stays = tokio::spawn({
+        let token = scene.token.clone();
+        async move { token.refresh().await }
+    });
+    tokio::time::timeout(secs(1), scene.token.refresh()).await.unwrap_err();
+    within(secs(5), stays).await.unwrap().unwrap();
+    assert_eq!((scene.count(), scene.sent().as_deref()), (2, Some("t2")));
+
+    // Even if nobody is left who wants it: it was asked for.
+    tokio::time::timeout(secs(1), scene.token.refresh()).await.unwrap_err();
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!((scene.count(), scene.sent().as_deref()), (3, Some("t3")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_refresh_share_a_fetch_and_its_outcome() {
+    let scene = Scene::new([fresh(HOUR), down().taking(secs(1))], fresh(HOUR).taking(secs(1)));
+    scene.until(secs(10)).await;
+    for (calls, works) in [(2, false), (3, true)] {
+        let outcomes = within(secs(2), join_all((0..100).map(|_| scene.token.refresh()))).await;
+        assert!(outcomes.iter().all(|outcome| outcome.is_ok() == works), "{outcomes:?}");
+        assert_eq!(scene.count(), calls);
+        assert!(scene.sent().is_some(), "requests go on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_during_a_fetch_shares_it() {
+    let scene = Scene::always(fresh(HOUR).taking(secs(5)));
+    scene.until(secs(3)).await;
+    within(secs(3), scene.token.refresh()).await.unwrap();
+    scene.until(secs(60)).await;
+    assert_eq!(scene.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_waits_through_any_outage_that_may_pass() {
+    let scene = Scene::always(down());
+    let ready = tokio::spawn({
+        let token = scene.token.clone();
+        async move { token.ready().await }
+    });
+    scene.until(HOUR).await;
+    assert!(!ready.is_finished());
+    scene.script.play([], fresh(HOUR));
+    within(secs(61), ready).await.unwrap().unwrap();
+}
