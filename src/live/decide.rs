@@ -412,6 +412,21 @@ mod tests {
         assert!(!due(&decider));
     }
 
+    #[test]
+    fn a_401_that_is_looked_at_late_asks_for_nothing() {
+        // Its token was the current one when it was reported; before the task looked, another took its place.
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        let now = Moment::EARLY + SECOND * 2;
+        then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+        let refused = |generation| Demand { refused: Some((Generation(generation), 1)), ..Demand::default() };
+        decider.demand(now, &refused(1));
+        assert!(decider.is_settled());
+        assert_eq!(decider.next_fetch(now).unwrap().1, FetchReason::Due);
+        decider.demand(now, &refused(2));
+        assert!(!decider.is_settled());
+        assert_eq!(decider.next_fetch(now), Some((now + SECOND, FetchReason::Refused)));
+    }
+
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
     fn walk(seed: u64) -> u32 {
         let mut rng = Rng::with_seed(seed);

@@ -157,6 +157,15 @@ async fn a_route_that_refuses_every_token_costs_a_fetch_a_minute_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_that_refuses_every_token_gains_nothing_by_tokens_that_live_shortly() {
+    let scene = Scene::always(fresh(secs(20)));
+    settle().await;
+    refuse_everything(&scene, secs(600)).await;
+    let refused = scene.script.calls().iter().filter(|call| call.reason == FetchReason::Refused).count();
+    assert!((6..=16).contains(&refused), "{refused} fetches, scheduled ones not counted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn during_the_pause_a_401_is_handed_on_at_once() {
     let scene = settled(fresh(HOUR)).await;
     refuse_everything(&scene, secs(100)).await;
