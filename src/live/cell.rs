@@ -30,10 +30,11 @@ impl Generation {
     pub(crate) const NONE: Self = Self(0);
 }
 
-/// Holds what requests may use now. One task writes, everybody reads.
+/// Holds what requests may use now. One task writes, everybody reads: whoever holds it keeps what is written more often off its
+/// cache line.
 #[derive(Debug)]
 pub(crate) struct Cell {
-    version: OwnLine<AtomicU64>,
+    version: AtomicU64,
     published: ArcSwapOption<Published>,
 }
 
@@ -46,7 +47,7 @@ struct Published {
 
 impl Cell {
     pub(crate) fn empty() -> Self {
-        Self { version: OwnLine(AtomicU64::new(VERSION_NONE)), published: ArcSwapOption::empty() }
+        Self { version: AtomicU64::new(VERSION_NONE), published: ArcSwapOption::empty() }
     }
 
     /// From now on requests carry this token.
@@ -54,18 +55,18 @@ impl Cell {
         let headers = (0..slots()).map(|_| token.authorization()).collect();
         self.published.store(Some(Arc::new(Published { generation, headers })));
         // After the store: whoever sees the version sees the headers.
-        self.version.0.store(generation.0, Ordering::Release);
+        self.version.store(generation.0, Ordering::Release);
     }
 
     /// From now on requests find no token.
     pub(crate) fn clear(&self) {
         self.published.store(None);
-        self.version.0.store(VERSION_NONE, Ordering::Release);
+        self.version.store(VERSION_NONE, Ordering::Release);
     }
 
     /// The generation that requests carry now, [`Generation::NONE`] if they find none.
     pub(crate) fn generation(&self) -> Generation {
-        Generation(self.version.0.load(Ordering::Acquire))
+        Generation(self.version.load(Ordering::Acquire))
     }
 
     /// The header to send now and its generation, without a [`Reader`]: where it doesn't matter what it costs.
@@ -87,7 +88,7 @@ impl Reader {
     /// The header to send now, and its generation.
     #[inline]
     pub(crate) fn header(&mut self, cell: &Cell) -> Option<(HeaderValue, Generation)> {
-        let version = cell.version.0.load(Ordering::Acquire);
+        let version = cell.version.load(Ordering::Acquire);
         match &self.header {
             Some(header) if version == self.version => Some((header.clone(), Generation(version))),
             _ => self.reload(cell),
@@ -105,11 +106,6 @@ impl Reader {
         Some((header, generation))
     }
 }
-
-/// Two cache lines of 64 bytes (processors fetch them in pairs), so that nobody else's writes make this one slow to read.
-#[derive(Debug)]
-#[repr(align(128))]
-struct OwnLine<T>(T);
 
 /// No token. Generations start at 1, so a version is a generation or this.
 const VERSION_NONE: u64 = 0;

@@ -56,6 +56,10 @@ pub struct LiveToken {
 }
 
 /// What handles and task share.
+///
+/// All of it lies on two cache lines of 64 bytes (processors fetch them in pairs) that are written when a token is published, and
+/// not in between: the pointer's reference counts, which handles write, lie before them.
+#[repr(align(128))]
 pub(crate) struct Shared {
     cell: Cell,
     status: watch::Sender<Snapshot>,

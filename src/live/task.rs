@@ -32,8 +32,9 @@ use crate::{
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Driver {
-    pub(crate) fn new(task: Task) -> Self {
-        Self(Box::pin(task.run()))
+    pub(crate) fn new(mut task: Task) -> Self {
+        // `run` borrows: an async function keeps its arguments twice, where they were passed and where they are used.
+        Self(Box::pin(async move { task.run().await }))
     }
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             let demand = self.desk.take_demands(&mut self.decider);
             // First the clocks: after `shutdown`, the end of the token is the end of the task.
@@ -67,7 +68,10 @@ impl Task {
                 return;
             }
             match self.decider.next_fetch(now) {
-                Some((at, reason)) if at <= now => self.fetch(reason).await,
+                Some((at, reason)) if at <= now => {
+                    // In a box, so that a token that is not being fetched takes no room for it.
+                    Box::pin(self.fetch(reason)).await;
+                }
                 _ => {
                     self.desk.report(&self.decider, now);
                     let wake_at = self.decider.wake_at(now);
