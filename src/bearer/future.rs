@@ -14,7 +14,11 @@ use pin_project_lite::pin_project;
 use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
-use super::{HttpRequest, HttpResponse, Link, challenge, replay::Spare, request::sealed::Response as _};
+use super::{
+    HttpRequest, HttpResponse, Link, challenge,
+    replay::Spare,
+    request::sealed::{Mark, Response as _},
+};
 use crate::{BoxError, Error, TokenError, live::Generation};
 
 pin_project! {
@@ -35,6 +39,7 @@ pin_project! {
         generation: Generation,
         // What follows from a 401; `None` if nothing does.
         link: Option<Arc<Link>>,
+        sent_to: Mark,
         replays: bool,
         cold: Option<SyncWrapper<Box<Cold<S, R>>>>,
     }
@@ -64,8 +69,14 @@ type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<S: Service<R>, R> ResponseFuture<S, R> {
     #[inline]
-    pub(super) fn sent(inner: S::Future, generation: Generation, link: Option<Arc<Link>>, replays: bool) -> Self {
-        Self { inner: Some(inner), generation, link, replays, cold: None }
+    pub(super) fn sent(
+        inner: S::Future,
+        generation: Generation,
+        link: Option<Arc<Link>>,
+        sent_to: Mark,
+        replays: bool,
+    ) -> Self {
+        Self { inner: Some(inner), generation, link, sent_to, replays, cold: None }
     }
 
     #[inline]
@@ -75,19 +86,23 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
     }
 
     pub(super) fn failed(error: Error<S::Error>) -> Self {
-        Self::cold(Cold::Failed(error), None, false)
+        Self::cold(Cold::Failed(error), None, Mark::default(), false)
     }
 
-    pub(super) fn waiting(service: S, request: R, spare: Option<Spare<R>>, link: Arc<Link>, replays: bool) -> Self {
+    pub(super) fn waiting(service: S, request: R, spare: Option<Spare<R>>, link: Arc<Link>, replays: bool) -> Self
+    where
+        R: HttpRequest,
+    {
+        let sent_to = request.mark();
         let token = Box::pin(link.token.clone().acquire(link.max_wait));
         let spare = spare.map(Spare::into_request);
         let recovery = link.recovers.then_some(link);
-        Self::cold(Cold::Waiting { token, service, request, spare }, recovery, replays)
+        Self::cold(Cold::Waiting { token, service, request, spare }, recovery, sent_to, replays)
     }
 
-    fn cold(cold: Cold<S, R>, link: Option<Arc<Link>>, replays: bool) -> Self {
+    fn cold(cold: Cold<S, R>, link: Option<Arc<Link>>, sent_to: Mark, replays: bool) -> Self {
         let cold = Some(SyncWrapper::new(Box::new(cold)));
-        Self { inner: None, generation: Generation::NONE, link, replays, cold }
+        Self { inner: None, generation: Generation::NONE, link, sent_to, replays, cold }
     }
 }
 
@@ -117,7 +132,7 @@ where
                 }
                 // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
                 this.inner.set(None);
-                if !response.is_from_within(&link.fence) {
+                if !response.is_from(*this.sent_to) {
                     return Poll::Ready(Ok(response));
                 }
                 match cold {

@@ -19,15 +19,21 @@ pub(crate) mod sealed {
     pub trait Request {
         fn is_admitted(&self, fence: &Fence) -> bool;
         fn describe_origin(&self) -> String;
+        /// Where it is sent to, for those who follow redirects inside.
+        fn mark(&self) -> Mark;
         fn headers_mut(&mut self) -> &mut HeaderMap;
     }
 
     pub trait Response {
         fn status(&self) -> StatusCode;
         fn headers(&self) -> &HeaderMap;
-        /// Whether the answer comes from where the token was sent to, as far as can be told.
-        fn is_from_within(&self, fence: &Fence) -> bool;
+        /// Whether the answer comes from where the request was sent to, as far as can be told.
+        fn is_from(&self, sent_to: Mark) -> bool;
     }
+
+    /// Tells origins apart in little space: a hash, so that two of them may look the same (one pair in four thousand million).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Mark(pub(super) u32);
 }
 
 impl<B> sealed::Request for http::Request<B> {
@@ -38,6 +44,11 @@ impl<B> sealed::Request for http::Request<B> {
 
     fn describe_origin(&self) -> String {
         origin::describe(self.uri())
+    }
+
+    #[inline]
+    fn mark(&self) -> sealed::Mark {
+        sealed::Mark::default()
     }
 
     #[inline]
@@ -57,7 +68,7 @@ impl<B> sealed::Response for http::Response<B> {
         self.headers()
     }
 
-    fn is_from_within(&self, _: &Fence) -> bool {
+    fn is_from(&self, _: sealed::Mark) -> bool {
         true
     }
 }
@@ -80,6 +91,10 @@ mod for_reqwest {
             self.url().origin().ascii_serialization()
         }
 
+        fn mark(&self) -> sealed::Mark {
+            mark(self.url())
+        }
+
         fn headers_mut(&mut self) -> &mut HeaderMap {
             self.headers_mut()
         }
@@ -94,10 +109,22 @@ mod for_reqwest {
             self.headers()
         }
 
-        /// reqwest follows redirects inside, and takes the token off where they lead to another host.
-        fn is_from_within(&self, fence: &Fence) -> bool {
-            admits(fence, self.url())
+        /// reqwest follows redirects inside, and takes the token off where they lead to another host or port: what is answered
+        /// there says nothing about the token, even if the layer would send it there when asked to.
+        fn is_from(&self, sent_to: sealed::Mark) -> bool {
+            mark(self.url()) == sent_to
         }
+    }
+
+    /// FNV-1a: a few multiplications, which a request of reqwest's doesn't notice.
+    fn mark(url: &Url) -> sealed::Mark {
+        let port = url.port_or_known_default().unwrap_or_default().to_be_bytes();
+        let parts = [url.scheme().as_bytes(), &port, url.host_str().unwrap_or_default().as_bytes()];
+        let hash = parts
+            .into_iter()
+            .flatten()
+            .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        sealed::Mark(hash)
     }
 
     fn admits(fence: &Fence, url: &Url) -> bool {

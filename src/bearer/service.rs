@@ -60,10 +60,12 @@ where
             return self.wait_for_token(request);
         };
         let link = self.link.recovers.then(|| self.link.clone());
+        let sent_to = request.mark();
         // The clone for sending again is made before the call, of a service that is polled ready for it only when it comes to it.
         let spare = self.policy.keep(&mut request).map(|spare| (self.inner.clone(), spare));
         request.headers_mut().insert(AUTHORIZATION, header);
-        let mut future = ResponseFuture::sent(self.inner.call(request), generation, link, self.policy.replays());
+        let mut future =
+            ResponseFuture::sent(self.inner.call(request), generation, link, sent_to, self.policy.replays());
         if let Some((service, spare)) = spare {
             future = future.with_spare(service, spare);
         }
