@@ -50,7 +50,7 @@ enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
     Spare { service: S, request: R },
     /// Not sent yet for want of a token. The service was polled ready.
-    Waiting { token: Wait<Result<(HeaderValue, Generation), TokenError>>, service: S, request: R, spare: Option<R> },
+    Waiting { token: Wait<Result<(HeaderValue, Generation), TokenError>>, service: S, request: R, after: After<R> },
     /// Sent, and can't be sent again.
     SentOnce,
     /// The token was refused: waits for another one, `true`, or for the news that there will be none.
@@ -63,6 +63,16 @@ enum Cold<S: Service<R>, R> {
     Failed(Error<S::Error>),
     /// Between two of the others.
     Moving,
+}
+
+/// What a request is, once it was sent, that had to wait for a token.
+enum After<R> {
+    /// Sent for the first time, with what is sent again.
+    Spare(R),
+    SentOnce,
+    Replayed {
+        waited: bool,
+    },
 }
 
 type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -95,9 +105,9 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
     {
         let sent_to = request.mark();
         let token = Box::pin(link.token.clone().acquire(link.max_wait));
-        let spare = spare.map(Spare::into_request);
+        let after = spare.map_or(After::SentOnce, |spare| After::Spare(spare.into_request()));
         let recovery = link.recovers.then_some(link);
-        Self::cold(Cold::Waiting { token, service, request, spare }, recovery, sent_to, replays)
+        Self::cold(Cold::Waiting { token, service, request, after }, recovery, sent_to, replays)
     }
 
     fn cold(cold: Cold<S, R>, link: Option<Arc<Link>>, sent_to: Mark, replays: bool) -> Self {
@@ -183,16 +193,17 @@ where
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, R>> {
         loop {
             match mem::replace(self, Self::Moving) {
-                Self::Waiting { mut token, mut service, mut request, spare } => match token.as_mut().poll(cx) {
+                Self::Waiting { mut token, mut service, mut request, after } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Waiting { token, service, request, spare };
+                        *self = Self::Waiting { token, service, request, after };
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::token(error)))),
                     Poll::Ready(Ok((header, generation))) => {
-                        *self = match spare {
-                            Some(spare) => Self::Spare { service: service.clone(), request: spare },
-                            None => Self::SentOnce,
+                        *self = match after {
+                            After::Spare(request) => Self::Spare { service: service.clone(), request },
+                            After::SentOnce => Self::SentOnce,
+                            After::Replayed { waited } => Self::Replayed { waited },
                         };
                         request.headers_mut().insert(AUTHORIZATION, header);
                         return Poll::Ready(Step::Sent(service.call(request), generation));
@@ -222,7 +233,7 @@ where
                         }
                         None => {
                             let token = Box::pin(link.token.clone().acquire(link.max_wait));
-                            *self = Self::Waiting { token, service, request, spare: None };
+                            *self = Self::Waiting { token, service, request, after: After::Replayed { waited } };
                         }
                     },
                 },

@@ -62,7 +62,7 @@ where
         let link = self.link.recovers.then(|| self.link.clone());
         let sent_to = request.mark();
         // The clone for sending again is made before the call, of a service that is polled ready for it only when it comes to it.
-        let spare = self.policy.keep(&mut request).map(|spare| (self.inner.clone(), spare));
+        let spare = link.as_ref().and_then(|_| self.policy.keep(&mut request)).map(|spare| (self.inner.clone(), spare));
         request.headers_mut().insert(AUTHORIZATION, header);
         let mut future =
             ResponseFuture::sent(self.inner.call(request), generation, link, sent_to, self.policy.replays());
@@ -82,7 +82,7 @@ impl<S, P> BearerAuth<S, P> {
         P: ReplayPolicy<R>,
         S: Service<R, Response: HttpResponse, Error: Into<BoxError>> + Clone,
     {
-        let spare = self.policy.keep(&mut request);
+        let spare = if self.link.recovers { self.policy.keep(&mut request) } else { None };
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);
         ResponseFuture::waiting(ready, request, spare, self.link.clone(), self.policy.replays())
