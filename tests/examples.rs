@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::run_call;
+use support::call::run_call;
 use tower_bearer::testing::AuthorizationServer;
 
 #[tokio::test]

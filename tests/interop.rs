@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use support::{node::Node, run_call};
+use support::{call::run_call, node::Node};
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     BearerAuth, BearerAuthLayer, ErrorKind, LiveToken, Origin,

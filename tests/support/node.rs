@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// A running server: ends when this is dropped, because its stdin closes then.
-pub(crate) struct Node {
+pub struct Node {
     facts: Value,
     _child: Child,
 }
@@ -19,7 +19,7 @@ impl Node {
     ///
     /// # Panics
     /// With what to do, if something is missing.
-    pub(crate) async fn start(script: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub async fn start(script: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
         assert!(folder.join("node_modules").exists(), "the servers aren't installed: run `npm ci` in tests/interop");
         let mut child = Command::new("node")
@@ -43,7 +43,7 @@ impl Node {
     }
 
     /// What it has counted.
-    pub(crate) async fn counts(&self) -> Value {
+    pub async fn counts(&self) -> Value {
         let url = self["counts_url"].as_str().expect("a URL");
         let text = reqwest::get(url).await.expect("it answers").text().await.expect("a text");
         serde_json::from_str(&text).expect("JSON")

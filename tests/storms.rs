@@ -1,0 +1,111 @@
+//! Many 401s, few fetches: routes that refuse everybody, revocations in a row, a token endpoint that is down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_bearer::{FetchError, State};
+
+mod support;
+use support::{Api, Issuer, get, layer, now, ok, refused, secs, send, timed};
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_answers_401_to_everybody_disturbs_nobody() {
+    let api = Api::new(|seen| if seen.uri.ends_with("/never") { refused() } else { ok() });
+    let issuer = Issuer::new().takes(Duration::from_millis(200));
+    let token = issuer.ready().await;
+    let mut service = ServiceBuilder::new().layer(layer(&token)).service(api.clone());
+    let never = {
+        let mut service = service.clone();
+        tokio::spawn(async move {
+            for number in 0..36_000 {
+                let response = send(&mut service, get("/never")).await.unwrap();
+                assert_eq!(response.status(), 401, "request {number}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        })
+    };
+    let start = now();
+    let mut by_minute = Vec::new();
+    while !never.is_finished() {
+        let before = issuer.fetches();
+        for _ in 0..60 {
+            let (response, took) = timed(send(&mut service, get("/b"))).await;
+            assert_eq!((response.unwrap().status().as_u16(), took), (200, Duration::ZERO));
+            sleep(secs(1)).await;
+        }
+        by_minute.push(issuer.fetches() - before);
+    }
+    never.await.unwrap();
+    assert!(start.elapsed() >= secs(3600));
+    assert!(by_minute[0] <= 6 && by_minute[2..].iter().all(|fetches| *fetches <= 1), "{by_minute:?}");
+    // Nobody is sent a third time, and each token in turn was kept: `/b` never failed.
+    let fetches = usize::try_from(issuer.fetches()).unwrap();
+    let sent = api.seen().iter().filter(|seen| seen.uri.ends_with("/never")).count();
+    assert!(sent <= 36_000 + fetches, "{sent} for {fetches} fetches");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_401_is_handed_on_and_the_token_kept() {
+    let api = Api::new(|seen| {
+        let mut response = refused();
+        response.headers_mut().insert("x-token", seen.token().parse().unwrap());
+        response
+    });
+    let issuer = Issuer::new();
+    let token = issuer.ready().await;
+    let service = ServiceBuilder::new().layer(layer(&token)).service(api.clone());
+    let response = service.oneshot(get("/a")).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["x-token"]), (401, &"t2".parse().unwrap()));
+    sleep(secs(600)).await;
+    assert_eq!((issuer.fetches(), api.tokens()), (2, vec!["t1".to_owned(), "t2".to_owned()]));
+    assert!(token.status().is_usable() && token.status().state() == State::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_are_recovered_from_however_many_there_are() {
+    // After each that was healed, the next is healed at once: the pause is for those that no token heals.
+    let current = Arc::new(AtomicU64::new(1));
+    let valid = current.clone();
+    let api = Api::new(
+        move |seen| {
+            if seen.token() == format!("t{}", valid.load(Ordering::SeqCst)) { ok() } else { refused() }
+        },
+    );
+    let issuer = Issuer::new();
+    let mut service = ServiceBuilder::new().layer(layer(&issuer.ready().await)).service(api);
+    for _ in 0..200 {
+        current.fetch_add(1, Ordering::SeqCst);
+        let (response, took) = timed(send(&mut service, get("/a"))).await;
+        assert_eq!(response.unwrap().status(), 200);
+        assert!(took <= secs(1), "no longer than the distance between fetches: {took:?}");
+    }
+    assert_eq!(issuer.fetches(), 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_endpoint_that_is_down_is_not_stormed_by_401s() {
+    let (api, issuer) = (Api::that_takes(&["t2"]), Issuer::new());
+    let service = ServiceBuilder::new().layer(layer(&issuer.ready().await)).service(api);
+    issuer.fails(FetchError::try_again("down"));
+    for _ in 0..6_000 {
+        assert_eq!(service.clone().oneshot(get("/a")).await.unwrap().status(), 401);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!((8..=20).contains(&issuer.fetches()), "{} in ten minutes", issuer.fetches());
+    // And once it is up again, it takes no more than the longest pause.
+    issuer.works();
+    let ((), took) = timed(async {
+        while service.clone().oneshot(get("/a")).await.unwrap().status() == 401 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    assert!(took <= secs(61), "{took:?}");
+}
