@@ -51,6 +51,34 @@ async fn a_route_that_answers_401_to_everybody_disturbs_nobody() {
     assert!(sent <= 36_000 + fetches, "{sent} for {fetches} fetches");
 }
 
+/// Where each new token ends the one before, a fetch makes requests under way fail. That they are healed by it is no proof that it
+/// was needed.
+#[tokio::test(start_paused = true)]
+async fn a_route_that_answers_401_to_everybody_where_a_client_has_one_token_at_a_time() {
+    let issuer = Issuer::new().takes(Duration::from_millis(200));
+    let server = issuer.clone();
+    let api = Api::new(move |seen| {
+        // From the beginning of a fetch, only its token is good.
+        let good = seen.token() == format!("t{}", server.fetches()) && !seen.uri.ends_with("/never");
+        if good { ok() } else { refused() }
+    });
+    let mut service = ServiceBuilder::new().layer(layer(&issuer.ready().await)).service(api);
+    let mut never = service.clone();
+    let never = tokio::spawn(async move {
+        for _ in 0..6_000 {
+            assert_eq!(send(&mut never, get("/never")).await.unwrap().status(), 401);
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    while !never.is_finished() {
+        let (response, took) = timed(send(&mut service, get("/b"))).await;
+        assert_eq!(response.unwrap().status(), 200);
+        assert!(took <= Duration::from_millis(200), "{took:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(issuer.fetches() <= 20, "{} fetches in ten minutes", issuer.fetches());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_second_401_is_handed_on_and_the_token_kept() {
     let api = Api::new(|seen| {

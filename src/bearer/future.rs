@@ -53,12 +53,13 @@ enum Cold<S: Service<R>, R> {
     Waiting { token: Wait<Result<(HeaderValue, Generation), TokenError>>, service: S, request: R, after: After<R> },
     /// Sent, and can't be sent again.
     SentOnce,
-    /// The token was refused: waits for another one, `true`, or for the news that there will be none.
-    Renewing { token: Wait<bool>, held: S::Response, service: S, request: R, link: Arc<Link>, waits: bool },
+    /// The token was refused: waits for another one, `true`, or for the news that there will be none. `asked`: that one is
+    /// fetched because of this, so that what becomes of the second attempt says whether it helped.
+    Renewing { token: Wait<bool>, held: S::Response, service: S, request: R, link: Arc<Link>, asked: bool },
     /// There is another token; the service must be ready to send again.
-    Readying { service: S, request: R, link: Arc<Link>, waited: bool },
+    Readying { service: S, request: R, link: Arc<Link>, asked: bool },
     /// Sent again.
-    Replayed { waited: bool },
+    Replayed { asked: bool },
     /// Over before it began.
     Failed(Error<S::Error>),
     /// Between two of the others.
@@ -71,7 +72,7 @@ enum After<R> {
     Spare(R),
     SentOnce,
     Replayed {
-        waited: bool,
+        asked: bool,
     },
 }
 
@@ -135,7 +136,7 @@ where
                 let Some(link) = this.link.as_ref() else { return Poll::Ready(Ok(response)) };
                 let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
                 if !challenge::is_refusal(response.status(), response.headers()) {
-                    if let Some(Cold::Replayed { waited: true }) = cold {
+                    if let Some(Cold::Replayed { asked: true }) = cold {
                         link.token.report_recovered(*this.generation);
                     }
                     return Poll::Ready(Ok(response));
@@ -184,9 +185,9 @@ where
     /// The first attempt was answered with `held`, a 401.
     fn renew(&mut self, held: S::Response, link: &Arc<Link>, refused: Generation) {
         if let Self::Spare { service, request } = mem::replace(self, Self::Moving) {
-            let waits = link.token.is_current(refused);
+            let asked = link.token.is_reason_to_fetch(refused);
             let token = Box::pin(link.token.clone().replace(refused, link.max_wait));
-            *self = Self::Renewing { token, held, service, request, link: link.clone(), waits };
+            *self = Self::Renewing { token, held, service, request, link: link.clone(), asked };
         }
     }
 
@@ -203,37 +204,37 @@ where
                         *self = match after {
                             After::Spare(request) => Self::Spare { service: service.clone(), request },
                             After::SentOnce => Self::SentOnce,
-                            After::Replayed { waited } => Self::Replayed { waited },
+                            After::Replayed { asked } => Self::Replayed { asked },
                         };
                         request.headers_mut().insert(AUTHORIZATION, header);
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
-                Self::Renewing { mut token, held, service, request, link, waits } => match token.as_mut().poll(cx) {
+                Self::Renewing { mut token, held, service, request, link, asked } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Renewing { token, held, service, request, link, waits };
+                        *self = Self::Renewing { token, held, service, request, link, asked };
                         return Poll::Pending;
                     }
                     Poll::Ready(false) => return Poll::Ready(Step::Over(Ok(held))),
                     // The 401 goes, and with it the connection that its body occupies.
-                    Poll::Ready(true) => *self = Self::Readying { service, request, link, waited: waits },
+                    Poll::Ready(true) => *self = Self::Readying { service, request, link, asked },
                 },
-                Self::Readying { mut service, mut request, link, waited } => match service.poll_ready(cx) {
+                Self::Readying { mut service, mut request, link, asked } => match service.poll_ready(cx) {
                     Poll::Pending => {
-                        *self = Self::Readying { service, request, link, waited };
+                        *self = Self::Readying { service, request, link, asked };
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::inner(error)))),
                     // The header is taken now, when the request goes: getting ready may have taken longer than the token lived.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
-                            *self = Self::Replayed { waited };
+                            *self = Self::Replayed { asked };
                             request.headers_mut().insert(AUTHORIZATION, header);
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {
                             let token = Box::pin(link.token.clone().acquire(link.max_wait));
-                            *self = Self::Waiting { token, service, request, after: After::Replayed { waited } };
+                            *self = Self::Waiting { token, service, request, after: After::Replayed { asked } };
                         }
                     },
                 },

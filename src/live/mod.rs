@@ -191,6 +191,12 @@ impl LiveToken {
         self.shared.cell.generation() == generation
     }
 
+    /// Whether a 401 for this generation, seen now, is a reason to fetch, not the consequence of a fetch: servers that allow one
+    /// token per client end the old one when they issue the next, while its answer is still on the way.
+    pub(crate) fn is_reason_to_fetch(&self, refused: Generation) -> bool {
+        self.is_current(refused) && !self.shared.status.borrow().fetching
+    }
+
     /// Waits for a valid token, no longer than this.
     pub(crate) async fn acquire(self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
         let mut status = self.shared.status.subscribe();
