@@ -57,12 +57,17 @@ async fn a_late_401_for_an_older_token_is_answered_with_the_current_one_at_once(
     let (api, issuer) = (Api::that_takes(&["t2"]).after(secs(5)), Issuer::new());
     let token = issuer.ready().await;
     let service = ServiceBuilder::new().layer(layer(&token)).service(api.clone());
+    let never = ServiceBuilder::new().layer(layer(&token).replay(replay::Never)).service(api.clone());
     let late = tokio::spawn(timed(service.oneshot(get("/a"))));
+    let not_replayed = tokio::spawn(timed(never.oneshot(get("/a"))));
     sleep(secs(2)).await;
     token.refresh().await.unwrap();
     let (response, took) = late.await.unwrap();
     assert_eq!((response.unwrap().status().as_u16(), took), (200, secs(10)));
-    assert_eq!((issuer.fetches(), api.tokens()), (2, vec!["t1".to_owned(), "t2".to_owned()]));
+    let (response, took) = not_replayed.await.unwrap();
+    assert_eq!((response.unwrap().status().as_u16(), took), (401, secs(5)));
+    sleep(secs(100)).await;
+    assert_eq!((issuer.fetches(), api.tokens().concat()), (2, "t1t1t2".to_owned()), "the newer token is not suspected");
 }
 
 #[tokio::test(start_paused = true)]
