@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use pin_project_lite::pin_project;
 use sync_wrapper::SyncWrapper;
 use tower_service::Service;
@@ -19,7 +19,10 @@ use super::{
     replay::Spare,
     request::sealed::{Mark, Response as _},
 };
-use crate::{BoxError, Error, TokenError, live::Generation};
+use crate::{
+    BoxError, Error, LiveToken, TokenError,
+    live::{Generation, TokenId},
+};
 
 pin_project! {
     /// The response of a request sent by [`BearerAuth`](crate::BearerAuth).
@@ -37,8 +40,8 @@ pin_project! {
         #[pin]
         inner: Option<S::Future>,
         generation: Generation,
-        // What follows from a 401; `None` if nothing does.
-        link: Option<Arc<Link>>,
+        // The token to renew after a 401; nobody's if none is.
+        token: TokenId,
         sent_to: Mark,
         replays: bool,
         cold: Option<SyncWrapper<Box<Cold<S, R>>>>,
@@ -48,9 +51,15 @@ pin_project! {
 /// The rarer states, and what is kept for them.
 enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
-    Spare { service: S, request: R },
+    Spare { service: S, request: R, link: Arc<Link> },
     /// Not sent yet for want of a token. The service was polled ready.
-    Waiting { token: Wait<Result<(HeaderValue, Generation), TokenError>>, service: S, request: R, after: After<R> },
+    Waiting {
+        token: Wait<Result<(HeaderValue, Generation), TokenError>>,
+        service: S,
+        request: R,
+        after: After<R>,
+        link: Arc<Link>,
+    },
     /// Sent, and can't be sent again.
     SentOnce,
     /// The token was refused: waits for another one, `true`, or for the news that there will be none. `asked`: that one is
@@ -80,40 +89,33 @@ type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<S: Service<R>, R> ResponseFuture<S, R> {
     #[inline]
-    pub(super) fn sent(
-        inner: S::Future,
-        generation: Generation,
-        link: Option<Arc<Link>>,
-        sent_to: Mark,
-        replays: bool,
-    ) -> Self {
-        Self { inner: Some(inner), generation, link, sent_to, replays, cold: None }
+    pub(super) fn sent(inner: S::Future, generation: Generation, token: TokenId, sent_to: Mark, replays: bool) -> Self {
+        Self { inner: Some(inner), generation, token, sent_to, replays, cold: None }
     }
 
     #[inline]
-    pub(super) fn with_spare(mut self, service: S, spare: Spare<R>) -> Self {
-        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, request: spare.into_request() })));
+    pub(super) fn with_spare(mut self, service: S, spare: Spare<R>, link: Arc<Link>) -> Self {
+        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, request: spare.into_request(), link })));
         self
     }
 
     pub(super) fn failed(error: Error<S::Error>) -> Self {
-        Self::cold(Cold::Failed(error), None, Mark::default(), false)
+        Self::cold(Cold::Failed(error), TokenId::NONE, Mark::default(), false)
     }
 
     pub(super) fn waiting(service: S, request: R, spare: Option<Spare<R>>, link: Arc<Link>, replays: bool) -> Self
     where
         R: HttpRequest,
     {
-        let sent_to = request.mark();
+        let (sent_to, renews) = (request.mark(), link.renews());
         let token = Box::pin(link.token.clone().acquire(link.max_wait));
         let after = spare.map_or(After::SentOnce, |spare| After::Spare(spare.into_request()));
-        let recovery = link.recovers.then_some(link);
-        Self::cold(Cold::Waiting { token, service, request, after }, recovery, sent_to, replays)
+        Self::cold(Cold::Waiting { token, service, request, after, link }, renews, sent_to, replays)
     }
 
-    fn cold(cold: Cold<S, R>, link: Option<Arc<Link>>, sent_to: Mark, replays: bool) -> Self {
+    fn cold(cold: Cold<S, R>, token: TokenId, sent_to: Mark, replays: bool) -> Self {
         let cold = Some(SyncWrapper::new(Box::new(cold)));
-        Self { inner: None, generation: Generation::NONE, link, sent_to, replays, cold }
+        Self { inner: None, generation: Generation::NONE, token, sent_to, replays, cold }
     }
 }
 
@@ -124,50 +126,87 @@ where
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
+    // Small, so that it becomes part of the caller: whatever happens to few requests is elsewhere.
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        let Some(inner) = this.inner.as_pin_mut() else { return self.go_on(cx) };
+        match inner.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::inner(error))),
+            Poll::Ready(Ok(response)) if *this.token == TokenId::NONE => Poll::Ready(Ok(response)),
+            Poll::Ready(Ok(response)) if challenge::is_refusal(response.status(), response.headers()) => {
+                match self.as_mut().refused(response) {
+                    Some(response) => Poll::Ready(Ok(response)),
+                    None => self.go_on(cx),
+                }
+            }
+            Poll::Ready(Ok(response)) => {
+                if this.cold.is_some() {
+                    self.accepted();
+                }
+                Poll::Ready(Ok(response))
+            }
+        }
+    }
+}
+
+impl<S, R> ResponseFuture<S, R>
+where
+    S: Service<R, Response: HttpResponse, Error: Into<BoxError>> + Clone,
+    R: HttpRequest,
+{
+    /// The rarer states, up to where there is something sent to wait for.
+    #[cold]
+    fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let mut this = self.as_mut().project();
+        let Some(cold) = this.cold.as_mut() else { panic!("`ResponseFuture` polled after it was done") };
+        match ready!(cold.get_mut().poll(cx)) {
+            Step::Sent(future, generation) => {
+                this.inner.set(Some(future));
+                *this.generation = generation;
+                // Goes round twice at most: nothing is sent a third time.
+                self.poll(cx)
+            }
+            Step::Over(result) => {
+                *this.cold = None;
+                Poll::Ready(result)
+            }
+        }
+    }
+
+    /// The API refused the token. Returns the response if it is to be handed on.
+    #[cold]
+    fn refused(self: Pin<&mut Self>, response: S::Response) -> Option<S::Response> {
         let mut this = self.project();
-        loop {
-            if let Some(inner) = this.inner.as_mut().as_pin_mut() {
-                let response = match ready!(inner.poll(cx)) {
-                    Ok(response) => response,
-                    Err(error) => return Poll::Ready(Err(Error::inner(error))),
-                };
-                let Some(link) = this.link.as_ref() else { return Poll::Ready(Ok(response)) };
-                let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-                if !challenge::is_refusal(response.status(), response.headers()) {
-                    if let Some(Cold::Replayed { asked: true }) = cold {
-                        link.token.report_recovered(*this.generation);
-                    }
-                    return Poll::Ready(Ok(response));
-                }
-                // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
-                this.inner.set(None);
-                if !response.is_from(*this.sent_to) {
-                    return Poll::Ready(Ok(response));
-                }
-                match cold {
-                    Some(cold) if matches!(cold, Cold::Spare { .. }) => cold.renew(response, link, *this.generation),
-                    other => {
-                        if *this.replays && !matches!(other, Some(Cold::Replayed { .. })) {
-                            link.warn_not_replayed::<R>();
-                        }
-                        link.token.report_refused(*this.generation);
-                        return Poll::Ready(Ok(response));
-                    }
-                }
+        // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
+        this.inner.set(None);
+        if !response.is_from(*this.sent_to) {
+            return Some(response);
+        }
+        let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
+        if let Some(cold @ Cold::Spare { .. }) = cold {
+            cold.renew(response, *this.generation);
+            return None;
+        }
+        if let Some(token) = LiveToken::find(*this.token) {
+            if *this.replays && !matches!(cold, Some(Cold::Replayed { .. })) {
+                token.warn_not_replayed::<R>();
             }
-            let Some(cold) = this.cold.as_mut() else { panic!("`ResponseFuture` polled after it was done") };
-            match ready!(cold.get_mut().poll(cx)) {
-                Step::Sent(future, generation) => {
-                    this.inner.set(Some(future));
-                    *this.generation = generation;
-                }
-                Step::Over(result) => {
-                    *this.cold = None;
-                    return Poll::Ready(result);
-                }
-            }
+            token.report_refused(*this.generation);
+        }
+        Some(response)
+    }
+
+    /// The API took the token: if that is what a fetch was for, the token's task should know that it helped.
+    #[cold]
+    fn accepted(self: Pin<&mut Self>) {
+        let this = self.project();
+        let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
+        if let Some(Cold::Replayed { asked: true }) = cold
+            && let Some(token) = LiveToken::find(*this.token)
+        {
+            token.report_recovered(*this.generation);
         }
     }
 }
@@ -183,30 +222,30 @@ where
     R: HttpRequest,
 {
     /// The first attempt was answered with `held`, a 401.
-    fn renew(&mut self, held: S::Response, link: &Arc<Link>, refused: Generation) {
-        if let Self::Spare { service, request } = mem::replace(self, Self::Moving) {
+    fn renew(&mut self, held: S::Response, refused: Generation) {
+        if let Self::Spare { service, request, link } = mem::replace(self, Self::Moving) {
             let asked = link.token.is_reason_to_fetch(refused);
             let token = Box::pin(link.token.clone().replace(refused, link.max_wait));
-            *self = Self::Renewing { token, held, service, request, link: link.clone(), asked };
+            *self = Self::Renewing { token, held, service, request, link, asked };
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, R>> {
         loop {
             match mem::replace(self, Self::Moving) {
-                Self::Waiting { mut token, mut service, mut request, after } => match token.as_mut().poll(cx) {
+                Self::Waiting { mut token, mut service, mut request, after, link } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Waiting { token, service, request, after };
+                        *self = Self::Waiting { token, service, request, after, link };
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::token(error)))),
                     Poll::Ready(Ok((header, generation))) => {
                         *self = match after {
-                            After::Spare(request) => Self::Spare { service: service.clone(), request },
+                            After::Spare(request) => Self::Spare { service: service.clone(), request, link },
                             After::SentOnce => Self::SentOnce,
                             After::Replayed { asked } => Self::Replayed { asked },
                         };
-                        request.headers_mut().insert(AUTHORIZATION, header);
+                        authorize(request.headers_mut(), header);
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
@@ -229,12 +268,13 @@ where
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
                             *self = Self::Replayed { asked };
-                            request.headers_mut().insert(AUTHORIZATION, header);
+                            authorize(request.headers_mut(), header);
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {
                             let token = Box::pin(link.token.clone().acquire(link.max_wait));
-                            *self = Self::Waiting { token, service, request, after: After::Replayed { asked } };
+                            let after = After::Replayed { asked };
+                            *self = Self::Waiting { token, service, request, after, link };
                         }
                     },
                 },
@@ -246,6 +286,12 @@ where
             }
         }
     }
+}
+
+/// Not generic, so that the insertion in `BearerAuth::call` is the only one compiled into the user's code, and inlined there.
+#[cold]
+fn authorize(headers: &mut HeaderMap, header: HeaderValue) {
+    headers.insert(AUTHORIZATION, header);
 }
 
 impl<S: Service<R>, R> fmt::Debug for ResponseFuture<S, R> {

@@ -1,10 +1,6 @@
 //! The layer: options, and what every service of it shares.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
@@ -118,7 +114,6 @@ impl<S: Clone, P: Clone> Layer<S> for BearerAuthLayer<P> {
             fence: self.fence.clone(),
             max_wait: self.max_wait,
             recovers: self.recovers,
-            warned: AtomicBool::new(false),
         };
         BearerAuth::new(inner, Arc::new(link), self.policy.clone())
     }

@@ -4,14 +4,9 @@
 //! `future` (send → 401 → renew → send), `challenge` (is this answer about the token?). `request` says which types all of this
 //! works on.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tracing::warn;
-
-use crate::LiveToken;
+use crate::{LiveToken, live::TokenId};
 
 mod challenge;
 mod future;
@@ -34,18 +29,12 @@ pub(crate) struct Link {
     fence: origin::Fence,
     max_wait: Duration,
     recovers: bool,
-    warned: AtomicBool,
 }
 
 impl Link {
-    /// Says once that requests of this type are not sent again.
-    fn warn_not_replayed<R>(&self) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            warn!(
-                request = std::any::type_name::<R>(),
-                "the API refused the token, and a request of this type can't be sent again: the 401 is handed on; \
-                 choose another replay policy, or bodies that lie in memory"
-            );
-        }
+    /// The token to renew after a 401; nobody's if none is.
+    #[inline]
+    fn renews(&self) -> TokenId {
+        if self.recovers { self.token.id() } else { TokenId::NONE }
     }
 }

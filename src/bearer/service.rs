@@ -59,17 +59,18 @@ where
         let Some((header, generation)) = self.link.token.header(&mut self.reader) else {
             return self.wait_for_token(request);
         };
-        let link = self.link.recovers.then(|| self.link.clone());
-        let sent_to = request.mark();
+        let (renews, sent_to) = (self.link.renews(), request.mark());
         // The clone for sending again is made before the call, of a service that is polled ready for it only when it comes to it.
-        let spare = link.as_ref().and_then(|_| self.policy.keep(&mut request)).map(|spare| (self.inner.clone(), spare));
+        let spare = match self.link.recovers {
+            true => self.policy.keep(&mut request).map(|spare| (self.inner.clone(), spare)),
+            false => None,
+        };
         request.headers_mut().insert(AUTHORIZATION, header);
-        let mut future =
-            ResponseFuture::sent(self.inner.call(request), generation, link, sent_to, self.policy.replays());
-        if let Some((service, spare)) = spare {
-            future = future.with_spare(service, spare);
+        let sent = ResponseFuture::sent(self.inner.call(request), generation, renews, sent_to, self.policy.replays());
+        match spare {
+            Some((service, spare)) => sent.with_spare(service, spare, self.link.clone()),
+            None => sent,
         }
-        future
     }
 }
 

@@ -1,6 +1,10 @@
 //! The options of a live token.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use tokio::sync::watch;
@@ -10,6 +14,7 @@ use super::{
     cell::Cell,
     decide::Decider,
     demand::Demands,
+    registry::TokenId,
     status::Snapshot,
     task::{Desk, Task},
 };
@@ -101,12 +106,16 @@ impl Builder {
     pub fn pair(self) -> (LiveToken, Driver) {
         let time = Arc::new(Timeline::new(self.clock));
         let demands = Arc::new(Demands::default());
+        let id = TokenId::next();
         let shared = Arc::new(Shared {
+            id,
             cell: Cell::empty(),
             status: watch::Sender::new(Snapshot::starting()),
             demands: demands.clone(),
             time: time.clone(),
+            warned: AtomicBool::new(false),
         });
+        id.enter(&shared);
         let task = Task {
             source: self.source,
             decider: Decider::new(self.rng.unwrap_or_default(), self.assumed_lifetime),

@@ -3,10 +3,18 @@
 //! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::HeaderValue;
 use tokio::{sync::watch, time};
+use tracing::warn;
 
 use crate::{ErrorKind, IntoTokenSource, TokenError, clock::Timeline};
 
@@ -15,6 +23,7 @@ mod builder;
 mod cell;
 mod decide;
 mod demand;
+mod registry;
 mod schedule;
 mod status;
 mod task;
@@ -26,6 +35,7 @@ pub use builder::Builder;
 use cell::Cell;
 pub(crate) use cell::{Generation, Reader};
 use demand::Demands;
+pub(crate) use registry::TokenId;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
 pub use task::Driver;
@@ -61,14 +71,17 @@ pub struct LiveToken {
 /// not in between: the pointer's reference counts, which handles write, lie before them.
 #[repr(align(128))]
 pub(crate) struct Shared {
+    id: TokenId,
     cell: Cell,
     status: watch::Sender<Snapshot>,
     demands: Arc<Demands>,
     time: Arc<Timeline>,
+    warned: AtomicBool,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.id.leave();
         self.demands.close();
     }
 }
@@ -175,6 +188,17 @@ impl LiveToken {
         let _ = status.wait_for(|snapshot| snapshot.state == State::Stopped && !snapshot.fetching).await;
     }
 
+    /// The number to [find](Self::find) this token by.
+    #[inline]
+    pub(crate) fn id(&self) -> TokenId {
+        self.shared.id
+    }
+
+    /// The token with this number, if anybody still has it.
+    pub(crate) fn find(id: TokenId) -> Option<Self> {
+        id.find().map(|shared| Self { shared })
+    }
+
     /// The header to send now, for a service with a view of its own.
     #[inline]
     pub(crate) fn header(&self, reader: &mut Reader) -> Option<(HeaderValue, Generation)> {
@@ -224,6 +248,17 @@ impl LiveToken {
         }
     }
 
+    /// Says, once per token, that requests of this type are not sent again.
+    pub(crate) fn warn_not_replayed<R>(&self) {
+        if !self.shared.warned.swap(true, Ordering::Relaxed) {
+            warn!(
+                request = std::any::type_name::<R>(),
+                "the API refused the token, and a request of this type can't be sent again: the 401 is handed on; \
+                 choose another replay policy, or bodies that lie in memory"
+            );
+        }
+    }
+
     /// The API answered 401 to a request with this generation. Nobody waits for what follows.
     pub(crate) fn report_refused(&self, refused: Generation) {
         if self.is_current(refused) {
@@ -237,6 +272,10 @@ impl LiveToken {
         let newer = |shared: &Shared| shared.cell.generation() > refused;
         if newer(&self.shared) {
             return true;
+        }
+        if self.is_current(Generation::NONE) {
+            // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
+            return self.acquire(max_wait).await.is_ok();
         }
         let mut status = self.shared.status.subscribe();
         let number = self.shared.demands.refuse(refused);
