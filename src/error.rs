@@ -73,12 +73,12 @@ impl FetchError {
         self
     }
 
-    /// Never tried again by itself, only on [`LiveToken::refresh`](crate::LiveToken::refresh): for credentials that get locked
-    /// when they fail too often, such as a person's password.
-    #[must_use]
-    pub fn only_when_asked(mut self) -> Self {
-        Arc::make_mut(&mut self.0).unattended = false;
-        self
+    /// Rejected, and never tried again by itself, only on [`LiveToken::refresh`](crate::LiveToken::refresh): for credentials that
+    /// get locked when they fail too often, such as a person's password.
+    pub fn rejected_for_good(cause: impl Into<BoxError>) -> Self {
+        let mut error = Self::rejected(cause);
+        Arc::make_mut(&mut error.0).unattended = false;
+        error
     }
 
     /// What to do next.

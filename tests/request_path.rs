@@ -175,10 +175,9 @@ async fn requests_wait_through_failures_that_may_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_fail_at_once_when_waiting_is_in_vain() {
-    let rejected = FetchError::rejected("marked cause");
     for (error, kind) in [
-        (rejected.clone(), ErrorKind::Rejected),
-        (rejected.only_when_asked(), ErrorKind::Rejected),
+        (FetchError::rejected("marked cause"), ErrorKind::Rejected),
+        (FetchError::rejected_for_good("marked cause"), ErrorKind::Rejected),
         (FetchError::reauthorize("marked cause"), ErrorKind::ReauthorizationRequired),
         (FetchError::try_again("marked cause").retry_after(secs(11)), ErrorKind::Unavailable),
     ] {

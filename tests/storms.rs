@@ -126,7 +126,8 @@ async fn a_token_endpoint_that_is_down_is_not_stormed_by_401s() {
         assert_eq!(service.clone().oneshot(get("/a")).await.unwrap().status(), 401);
         sleep(Duration::from_millis(100)).await;
     }
-    assert!((8..=20).contains(&issuer.fetches()), "{} in ten minutes", issuer.fetches());
+    // As the backoff has it, no more for six thousand 401s: 1, 2, 4 … 60 s, each at least half of that.
+    assert!((8..=26).contains(&issuer.fetches()), "{} in ten minutes", issuer.fetches());
     // And once it is up again, it takes no more than the longest pause.
     issuer.works();
     let ((), took) = timed(async {

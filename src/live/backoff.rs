@@ -106,7 +106,7 @@ mod tests {
         let mut after = |error: &FetchError| after_failure(error, 3, None, &mut rng);
         assert_eq!(after(&FetchError::rejected("secret")), Some(Duration::from_secs(300)));
         assert_eq!(after(&FetchError::reauthorize("dead")), None);
-        assert_eq!(after(&FetchError::rejected("password").only_when_asked()), None);
+        assert_eq!(after(&FetchError::rejected_for_good("password")), None);
     }
 
     #[test]

@@ -252,7 +252,8 @@ impl Decider {
         if self.durations.len() == RECENT {
             self.durations.pop_front();
         }
-        self.durations.push_back(now.since(flight.started));
+        // A suspend during the fetch says nothing about how slow it is.
+        self.durations.push_back(now.since(flight.started).min(schedule::LONGEST_FETCH));
         let slowest = self.durations.iter().max().copied().unwrap_or_default();
 
         let lifetime = self.lifetime(&token);
@@ -289,6 +290,10 @@ impl Decider {
 
     fn fail(&mut self, error: FetchError, now: Moment) {
         self.failures = self.failures.saturating_add(1);
+        if let Some(held) = &mut self.held {
+            // Somebody wanted another token, whatever this one's schedule says: it is tried again until there is one.
+            held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
+        }
         let lifetime = self.held.as_ref().and_then(|held| held.lifetime);
         self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
             Some(wait) => Retry::At(now + wait),

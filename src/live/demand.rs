@@ -59,7 +59,7 @@ impl Demands {
 
     /// Reports that a request was sent again with this generation and accepted.
     pub(crate) fn recover(&self, generation: Generation) {
-        self.put(|demand| demand.recovered = Some(generation));
+        self.put(|demand| demand.recovered = demand.recovered.max(Some(generation)));
     }
 
     pub(crate) fn stop(&self) {

@@ -59,6 +59,10 @@ pub(crate) enum Left {
     Unknown,
 }
 
+/// How long a fetch may take altogether: twice what the longest exchange may take. A source that keeps to no timeout is given up
+/// then.
+pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(60);
+
 /// Ten years.
 const ABSURD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
@@ -17,6 +17,7 @@ use super::{
     Shared,
     decide::{Decider, Outcome},
     demand::{Demand, Demands},
+    schedule::LONGEST_FETCH,
     status::{Snapshot, State},
 };
 use crate::{
@@ -94,7 +95,7 @@ impl Task {
 
         // A panic in a source is a failure like others, and its message, which may hold anything, stays where it was.
         let fetch = AssertUnwindSafe(async { source.fetch(request).await }).catch_unwind();
-        let mut fetch = pin!(time::timeout(ABANDON, fetch));
+        let mut fetch = Box::pin(time::timeout(LONGEST_FETCH, fetch));
         let fetched = loop {
             let now = desk.check_clocks(decider);
             tokio::select! {
@@ -109,6 +110,8 @@ impl Task {
             }
         };
 
+        // A source that was given up may panic once more.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(fetch)));
         desk.take_demands(decider);
         let now = desk.time.now();
         match &fetched {
@@ -128,7 +131,9 @@ fn flatten(ended: Ended) -> Result<AccessToken, FetchError> {
     match ended {
         Ok(Ok(fetched)) => fetched,
         Ok(Err(_panic)) => Err(FetchError::try_again("the token source panicked")),
-        Err(_) => Err(FetchError::try_again(format!("the token source took longer than {ABANDON:?} and was dropped"))),
+        Err(_) => {
+            Err(FetchError::try_again(format!("the token source took longer than {LONGEST_FETCH:?} and was dropped")))
+        }
     }
 }
 
@@ -228,6 +233,3 @@ async fn sleep_until(wake_at: Option<Moment>, now: Moment) {
 
 /// Timers stand still while a machine is suspended; after it, the clocks are looked at within this time.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-
-/// When a source is given up that keeps to no timeout: twice what the longest exchange may take.
-const ABANDON: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ async fn a_failed_refresh_keeps_the_token_that_works() {
         FetchError::try_again("down"),
         FetchError::try_again("busy").retry_after(secs(120)),
         FetchError::rejected("secret"),
-        FetchError::rejected("password").only_when_asked(),
+        FetchError::rejected_for_good("password"),
         FetchError::reauthorize("dead"),
     ];
     for error in errors {
@@ -166,7 +166,7 @@ async fn rejected_credentials_are_tried_every_five_minutes_while_the_token_serve
 async fn what_needs_a_person_is_tried_only_when_asked_and_then_lives_again() {
     for (error, kind, state) in [
         (FetchError::reauthorize("dead"), ErrorKind::ReauthorizationRequired, State::ReauthorizationRequired),
-        (FetchError::rejected("password").only_when_asked(), ErrorKind::Rejected, State::Rejected),
+        (FetchError::rejected_for_good("password"), ErrorKind::Rejected, State::Rejected),
     ] {
         for lifetime in [None, Some(HOUR)] {
             let scene = Scene::new(lifetime.map(fresh), fails(error.clone()));
@@ -194,7 +194,7 @@ async fn what_needs_a_person_is_tried_only_when_asked_and_then_lives_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_401_for_a_token_that_needs_a_person_asks_nobody() {
-    for error in [FetchError::reauthorize("dead"), FetchError::rejected("password").only_when_asked()] {
+    for error in [FetchError::reauthorize("dead"), FetchError::rejected_for_good("password")] {
         let scene = Scene::new([fresh(HOUR)], fails(error));
         scene.until_call(2).await;
         settle().await;
