@@ -1,4 +1,67 @@
-//! placeholder
+//! A Tower layer that keeps a live OAuth 2.0 bearer token on outgoing requests.
+//!
+//! A background task renews the token before it expires; a request reads it without a lock and never waits while there is a
+//! valid one.
+//!
+#![cfg_attr(feature = "oauth2", doc = "```no_run")]
+#![cfg_attr(not(feature = "oauth2"), doc = "```text")]
+//! use tower::ServiceBuilder;
+//! use tower_bearer::{BearerAuthLayer, LiveToken, Origin, oauth2::{ClientCredentials, TokenEndpoint}};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let http_client = tower::service_fn(|_: http::Request<String>| async { Ok::<_, std::io::Error>(http::Response::new(())) });
+//! let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+//! let token = LiveToken::spawn(ClientCredentials::new(endpoint).scope("document_read"));
+//! let client = ServiceBuilder::new()
+//!     .layer(BearerAuthLayer::new(token.clone(), Origin::parse("https://api.example.com")?))
+//!     .service(http_client); // hyper-util's client, reqwest::Client, a tonic Channel, …
+//!
+//! token.ready().await?; // optional: fail at start-up
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How a token travels
+//!
+//! ```text
+//! TokenSource ──fetch──▶ refresh task ──publish──▶ cell ◀──load── BearerAuth::call ──▶ inner service
+//!     ▲   ▲                    ▲                                        │
+//!     │   │                    └────── demand: first use, 401 ◀─────────┘
+//!     │   └ store: what outlives a fetch
+//!     └ oauth2: grants × client authentication ─▶ token endpoint ─▶ a tower HTTP service (reqwest by default)
+//! ```
+//!
+//! The modules stand in the order of that way. There are two wings, and [`TokenSource`] is the only door between them: the
+//! request wing ([`LiveToken`], [`BearerAuthLayer`]) knows nothing of OAuth 2.0, the OAuth 2.0 wing knows nothing of requests.
+//!
+//! # What happens when
+//!
+//! | | |
+//! |---|---|
+//! | a token is due | it is renewed at a random point of 75 to 85 % of its life, sooner if the token endpoint is slow |
+//! | a renewal fails | the token in use goes on; tried again after 1, 2, 4 … 60 s (faster for short lives), `Retry-After` obeyed |
+//! | the token expires meanwhile | requests wait for the next one, up to [`max_wait`](BearerAuthLayer::max_wait); at once an error if waiting is in vain |
+//! | the API answers 401 | the token is renewed once for all requests that were refused, and they are [sent again](replay) where their body allows it |
+//! | 401s go on with the new token | they are handed on, and cause a fetch ever more rarely, at most once a minute in the end |
+//! | the API answers 403 | it is handed on: another token would have no more scope |
+//! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |
+//! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |
+//!
+//! # Order of layers
+//!
+//! [`BearerAuthLayer`] belongs innermost, right around the client: then the token is chosen when the request is sent. Above a
+//! queue (`Buffer`, `ConcurrencyLimit`) it would be chosen before the request waits.
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `oauth2` | yes | token endpoints and grants |
+//! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
+//! | `rustls` | yes | TLS of reqwest's with rustls |
+//! | `native-tls` | | TLS of reqwest's with the system's library |
+//! | `testing` | | an authorization server on loopback, with faults to order, for your own tests |
 #![warn(clippy::disallowed_methods)]
 
 mod token;
@@ -31,3 +94,7 @@ pub mod store;
 #[cfg(feature = "testing")]
 #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
 pub mod testing;
+
+#[cfg(all(doctest, feature = "oauth2"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -34,7 +34,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// How a [`sealed::Store::swap`] went.
+/// How putting one set in the place of another went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swap {
     /// The new set is stored.
