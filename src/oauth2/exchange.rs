@@ -1,0 +1,135 @@
+//! One request to an authorization server, and its whole answer.
+
+use std::{
+    error,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+    response::Parts,
+};
+use http_body_util::Full;
+use tower::ServiceExt;
+use zeroize::Zeroizing;
+
+use super::{
+    Form, TokenEndpoint, TokenSet,
+    excerpt::Masks,
+    refusal::{EndpointError, GrantKind},
+    response::Answer,
+    transport::{self, Read, Transport},
+};
+use crate::{BoxError, FetchError};
+
+/// An answer that arrived as a whole, and what must not be seen of it.
+pub(crate) struct Arrived {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    pub(crate) masks: Masks,
+    /// By the wall clock.
+    pub(crate) requested_at: SystemTime,
+    pub(crate) answered_at: SystemTime,
+}
+
+impl TokenEndpoint {
+    /// Sends a form and reads the token set in the answer, for grants: `limit` is how long it may take altogether.
+    ///
+    /// # Errors
+    /// A [`FetchError`] with what to do next; behind it an [`EndpointError`] with what happened.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection. Whether the server has acted by then, nobody knows.
+    pub async fn exchange(&self, form: Form, limit: Duration) -> Result<TokenSet, FetchError> {
+        let grant = GrantKind::of(form.grant_type());
+        self.post(&self.uri, form, limit).await?.token_set(grant)
+    }
+
+    /// Sends a form to one of the authorization server's endpoints, with the client's proof of who it is.
+    pub(super) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
+        let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
+        let secrets = self.client.sent();
+        let masks = Masks::new(proof.form.values().chain(secrets.iter().map(|secret| secret.as_str())));
+        let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = to.clone();
+        request.headers_mut().insert(CONTENT_TYPE, content_type);
+        self.send(request, proof.authorization, masks, limit).await
+    }
+
+    /// Sends any request, and reads the whole answer.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        authorization: Option<HeaderValue>,
+        masks: Masks,
+        limit: Duration,
+    ) -> Result<Arrived, FetchError> {
+        let unsent = |error: BoxError| FetchError::rejected(EndpointError::unsent(&error.to_string()));
+        let transport = self.transport().map_err(unsent)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        let requested_at = self.clock.wall();
+        let answered = tokio::time::timeout(limit, run(transport, request)).await;
+        let failed = |status: Option<StatusCode>, what: &str| {
+            let answer = status.map(|status| format!("answered {status}, but ")).unwrap_or_default();
+            let text = format!("the authorization server {answer}{what}");
+            FetchError::try_again(EndpointError { status, code: None, text })
+        };
+        let (head, body) = match answered {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => {
+                return Err(failed(None, &format!("gave no answer: {}", masks.excerpt(&chain(&*error)))));
+            }
+            Err(_) => return Err(failed(None, &format!("gave no whole answer within {limit:?}"))),
+        };
+        let body = match body {
+            Ok(Some(body)) => body,
+            Ok(None) => return Err(failed(Some(head.status), "with more than 64 KiB")),
+            Err(error) => {
+                let what = format!("the answer broke off: {}", masks.excerpt(&chain(&*error)));
+                return Err(failed(Some(head.status), &what));
+            }
+        };
+        let answered_at = self.clock.wall();
+        Ok(Arrived { status: head.status, headers: head.headers, body, masks, requested_at, answered_at })
+    }
+}
+
+impl Arrived {
+    pub(crate) fn answer(&self) -> Answer<'_> {
+        Answer { status: self.status, headers: &self.headers, body: &self.body, now: self.answered_at }
+    }
+
+    fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
+        let brought = self.answer().read(grant, &self.masks)?;
+        Ok(TokenSet {
+            access_token: Some(brought.access_token),
+            refresh_token: brought.refresh_token,
+            scope: brought.scope,
+            lifetime: brought.lifetime,
+            refresh_lifetime: brought.refresh_lifetime,
+            requested_at: self.requested_at,
+            refresh_requested_at: self.requested_at,
+            version: 1,
+        })
+    }
+}
+
+/// Sends, and reads to the end.
+async fn run(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Parts, Read), BoxError> {
+    let (head, body) = transport.oneshot(request).await?.into_parts();
+    Ok((head, transport::read(body).await))
+}
+
+/// An error with its causes: the outermost of an HTTP client says little ("error sending request").
+fn chain(error: &(dyn error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
