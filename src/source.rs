@@ -46,6 +46,16 @@ pub trait TokenSource: Send + 'static {
     /// `shutdown`, and not when the last handle goes.
     fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<AccessToken, FetchError>> + Send;
 
+    /// Resolves when the source has something new that is worth a [`fetch`](TokenSource::fetch) at once, whatever failed before:
+    /// a user who authorized again, a token that another process fetched. Never, unless a source says otherwise. Not asked while
+    /// a fetch runs.
+    ///
+    /// # Cancel safety
+    /// The future is dropped and made anew all the time: what it has to tell must not be lost with it.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// The same source behind a pointer, for sources of several types in one place.
     fn boxed(self) -> BoxTokenSource
     where
@@ -96,6 +106,8 @@ pub enum FetchReason {
     Refused,
     /// [`LiveToken::refresh`](crate::LiveToken::refresh) was called.
     Asked,
+    /// The source said that it has [changed](TokenSource::changed).
+    Changed,
 }
 
 impl FetchRequest {
@@ -144,6 +156,10 @@ impl TokenSource for BoxTokenSource {
         self.0.fetch(request)
     }
 
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        self.0.changed()
+    }
+
     fn boxed(self) -> BoxTokenSource {
         self
     }
@@ -157,11 +173,16 @@ impl std::fmt::Debug for BoxTokenSource {
 
 trait DynTokenSource: Send {
     fn fetch(&mut self, request: FetchRequest) -> BoxFetch<'_>;
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 impl<T: TokenSource> DynTokenSource for T {
     fn fetch(&mut self, request: FetchRequest) -> BoxFetch<'_> {
         Box::pin(TokenSource::fetch(self, request))
+    }
+
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(TokenSource::changed(self))
     }
 }
 

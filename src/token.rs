@@ -26,6 +26,7 @@ pub struct AccessToken {
     lifetime: Option<Duration>,
     age: Option<Duration>,
     recheck_after: Option<Duration>,
+    authorization_ends_in: Option<Duration>,
     scope: Option<Arc<str>>,
 }
 
@@ -46,7 +47,14 @@ impl AccessToken {
             let why = format!("byte {at} is white space, a control character or not ASCII");
             return Err(InvalidToken(why.into()));
         }
-        Ok(Self { secret: Arc::new(secret), lifetime: None, age: None, recheck_after: None, scope: None })
+        Ok(Self {
+            secret: Arc::new(secret),
+            lifetime: None,
+            age: None,
+            recheck_after: None,
+            authorization_ends_in: None,
+            scope: None,
+        })
     }
 
     /// How long the token lives, counted from when the fetch that brings it began (see [`AccessToken::age`] for other starts).
@@ -71,6 +79,15 @@ impl AccessToken {
     #[must_use]
     pub fn recheck_after(mut self, period: Duration) -> Self {
         self.recheck_after = Some(period);
+        self
+    }
+
+    /// How long the source can go on before the user must authorize again, counted from when `fetch` returned: the life that a
+    /// refresh token has left. Shown by [`Status::authorization_left`](crate::Status::authorization_left); nothing else depends
+    /// on it.
+    #[must_use]
+    pub fn authorization_ends_in(mut self, left: Duration) -> Self {
+        self.authorization_ends_in = Some(left);
         self
     }
 
@@ -120,6 +137,10 @@ impl AccessToken {
         self.age
     }
 
+    pub(crate) fn authorization_left(&self) -> Option<Duration> {
+        self.authorization_ends_in
+    }
+
     pub(crate) fn recheck_period(&self) -> Option<Duration> {
         self.recheck_after
     }
@@ -132,6 +153,7 @@ impl fmt::Debug for AccessToken {
             .field("lifetime", &self.lifetime)
             .field("age", &self.age)
             .field("recheck_after", &self.recheck_after)
+            .field("authorization_ends_in", &self.authorization_ends_in)
             .field("scope", &self.scope)
             .finish()
     }

@@ -34,6 +34,8 @@ pub(crate) struct Decider {
     /// How long recent fetches took.
     durations: VecDeque<Duration>,
     asked: bool,
+    /// The source says that it has something new.
+    changed: bool,
     refused: bool,
     refusals: Refusals,
     stopped: bool,
@@ -46,6 +48,8 @@ struct Held {
     lifetime: Option<Duration>,
     refresh_at: Option<Moment>,
     expires_at: Option<Moment>,
+    /// When the user must authorize again.
+    authorization_ends: Option<Moment>,
     /// When it ends by the wall clock.
     wall_end: Option<SystemTime>,
     expired: bool,
@@ -100,6 +104,7 @@ impl Decider {
             failure: None,
             durations: VecDeque::with_capacity(RECENT),
             asked: false,
+            changed: false,
             refused: false,
             refusals: Refusals::default(),
             stopped: false,
@@ -120,6 +125,11 @@ impl Decider {
         let paused = self.refusals.paused_until.is_some_and(|until| now < until);
         let on_its_way = self.refused || self.in_flight.is_some();
         self.refused = refused_current && !self.stopped && (!paused || on_its_way);
+    }
+
+    /// The source says that it has something new.
+    pub(crate) fn source_changed(&mut self) {
+        self.changed = true;
     }
 
     /// Whether nothing is asked for any more, so that whoever asked can be told.
@@ -155,6 +165,10 @@ impl Decider {
             return None;
         }
         let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
+        if self.changed {
+            // What is there is there: it costs no request, and waits for nothing.
+            return Some((now, FetchReason::Changed));
+        }
         if self.asked {
             // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
             let distance = schedule::gap(self.held.as_ref().and_then(|held| held.lifetime));
@@ -180,6 +194,11 @@ impl Decider {
         [end, fetch].into_iter().flatten().min()
     }
 
+    /// Whether nothing is fetched any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether nothing will ever be done again.
     pub(crate) fn is_over(&self) -> bool {
         self.stopped && self.in_flight.is_none() && self.held.as_ref().is_none_or(|held| held.expired)
@@ -192,6 +211,7 @@ impl Decider {
             self.refusals.streak = self.refusals.streak.saturating_add(1);
         }
         self.last_began = Some(now);
+        self.changed = false;
         self.in_flight = Some(InFlight { started: now, after_refusal, reason });
         let left = match &self.held {
             Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
@@ -259,6 +279,7 @@ impl Decider {
         let lifetime = self.lifetime(&token);
         let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, slowest, &mut self.rng));
         let recheck = token.recheck_period().map(|period| now + period);
+        let authorization_ends = token.authorization_left().map(|left| now + left);
         let expires_at = plan.map(|plan| plan.expires_at);
 
         let previous = self.held.as_ref();
@@ -281,6 +302,7 @@ impl Decider {
             lifetime,
             refresh_at: [plan.map(|plan| plan.refresh_at), recheck].into_iter().flatten().min(),
             expires_at,
+            authorization_ends,
             wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
             expired: false,
             was_refused,
@@ -321,6 +343,7 @@ impl Decider {
             usable,
             generation: self.generation,
             expires_at: self.held.as_ref().and_then(|held| held.expires_at),
+            authorization_ends: self.held.as_ref().and_then(|held| held.authorization_ends),
             failures: self.failures,
             failure: self.failure.clone(),
             next_fetch: self.next_fetch(now).map(|(at, _)| at),

@@ -30,6 +30,7 @@ use crate::{
 pub struct Status {
     snapshot: Snapshot,
     time_left: Option<Duration>,
+    authorization_left: Option<Duration>,
     next_attempt_in: Option<Duration>,
 }
 
@@ -59,6 +60,7 @@ impl Status {
         let left = |until: Moment| until.since(now);
         Self {
             time_left: snapshot.expires_at.filter(|_| snapshot.usable).map(left),
+            authorization_left: snapshot.authorization_ends.map(left),
             next_attempt_in: snapshot.next_fetch.map(left),
             snapshot,
         }
@@ -96,6 +98,13 @@ impl Status {
             (false, _) => Duration::ZERO,
             (true, left) => left.unwrap_or(Duration::MAX),
         }
+    }
+
+    /// How long the token can be renewed before the user must authorize again, as far as that is known: the life that the refresh
+    /// token has left. The number to warn users on.
+    #[must_use]
+    pub fn authorization_left(&self) -> Option<Duration> {
+        self.authorization_left
     }
 
     /// How many fetches have failed since the last one that worked.
@@ -175,6 +184,7 @@ pub(crate) struct Snapshot {
     pub(crate) usable: bool,
     pub(crate) generation: Generation,
     pub(crate) expires_at: Option<Moment>,
+    pub(crate) authorization_ends: Option<Moment>,
     pub(crate) failures: u32,
     pub(crate) failure: Option<FetchError>,
     pub(crate) next_fetch: Option<Moment>,
@@ -192,6 +202,7 @@ impl Snapshot {
             usable: false,
             generation: Generation::NONE,
             expires_at: None,
+            authorization_ends: None,
             failures: 0,
             failure: None,
             next_fetch: None,

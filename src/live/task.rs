@@ -79,6 +79,7 @@ impl Task {
                     tokio::select! {
                         () = self.desk.demands.wait() => {}
                         () = sleep_until(wake_at, now) => {}
+                        () = told_of_change(&mut self.source, self.decider.is_stopped()) => self.decider.source_changed(),
                     }
                 }
             }
@@ -220,6 +221,13 @@ impl Drop for Desk {
                 snapshot.settled = u64::MAX;
             });
         }
+    }
+}
+
+/// Waits for the source to say that it has something new; in vain once nothing is fetched any more, or if the source panics.
+async fn told_of_change(source: &mut BoxTokenSource, stopped: bool) {
+    if stopped || AssertUnwindSafe(async { source.changed().await }).catch_unwind().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -10,6 +10,15 @@ use url::{Host, Url};
 /// # Errors
 /// Why it is no such URL.
 pub(crate) fn parse(url: &str, insecure: bool) -> Result<Uri, InvalidEndpoint> {
+    let url = parse_url(url, insecure)?;
+    url.as_str().parse().map_err(|_| InvalidEndpoint("it can't be sent in a request".into()))
+}
+
+/// The same, as a URL.
+///
+/// # Errors
+/// Why it is no such URL.
+pub(crate) fn parse_url(url: &str, insecure: bool) -> Result<Url, InvalidEndpoint> {
     let invalid = |why: &'static str| InvalidEndpoint(Cow::Borrowed(why));
     let url = Url::parse(url).map_err(|error| InvalidEndpoint(error.to_string().into()))?;
     if !matches!(url.scheme(), "https" | "http") {
@@ -25,7 +34,7 @@ pub(crate) fn parse(url: &str, insecure: bool) -> Result<Uri, InvalidEndpoint> {
     if url.scheme() == "http" && !insecure && !is_loopback(&url) {
         return Err(invalid("plain http shows secrets to everybody on the way: use https"));
     }
-    url.as_str().parse().map_err(|_| invalid("it can't be sent in a request"))
+    Ok(url)
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -16,6 +16,8 @@ pub(crate) enum ClientAuth {
     Basic(Client),
     /// HTTP Basic, id and secret as they are: what many servers expect in spite of the RFC.
     BasicRaw(Client),
+    /// HTTP Basic from a value that was handed out encoded already.
+    BasicValue(SecretString),
     /// `client_id` and `client_secret` in the form.
     Post(Client),
     /// `client_id` alone: a public client.
@@ -47,6 +49,7 @@ impl ClientAuth {
             Self::Unset => {
                 Err("nothing says how the client proves who it is: call `client_secret_basic` or one of its sisters")
             }
+            Self::BasicValue(value) => in_header(ready_made(value.expose_secret()), form),
             _ if self.id().is_empty() => Err("the client id is empty: is a setting missing?"),
             Self::Basic(client) => in_header(basic(&encode(&client.id), &encode(client.secret.expose_secret())), form),
             Self::BasicRaw(client) if client.id.contains(':') => {
@@ -63,9 +66,21 @@ impl ClientAuth {
 
     fn id(&self) -> &str {
         match self {
-            Self::Unset => "",
+            Self::Unset | Self::BasicValue(_) => "",
             Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => &client.id,
             Self::Public { id } => id,
+        }
+    }
+
+    /// The client's id, as far as it is known: the ready-made Basic value of some clients has to be taken apart for it.
+    pub(crate) fn known_id(&self) -> Option<String> {
+        match self {
+            Self::BasicValue(value) => {
+                let encoded = value.expose_secret().trim().rsplit(' ').next().unwrap_or_default();
+                let pair = Zeroizing::new(BASE64_STANDARD.decode(encoded).ok()?);
+                Some(std::str::from_utf8(&pair).ok()?.split_once(':')?.0.to_owned())
+            }
+            other => Some(other.id().to_owned()).filter(|id| !id.is_empty()),
         }
     }
 
@@ -73,6 +88,12 @@ impl ClientAuth {
     pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
         match self {
             Self::Unset => Vec::new(),
+            Self::BasicValue(value) => {
+                let value = value.expose_secret().to_owned();
+                let pair = BASE64_STANDARD.decode(&value).ok().and_then(|pair| String::from_utf8(pair).ok());
+                let parts = pair.iter().flat_map(|pair| pair.split(':')).map(|part| part.to_owned().into());
+                parts.chain([value.clone().into()]).collect()
+            }
             Self::Public { id } => vec![id.clone().into()],
             Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => {
                 let secret = client.secret.expose_secret();
@@ -87,6 +108,22 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, &'static str> {
     let pair = Zeroizing::new(format!("{id}:{secret}"));
     let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
     let mut value = HeaderValue::from_str(&value).map_err(|_| "the client's credentials don't fit into a header")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What stands behind `Basic `, with or without that word: people paste either.
+fn ready_made(value: &str) -> Result<HeaderValue, &'static str> {
+    let encoded = match value.trim().split_once(char::is_whitespace) {
+        Some((word, rest)) if word.eq_ignore_ascii_case("basic") => rest.trim_start(),
+        _ if value.trim().eq_ignore_ascii_case("basic") => "",
+        _ => value.trim(),
+    };
+    if encoded.is_empty() {
+        return Err("the Basic value is empty: is a setting missing?");
+    }
+    let mut value = HeaderValue::from_str(&Zeroizing::new(format!("Basic {encoded}")))
+        .map_err(|_| "the Basic value doesn't fit into a header: is it the encoded one?")?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -122,12 +159,26 @@ mod tests {
 
     #[test]
     fn form_fields() {
-        let body = |auth: ClientAuth| auth.prove(Form::grant("g")).map(|proof| proof.form.urlencoded());
+        let values = |auth: ClientAuth| {
+            let proof = auth.prove(Form::empty()).unwrap_or_else(|why| panic!("{why}"));
+            (format!("{:?}", proof.form), proof.form.values().map(str::to_owned).collect::<Vec<_>>())
+        };
+        let (names, sent) = values(ClientAuth::Post(client("id", "a&b")));
         assert_eq!(
-            body(ClientAuth::Post(client("id", "a&b"))).unwrap(),
-            "grant_type=g&client_id=id&client_secret=a%26b"
+            (names.as_str(), sent),
+            (r#"Form(["client_id", "client_secret"])"#, vec!["id".into(), "a&b".into()])
         );
-        assert_eq!(body(ClientAuth::Public { id: "id".into() }).unwrap(), "grant_type=g&client_id=id");
+        let (names, sent) = values(ClientAuth::Public { id: "id".into() });
+        assert_eq!((names.as_str(), sent), (r#"Form(["client_id"])"#, vec!["id".into()]));
+    }
+
+    #[test]
+    fn a_ready_made_value_is_sent_as_it_is() {
+        for value in ["aWQ6c2VjcmV0", " aWQ6c2VjcmV0\n", "Basic aWQ6c2VjcmV0", "basic  aWQ6c2VjcmV0"] {
+            assert_eq!(decoded(&ClientAuth::BasicValue(value.into())), "id:secret", "{value:?}");
+        }
+        let sent = ClientAuth::BasicValue("aWQ6c2VjcmV0".into()).sent();
+        assert!(["id", "secret", "aWQ6c2VjcmV0"].iter().all(|part| sent.iter().any(|sent| sent.as_str() == *part)));
     }
 
     #[test]
@@ -138,6 +189,8 @@ mod tests {
             (ClientAuth::Post(client("", "marked")), "empty"),
             (ClientAuth::Public { id: String::new() }, "empty"),
             (ClientAuth::BasicRaw(client("a:b", "marked")), "colon"),
+            (ClientAuth::BasicValue("Basic ".into()), "empty"),
+            (ClientAuth::BasicValue("mar\nked".into()), "header"),
         ] {
             let Err(why) = auth.prove(Form::grant("g")) else { panic!("no error about {hint}") };
             assert!(why.contains(hint), "{why}");

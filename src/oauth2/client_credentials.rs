@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use secrecy::SecretString;
-
-use super::{Form, Grant, Stored, TokenEndpoint, TokenSet};
+use super::{
+    Form, Grant, Stored, TokenEndpoint, TokenSet,
+    form::{Params, Scope},
+};
 use crate::{FetchError, IntoTokenSource, store::Memory};
 
 /// A token for the client itself, for its id and secret (RFC 6749 §4.4).
@@ -26,29 +27,20 @@ use crate::{FetchError, IntoTokenSource, store::Memory};
 #[derive(Clone, Debug)]
 pub struct ClientCredentials {
     endpoint: TokenEndpoint,
-    scope: String,
+    scope: Scope,
     params: Params,
 }
-
-/// Parameters beyond the grant's own. `Debug` shows names only.
-#[derive(Clone, Default)]
-pub(crate) struct Params(Vec<(Cow<'static, str>, SecretString)>);
 
 impl ClientCredentials {
     /// Asks this endpoint.
     pub fn new(endpoint: TokenEndpoint) -> Self {
-        Self { endpoint, scope: String::new(), params: Params::default() }
+        Self { endpoint, scope: Scope::default(), params: Params::default() }
     }
 
     /// Asks for a scope, or for several, space-delimited (RFC 6749 §3.3). May be called again for more.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        for scope in scope.as_ref().split_ascii_whitespace() {
-            if !self.scope.is_empty() {
-                self.scope.push(' ');
-            }
-            self.scope.push_str(scope);
-        }
+        self.scope.add(scope.as_ref());
         self
     }
 
@@ -56,14 +48,14 @@ impl ClientCredentials {
     /// with the same name as well.
     #[must_use]
     pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.params.0.push((name.into(), value.into().into()));
+        self.params.add(name, value);
         self
     }
 }
 
 impl Grant for ClientCredentials {
     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-        let form = Form::grant("client_credentials").field("scope", &self.scope).fields(&self.params.0);
+        let form = Form::grant("client_credentials").scope(&self.scope).params(&self.params);
         self.endpoint.exchange(form, limit).await
     }
 }
@@ -73,11 +65,5 @@ impl IntoTokenSource for ClientCredentials {
 
     fn into_token_source(self) -> Self::Source {
         Stored::new(self)
-    }
-}
-
-impl std::fmt::Debug for Params {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }

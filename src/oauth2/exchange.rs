@@ -19,7 +19,7 @@ use super::{
     Form, TokenEndpoint, TokenSet,
     excerpt::Masks,
     refusal::{EndpointError, GrantKind},
-    response::Answer,
+    response::{Answer, Brought},
     transport::{self, Read, Transport},
 };
 use crate::{BoxError, FetchError};
@@ -108,9 +108,13 @@ impl Arrived {
     }
 
     fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
-        let brought = self.answer().read(grant, &self.masks)?;
-        Ok(TokenSet {
-            access_token: Some(brought.access_token),
+        self.answer().read(grant, &self.masks).map(|brought| self.with(brought))
+    }
+
+    /// What the answer brought, with the time when it was asked for.
+    pub(crate) fn with(&self, brought: Brought) -> TokenSet {
+        TokenSet {
+            access_token: brought.access_token,
             refresh_token: brought.refresh_token,
             scope: brought.scope,
             lifetime: brought.lifetime,
@@ -118,7 +122,7 @@ impl Arrived {
             requested_at: self.requested_at,
             refresh_requested_at: self.requested_at,
             version: 1,
-        })
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
 /// The parameters of a token request, in the order in which they are sent. Empty ones are left out (RFC 6749 §3.2).
@@ -34,10 +35,12 @@ impl Form {
         self
     }
 
-    /// All parameters of another one as well.
-    #[must_use]
-    pub(crate) fn fields(mut self, others: &[(Cow<'static, str>, SecretString)]) -> Self {
-        self.fields.extend_from_slice(others);
+    pub(crate) fn scope(self, scope: &Scope) -> Self {
+        self.field("scope", scope.0.clone())
+    }
+
+    pub(crate) fn params(mut self, params: &Params) -> Self {
+        self.fields.extend_from_slice(&params.0);
         self
     }
 
@@ -45,12 +48,102 @@ impl Form {
         self.fields.iter().map(|(_, value)| value.expose_secret())
     }
 
-    /// `application/x-www-form-urlencoded`.
-    pub(crate) fn urlencoded(&self) -> Bytes {
+    /// The `grant_type`, if it is a token request.
+    pub(crate) fn grant_type(&self) -> Option<&str> {
+        self.fields.iter().find(|(name, _)| name == "grant_type").map(|(_, value)| value.expose_secret())
+    }
+
+    /// A request to another endpoint than the token endpoint.
+    pub(crate) fn empty() -> Self {
+        Self { fields: Vec::new() }
+    }
+
+    /// Content type and body.
+    ///
+    /// # Errors
+    /// Never for the bodies there are.
+    pub(crate) async fn encode(&self, encoding: Encoding) -> Result<(HeaderValue, Bytes), crate::BoxError> {
+        match encoding {
+            Encoding::Urlencoded => {
+                Ok((HeaderValue::from_static("application/x-www-form-urlencoded"), self.urlencoded()))
+            }
+            #[cfg(feature = "multipart")]
+            Encoding::Multipart => self.multipart().await,
+        }
+    }
+
+    /// `multipart/form-data` (RFC 7578).
+    #[cfg(feature = "multipart")]
+    async fn multipart(&self) -> Result<(HeaderValue, Bytes), crate::BoxError> {
+        use futures_util::TryStreamExt;
+
+        let form = self.fields.iter().fold(reqwest::multipart::Form::new(), |form, (name, value)| {
+            form.text(name.clone(), value.expose_secret().to_owned())
+        });
+        let content_type = HeaderValue::try_from(format!("multipart/form-data; boundary={}", form.boundary()))?;
+        let body = zeroize::Zeroizing::new(Vec::new());
+        let body = form
+            .into_stream()
+            .try_fold(body, |mut body, piece| async move {
+                body.extend_from_slice(&piece);
+                Ok(body)
+            })
+            .await?;
+        Ok((content_type, Bytes::from_owner(body)))
+    }
+
+    fn urlencoded(&self) -> Bytes {
         let mut body = form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(self.fields.iter().map(|(name, value)| (name, value.expose_secret())));
         Bytes::from_owner(zeroize::Zeroizing::new(body.finish().into_bytes()))
     }
+}
+
+/// What is asked for, space-delimited (RFC 6749 §3.3).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope(pub(crate) String);
+
+impl Scope {
+    /// One or several more, space-delimited.
+    pub(crate) fn add(&mut self, scopes: &str) {
+        for scope in scopes.split_ascii_whitespace() {
+            if !self.0.is_empty() {
+                self.0.push(' ');
+            }
+            self.0.push_str(scope);
+        }
+    }
+}
+
+/// Parameters beyond a grant's own. `Debug` shows names only.
+#[derive(Clone, Default)]
+pub(crate) struct Params(Vec<(Cow<'static, str>, SecretString)>);
+
+impl Params {
+    pub(crate) fn add(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into().into()));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.expose_secret()))
+    }
+}
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// How a form is written into the body of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// RFC 6749 appendix B.
+    #[default]
+    Urlencoded,
+    /// Against the RFC, and asked for by some.
+    #[cfg(feature = "multipart")]
+    Multipart,
 }
 
 impl fmt::Debug for Form {
@@ -69,5 +162,19 @@ mod tests {
         let form =
             Form::grant("g").field("resource", "https://a.test/?x=1&y").field("scope", "").field("resource", "b ü+");
         assert_eq!(form.urlencoded(), "grant_type=g&resource=https%3A%2F%2Fa.test%2F%3Fx%3D1%26y&resource=b+%C3%BC%2B");
+    }
+
+    #[cfg(feature = "multipart")]
+    #[tokio::test]
+    async fn multipart_carries_values_as_they_are() {
+        let form = Form::grant("password").field("username", "ü@x \"y\"").field("password", "a&b=c\r\nd");
+        let (content_type, body) = form.encode(Encoding::Multipart).await.unwrap();
+        let boundary = content_type.to_str().unwrap().strip_prefix("multipart/form-data; boundary=").unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.ends_with(&format!("--{boundary}--\r\n")), "{text}");
+        for (name, value) in [("grant_type", "password"), ("username", "ü@x \"y\""), ("password", "a&b=c\r\nd")] {
+            let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+            assert!(text.contains(&part), "{name}: {text}");
+        }
     }
 }

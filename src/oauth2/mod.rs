@@ -17,22 +17,36 @@
 //! (`refusal`), and what may be shown of it is cut out (`excerpt`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
+mod address;
+mod authorization_code;
 mod client_auth;
 mod client_credentials;
 mod endpoint;
 mod excerpt;
+mod exchange;
 mod form;
 mod grant;
+mod introspection;
+mod legacy_password;
+mod refresh_token;
 mod refusal;
 mod response;
+mod revocation;
 mod stored;
 mod transport;
+mod verification;
 
+pub use address::InvalidEndpoint;
+pub use authorization_code::{AuthorizationCode, AuthorizationError, AuthorizationErrorKind, PendingAuthorization};
 pub use client_credentials::ClientCredentials;
-pub use endpoint::{InvalidEndpoint, TokenEndpoint};
+pub use endpoint::TokenEndpoint;
 pub use form::Form;
 pub use grant::Grant;
+pub use introspection::Introspection;
+pub use legacy_password::LegacyPassword;
+pub use refresh_token::RefreshToken;
 pub use refusal::EndpointError;
-pub use stored::Stored;
+pub use stored::{Stored, StoredHandle};
+pub use verification::ProvedBy;
 
 pub use crate::store::TokenSet;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::{
     excerpt::Masks,
     refusal::{self, EndpointError, GrantKind},
 };
-use crate::{AccessToken, FetchError, FetchErrorKind};
+use crate::{AccessToken, FetchError};
 
 /// An answer, with what is needed to judge it.
 pub(crate) struct Answer<'a> {
@@ -27,9 +27,10 @@ pub(crate) struct Answer<'a> {
 
 /// What a good answer brings.
 pub(crate) struct Brought {
-    pub(crate) access_token: SecretString,
+    pub(crate) access_token: Option<SecretString>,
     pub(crate) refresh_token: Option<SecretString>,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) scope: Option<String>,
 }
 
@@ -39,6 +40,18 @@ impl Answer<'_> {
     /// # Errors
     /// What was wrong with it, judged.
     pub(crate) fn read(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
+        let brought = self.read_about(grant, masks)?;
+        match brought.access_token {
+            Some(_) => Ok(brought),
+            None => Err(self.malformed("there is no `access_token` in it".into())),
+        }
+    }
+
+    /// Reads what it says about a token that may be known already.
+    ///
+    /// # Errors
+    /// What was wrong with it, judged.
+    pub(crate) fn read_about(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
         let members = serde_json::from_slice::<Members>(self.body);
         let error = members.as_ref().ok().and_then(Members::error);
         match members {
@@ -60,15 +73,21 @@ impl Answer<'_> {
     /// A success without a usable token. Nothing of it is shown: there may be tokens in it.
     fn malformed(&self, what: String) -> FetchError {
         let advice = "check that the URL is the token endpoint's, and what stands before it";
-        let text = format!("the token endpoint answered {}, but {what}; {advice}", self.status);
+        let text = format!("the authorization server answered {}, but {what}; {advice}", self.status);
         FetchError::try_again(EndpointError { status: Some(self.status), code: None, text })
+    }
+
+    /// What an answer means that is no success.
+    pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
+        let error = serde_json::from_slice::<Members>(self.body).ok().and_then(|members| members.error());
+        self.refused(grant, error, masks)
     }
 
     fn refused(&self, grant: GrantKind, error: Option<Refused>, masks: &Masks) -> FetchError {
         let code = error.as_ref().and_then(|error| error.code.as_deref());
-        let verdict = refusal::judge(grant, self.status, code);
+        let (verdict, advice) = refusal::judge(grant, self.status, code);
         let code = code.filter(|code| refusal::is_registered(code)).map(str::to_owned);
-        let mut text = format!("the token endpoint answered {}", self.status);
+        let mut text = format!("the authorization server answered {}", self.status);
         if let Some(code) = &code {
             text += &format!(", {code}");
         }
@@ -82,13 +101,8 @@ impl Answer<'_> {
             }
         }
         text += "; ";
-        text += verdict.advice;
-        let error = EndpointError { status: Some(self.status), code, text };
-        let error = match verdict.kind {
-            FetchErrorKind::Rejected => FetchError::rejected(error),
-            FetchErrorKind::ReauthorizationRequired => FetchError::reauthorize(error),
-            FetchErrorKind::TryAgain => FetchError::try_again(error),
-        };
+        text += advice;
+        let error = verdict.of(EndpointError { status: Some(self.status), code, text });
         match self.retry_after() {
             Some(wait) => error.retry_after(wait),
             None => error,
@@ -112,6 +126,7 @@ struct Members {
     refresh_token: Option<Text>,
     token_type: Option<Value>,
     expires_in: Option<Value>,
+    refresh_expires_in: Option<Value>,
     scope: Option<Value>,
     error: Option<Value>,
     error_description: Option<Value>,
@@ -134,13 +149,15 @@ struct Refused {
 impl Members {
     fn check(self) -> Result<Brought, String> {
         let access_token = match self.access_token {
-            Some(Text::Secret(secret)) => secret,
+            Some(Text::Secret(secret)) => {
+                // Checked here, where the answer can be named, and once more where it is used.
+                AccessToken::new(secret.expose_secret())
+                    .map_err(|invalid| format!("its `access_token` can't be used: {invalid}"))?;
+                Some(secret)
+            }
             Some(Text::Other) => return Err("its `access_token` is no text".into()),
-            None => return Err("there is no `access_token` in it".into()),
+            None => None,
         };
-        // Checked here, where the answer can be named, and once more where it is used.
-        AccessToken::new(secrecy::ExposeSecret::expose_secret(&access_token))
-            .map_err(|invalid| format!("its `access_token` can't be used: {invalid}"))?;
         // RFC 6749 §7.1: not to be used if its type isn't understood. Several servers leave the type out and mean Bearer.
         match self.token_type {
             None | Some(Value::Null) => {}
@@ -154,6 +171,8 @@ impl Members {
                 _ => None,
             },
             lifetime: lifetime(self.expires_in.as_ref())?,
+            // Of no standard, but sent by many. Nothing depends on it but a warning, so nonsense is none.
+            refresh_lifetime: lifetime(self.refresh_expires_in.as_ref()).unwrap_or_default(),
             scope: self.scope.and_then(|scope| match scope {
                 Value::String(scope) => Some(scope),
                 // Against RFC 6749 §3.3, but seen.
@@ -230,6 +249,9 @@ impl<'de> Deserialize<'de> for Members {
                         "refresh_token" => members.refresh_token = map.next_value()?,
                         "token_type" => members.token_type = Some(map.next_value()?),
                         "expires_in" => members.expires_in = Some(map.next_value()?),
+                        "refresh_expires_in" | "refresh_token_expires_in" => {
+                            members.refresh_expires_in = Some(map.next_value()?);
+                        }
                         "scope" => members.scope = Some(map.next_value()?),
                         "error" => members.error = Some(map.next_value()?),
                         "error_description" => members.error_description = Some(map.next_value()?),

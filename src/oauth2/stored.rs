@@ -1,13 +1,17 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use secrecy::ExposeSecret;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{Grant, TokenSet};
 use crate::{
-    AccessToken, FetchError, FetchRequest, TokenSource,
+    AccessToken, FetchError, FetchReason, FetchRequest, TokenSource,
     clock::{SystemClock, Timeline},
     store::{Memory, Swap, TokenStore},
 };
@@ -18,13 +22,17 @@ use crate::{
 /// whatever becomes of the fetch that began it, and the next fetch goes on with it.
 ///
 /// ```no_run
-/// use tower_bearer::{LiveToken, oauth2::{ClientCredentials, Stored, TokenEndpoint}};
+/// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet}};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), tower_bearer::oauth2::InvalidEndpoint> {
 /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
-/// // The same as `LiveToken::spawn(ClientCredentials::new(endpoint))`.
-/// let token = LiveToken::spawn(Stored::new(ClientCredentials::new(endpoint)));
+/// let source = Stored::new(RefreshToken::new(endpoint)).holding(TokenSet::of_refresh_token("from elsewhere"));
+/// let account = source.handle();
+/// let token = LiveToken::spawn(source);
+///
+/// // Weeks later the refresh token is dead, and the user authorizes again: the same `token` goes on.
+/// account.adopt(TokenSet::of_refresh_token("a new one"));
 /// # Ok(())
 /// # }
 /// ```
@@ -39,12 +47,43 @@ struct Keeper<G, S> {
     grant: G,
     store: S,
     time: Timeline,
+    inbox: Arc<Inbox>,
+}
+
+/// Token sets that came from elsewhere, until they are stored.
+#[derive(Default)]
+struct Inbox {
+    set: Mutex<Option<TokenSet>>,
+    arrived: Notify,
 }
 
 /// An access token and the version of the set it is from.
 struct Handed {
     token: AccessToken,
     version: u64,
+}
+
+/// Gives a [`Stored`] that is at work already another token set; made by [`Stored::handle`].
+#[derive(Clone)]
+pub struct StoredHandle(Arc<Inbox>);
+
+impl StoredHandle {
+    /// From now on this set is used and renewed, instead of the one there was: for a user who has authorized again. The live
+    /// token takes it up at once, whatever its state.
+    pub fn adopt(&self, set: TokenSet) {
+        self.0.put(set);
+    }
+}
+
+impl Inbox {
+    fn put(&self, set: TokenSet) {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> Option<TokenSet> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl<G: Grant> Stored<G> {
@@ -58,7 +97,20 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Keeps what the grant brings in this store.
     pub fn in_store(grant: G, store: S) -> Self {
         let time = Timeline::new(Arc::new(SystemClock));
-        Self { keeper: Arc::new(Keeper { grant, store, time }), under_way: None, handed: 0 }
+        let keeper = Keeper { grant, store, time, inbox: Arc::default() };
+        Self { keeper: Arc::new(keeper), under_way: None, handed: 0 }
+    }
+
+    /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
+    #[must_use]
+    pub fn holding(self, set: TokenSet) -> Self {
+        self.keeper.inbox.put(set);
+        self
+    }
+
+    /// A handle to give it another set later.
+    pub fn handle(&self) -> StoredHandle {
+        StoredHandle(self.keeper.inbox.clone())
     }
 }
 
@@ -73,13 +125,18 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
         self.handed = fetched.version;
         Ok(fetched.token)
     }
+
+    async fn changed(&mut self) {
+        self.keeper.inbox.arrived.notified().await;
+    }
 }
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     async fn renew(self: Arc<Self>, request: FetchRequest, handed: u64) -> Result<Handed, FetchError> {
+        self.adopt().await?;
         let held = self.store.load().await?;
-        if let Some(newer) = held.as_ref().filter(|held| self.is_worth_adopting(held, handed, &request)) {
-            return self.hand_on(newer, self.age(newer));
+        if let Some(newer) = held.as_ref().filter(|held| self.is_worth_handing_on(held, handed, &request)) {
+            return self.hand_on(newer, newer.age(self.time.wall()));
         }
         let limit = if self.grant.is_repeatable() { request.timeout() } else { UNREPEATABLE };
         // A little early, since the connection may have to be made first: the token then counts as older than it is, never as
@@ -91,32 +148,51 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Swap::Done => self.hand_on(&brought, self.time.now().since(sent)),
             // Somebody else was faster, and whoever reads the store uses theirs: so do we.
             Swap::Lost => match self.store.load().await? {
-                Some(theirs) => self.hand_on(&theirs, self.age(&theirs)),
+                Some(theirs) => self.hand_on(&theirs, theirs.age(self.time.wall())),
                 None => Err(FetchError::try_again("the store was emptied meanwhile")),
             },
         }
     }
 
-    /// Whether the set in the store is one that another process brought, or this one before it was started anew, and still good.
-    fn is_worth_adopting(&self, set: &TokenSet, handed: u64, request: &FetchRequest) -> bool {
-        let refused = request.refused().is_some_and(|token| token.expose_secret() == set.access_token.expose_secret());
-        let alive = set.lifetime.is_none_or(|lifetime| self.age(set) < lifetime);
-        set.version > handed && alive && !refused
+    /// Stores what came from elsewhere. A new authorization takes nothing over from the one before it.
+    async fn adopt(&self) -> Result<(), FetchError> {
+        let Some(mut set) = self.inbox.take() else { return Ok(()) };
+        loop {
+            let before = self.store.load().await?.map_or(0, |held| held.version);
+            set.version = before + 1;
+            if self.store.swap(before, &set).await? == Swap::Done {
+                return Ok(());
+            }
+        }
     }
 
-    /// By the wall clock: the set may be from another process. A clock that was set back makes it look new, and a 401 tells.
-    fn age(&self, set: &TokenSet) -> Duration {
-        self.time.wall().duration_since(set.requested_at).unwrap_or_default()
+    /// Whether the set in the store is one that hasn't been handed on yet, and still good: one that was adopted, one that another
+    /// process brought, or this one before it was started anew.
+    fn is_worth_handing_on(&self, set: &TokenSet, handed: u64, request: &FetchRequest) -> bool {
+        let Some(token) = &set.access_token else { return false };
+        let refused = request.refused().is_some_and(|refused| refused.expose_secret() == token.expose_secret());
+        let alive = set.lifetime.is_none_or(|lifetime| set.age(self.time.wall()) < lifetime);
+        // Told that there is something new, and there is not: what is there is handed on again, and nothing is spent.
+        let new = set.version > handed || request.reason() == FetchReason::Changed;
+        new && alive && !refused
     }
 
     fn hand_on(&self, set: &TokenSet, age: Duration) -> Result<Handed, FetchError> {
-        Ok(Handed { token: set.to_access_token(age)?, version: set.version })
+        let token = set.to_access_token(age, self.time.wall());
+        let token = token.ok_or_else(|| FetchError::try_again("there is no access token in the set"))?;
+        Ok(Handed { token: token?, version: set.version })
     }
 }
 
 impl<G, S> fmt::Debug for Stored<G, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stored").field("handed", &self.handed).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StoredHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredHandle").finish_non_exhaustive()
     }
 }
 

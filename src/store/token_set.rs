@@ -7,22 +7,88 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{AccessToken, InvalidToken};
+use crate::{
+    AccessToken, InvalidToken,
+    clock::{Clock, SystemClock},
+};
 
-/// Everything a token endpoint brought: the access token, the refresh token, and what is known of their lives.
+/// Everything a token endpoint brought: the access token, the refresh token, and what is known of their lives. Also made of
+/// tokens that came from elsewhere.
 ///
 /// `Debug` shows no secret.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::oauth2::TokenSet;
+///
+/// // From another program's store: still good for ten minutes.
+/// let set = TokenSet::of_access_token("access").expires_in(Duration::from_secs(600)).with_refresh_token("refresh");
+/// assert_eq!(set.refresh_token(), Some("refresh"));
+/// ```
 #[derive(Clone)]
 pub struct TokenSet {
-    pub(crate) access_token: SecretString,
+    pub(crate) access_token: Option<SecretString>,
     pub(crate) refresh_token: Option<SecretString>,
     pub(crate) scope: Option<String>,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) requested_at: SystemTime,
+    pub(crate) refresh_requested_at: SystemTime,
     pub(crate) version: u64,
 }
 
 impl TokenSet {
+    /// An access token that came from elsewhere.
+    pub fn of_access_token(secret: impl Into<SecretString>) -> Self {
+        Self { access_token: Some(secret.into()), ..Self::nothing() }
+    }
+
+    /// A refresh token that came from elsewhere.
+    pub fn of_refresh_token(secret: impl Into<SecretString>) -> Self {
+        Self::nothing().with_refresh_token(secret)
+    }
+
+    fn nothing() -> Self {
+        let now = SystemClock.wall();
+        Self {
+            access_token: None,
+            refresh_token: None,
+            scope: None,
+            lifetime: None,
+            refresh_lifetime: None,
+            requested_at: now,
+            refresh_requested_at: now,
+            version: 1,
+        }
+    }
+
+    /// The life that the access token has left.
+    #[must_use]
+    pub fn expires_in(mut self, left: Duration) -> Self {
+        self.lifetime = Some(left);
+        self
+    }
+
+    /// The refresh token that goes with it.
+    #[must_use]
+    pub fn with_refresh_token(mut self, secret: impl Into<SecretString>) -> Self {
+        self.refresh_token = Some(secret.into());
+        self
+    }
+
+    /// The life that the refresh token has left.
+    #[must_use]
+    pub fn refresh_expires_in(mut self, left: Duration) -> Self {
+        self.refresh_lifetime = Some(left);
+        self
+    }
+
+    /// The access token, if there is one.
+    #[must_use]
+    pub fn access_token(&self) -> Option<&str> {
+        self.access_token.as_ref().map(ExposeSecret::expose_secret)
+    }
+
     /// The refresh token, if there is one.
     #[must_use]
     pub fn refresh_token(&self) -> Option<&str> {
@@ -47,37 +113,86 @@ impl TokenSet {
         self.requested_at
     }
 
-    /// What it becomes when it takes the place of `previous`: a refresh token stays unless a new one came (RFC 6749 §6).
+    /// What it becomes when it takes the place of `previous`: a refresh token stays, with its life, unless a new one came
+    /// (RFC 6749 §6).
     pub(crate) fn succeed(mut self, previous: Option<&Self>) -> Self {
         if let Some(previous) = previous {
             self.version = previous.version + 1;
-            self.refresh_token = self.refresh_token.or_else(|| previous.refresh_token.clone());
+            if self.refresh_token.is_none() {
+                self.refresh_token = previous.refresh_token.clone();
+                self.refresh_lifetime = self.refresh_lifetime.or(previous.refresh_lifetime);
+                self.refresh_requested_at = previous.refresh_requested_at;
+            }
         }
         self
     }
 
-    /// The access token for the request wing.
-    pub(crate) fn to_access_token(&self, age: Duration) -> Result<AccessToken, InvalidToken> {
-        let mut token = AccessToken::new(self.access_token.expose_secret())?.age(age);
-        if let Some(lifetime) = self.lifetime {
-            token = token.expires_in(lifetime);
-        }
-        if let Some(scope) = &self.scope {
-            token = token.scope(scope);
-        }
-        Ok(token)
+    /// How old the access token is. A clock that was set back makes it look new, and a 401 tells.
+    pub(crate) fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.requested_at).unwrap_or_default()
+    }
+
+    /// The life that the refresh token has left; `None` if it isn't known, or there is none.
+    pub(crate) fn refresh_left(&self, now: SystemTime) -> Option<Duration> {
+        let age = now.duration_since(self.refresh_requested_at).unwrap_or_default();
+        self.refresh_token.as_ref().and(self.refresh_lifetime).map(|lifetime| lifetime.saturating_sub(age))
+    }
+
+    /// The access token for the request wing. `None` if there is none.
+    pub(crate) fn to_access_token(&self, age: Duration, now: SystemTime) -> Option<Result<AccessToken, InvalidToken>> {
+        let secret = self.access_token.as_ref()?.expose_secret();
+        Some(AccessToken::new(secret).map(|token| {
+            let mut token = token.age(age);
+            if let Some(lifetime) = self.lifetime {
+                token = token.expires_in(lifetime);
+            }
+            if let Some(scope) = &self.scope {
+                token = token.scope(scope);
+            }
+            if let Some(left) = self.refresh_left(now) {
+                token = token.authorization_ends_in(left);
+            }
+            token
+        }))
     }
 }
 
 impl fmt::Debug for TokenSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSet")
-            .field("access_token", &"[redacted]")
+            .field("access_token", &self.access_token.as_ref().map(|_| "[redacted]"))
             .field("refresh_token", &self.refresh_token.as_ref().map(|_| "[redacted]"))
             .field("scope", &self.scope)
             .field("lifetime", &self.lifetime)
+            .field("refresh_lifetime", &self.refresh_lifetime)
             .field("requested_at", &self.requested_at)
             .field("version", &self.version)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_token_stays_with_its_life_unless_a_new_one_comes() {
+        let day = Duration::from_secs(86_400);
+        let mut first = TokenSet::of_access_token("a1").with_refresh_token("r1").refresh_expires_in(30 * day);
+        first.refresh_requested_at -= 10 * day;
+        let now = SystemClock.wall();
+
+        let second = TokenSet::of_access_token("a2").succeed(Some(&first));
+        assert_eq!((second.refresh_token(), second.version), (Some("r1"), 2));
+        assert!(second.refresh_left(now).unwrap().abs_diff(20 * day) < Duration::from_secs(60));
+
+        let third = TokenSet::of_access_token("a3").with_refresh_token("r3").succeed(Some(&second));
+        assert_eq!((third.refresh_token(), third.refresh_left(now), third.version), (Some("r3"), None, 3));
+    }
+
+    #[test]
+    fn debug_hides_both_tokens() {
+        let set = TokenSet::of_access_token("marked").with_refresh_token("marked");
+        assert!(!format!("{set:?} {set:#?}").contains("marked"));
     }
 }

@@ -1,0 +1,179 @@
+//! What the browser brings back (RFC 6749 §4.1.2): read without trust, since anybody can make a browser bring anything. Pure.
+
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
+
+use super::{
+    AuthorizationErrorKind::{Denied, Expired, Malformed, Refused, StateMismatch, TryAgain, WrongIssuer},
+    PendingAuthorization,
+    error::AuthorizationError,
+};
+
+/// Finds the code in a callback: the URL that was called, its query, or the form that was posted.
+///
+/// # Errors
+/// Why there is none, or why it isn't to be used.
+pub(super) fn code(
+    callback: &str,
+    pending: &PendingAuthorization,
+    issuer: Option<&str>,
+    now: SystemTime,
+) -> Result<Zeroizing<String>, AuthorizationError> {
+    let params = read(callback)?;
+    // First of all: an answer that belongs to another session must not change anything here, be it good or bad.
+    if !params.state.as_deref().is_some_and(|state| pending.is_state(state)) {
+        let why = "it belongs to another authorization, or to none: let the user begin again";
+        return Err(AuthorizationError::new(StateMismatch, why));
+    }
+    // RFC 9207 §2.4.
+    if let Some(issuer) = issuer
+        && params.iss.as_deref() != Some(issuer)
+    {
+        return Err(AuthorizationError::new(WrongIssuer, "it doesn't come from the issuer that was asked"));
+    }
+    if pending.has_expired(now) {
+        return Err(AuthorizationError::new(Expired, "it took too long: let the user begin again"));
+    }
+    match (params.error, params.code) {
+        (Some(error), _) => {
+            let kind = match error.as_str() {
+                "access_denied" => Denied,
+                "server_error" | "temporarily_unavailable" => TryAgain,
+                _ => Refused,
+            };
+            Err(AuthorizationError::from_server(kind, &error, params.description.as_deref()))
+        }
+        (None, Some(code)) => Ok(code),
+        (None, None) => Err(AuthorizationError::new(Malformed, "there is neither a code nor an error in it")),
+    }
+}
+
+#[derive(Default)]
+struct Callback {
+    code: Option<Zeroizing<String>>,
+    state: Option<Zeroizing<String>>,
+    iss: Option<String>,
+    error: Option<String>,
+    description: Option<String>,
+}
+
+fn read(callback: &str) -> Result<Callback, AuthorizationError> {
+    if callback.len() > LONGEST {
+        return Err(AuthorizationError::new(Malformed, "it is longer than 64 KiB"));
+    }
+    let query = match callback.split_once('?') {
+        Some((_, query)) => query,
+        None => callback,
+    };
+    let query = query.split('#').next().unwrap_or_default();
+    let mut params = Callback::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = value.into_owned();
+        // RFC 6749 §3.1: parameters must not be included more than once.
+        let repeated = match &*name {
+            "code" => params.code.replace(value.into()).is_some(),
+            "state" => params.state.replace(value.into()).is_some(),
+            "iss" => params.iss.replace(value).is_some(),
+            "error" => params.error.replace(value).is_some(),
+            "error_description" => params.description.replace(value).is_some(),
+            _ => false,
+        };
+        if repeated {
+            return Err(AuthorizationError::new(Malformed, "a parameter comes twice in it"));
+        }
+    }
+    params.code = params.code.filter(|code| !code.is_empty());
+    params.error = params.error.filter(|error| !error.is_empty());
+    Ok(params)
+}
+
+const LONGEST: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::oauth2::AuthorizationErrorKind;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn pending() -> PendingAuthorization {
+        let (state, verifier) = (String::from("s1").into(), None);
+        PendingAuthorization::new("https://id.test/".into(), state, verifier, NOW, Duration::from_secs(600))
+    }
+
+    fn outcome(callback: &str, issuer: Option<&str>) -> Result<String, AuthorizationErrorKind> {
+        code(callback, &pending(), issuer, NOW).map(|code| code.to_string()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn every_shape_of_callback() {
+        for (callback, expected) in [
+            ("https://app.test/cb?code=c1&state=s1", Ok("c1")),
+            ("/cb?state=s1&code=c1", Ok("c1")),
+            ("code=c1&state=s1", Ok("c1")),
+            ("?code=c1&state=s1#_=_", Ok("c1")),
+            ("?code=a%2Bb+c&state=s1", Ok("a+b c")),
+            ("?code=c1&state=s1&scope=read&session_state=x", Ok("c1")),
+            ("?error=access_denied&error_description=No&state=s1", Err(Denied)),
+            ("?error=access_denied&state=s1", Err(Denied)),
+            ("?error=invalid_scope&state=s1", Err(Refused)),
+            ("?error=server_error&state=s1", Err(TryAgain)),
+            ("?error=temporarily_unavailable&state=s1", Err(TryAgain)),
+            // An error wins over a code.
+            ("?error=access_denied&code=c1&state=s1", Err(Denied)),
+            ("?code=c1", Err(StateMismatch)),
+            ("?code=c1&state=", Err(StateMismatch)),
+            ("?code=c1&state=s2", Err(StateMismatch)),
+            ("?code=c1&state=s1x", Err(StateMismatch)),
+            ("?error=access_denied", Err(StateMismatch)),
+            ("", Err(StateMismatch)),
+            ("?state=s1", Err(Malformed)),
+            ("?state=s1&code=", Err(Malformed)),
+            ("?code=c1&code=c2&state=s1", Err(Malformed)),
+            ("?code=c1&state=s1&state=s1", Err(Malformed)),
+        ] {
+            assert_eq!(outcome(callback, None), expected.map(str::to_owned), "{callback}");
+        }
+    }
+
+    #[test]
+    fn the_issuer_must_be_the_one_that_was_asked() {
+        let issuer = Some("https://id.test");
+        assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fid.test", issuer), Ok("c1".into()));
+        assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fevil.test", issuer), Err(WrongIssuer));
+        assert_eq!(outcome("?code=c1&state=s1", issuer), Err(WrongIssuer));
+        assert_eq!(outcome("?error=access_denied&state=s1", issuer), Err(WrongIssuer));
+        assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fany.test", None), Ok("c1".into()));
+    }
+
+    #[test]
+    fn who_comes_late_begins_again() {
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        assert!(code("?code=c1&state=s1", &pending(), None, at(599)).is_ok());
+        let error = code("?code=c1&state=s1", &pending(), None, at(600)).unwrap_err();
+        assert_eq!(error.kind(), Expired);
+    }
+
+    #[test]
+    fn what_the_server_says_is_short_and_harmless() {
+        let said = "x".repeat(5000) + "%1b[31m%0aline";
+        let error = code(&format!("?error=access_denied&error_description={said}&state=s1"), &pending(), None, NOW);
+        let error = error.unwrap_err();
+        assert!(error.description().unwrap().chars().count() <= 256);
+        assert!(!error.to_string().contains(['\u{1b}', '\n']));
+    }
+
+    #[test]
+    fn no_callback_makes_it_panic() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let pieces =
+            ["code", "state", "error", "iss", "=", "&", "?", "#", "%", "%4", "%ff", "s1", "é", "+", "://", "\0"];
+        for _ in 0..50_000 {
+            let text: String = (0..rng.usize(0..14)).map(|_| pieces[rng.usize(0..pieces.len())]).collect();
+            let _ = outcome(&text, None);
+        }
+    }
+}

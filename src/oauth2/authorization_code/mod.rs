@@ -1,0 +1,199 @@
+//! The authorization code grant (RFC 6749 §4.1): a user agrees in a browser.
+//!
+//! `mod` builds the authorization URL and exchanges the code; `pending` is what has to be remembered in between; `callback`
+//! reads what the browser brings back; `pkce` ties the two ends together; `error` says what went wrong.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use http::Uri;
+use url::Url;
+
+use super::{
+    Form, InvalidEndpoint, TokenEndpoint, TokenSet, address,
+    form::{Params, Scope},
+};
+
+mod callback;
+mod error;
+mod pending;
+mod pkce;
+
+pub use error::{AuthorizationError, AuthorizationErrorKind};
+pub use pending::PendingAuthorization;
+
+/// Sends a user to the authorization server and gets a [`TokenSet`] for what comes back (RFC 6749 §4.1, with `state` and PKCE as
+/// RFC 9700 §2.1 asks).
+///
+/// Three steps: [`start`](Self::start) makes the URL to send the browser to and a [`PendingAuthorization`] to be kept in the
+/// user's session; the server sends the browser back to the redirect URI; [`finish`](Self::finish) takes what it brought and the
+/// pending authorization and exchanges the code.
+///
+/// ```no_run
+/// use tower_bearer::{LiveToken, oauth2::{AuthorizationCode, RefreshToken, Stored, TokenEndpoint}};
+///
+/// # async fn redirect(_: &str) -> String { String::new() }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+/// let login = AuthorizationCode::new(
+///     endpoint.clone(),
+///     "https://id.example.com/authorize",
+///     "https://app.example.com/callback",
+/// )?
+/// .scope("document_read offline_access");
+///
+/// let pending = login.start();
+/// let callback = redirect(pending.url()).await; // the user's browser goes there, and comes back with this
+/// let set = login.finish(pending, &callback).await?;
+/// let token = LiveToken::spawn(Stored::new(RefreshToken::new(endpoint)).holding(set));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AuthorizationCode {
+    endpoint: TokenEndpoint,
+    authorize: Url,
+    redirect_uri: String,
+    scope: Scope,
+    params: Params,
+    token_params: Params,
+    issuer: Option<String>,
+    pkce: bool,
+    valid_for: Duration,
+}
+
+impl AuthorizationCode {
+    /// With this token endpoint, this authorization endpoint (https, or http on loopback), and this redirect URI, which must be the
+    /// registered one to the letter.
+    ///
+    /// # Errors
+    /// [`InvalidEndpoint`] if the authorization endpoint is no such URL.
+    pub fn new(
+        endpoint: TokenEndpoint,
+        authorization_url: &str,
+        redirect_uri: impl Into<String>,
+    ) -> Result<Self, InvalidEndpoint> {
+        let authorize = address::parse_url(authorization_url, endpoint.insecure)?;
+        Ok(Self {
+            endpoint,
+            authorize,
+            redirect_uri: redirect_uri.into(),
+            scope: Scope::default(),
+            params: Params::default(),
+            token_params: Params::default(),
+            issuer: None,
+            pkce: true,
+            valid_for: VALID_FOR,
+        })
+    }
+
+    /// Asks for a scope, or for several, space-delimited. May be called again for more.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.scope.add(scope.as_ref());
+        self
+    }
+
+    /// One more parameter of the authorization URL, such as `prompt` or `resource`. May be called again for more.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.params.add(name, value);
+        self
+    }
+
+    /// One more parameter of the token request. May be called again for more.
+    #[must_use]
+    pub fn token_param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.token_params.add(name, value);
+        self
+    }
+
+    /// The issuer of the authorization server: a callback must name it as `iss` (RFC 9207). For servers that announce
+    /// `authorization_response_iss_parameter_supported`, and needed where a client uses more than one server (mix-up, RFC 9700
+    /// §4.4).
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// How long the user may take: ten minutes unless said otherwise.
+    #[must_use]
+    pub fn valid_for(mut self, time: Duration) -> Self {
+        self.valid_for = time;
+        self
+    }
+
+    /// Leaves PKCE (RFC 7636) out, for servers that refuse parameters they don't know. Whoever gets hold of a code on its way
+    /// through the browser can then use it, if it can prove to be the client.
+    #[must_use]
+    pub fn insecure_without_pkce(mut self) -> Self {
+        self.pkce = false;
+        self
+    }
+
+    /// Begins: makes the URL to send the browser to, and what to remember until it comes back.
+    ///
+    /// # Panics
+    /// If the system has no random numbers to give.
+    pub fn start(&self) -> PendingAuthorization {
+        let state = pkce::random();
+        let verifier = self.pkce.then(pkce::random);
+        let mut url = self.authorize.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("response_type", "code");
+            if let Some(id) = self.endpoint.client.known_id() {
+                query.append_pair("client_id", &id);
+            }
+            query.append_pair("redirect_uri", &self.redirect_uri).append_pair("state", &state);
+            if !self.scope.0.is_empty() {
+                query.append_pair("scope", &self.scope.0);
+            }
+            if let Some(verifier) = &verifier {
+                query
+                    .append_pair("code_challenge", &pkce::challenge(verifier))
+                    .append_pair("code_challenge_method", "S256");
+            }
+            query.extend_pairs(self.params.iter());
+        }
+        PendingAuthorization::new(url.into(), state, verifier, self.endpoint.clock.wall(), self.valid_for)
+    }
+
+    /// Takes what the browser brought to the redirect URI, the URL or its query, and exchanges the code in it. Once: whatever
+    /// comes of it, the pending authorization is used up.
+    ///
+    /// # Errors
+    /// [`AuthorizationErrorKind`] tells a user who refused from an answer that isn't meant for this session, and from the rest.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may lose the code: the user has to begin again.
+    pub async fn finish(&self, pending: PendingAuthorization, callback: &str) -> Result<TokenSet, AuthorizationError> {
+        let code = callback::code(callback, &pending, self.issuer.as_deref(), self.endpoint.clock.wall())?;
+        let form = Form::grant("authorization_code")
+            .field("code", code.as_str())
+            .field("redirect_uri", &self.redirect_uri)
+            .field("code_verifier", pending.verifier().unwrap_or_default())
+            .params(&self.token_params);
+        self.endpoint.exchange(form, EXCHANGE).await.map_err(AuthorizationError::exchange)
+    }
+}
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authorize = self.authorize.as_str().parse::<Uri>().map(|uri| address::without_query(&uri));
+        f.debug_struct("AuthorizationCode")
+            .field("endpoint", &self.endpoint)
+            .field("authorize", &authorize.unwrap_or_default())
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Long enough to log in and to find the second factor.
+const VALID_FOR: Duration = Duration::from_secs(600);
+
+/// A code can be spent once, so its exchange isn't given up early; servers let codes live for ten minutes at most (RFC 6749
+/// §4.1.2).
+const EXCHANGE: Duration = Duration::from_secs(30);

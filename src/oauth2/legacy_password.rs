@@ -1,0 +1,106 @@
+//! The password grant (RFC 6749 §4.3): for providers that offer nothing better.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    Form, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet,
+    form::{Params, Scope},
+};
+use crate::{FetchError, FetchErrorKind, IntoTokenSource, store::Memory};
+
+/// A token for a user's name and password (RFC 6749 §4.3), which RFC 9700 §2.4 forbids: the client sees the password, and a
+/// second factor is impossible. For providers that offer nothing better.
+///
+/// Refresh tokens are used where the provider gives them; when one is dead, the password is used again. A password that was
+/// rejected is never tried again by itself, since that locks accounts: only on
+/// [`LiveToken::refresh`](crate::LiveToken::refresh).
+///
+/// ```no_run
+/// use tower_bearer::{LiveToken, oauth2::{LegacyPassword, TokenEndpoint}};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), tower_bearer::oauth2::InvalidEndpoint> {
+/// let endpoint = TokenEndpoint::new("https://id.example.com/oauth2/token")?.client_basic_value("aWQ6c2VjcmV0");
+/// let grant = LegacyPassword::new(endpoint, "user@example.com", "password").param("expiration_time", "3600");
+/// let token = LiveToken::spawn(grant);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LegacyPassword {
+    endpoint: TokenEndpoint,
+    refresh: RefreshToken,
+    username: String,
+    password: SecretString,
+    scope: Scope,
+    params: Params,
+}
+
+impl LegacyPassword {
+    /// Asks this endpoint, for this user.
+    pub fn new(endpoint: TokenEndpoint, username: impl Into<String>, password: impl Into<SecretString>) -> Self {
+        Self {
+            refresh: RefreshToken::new(endpoint.clone()),
+            endpoint,
+            username: username.into(),
+            password: password.into(),
+            scope: Scope::default(),
+            params: Params::default(),
+        }
+    }
+
+    /// Asks for a scope, or for several, space-delimited. May be called again for more.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.scope.add(scope.as_ref());
+        self
+    }
+
+    /// One more parameter of every token request, refreshes included. May be called again for more.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        self.refresh = self.refresh.param(name.clone(), value.clone());
+        self.params.add(name, value);
+        self
+    }
+}
+
+impl Grant for LegacyPassword {
+    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        if let Some(refresh_token) = held.and_then(TokenSet::refresh_token) {
+            match self.refresh.refresh(refresh_token, limit).await {
+                // The refresh token is dead, the password perhaps isn't.
+                Err(error) if error.kind() == FetchErrorKind::ReauthorizationRequired => {}
+                other => return other,
+            }
+        }
+        let form = Form::grant("password")
+            .field("username", &self.username)
+            .field("password", self.password.expose_secret())
+            .scope(&self.scope)
+            .params(&self.params);
+        self.endpoint.exchange(form, limit).await
+    }
+
+    /// A refresh token may be spent.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+}
+
+impl IntoTokenSource for LegacyPassword {
+    type Source = Stored<Self, Memory>;
+
+    fn into_token_source(self) -> Self::Source {
+        Stored::new(self)
+    }
+}
+
+impl fmt::Debug for LegacyPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LegacyPassword").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! The refresh token grant (RFC 6749 §6): going on with what a user authorized once.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{
+    Form, Grant, TokenEndpoint, TokenSet,
+    form::{Params, Scope},
+    refusal::EndpointError,
+};
+use crate::FetchError;
+
+/// Renews a token set with its refresh token (RFC 6749 §6). Where the set comes from is another matter: an
+/// [`AuthorizationCode`](super::AuthorizationCode), or anywhere else.
+///
+/// ```no_run
+/// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet}};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), tower_bearer::oauth2::InvalidEndpoint> {
+/// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+/// let set = TokenSet::of_refresh_token("8xLOxBtZp8");
+/// let token = LiveToken::spawn(Stored::new(RefreshToken::new(endpoint)).holding(set));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RefreshToken {
+    endpoint: TokenEndpoint,
+    scope: Scope,
+    params: Params,
+    lifetime: Option<Duration>,
+}
+
+impl RefreshToken {
+    /// Asks this endpoint.
+    pub fn new(endpoint: TokenEndpoint) -> Self {
+        Self { endpoint, scope: Scope::default(), params: Params::default(), lifetime: None }
+    }
+
+    /// Asks for less than was authorized: a scope, or several, space-delimited. May be called again for more.
+    #[must_use]
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.scope.add(scope.as_ref());
+        self
+    }
+
+    /// One more parameter of the token request. May be called again for more, with the same name as well.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.params.add(name, value);
+        self
+    }
+
+    /// How long the provider's refresh tokens live, if it says so in its documentation only. Warns ahead of their end:
+    /// [`Status::authorization_left`](crate::Status::authorization_left).
+    #[must_use]
+    pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// One refresh.
+    pub(super) async fn refresh(&self, refresh_token: &str, limit: Duration) -> Result<TokenSet, FetchError> {
+        let form =
+            Form::grant("refresh_token").field("refresh_token", refresh_token).scope(&self.scope).params(&self.params);
+        let mut set = self.endpoint.exchange(form, limit).await?;
+        if set.refresh_token.is_some() {
+            set.refresh_lifetime = set.refresh_lifetime.or(self.lifetime);
+        }
+        Ok(set)
+    }
+}
+
+impl Grant for RefreshToken {
+    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        match held.and_then(TokenSet::refresh_token) {
+            Some(refresh_token) => self.refresh(refresh_token, limit).await,
+            None => Err(FetchError::reauthorize(EndpointError::unsent("there is no refresh token to go on with"))),
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+}
