@@ -348,6 +348,9 @@ impl Decider {
             failure: self.failure.clone(),
             next_fetch: self.next_fetch(now).map(|(at, _)| at),
             fetching: self.in_flight.is_some(),
+            hopeful: self
+                .in_flight
+                .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),
             seen,
             settled,
         }

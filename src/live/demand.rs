@@ -40,6 +40,14 @@ impl Demands {
         })
     }
 
+    /// Asks for nothing but that the task looks up; returns the number by which it has.
+    pub(crate) fn ping(&self) -> u64 {
+        self.put(|demand| {
+            demand.last += 1;
+            demand.last
+        })
+    }
+
     /// Reports a 401 for a generation; returns the number to wait for.
     pub(crate) fn refuse(&self, generation: Generation) -> u64 {
         let mut demand = self.lock();

@@ -115,17 +115,22 @@ impl LiveToken {
     /// Dropping the future loses nothing: the fetch goes on.
     pub async fn ready(&self) -> Result<(), TokenError> {
         let mut status = self.shared.status.subscribe();
+        let mut looked_up = None;
         loop {
             {
                 let snapshot = status.borrow_and_update();
                 if snapshot.usable {
                     return Ok(());
                 }
-                match snapshot.error_kind() {
-                    ErrorKind::Unavailable => {}
-                    // After `shutdown`, what a fetch under way brings still serves.
-                    ErrorKind::Stopped if snapshot.fetching => {}
-                    kind => return Err(TokenError::new(kind, snapshot.failure.clone())),
+                let kind = snapshot.error_kind();
+                // Whatever failed before, a fetch under way may work. (After `shutdown`, what it brings still serves.)
+                if kind != ErrorKind::Unavailable && !snapshot.fetching {
+                    match looked_up {
+                        // A source that has just been given something new is asked before it is called hopeless.
+                        None if kind != ErrorKind::Stopped => looked_up = Some(self.shared.demands.ping()),
+                        Some(number) if snapshot.seen < number => {}
+                        _ => return Err(TokenError::new(kind, snapshot.failure.clone())),
+                    }
                 }
             }
             if status.changed().await.is_err() {

@@ -189,6 +189,8 @@ pub(crate) struct Snapshot {
     pub(crate) failure: Option<FetchError>,
     pub(crate) next_fetch: Option<Moment>,
     pub(crate) fetching: bool,
+    /// The fetch that runs was asked for, or the source has something new: whatever failed before, this may work.
+    pub(crate) hopeful: bool,
     /// Demands up to this one have been taken into account.
     pub(crate) seen: u64,
     /// Demands up to this one have been answered, by a token, a failure, or a refusal to fetch.
@@ -208,6 +210,7 @@ impl Snapshot {
             next_fetch: None,
             // The first fetch begins as soon as the task runs.
             fetching: true,
+            hopeful: false,
             seen: 0,
             settled: 0,
         }
@@ -223,6 +226,7 @@ impl Snapshot {
         let kind = match (self.state, &self.failure) {
             // After `shutdown`, what a fetch under way brings still serves.
             (State::Stopped, _) if self.fetching => return None,
+            _ if self.hopeful => return None,
             (State::Stopped, _) => ErrorKind::Stopped,
             (_, Some(failure)) if failure.kind() != FetchErrorKind::TryAgain => self.error_kind(),
             _ if self.may_bring_a_token_by(deadline) => return None,

@@ -77,9 +77,11 @@ impl Task {
                     self.desk.report(&self.decider, now);
                     let wake_at = self.decider.wake_at(now);
                     tokio::select! {
+                        // First, so that whoever asks after it finds the fetch begun.
+                        biased;
+                        () = told_of_change(&mut self.source, self.decider.is_stopped()) => self.decider.source_changed(),
                         () = self.desk.demands.wait() => {}
                         () = sleep_until(wake_at, now) => {}
-                        () = told_of_change(&mut self.source, self.decider.is_stopped()) => self.decider.source_changed(),
                     }
                 }
             }

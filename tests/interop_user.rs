@@ -1,0 +1,168 @@
+//! Against a real server, in the name of a user: `oidc-provider` with its own login and consent pages, PKCE required, refresh
+//! tokens that rotate with reuse detection. Needs Node.js, like `interop.rs`.
+#![cfg(all(feature = "oauth2", feature = "reqwest"))]
+
+mod support;
+
+use std::time::Duration;
+
+use reqwest::Client;
+use serde_json::Value;
+use support::{browser::Browser, node::Node};
+use tower::{Layer, Service, ServiceExt};
+use tower_bearer::{
+    BearerAuthLayer, ErrorKind, LiveToken, Origin, State,
+    oauth2::{AuthorizationCode, AuthorizationErrorKind, RefreshToken, Stored, TokenEndpoint, TokenSet},
+};
+
+const NATIVE_REDIRECT: &str = "http://127.0.0.1:54321/callback";
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+fn native(server: &Node) -> TokenEndpoint {
+    let id = text(&server["clients"]["native"]["client_id"]);
+    TokenEndpoint::new(text(&server["token_url"])).unwrap().public_client(id)
+}
+
+fn login(server: &Node, endpoint: TokenEndpoint, redirect_uri: &str) -> AuthorizationCode {
+    AuthorizationCode::new(endpoint, text(&server["authorization_url"]), redirect_uri)
+        .unwrap()
+        .scope("openid offline_access read")
+        .param("prompt", "consent")
+        .issuer(text(&server["issuer"]))
+}
+
+/// A person agrees, and the code is exchanged.
+async fn authorize(server: &Node) -> TokenSet {
+    let login = login(server, native(server), NATIVE_REDIRECT);
+    let pending = login.start();
+    let callback = Browser::new().decide(pending.url(), "allow").await;
+    login.finish(pending, callback.as_str()).await.unwrap()
+}
+
+async fn get(token: &LiveToken, api: &Node) -> u16 {
+    let layer = BearerAuthLayer::new(token.clone(), Origin::parse(text(&api["url"])).unwrap());
+    let request = reqwest::Request::new(http::Method::GET, text(&api["documents_url"]).parse().unwrap());
+    layer.layer(Client::new()).ready().await.unwrap().call(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js: run scripts/test"]
+async fn a_code_becomes_a_token_that_is_renewed_with_rotating_refresh_tokens() {
+    let server = Node::start("authorization-server.mjs", &[], &[("ACCESS_TOKEN_TTL", "2")]).await;
+    let api = Node::start("api.mjs", &[text(&server["issuer"])], &[]).await;
+    let set = authorize(&server).await;
+    assert!(set.refresh_token().is_some());
+    let token = LiveToken::spawn(Stored::new(RefreshToken::new(native(&server))).holding(set));
+    for _ in 0..100 {
+        assert_eq!(get(&token, &api).await, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(token.status().generation() >= 3, "{:?}", token.status());
+    // Had a spent refresh token been sent again, the server would have ended them all.
+    assert_eq!(token.status().failures(), 0);
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js: run scripts/test"]
+async fn a_confidential_web_client_works_as_well() {
+    let server = Node::start("authorization-server.mjs", &[], &[]).await;
+    let client = &server["clients"]["web"];
+    let endpoint = TokenEndpoint::new(text(&server["token_url"]))
+        .unwrap()
+        .client_secret_basic(text(&client["client_id"]), text(&client["client_secret"]));
+    let login = login(&server, endpoint, text(&client["redirect_uris"][0]));
+
+    // Between the two steps it lies in a session.
+    let session = serde_json::to_string(&login.start()).unwrap();
+    let pending: tower_bearer::oauth2::PendingAuthorization = serde_json::from_str(&session).unwrap();
+    let callback = Browser::new().decide(pending.url(), "allow").await;
+    let set = login.finish(pending, callback.query().unwrap()).await.unwrap();
+    assert!(set.access_token().is_some());
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js: run scripts/test"]
+async fn a_user_who_says_no_is_told_from_everything_else() {
+    let server = Node::start("authorization-server.mjs", &[], &[]).await;
+    let login = login(&server, native(&server), NATIVE_REDIRECT);
+    let pending = login.start();
+    let callback = Browser::new().decide(pending.url(), "abort").await;
+    let error = login.finish(pending, callback.as_str()).await.unwrap_err();
+    assert_eq!(error.kind(), AuthorizationErrorKind::Denied);
+    assert!(error.description().is_some(), "{error}");
+
+    // Somebody else's callback.
+    let theirs = login.start();
+    let callback = Browser::new().decide(theirs.url(), "allow").await;
+    let error = login.finish(login.start(), callback.as_str()).await.unwrap_err();
+    assert_eq!(error.kind(), AuthorizationErrorKind::StateMismatch);
+
+    // A code that was spent. (The same pending authorization, kept twice.)
+    let kept = serde_json::to_string(&theirs).unwrap();
+    login.finish(theirs, callback.as_str()).await.unwrap();
+    let again = serde_json::from_str(&kept).unwrap();
+    let error = login.finish(again, callback.as_str()).await.unwrap_err();
+    assert_eq!(error.kind(), AuthorizationErrorKind::CodeRefused, "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js: run scripts/test"]
+async fn a_dead_refresh_token_is_a_state_and_a_new_authorization_revives_the_same_token() {
+    let server = Node::start("authorization-server.mjs", &[], &[("ACCESS_TOKEN_TTL", "2")]).await;
+    let api = Node::start("api.mjs", &[text(&server["issuer"])], &[]).await;
+    let endpoint = native(&server);
+    let set = authorize(&server).await;
+    let refresh_token = set.refresh_token().unwrap().to_owned();
+    let source = Stored::new(RefreshToken::new(endpoint.clone())).holding(set);
+    let account = source.handle();
+    let token = LiveToken::spawn(source);
+    assert_eq!(get(&token, &api).await, 200);
+
+    endpoint.revoke(text(&server["revocation_url"]), &refresh_token).await.unwrap();
+    let mut watch = token.watch();
+    while let Some(status) = watch.changed().await {
+        if status.state() == State::ReauthorizationRequired && !status.is_usable() {
+            break;
+        }
+    }
+    assert_eq!(token.ready().await.unwrap_err().kind(), ErrorKind::ReauthorizationRequired);
+
+    account.adopt(authorize(&server).await);
+    token.ready().await.unwrap();
+    assert_eq!(get(&token, &api).await, 200);
+    assert_eq!(token.status().state(), State::Live);
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js: run scripts/test"]
+async fn a_token_in_hand_is_asked_about_adopted_and_given_back() {
+    let server = Node::start("authorization-server.mjs", &[], &[]).await;
+    let client = &server["clients"]["basic"];
+    let endpoint = TokenEndpoint::new(text(&server["token_url"]))
+        .unwrap()
+        .client_secret_basic(text(&client["client_id"]), text(&client["client_secret"]));
+    // This server introspects opaque tokens only.
+    let form = tower_bearer::oauth2::Form::grant("client_credentials")
+        .field("scope", "read")
+        .field("resource", "https://opaque.test/");
+    let set = endpoint.exchange(form, Duration::from_secs(10)).await.unwrap();
+    let secret = set.access_token().unwrap();
+
+    let told = endpoint.introspect(text(&server["introspection_url"]), secret).await.unwrap();
+    assert!(told.is_active());
+    assert_eq!(told.scope(), Some("read"));
+    let left = told.time_left().unwrap();
+    assert!((3590..=3600).contains(&left.as_secs()), "{left:?}");
+
+    let token = LiveToken::spawn(Stored::new(RefreshToken::new(endpoint.clone())).holding(told.to_token_set(secret)));
+    token.ready().await.unwrap();
+    assert!(token.status().time_left().unwrap() <= left);
+
+    endpoint.revoke(text(&server["revocation_url"]), secret).await.unwrap();
+    assert!(!endpoint.introspect(text(&server["introspection_url"]), secret).await.unwrap().is_active());
+    // Given back twice is no error.
+    endpoint.revoke(text(&server["revocation_url"]), secret).await.unwrap();
+}
