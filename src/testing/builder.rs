@@ -1,8 +1,8 @@
-//! The options of an [`AuthorizationServer`].
+//! The options of an [`AuthorizationServer`] that every grant shares.
 
 use std::{fmt, io, time::Duration};
 
-use super::{client_auth::Clients, issued, server::AuthorizationServer, state::State, token_endpoint::Rules};
+use super::{issued, ledger::Ledger, rules::Rules, server::AuthorizationServer, state::State};
 
 /// Options of an [`AuthorizationServer`], from [`AuthorizationServer::builder`].
 ///
@@ -25,10 +25,8 @@ use super::{client_auth::Clients, issued, server::AuthorizationServer, state::St
 /// ```
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct Builder {
-    clients: Clients,
-    lifetime: Option<Duration>,
+    pub(super) rules: Rules,
     latency: Duration,
-    scopes: Option<Vec<String>>,
     token_len: usize,
     remember: usize,
 }
@@ -36,10 +34,8 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
-            clients: Clients::default(),
-            lifetime: Some(DEFAULT_LIFETIME),
+            rules: Rules::default(),
             latency: Duration::ZERO,
-            scopes: None,
             token_len: DEFAULT_TOKEN_LEN,
             remember: DEFAULT_REMEMBER,
         }
@@ -50,7 +46,7 @@ impl Builder {
     /// With an empty `secret` it is a public client, which only has to name itself. Without any call there is one
     /// client, `client` with the secret `secret`.
     pub fn client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
-        self.clients.set(id.into(), secret.into());
+        self.rules.clients.set(id.into(), secret.into());
         self
     }
 
@@ -59,7 +55,7 @@ impl Builder {
     /// With `None`, answers have no `expires_in` and tokens live on. A lifetime that is not a whole number of seconds
     /// is announced as a fraction (`"expires_in":0.5`); the server enforces it exactly.
     pub fn lifetime(mut self, lifetime: Option<Duration>) -> Self {
-        self.lifetime = lifetime;
+        self.rules.lifetime = lifetime;
         self
     }
 
@@ -71,17 +67,18 @@ impl Builder {
 
     /// The scopes the server knows; a request for another is answered `invalid_scope`. Unless said, all are fine.
     pub fn scopes(mut self, scopes: &[&str]) -> Self {
-        self.scopes = Some(scopes.iter().copied().map(str::to_owned).collect());
+        self.rules.scopes = Some(scopes.iter().copied().map(str::to_owned).collect());
         self
     }
 
-    /// The length of the random access tokens, in characters of `[A-Za-z0-9]`: 43 unless said, never below 8.
+    /// The length of the random tokens, in characters of `[A-Za-z0-9]`: 43 unless said, never below 8.
     pub fn token_len(mut self, characters: usize) -> Self {
         self.token_len = characters.max(issued::MIN_TOKEN_LEN);
         self
     }
 
-    /// How many tokens, the newest ones, the server remembers: 65 536 unless said, at least one.
+    /// How many tokens, the newest ones, the server remembers: 65 536 unless said, at least one. As many refresh tokens
+    /// and codes besides.
     ///
     /// Older ones are unknown to it, whether they still lived or not. A test that keeps more tokens in use raises it.
     pub fn remember(mut self, tokens: usize) -> Self {
@@ -99,32 +96,27 @@ impl Builder {
     ///
     /// Outside a tokio runtime, or in one whose IO and time drivers are off.
     pub async fn start(mut self) -> io::Result<AuthorizationServer> {
-        if self.clients.is_empty() {
-            self.clients.set("client".to_owned(), "secret".to_owned());
+        if self.rules.clients.is_empty() {
+            self.rules.clients.set("client".to_owned(), "secret".to_owned());
         }
-        let rules = Rules { clients: self.clients, scopes: self.scopes };
-        AuthorizationServer::spawn(State::new(rules, self.lifetime, self.latency, self.token_len, self.remember)).await
+        let ledger = Ledger::new(self.token_len, self.remember);
+        AuthorizationServer::spawn(State::new(self.rules, self.latency, ledger)).await
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("clients", &self.clients)
-            .field("lifetime", &self.lifetime)
+            .field("rules", &self.rules)
             .field("latency", &self.latency)
-            .field("scopes", &self.scopes)
             .field("token_len", &self.token_len)
             .field("remember", &self.remember)
             .finish()
     }
 }
 
-/// What RFC 6749 §4.2.2 and §5.1 use in their examples, and most servers by default.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-
 /// 256 bits in base 62.
 const DEFAULT_TOKEN_LEN: usize = 43;
 
-/// Some 13 MB with tokens of the default length, counting the parts of the map and the queue.
+/// Some 20 MB of access tokens of the default length, counting the parts of the map and the queue.
 const DEFAULT_REMEMBER: usize = 65_536;

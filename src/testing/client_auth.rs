@@ -1,61 +1,112 @@
 //! Who asks: HTTP Basic or form fields (RFC 6749 §2.3.1).
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{record::TokenRequest, token_endpoint::Refusal};
+use super::{record::TokenRequest, refusal::Refusal};
+
+/// Where clients may put their secret, for [`Builder::client_auth`](super::Builder::client_auth).
+///
+/// A public client, which has none, names itself in the form whatever is chosen here.
+///
+/// ```
+/// use tower_bearer::testing::{AuthorizationServer, ClientAuthMethods};
+///
+/// let _builder = AuthorizationServer::builder().client_auth(ClientAuthMethods::Post);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientAuthMethods {
+    /// In either place, by HTTP Basic with or without the form encoding.
+    #[default]
+    BasicOrPost,
+    /// By HTTP Basic, with or without the form encoding of RFC 6749 §2.3.1.
+    Basic,
+    /// By HTTP Basic, form-encoded first as RFC 6749 §2.3.1 says.
+    BasicEncoded,
+    /// By HTTP Basic, the Base64 of `id:secret` as is; also where the provider hands out that value ready-made.
+    BasicRaw,
+    /// In the form, as `client_id` and `client_secret`.
+    Post,
+}
+
+impl ClientAuthMethods {
+    /// The names in a discovery document.
+    pub(super) fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::BasicOrPost => &["client_secret_basic", "client_secret_post"],
+            Self::Basic | Self::BasicEncoded | Self::BasicRaw => &["client_secret_basic"],
+            Self::Post => &["client_secret_post"],
+        }
+    }
+
+    fn encoded(self) -> bool {
+        self != Self::BasicRaw
+    }
+
+    fn raw(self) -> bool {
+        self != Self::BasicEncoded
+    }
+}
 
 /// The registered clients: id and secret. An empty secret makes a public client.
 #[derive(Default)]
-pub(super) struct Clients(HashMap<String, String>);
+pub(super) struct Clients(HashMap<Arc<str>, String>);
 
 impl Clients {
     pub(super) fn set(&mut self, id: String, secret: String) {
-        self.0.insert(id, secret);
+        self.0.insert(id.into(), secret);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the request comes from a registered client.
-    pub(super) fn authenticate(&self, request: &TokenRequest) -> Result<(), Refusal> {
+    /// Which registered client the request comes from.
+    pub(super) fn authenticate(&self, request: &TokenRequest, by: ClientAuthMethods) -> Result<Arc<str>, Refusal> {
         let headers = request.headers();
         if headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return Err(Refusal::invalid_request("more than one Authorization header"));
         }
-        let (id, secret) = (field(request, "client_id"), field(request, "client_secret"));
+        let (id, secret) = (request.value("client_id"), request.value("client_secret"));
         if !headers.contains_key(AUTHORIZATION) {
-            return match id {
-                None => Err(Refusal::invalid_client("no client authentication")),
-                Some(id) if self.knows(id, secret.unwrap_or_default()) => Ok(()),
-                Some(_) => Err(Refusal::invalid_client("unknown client or wrong secret")),
-            };
+            let by_header_only = !matches!(by, ClientAuthMethods::BasicOrPost | ClientAuthMethods::Post);
+            if secret.is_some() && by_header_only {
+                return Err(Refusal::invalid_client("the secret belongs into the Authorization header"));
+            }
+            let id = id.ok_or_else(|| Refusal::invalid_client("no client authentication"))?;
+            let known = self.find(id, secret.unwrap_or_default());
+            return known.ok_or_else(|| Refusal::invalid_client("unknown client or wrong secret"));
+        }
+        if by == ClientAuthMethods::Post {
+            return Err(Refusal::invalid_client("the secret belongs into the form").challenged());
         }
         if secret.is_some() {
             return Err(Refusal::invalid_request("client authentication both in the header and in the form"));
         }
         let (basic_id, basic_secret) =
             basic(headers).ok_or_else(|| Refusal::invalid_client("not valid Basic authentication").challenged())?;
-        let (plain_id, plain_secret) = (decode(&basic_id), decode(&basic_secret));
-        let known = if self.knows(&plain_id, &plain_secret) {
-            plain_id
-        } else if self.knows(&basic_id, &basic_secret) {
-            // Many clients leave the encoding out, and many servers put up with it.
-            basic_id
-        } else {
-            return Err(Refusal::invalid_client("unknown client or wrong secret").challenged());
-        };
+        let encoded = || self.find(&decode(&basic_id), &decode(&basic_secret));
+        // Many clients leave the encoding out, and many servers put up with it or want it so.
+        let raw = || self.find(&basic_id, &basic_secret);
+        let known = by.encoded().then(encoded).flatten().or_else(|| by.raw().then(raw).flatten());
+        let known = known.ok_or_else(|| Refusal::invalid_client("unknown client or wrong secret").challenged())?;
         match id {
-            Some(id) if id != known => Err(Refusal::invalid_request("client_id differs from the header's")),
-            _ => Ok(()),
+            Some(id) if id != &*known => Err(Refusal::invalid_request("client_id differs from the header's")),
+            _ => Ok(known),
         }
     }
 
-    fn knows(&self, id: &str, secret: &str) -> bool {
-        self.0.get(id).is_some_and(|known| known == secret)
+    /// The client of this name and whether it has a secret.
+    pub(super) fn get(&self, id: &str) -> Option<(Arc<str>, bool)> {
+        self.0.get_key_value(id).map(|(id, secret)| (Arc::clone(id), !secret.is_empty()))
+    }
+
+    /// The client of this name, if this is the secret.
+    pub(super) fn find(&self, id: &str, secret: &str) -> Option<Arc<str>> {
+        self.0.get_key_value(id).filter(|(_, known)| *known == secret).map(|(id, _)| Arc::clone(id))
     }
 }
 
@@ -63,11 +114,6 @@ impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
-}
-
-/// RFC 6749 §3.2: a parameter without a value counts as left out.
-fn field<'a>(request: &'a TokenRequest, name: &str) -> Option<&'a str> {
-    request.field(name).filter(|value| !value.is_empty())
 }
 
 /// The user and password of RFC 7617.
@@ -96,6 +142,14 @@ mod tests {
     use super::*;
 
     fn outcome(authorization: Option<&str>, body: &'static str) -> Result<(), (StatusCode, bool)> {
+        outcome_by(ClientAuthMethods::default(), authorization, body)
+    }
+
+    fn outcome_by(
+        by: ClientAuthMethods,
+        authorization: Option<&str>,
+        body: &'static str,
+    ) -> Result<(), (StatusCode, bool)> {
         let mut clients = Clients::default();
         for (id, secret) in [("client", "secret"), ("a:b c", "p+%&=ü"), ("raw", "x+y%41"), ("public", "")] {
             clients.set(id.to_owned(), secret.to_owned());
@@ -106,7 +160,7 @@ mod tests {
         }
         let head = request.body(()).unwrap().into_parts().0;
         let request = TokenRequest::new(head, Bytes::from_static(body.as_bytes()), Instant::now());
-        clients.authenticate(&request).map_err(|refusal| {
+        clients.authenticate(&request, by).map(drop).map_err(|refusal| {
             let reply = refusal.into_reply();
             (reply.status, reply.headers.contains_key("www-authenticate"))
         })
@@ -148,6 +202,26 @@ mod tests {
         ] {
             assert_eq!(outcome(authorization, body), expected, "{authorization:?} with {body}");
         }
+    }
+
+    #[test]
+    fn a_server_may_insist_on_one_place_and_form() {
+        use ClientAuthMethods::{Basic, BasicEncoded, BasicRaw, Post};
+        let (raw, encoded) = (basic_of("raw:x+y%41"), basic_of("raw:x%2By%2541"));
+        let form = "client_id=raw&client_secret=x%2By%2541";
+        for (by, raw_in, encoded_in, form_in) in [
+            (Basic, true, true, false),
+            (BasicEncoded, false, true, false),
+            (BasicRaw, true, false, false),
+            (Post, false, false, true),
+        ] {
+            assert_eq!(outcome_by(by, Some(&raw), "").is_ok(), raw_in, "{by:?}");
+            assert_eq!(outcome_by(by, Some(&encoded), "").is_ok(), encoded_in, "{by:?}");
+            assert_eq!(outcome_by(by, None, form).is_ok(), form_in, "{by:?}");
+            assert_eq!(outcome_by(by, None, "client_id=public"), Ok(()), "{by:?}");
+        }
+        assert_eq!(outcome_by(Post, Some(&raw), ""), Err((StatusCode::UNAUTHORIZED, true)));
+        assert_eq!(outcome_by(Basic, None, form), Err((StatusCode::UNAUTHORIZED, false)));
     }
 
     #[test]

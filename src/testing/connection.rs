@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -15,9 +15,10 @@ use tokio::{
 };
 
 use super::{
-    api,
+    api, discovery,
     payload::Payload,
     reply::Reply,
+    routes::{self, Route},
     state::Shared,
     verdict::{Act, Verdict},
 };
@@ -70,16 +71,23 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
     }
 }
 
-fn decide(shared: &Shared, head: http::request::Parts, body: Bytes) -> Verdict {
-    let path = head.uri.path();
-    if path == "/token" {
-        shared.token_request(head, body, Instant::now())
-    } else if let Some(path) = path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
-        shared.lock().api_request(path, &head, &body, Instant::now())
-    } else if path == "/redirect" {
-        Verdict::just(api::redirect(head.uri.query()))
-    } else {
-        Verdict::just(Reply::new(StatusCode::NOT_FOUND))
+fn decide(shared: &Shared, head: Parts, body: Bytes) -> Verdict {
+    let now = Instant::now();
+    let path = head.uri.path().to_owned();
+    let mut state = shared.lock();
+    match routes::route(&head.method, &path, &state.rules) {
+        Route::Token => {
+            drop(state);
+            shared.token_request(head, body, now)
+        }
+        Route::Api(rest) => state.api_request(rest, &head, &body, now),
+        Route::Redirect => Verdict::just(api::redirect(head.uri.query())),
+        Route::Authorize => Verdict::just(state.browser_request(&head, &body, now)),
+        Route::Discovery => Verdict::just(discovery::document(&state.rules)),
+        route @ (Route::Verify | Route::Introspect | Route::Revoke) => {
+            Verdict::just(state.inquiry(route, head, body, now))
+        }
+        Route::Nowhere => Verdict::just(Reply::new(StatusCode::NOT_FOUND)),
     }
 }
 

@@ -26,11 +26,25 @@ pub(super) struct Issued {
     remember: usize,
 }
 
-struct Entry {
+/// A token and what it is good for.
+pub(super) struct Entry {
     /// Tells the newest issue of a token from an earlier one of the same token.
     serial: u64,
-    expires: Option<Instant>,
+    pub(super) subject: Subject,
+    pub(super) expires: Option<Instant>,
+    /// When a refresh token was first used up.
+    pub(super) spent: Option<Instant>,
     revoked: bool,
+}
+
+/// Whom a token was given to, and for what.
+#[derive(Clone, Default)]
+pub(super) struct Subject {
+    pub(super) client: Arc<str>,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) scope: Option<Arc<str>>,
+    /// All tokens that go back to one authorization have its number.
+    pub(super) family: Option<u64>,
 }
 
 impl Issued {
@@ -39,10 +53,11 @@ impl Issued {
     }
 
     /// Issues a random token or the `chosen` one. The same token again starts a new life.
-    pub(super) fn issue(&mut self, chosen: Option<String>, expires: Option<Instant>) -> Arc<str> {
+    pub(super) fn issue(&mut self, chosen: Option<String>, expires: Option<Instant>, subject: Subject) -> Arc<str> {
         let token: Arc<str> = chosen.unwrap_or_else(|| random(self.token_len)).into();
         self.count += 1;
-        self.tokens.insert(Arc::clone(&token), Entry { serial: self.count, expires, revoked: false });
+        let entry = Entry { serial: self.count, subject, expires, spent: None, revoked: false };
+        self.tokens.insert(Arc::clone(&token), entry);
         self.order.push_back((self.count, Arc::clone(&token)));
         if self.order.len() > self.remember {
             self.forget_oldest();
@@ -71,13 +86,34 @@ impl Issued {
         self.tokens.values_mut().filter_map(|entry| entry.revoke(now).then_some(())).count()
     }
 
+    /// Revokes what goes back to one authorization.
+    pub(super) fn revoke_family(&mut self, family: u64, now: Instant) {
+        for entry in self.tokens.values_mut().filter(|entry| entry.subject.family == Some(family)) {
+            entry.revoke(now);
+        }
+    }
+
+    pub(super) fn get(&self, token: &str) -> Option<&Entry> {
+        self.tokens.get(token)
+    }
+
+    pub(super) fn get_mut(&mut self, token: &str) -> Option<&mut Entry> {
+        self.tokens.get_mut(token)
+    }
+
+    /// The newest live token of a client.
+    pub(super) fn newest_of(&self, client: &str, now: Instant) -> Option<&str> {
+        let lives = |entry: &Entry| &*entry.subject.client == client && entry.standing(now) == Standing::Live;
+        self.order.iter().rev().map(|(_, token)| &**token).find(|token| self.get(token).is_some_and(lives))
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 }
 
 impl Entry {
-    fn standing(&self, now: Instant) -> Standing {
+    pub(super) fn standing(&self, now: Instant) -> Standing {
         if self.revoked {
             Standing::Revoked
         } else if self.expires.is_some_and(|expires| expires <= now) {
@@ -121,7 +157,7 @@ mod tests {
         let now = Instant::now();
         let end = now + Duration::from_millis(5);
         let mut issued = Issued::new(43, 8);
-        let token = issued.issue(None, Some(end));
+        let token = issued.issue(None, Some(end), Subject::default());
         assert_eq!(token.len(), 43);
         assert_eq!(issued.standing(&token, now), Standing::Live);
         assert_eq!(issued.standing(&token, end - Duration::from_nanos(1)), Standing::Live);
@@ -133,8 +169,9 @@ mod tests {
     fn revoking_counts_live_tokens_only() {
         let now = Instant::now();
         let mut issued = Issued::new(43, 8);
-        let (dead, live) = (issued.issue(None, Some(now)), issued.issue(None, None));
-        issued.issue(None, None);
+        let (dead, live) =
+            (issued.issue(None, Some(now), Subject::default()), issued.issue(None, None, Subject::default()));
+        issued.issue(None, None, Subject::default());
         assert!(!issued.revoke(&dead, now) && !issued.revoke("unknown", now));
         assert!(issued.revoke(&live, now) && !issued.revoke(&live, now));
         assert_eq!(issued.standing(&live, now), Standing::Revoked);
@@ -146,9 +183,9 @@ mod tests {
     #[test]
     fn memory_stays_flat_over_a_million_issues() {
         let mut issued = Issued::new(MIN_TOKEN_LEN, 100);
-        let first = issued.issue(None, None);
+        let first = issued.issue(None, None, Subject::default());
         for _ in 0..1_000_000 {
-            issued.issue(None, None);
+            issued.issue(None, None, Subject::default());
         }
         assert_eq!(issued.count(), 1_000_001);
         assert_eq!((issued.tokens.len(), issued.order.len()), (100, 100));
@@ -159,11 +196,25 @@ mod tests {
     fn the_same_token_again_is_as_young_as_its_last_issue() {
         let now = Instant::now();
         let mut issued = Issued::new(43, 2);
-        issued.issue(Some("same".into()), Some(now));
-        issued.issue(Some("same".into()), None);
-        issued.issue(None, None);
+        issued.issue(Some("same".into()), Some(now), Subject::default());
+        issued.issue(Some("same".into()), None, Subject::default());
+        issued.issue(None, None, Subject::default());
         assert_eq!(issued.standing("same", now), Standing::Live);
-        issued.issue(None, None);
+        issued.issue(None, None, Subject::default());
         assert_eq!(issued.standing("same", now), Standing::Unknown);
+    }
+
+    #[test]
+    fn a_family_ends_together_and_the_newest_of_a_client_is_known() {
+        let now = Instant::now();
+        let mut issued = Issued::new(43, 8);
+        let of = |family| Subject { client: "c".into(), family, ..Subject::default() };
+        let (first, other) = (issued.issue(None, None, of(Some(1))), issued.issue(None, None, of(Some(2))));
+        let second = issued.issue(None, None, of(Some(1)));
+        issued.issue(None, None, Subject { client: "d".into(), ..Subject::default() });
+        assert_eq!(issued.newest_of("c", now), Some(&*second));
+        issued.revoke_family(1, now);
+        assert_eq!([&first, &second].map(|token| issued.standing(token, now)), [Standing::Revoked; 2]);
+        assert_eq!((issued.newest_of("c", now), issued.newest_of("e", now)), (Some(&*other), None));
     }
 }

@@ -1,8 +1,9 @@
 //! An OAuth 2.0 authorization server for tests, in this process, on loopback.
 //!
-//! [`AuthorizationServer`] answers real requests over real sockets: a token endpoint at `/token` and, under `/api/`,
-//! a small API that only lets those tokens in. It misbehaves when told to ([`Fault`]), counts what it sees, and
-//! rotates secrets and revokes tokens at a word. Requires the feature `testing`; nothing else of the crate uses it.
+//! [`AuthorizationServer`] answers real requests over real sockets: a token endpoint at `/token`, a page at `/authorize`
+//! that asks a user, and, under `/api/`, a small API that only lets those tokens in. It misbehaves when told to
+//! ([`Fault`]), counts what it sees, and rotates secrets and revokes tokens at a word. [`providers`] has servers that
+//! are as peculiar as real ones. Requires the feature `testing`; nothing else of the crate uses it.
 //!
 //! # Rules
 //!
@@ -16,8 +17,8 @@
 //!
 //! # Caveats
 //!
-//! - It knows the `client_credentials` grant only, speaks HTTP/1.1 without TLS, and is not meant to be reachable from
-//!   elsewhere.
+//! - Its user allows and denies without logging in. It speaks HTTP/1.1 without TLS, and is not meant to be reachable
+//!   from elsewhere.
 //! - Tokens expire by tokio's clock. Where that is paused (`start_paused`), it jumps to the next timer whenever the
 //!   runtime waits for a socket, so timeouts may fire early and tokens expire during an exchange. Prefer short real
 //!   lifetimes.
@@ -54,27 +55,47 @@
 //! ```
 
 mod builder;
+mod grant_options;
+pub mod providers;
 mod server;
+mod server_grants;
 
 mod connection;
+mod routes;
 mod state;
 
 mod api;
+mod authorize;
 mod client_auth;
+mod discovery;
+mod inquiry;
 mod token_endpoint;
+
+mod rules;
+mod ways;
 
 mod fault;
 mod script;
 mod verdict;
 
+mod codes;
 mod issued;
+mod ledger;
 mod record;
 
+mod multipart;
+mod pkce;
+mod redirect_uri;
+
+mod consent;
 mod payload;
+mod refusal;
 mod reply;
 
 pub use api::ApiCounts;
 pub use builder::Builder;
+pub use client_auth::ClientAuthMethods;
 pub use fault::Fault;
 pub use record::TokenRequest;
+pub use rules::PasswordCounts;
 pub use server::AuthorizationServer;

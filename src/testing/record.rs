@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header::CONTENT_TYPE, request::Parts};
 use tokio::time::Instant;
 
+use super::multipart;
+
 /// A request that reached the token endpoint, from [`AuthorizationServer::recorded`].
 ///
 /// Its `Debug` form names headers and fields but shows no values: they are secrets.
@@ -34,16 +36,27 @@ use tokio::time::Instant;
 pub struct TokenRequest {
     method: Method,
     headers: HeaderMap,
+    query: Option<String>,
     form: Vec<(String, String)>,
+    kind: Kind,
     body: Bytes,
     received_at: Instant,
 }
 
 impl TokenRequest {
     pub(super) fn new(head: Parts, body: Bytes, received_at: Instant) -> Self {
-        let form =
-            if is_form(&head.headers) { form_urlencoded::parse(&body).into_owned().collect() } else { Vec::new() };
-        Self { method: head.method, headers: head.headers, form, body, received_at }
+        let (kind, form) = if is_form(&head.headers) {
+            (Kind::UrlEncoded, form_urlencoded::parse(&body).into_owned().collect())
+        } else if let Some(parameters) = multipart::parameters(&head.headers) {
+            match multipart::fields(parameters, &body) {
+                Some(fields) => (Kind::Multipart, fields),
+                None => (Kind::MalformedMultipart, Vec::new()),
+            }
+        } else {
+            (Kind::Other, Vec::new())
+        };
+        let query = head.uri.query().map(str::to_owned);
+        Self { method: head.method, headers: head.headers, query, form, kind, body, received_at }
     }
 
     /// The method; anything but POST was answered 405.
@@ -56,7 +69,13 @@ impl TokenRequest {
         &self.headers
     }
 
-    /// The form's fields, decoded, in the order they came; none if the body was not declared a form.
+    /// The query of the URL, as it came.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The form's fields, decoded, in the order they came; none if the body was not declared a form, urlencoded or
+    /// multipart, or is not one.
     pub fn form(&self) -> &[(String, String)] {
         &self.form
     }
@@ -71,6 +90,15 @@ impl TokenRequest {
         &self.body
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// RFC 6749 §3.2: a parameter without a value counts as left out.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.field(name).filter(|value| !value.is_empty())
+    }
+
     /// When the whole of it had arrived.
     pub fn received_at(&self) -> Instant {
         self.received_at
@@ -82,13 +110,23 @@ impl fmt::Debug for TokenRequest {
         f.debug_struct("TokenRequest")
             .field("method", &self.method)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("kind", &self.kind)
             .field("form", &self.form.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("body_length", &self.body.len())
             .finish_non_exhaustive()
     }
 }
 
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
+/// What the body was declared to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    UrlEncoded,
+    Multipart,
+    MalformedMultipart,
+    Other,
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = declared.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
@@ -114,6 +152,15 @@ mod tests {
         assert_eq!(pairs, [("b", "2 2"), ("a", "1 1"), ("b", "3")]);
         assert_eq!(request.field("b"), Some("2 2"));
         assert_eq!(request.field("c"), None);
+    }
+
+    #[test]
+    fn a_multipart_form_is_a_form() {
+        let body = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n\r\n--b--";
+        let good = request("multipart/form-data; boundary=b", body);
+        assert_eq!((good.kind(), good.field("a"), good.value("a")), (Kind::Multipart, Some(""), None));
+        let bad = request("multipart/form-data; boundary=c", body);
+        assert_eq!((bad.kind(), bad.form().len()), (Kind::MalformedMultipart, 0));
     }
 
     #[test]

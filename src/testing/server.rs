@@ -24,7 +24,10 @@ use super::{
 ///
 /// | path | answer |
 /// |---|---|
-/// | `/token` | tokens for `client_credentials`, to clients that authenticate by HTTP Basic or in the form |
+/// | `/token` | tokens for the grants on offer, to clients that authenticate by HTTP Basic or in the form |
+/// | `/authorize` | a page that asks the user, then a redirect with a code or an error |
+/// | `/introspect`, `/revoke` | RFC 7662, RFC 7009 |
+/// | `/.well-known/oauth-authorization-server` | RFC 8414 |
 /// | `/api/echo` | the request's body and content type |
 /// | `/api/forbidden` | 403 `insufficient_scope` |
 /// | `/api/unauthorized` | 401 `invalid_token`, whatever the token |
@@ -57,7 +60,7 @@ use super::{
 #[must_use = "the server stops when it is dropped"]
 pub struct AuthorizationServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -82,18 +85,20 @@ impl AuthorizationServer {
         Builder::new()
     }
 
-    pub(super) async fn spawn(state: State) -> io::Result<AuthorizationServer> {
+    pub(super) async fn spawn(mut state: State) -> io::Result<AuthorizationServer> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        state.rules.issuer = format!("http://{address}");
         let shared = Arc::new(Shared::new(state));
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(connection::serve(listener, Arc::clone(&shared), stopped));
         Ok(AuthorizationServer { address, shared, stop: Some(stop), task })
     }
 
-    /// The token endpoint: `http://127.0.0.1:PORT/token`.
+    /// The token endpoint: `http://127.0.0.1:PORT/token`, unless it has [another path](Builder::token_path).
     pub fn token_url(&self) -> String {
-        self.url("/token")
+        let path = self.shared.lock().rules.token_path.clone();
+        self.url(&path)
     }
 
     /// A path of the API: `/documents` gives `http://127.0.0.1:PORT/api/documents`.
@@ -144,7 +149,7 @@ impl AuthorizationServer {
 
     /// The access tokens issued so far, also those whose answer was cut off or came too late.
     pub fn tokens_issued(&self) -> u64 {
-        self.shared.lock().issued.count()
+        self.shared.lock().ledger.access.count()
     }
 
     /// The last 1 024 token requests, oldest first.
@@ -162,12 +167,12 @@ impl AuthorizationServer {
 impl AuthorizationServer {
     /// Revokes a token: API requests with it are answered 401 `invalid_token`. Says whether it was live until now.
     pub fn revoke(&self, access_token: &str) -> bool {
-        self.shared.lock().issued.revoke(access_token, Instant::now())
+        self.shared.lock().ledger.access.revoke(access_token, Instant::now())
     }
 
     /// Revokes every live token and says how many they were.
     pub fn revoke_all(&self) -> usize {
-        self.shared.lock().issued.revoke_all(Instant::now())
+        self.shared.lock().ledger.access.revoke_all(Instant::now())
     }
 
     /// The next token request meets `fault`. Faults queue: each call adds one more.
@@ -215,7 +220,7 @@ impl AuthorizationServer {
 
     /// The lifetime of tokens issued from now on; see [`Builder::lifetime`].
     pub fn set_lifetime(&self, lifetime: Option<Duration>) {
-        self.shared.lock().lifetime = lifetime;
+        self.shared.lock().rules.lifetime = lifetime;
     }
 
     /// The secret of the client `id` from now on: a rotation, or a new client. Empty makes it public.

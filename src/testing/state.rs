@@ -1,4 +1,4 @@
-//! What the connections and the handle share, and the two entrances to it.
+//! What the connections and the handle share, and the entrances to it.
 
 use std::{
     collections::VecDeque,
@@ -7,16 +7,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::request::Parts;
+use http::{Method, request::Parts};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     api::{self, ApiCounts},
-    issued::Issued,
+    authorize::{self, Consent, Stop},
+    consent, inquiry,
+    ledger::Ledger,
     record::TokenRequest,
+    refusal::Refusal,
     reply::Reply,
+    routes::Route,
+    rules::Rules,
     script::Script,
-    token_endpoint::{self, Granted, Rules},
+    token_endpoint,
     verdict::Verdict,
 };
 
@@ -47,9 +52,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) rules: Rules,
-    pub(super) lifetime: Option<Duration>,
     latency: Duration,
-    pub(super) issued: Issued,
+    pub(super) ledger: Ledger,
     pub(super) api: ApiCounts,
     pub(super) recorded: VecDeque<TokenRequest>,
     pub(super) token_faults: Script,
@@ -57,18 +61,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(
-        rules: Rules,
-        lifetime: Option<Duration>,
-        latency: Duration,
-        token_len: usize,
-        remember: usize,
-    ) -> Self {
+    pub(super) fn new(rules: Rules, latency: Duration, ledger: Ledger) -> Self {
         Self {
             rules,
-            lifetime,
             latency,
-            issued: Issued::new(token_len, remember),
+            ledger,
             api: ApiCounts::default(),
             recorded: VecDeque::new(),
             token_faults: Script::default(),
@@ -92,14 +89,45 @@ impl State {
     }
 
     fn token_reply(&mut self, request: &TokenRequest, chosen: Option<String>, now: Instant) -> Reply {
-        match token_endpoint::decide(request, &self.rules) {
-            Err(refusal) => refusal.into_reply(),
-            Ok(Granted { scope }) => {
-                let expires = self.lifetime.and_then(|lifetime| now.checked_add(lifetime));
-                let token = self.issued.issue(chosen, expires);
-                token_endpoint::success(&token, self.lifetime, scope.as_deref())
-            }
+        let asked = token_endpoint::decide(request, &self.rules);
+        match asked.and_then(|asked| self.ledger.grant(asked, &mut self.rules, chosen, now)) {
+            Ok(tokens) => token_endpoint::success(&tokens, &self.rules),
+            Err(refusal) => self.rules.ways.dialect.refuse(refusal),
         }
+    }
+
+    /// A browser arrived at the authorization endpoint: first to see the question, then with the answer to it.
+    pub(super) fn browser_request(&mut self, head: &Parts, body: &Bytes, now: Instant) -> Reply {
+        let consent = match authorize::read(head.uri.query().unwrap_or_default(), &self.rules) {
+            Ok(consent) => consent,
+            Err(Stop::Page(why)) => return consent::problem(why),
+            Err(Stop::Redirect(url)) => return consent::onward(&url),
+        };
+        match (&head.method, &**body) {
+            (&Method::GET, _) => consent::question(&consent),
+            (&Method::POST, b"decision=allow") => consent::onward(&self.allow(consent, now)),
+            (&Method::POST, b"decision=deny") => consent::onward(&consent.denied(&self.rules)),
+            (&Method::POST, _) => consent::problem("The decision is missing."),
+            _ => Refusal::method("GET, POST").into_reply(),
+        }
+    }
+
+    /// The user allows it: the URL that brings the client its code.
+    pub(super) fn allow(&mut self, consent: Consent, now: Instant) -> String {
+        let code = self.ledger.authorize(consent.authorization.clone(), &self.rules, now);
+        consent.allowed(&code, &self.rules)
+    }
+
+    /// A request arrived that asks about a token or ends one.
+    pub(super) fn inquiry(&mut self, route: Route<'_>, head: Parts, body: Bytes, now: Instant) -> Reply {
+        let Self { rules, ledger, .. } = self;
+        let request = TokenRequest::new(head, body, now);
+        let outcome = match route {
+            Route::Verify => inquiry::verify(request.headers(), rules, ledger, now),
+            Route::Revoke => inquiry::revoke(&request, rules, ledger, now),
+            _ => inquiry::introspect(&request, rules, ledger, now),
+        };
+        outcome.unwrap_or_else(Refusal::into_reply)
     }
 
     /// A request arrived at the API; `path` is what follows `/api`.
@@ -109,7 +137,7 @@ impl State {
             self.api.faulted += 1;
         }
         let mut right = || {
-            let credential = api::credential(&head.headers, |token| self.issued.standing(token, now));
+            let credential = api::credential(&head.headers, |token| self.ledger.access.standing(token, now));
             let (reply, count) = api::decide(path, head, body, credential);
             self.api.add(count);
             reply

@@ -1,66 +1,92 @@
-//! What the token endpoint answers (RFC 6749 §3.2, §4.4, §5). Decides only; the state issues.
+//! What a token request asks for and what it is answered (RFC 6749 §3.2, §4, §5). Decides only; the ledger acts.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::{
-    HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, WWW_AUTHENTICATE},
-};
+use http::Method;
 
 use super::{
-    client_auth::Clients,
-    record::{TokenRequest, is_form},
+    ledger::Tokens,
+    record::{Kind, TokenRequest},
+    refusal::Refusal,
     reply::{Member, Reply, member},
+    rules::Rules,
 };
 
+/// A request that is right as far as can be told without looking at what was given out before.
 #[derive(Debug)]
-pub(super) struct Rules {
-    pub(super) clients: Clients,
-    /// The known scopes; without them, any is.
-    pub(super) scopes: Option<Vec<String>>,
+pub(super) struct Asked<'a> {
+    pub(super) client: Arc<str>,
+    pub(super) ask: Ask<'a>,
+    /// Of the access token.
+    pub(super) lifetime: Option<Duration>,
 }
 
-/// A token is to be issued.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Granted {
-    pub(super) scope: Option<String>,
+pub(super) enum Ask<'a> {
+    Client { scope: Option<&'a str> },
+    Password { user: &'a str, password: &'a str, scope: Option<&'a str> },
+    Code { code: &'a str, redirect_uri: Option<&'a str>, verifier: Option<&'a str> },
+    Refresh { token: &'a str, scope: Option<&'a str> },
 }
 
-pub(super) fn decide(request: &TokenRequest, rules: &Rules) -> Result<Granted, Refusal> {
+pub(super) fn decide<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Asked<'a>, Refusal> {
     if request.method() != Method::POST {
-        return Err(Refusal::method());
+        return Err(Refusal::method("POST"));
     }
-    if !is_form(request.headers()) {
-        return Err(Refusal::invalid_request("not application/x-www-form-urlencoded"));
+    if !rules.ways.query && request.query().is_some() {
+        return Err(Refusal::body("fields in the URL are not processed"));
     }
+    check_body(request.kind(), rules.multipart)?;
+    check_parameters(request, rules)?;
+    let client = rules.clients.authenticate(request, rules.client_auth)?;
+    let ask = match request.value("grant_type") {
+        None => return Err(Refusal::invalid_request("no grant_type")),
+        Some(grant) if !rules.offers(grant) => return Err(Refusal::unsupported_grant_type()),
+        Some("client_credentials") => Ask::Client { scope: scope(request, rules)? },
+        Some("password") => Ask::Password {
+            user: needed(request, "username", "no username")?,
+            password: needed(request, "password", "no password")?,
+            scope: scope(request, rules)?,
+        },
+        Some("authorization_code") => Ask::Code {
+            code: needed(request, "code", "no code")?,
+            redirect_uri: request.value("redirect_uri"),
+            verifier: request.value("code_verifier").filter(|_| rules.pkce),
+        },
+        Some(_) => Ask::Refresh {
+            token: needed(request, "refresh_token", "no refresh_token")?,
+            scope: request.value("scope").filter(|_| rules.ways.asks_scope()),
+        },
+    };
+    Ok(Asked { client, ask, lifetime: lifetime(request, rules)? })
+}
+
+/// RFC 6749 §3.2: urlencoded, unless the provider wants multipart; never both.
+fn check_body(kind: Kind, multipart: bool) -> Result<(), Refusal> {
+    match (kind, multipart) {
+        (Kind::UrlEncoded, false) | (Kind::Multipart, true) => Ok(()),
+        (Kind::MalformedMultipart, true) => Err(Refusal::body("malformed multipart/form-data")),
+        (_, false) => Err(Refusal::body("not application/x-www-form-urlencoded")),
+        (_, true) => Err(Refusal::body("not multipart/form-data")),
+    }
+}
+
+fn check_parameters(request: &TokenRequest, rules: &Rules) -> Result<(), Refusal> {
     if repeats_a_parameter(request.form()) {
         return Err(Refusal::invalid_request("a parameter comes more than once"));
     }
-    rules.clients.authenticate(request)?;
-    match request.field("grant_type") {
-        None | Some("") => Err(Refusal::invalid_request("no grant_type")),
-        Some("client_credentials") => client_credentials(request, rules),
-        Some(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", "only client_credentials")),
+    let known = |name: &str| match name {
+        "grant_type" | "client_id" | "client_secret" | "code" | "redirect_uri" | "refresh_token" | "username"
+        | "password" => true,
+        "code_verifier" => rules.pkce,
+        "scope" => rules.ways.scope_parameter,
+        "expiration_time" => rules.ways.expiration_time,
+        _ => false,
+    };
+    if rules.reject_unknown && !request.form().iter().all(|(name, _)| known(name)) {
+        return Err(Refusal::invalid_request("an unknown parameter"));
     }
-}
-
-/// RFC 6749 §4.4.
-fn client_credentials(request: &TokenRequest, rules: &Rules) -> Result<Granted, Refusal> {
-    let scope = request.field("scope").filter(|scope| !scope.is_empty());
-    match scope {
-        Some(scope) if !scope.split(' ').all(|name| rules.allow(name)) => Err(Refusal::invalid_scope()),
-        _ => Ok(Granted { scope: scope.map(str::to_owned) }),
-    }
-}
-
-impl Rules {
-    /// RFC 6749 §3.3 says which characters a scope has.
-    fn allow(&self, scope: &str) -> bool {
-        let well_formed = |byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-        !scope.is_empty()
-            && scope.bytes().all(well_formed)
-            && self.scopes.as_ref().is_none_or(|known| known.iter().any(|name| name == scope))
-    }
+    Ok(())
 }
 
 /// RFC 6749 §3.2 forbids it; RFC 8707 §2 and RFC 8693 §2.1 make exceptions for where the token is for.
@@ -70,11 +96,43 @@ fn repeats_a_parameter(form: &[(String, String)]) -> bool {
     })
 }
 
-/// RFC 6749 §5.1.
-pub(super) fn success(token: &str, lifetime: Option<Duration>, scope: Option<&str>) -> Reply {
-    let mut members: Vec<Member> = vec![member("access_token", token), member("token_type", "Bearer")];
-    members.extend(lifetime.map(|lifetime| (Cow::Borrowed("expires_in"), seconds(lifetime))));
-    members.extend(scope.map(|scope| member("scope", scope)));
+fn scope<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Option<&'a str>, Refusal> {
+    match request.value("scope").filter(|_| rules.ways.asks_scope()) {
+        Some(scope) if !rules.allow_scope(scope) => Err(Refusal::invalid_scope()),
+        scope => Ok(scope),
+    }
+}
+
+fn needed<'a>(request: &'a TokenRequest, name: &str, missing: &'static str) -> Result<&'a str, Refusal> {
+    request.value(name).ok_or_else(|| Refusal::invalid_request(missing))
+}
+
+/// signNow's `expiration_time`: whole seconds, no more than a token lives anyway.
+fn lifetime(request: &TokenRequest, rules: &Rules) -> Result<Option<Duration>, Refusal> {
+    let Some(text) = request.value("expiration_time").filter(|_| rules.ways.expiration_time) else {
+        return Ok(rules.lifetime);
+    };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse().ok().filter(|_| digits).map(Duration::from_secs) {
+        Some(asked) if !asked.is_zero() && rules.lifetime.is_none_or(|longest| asked <= longest) => Ok(Some(asked)),
+        _ => Err(Refusal::invalid_request("expiration_time is not a whole number of seconds within the lifetime")),
+    }
+}
+
+/// RFC 6749 §5.1, in the ways of the provider.
+pub(super) fn success(tokens: &Tokens, rules: &Rules) -> Reply {
+    let ways = &rules.ways;
+    let mut members: Vec<Member> = vec![member("access_token", &tokens.access)];
+    members.extend(ways.token_type.map(|text| member("token_type", text)));
+    let told = tokens.lifetime.filter(|_| ways.tell_lifetime);
+    members.extend(told.map(|lifetime| (Cow::Borrowed("expires_in"), seconds(lifetime))));
+    if let Some(token) = &tokens.refresh {
+        members.push(member("refresh_token", token));
+        let told = rules.refresh_lifetime.filter(|_| rules.tell_refresh_lifetime);
+        members.extend(told.map(|lifetime| (Cow::Borrowed("refresh_expires_in"), seconds(lifetime))));
+    }
+    members.extend(ways.scope.tell(tokens.scope.as_deref()).map(|scope| member("scope", &scope)));
+    members.extend(ways.extra.iter().map(|(name, json)| (Cow::Borrowed(*name), (*json).to_owned())));
     Reply::token(members)
 }
 
@@ -86,50 +144,6 @@ fn seconds(time: Duration) -> String {
     }
 }
 
-/// Why no token is issued (RFC 6749 §5.2).
-#[derive(Debug)]
-pub(super) struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    description: &'static str,
-    header: Option<(HeaderName, HeaderValue)>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, code: &'static str, description: &'static str) -> Self {
-        Self { status, code, description, header: None }
-    }
-
-    fn method() -> Self {
-        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "only POST");
-        Self { header: Some((ALLOW, HeaderValue::from_static("POST"))), ..refusal }
-    }
-
-    pub(super) fn invalid_request(description: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
-    }
-
-    pub(super) fn invalid_client(description: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_client", description)
-    }
-
-    fn invalid_scope() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_scope", "unknown or malformed scope")
-    }
-
-    /// For a client that tried by header.
-    pub(super) fn challenged(mut self) -> Self {
-        self.header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"")));
-        self
-    }
-
-    pub(super) fn into_reply(self) -> Reply {
-        let mut reply = Reply::error(self.status, self.code, Some(self.description));
-        reply.headers.extend(self.header);
-        reply
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -138,41 +152,78 @@ mod tests {
 
     use super::*;
 
-    fn outcome(method: &str, content_type: &str, body: &str) -> Result<Option<String>, &'static str> {
-        let mut clients = Clients::default();
-        clients.set("public".to_owned(), String::new());
-        let rules = Rules { clients, scopes: Some(vec!["a".to_owned(), "b".to_owned()]) };
+    fn rules() -> Rules {
+        let mut rules = Rules { scopes: Some(vec!["a".to_owned(), "b".to_owned()]), ..Rules::default() };
+        rules.clients.set("public".to_owned(), String::new());
+        rules
+    }
+
+    fn request(method: &str, content_type: &str, body: &str) -> TokenRequest {
         let head =
             Request::builder().method(method).header(CONTENT_TYPE, content_type).body(()).unwrap().into_parts().0;
-        let body = Bytes::from(format!("client_id=public&{body}"));
-        let request = TokenRequest::new(head, body, Instant::now());
-        decide(&request, &rules).map(|granted| granted.scope).map_err(|refusal| refusal.code)
+        TokenRequest::new(head, Bytes::from(format!("client_id=public&{body}")), Instant::now())
+    }
+
+    fn form(body: &str) -> TokenRequest {
+        request("POST", "application/x-www-form-urlencoded", body)
     }
 
     #[test]
     fn a_form_is_decided_by_its_fields() {
         for (body, expected) in [
-            ("grant_type=client_credentials", Ok(None)),
-            ("grant_type=client_credentials&scope=", Ok(None)),
-            ("grant_type=client_credentials&scope=b+a", Ok(Some("b a"))),
+            ("grant_type=client_credentials", Ok(Ask::Client { scope: None })),
+            ("grant_type=client_credentials&scope=", Ok(Ask::Client { scope: None })),
+            ("grant_type=client_credentials&scope=b+a", Ok(Ask::Client { scope: Some("b a") })),
             ("grant_type=client_credentials&scope=a+c", Err("invalid_scope")),
             ("grant_type=client_credentials&scope=a++b", Err("invalid_scope")),
-            ("grant_type=client_credentials&resource=1&resource=2", Ok(None)),
+            ("grant_type=client_credentials&resource=1&resource=2", Ok(Ask::Client { scope: None })),
             ("grant_type=client_credentials&grant_type=client_credentials", Err("invalid_request")),
-            ("grant_type=refresh_token", Err("unsupported_grant_type")),
+            ("grant_type=refresh_token&refresh_token=r", Ok(Ask::Refresh { token: "r", scope: None })),
+            ("grant_type=refresh_token&refresh_token=", Err("invalid_request")),
+            (
+                "grant_type=authorization_code&code=c&redirect_uri=r",
+                Ok(Ask::Code { code: "c", redirect_uri: Some("r"), verifier: None }),
+            ),
+            ("grant_type=authorization_code", Err("invalid_request")),
+            ("grant_type=password&username=u&password=p", Err("unsupported_grant_type")),
+            ("grant_type=implicit", Err("unsupported_grant_type")),
             ("grant_type=", Err("invalid_request")),
             ("", Err("invalid_request")),
         ] {
-            let outcome = outcome("POST", "application/x-www-form-urlencoded", body);
-            assert_eq!(outcome, expected.map(|scope| scope.map(str::to_owned)), "{body}");
+            let request = form(body);
+            let outcome = decide(&request, &rules()).map(|asked| asked.ask).map_err(|refusal| refusal.code);
+            assert_eq!(outcome, expected, "{body}");
         }
     }
 
     #[test]
     fn only_posted_forms_are_read() {
         let body = "grant_type=client_credentials";
-        assert_eq!(outcome("GET", "application/x-www-form-urlencoded", body), Err("invalid_request"));
-        assert_eq!(outcome("POST", "application/json", body), Err("invalid_request"));
+        for request in [
+            request("GET", "application/x-www-form-urlencoded", body),
+            request("POST", "application/json", body),
+            request("POST", "multipart/form-data; boundary=x", body),
+        ] {
+            let outcome = decide(&request, &rules());
+            assert_eq!(outcome.map(|_| ()).map_err(|refusal| refusal.code), Err("invalid_request"));
+        }
+    }
+
+    #[test]
+    fn a_requested_life_is_a_whole_number_within_the_usual() {
+        let mut rules = rules();
+        let outcome = |rules: &Rules, text: &str| {
+            let request = form(&format!("grant_type=client_credentials&expiration_time={text}"));
+            decide(&request, rules).map(|asked| asked.lifetime.unwrap().as_secs()).ok()
+        };
+        assert_eq!(outcome(&rules, "60"), Some(3600), "ignored where it is not known");
+        rules.ways.expiration_time = true;
+        for (text, expected) in [("60", Some(60)), ("3600", Some(3600)), ("", Some(3600)), ("3601", None)] {
+            assert_eq!(outcome(&rules, text), expected, "{text}");
+        }
+        for text in ["0", "-1", "%2B60", "60.0", "1h"] {
+            assert_eq!(outcome(&rules, text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! Authorization codes: short-lived, good for one exchange by the client and in the way they were asked for.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+};
+
+use tokio::time::Instant;
+
+use super::{issued::Subject, pkce};
+
+/// What an authorization allows, until its code is exchanged.
+#[derive(Clone)]
+pub(super) struct Authorization {
+    /// Its family is the one that the exchange founds.
+    pub(super) subject: Subject,
+    /// As it was asked for, if it was: then the exchange has to name it again.
+    pub(super) redirect_uri: Option<String>,
+    pub(super) challenge: Option<String>,
+    pub(super) expires: Option<Instant>,
+}
+
+/// What the client shows for a code.
+pub(super) struct Exchange<'a> {
+    pub(super) client: &'a str,
+    pub(super) redirect_uri: Option<&'a str>,
+    /// Some providers don't ask for it again.
+    pub(super) redirect_uri_needed: bool,
+    pub(super) verifier: Option<&'a str>,
+}
+
+pub(super) struct Codes {
+    codes: HashMap<String, (Authorization, bool)>,
+    order: VecDeque<String>,
+    remember: usize,
+}
+
+/// Why a code gives nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Useless {
+    /// It is unknown, expired, or not meant for this.
+    Invalid(&'static str),
+    /// It was exchanged before: what came of that has to end as well (RFC 6749 §4.1.2).
+    Used { family: Option<u64> },
+}
+
+impl Codes {
+    pub(super) fn new(remember: usize) -> Self {
+        Self { codes: HashMap::new(), order: VecDeque::new(), remember }
+    }
+
+    pub(super) fn add(&mut self, code: String, authorization: Authorization) {
+        if self.order.len() == self.remember
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.codes.remove(&oldest);
+        }
+        self.order.push_back(code.clone());
+        self.codes.insert(code, (authorization, false));
+    }
+
+    /// Uses the code up, unless there is something wrong.
+    pub(super) fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Authorization, Useless> {
+        let (authorization, used) = self.codes.get_mut(code).ok_or(Useless::Invalid("unknown code"))?;
+        if *authorization.subject.client != *by.client {
+            return Err(Useless::Invalid("the code was given to another client"));
+        }
+        if *used {
+            return Err(Useless::Used { family: authorization.subject.family });
+        }
+        authorization.check(by, now).map_err(Useless::Invalid)?;
+        *used = true;
+        Ok(authorization.clone())
+    }
+}
+
+impl Authorization {
+    fn check(&self, by: &Exchange<'_>, now: Instant) -> Result<(), &'static str> {
+        if self.expires.is_some_and(|expires| expires <= now) {
+            return Err("the code expired");
+        }
+        let redirect_uri = self.redirect_uri.as_deref();
+        if by.redirect_uri != redirect_uri && (by.redirect_uri_needed || by.redirect_uri.is_some()) {
+            return Err("not the redirect_uri that the code was asked with");
+        }
+        match (&self.challenge, by.verifier) {
+            (None, None) => Ok(()),
+            (Some(challenge), Some(verifier)) if pkce::verifies(verifier, challenge) => Ok(()),
+            (Some(_), Some(_)) => Err("not the code_verifier of the code_challenge"),
+            (Some(_), None) => Err("no code_verifier"),
+            // RFC 9700 §4.8.2: somebody may have taken the challenge away.
+            (None, Some(_)) => Err("a code_verifier without a code_challenge"),
+        }
+    }
+}
+
+impl fmt::Debug for Codes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codes").field("remembered", &self.codes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const BY: Exchange<'_> =
+        Exchange { client: "c", redirect_uri: Some("r:/"), redirect_uri_needed: true, verifier: None };
+
+    fn codes(now: Instant) -> Codes {
+        let mut codes = Codes::new(1);
+        let subject = Subject { client: "c".into(), family: Some(7), ..Subject::default() };
+        let expires = Some(now + Duration::from_secs(1));
+        codes.add("x".into(), Authorization { subject, redirect_uri: Some("r:/".into()), challenge: None, expires });
+        codes
+    }
+
+    #[test]
+    fn a_code_is_good_once_and_a_mistake_does_not_use_it_up() {
+        let now = Instant::now();
+        let mut codes = codes(now);
+        for by in [
+            Exchange { client: "d", ..BY },
+            Exchange { redirect_uri: None, ..BY },
+            Exchange { redirect_uri: Some("r:/x"), redirect_uri_needed: false, ..BY },
+            Exchange { verifier: Some("v"), ..BY },
+        ] {
+            assert!(matches!(codes.exchange("x", &by, now), Err(Useless::Invalid(_))));
+        }
+        assert!(matches!(codes.exchange("y", &BY, now), Err(Useless::Invalid(_))));
+        assert!(matches!(codes.exchange("x", &BY, now + Duration::from_secs(1)), Err(Useless::Invalid(_))));
+        assert!(codes.exchange("x", &BY, now).is_ok());
+        assert_eq!(codes.exchange("x", &BY, now).err(), Some(Useless::Used { family: Some(7) }));
+    }
+
+    #[test]
+    fn some_do_not_ask_for_the_redirect_uri_again_and_the_oldest_is_forgotten() {
+        let now = Instant::now();
+        let mut once = codes(now);
+        assert!(once.exchange("x", &Exchange { redirect_uri: None, redirect_uri_needed: false, ..BY }, now).is_ok());
+        let mut codes = codes(now);
+        let (another, _) = codes.codes["x"].clone();
+        codes.add("y".into(), another);
+        assert!(codes.exchange("x", &BY, now).is_err() && codes.exchange("y", &BY, now).is_ok());
+    }
+}

@@ -1,0 +1,91 @@
+//! The pages of the authorization endpoint: plain, and usable with a keyboard and a screen reader.
+
+use http::{
+    HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION},
+};
+
+use super::{authorize::Consent, reply::Reply};
+
+/// Asks the user. The form goes back to where it came from, query included, with `decision` as its only field.
+pub(super) fn question(consent: &Consent) -> Reply {
+    let subject = &consent.authorization.subject;
+    let client = escaped(&subject.client);
+    let scope = subject.scope.as_deref().unwrap_or_default();
+    let names: String =
+        scope.split_whitespace().map(|name| format!("<li><code>{}</code></li>", escaped(name))).collect();
+    let asked = match names.as_str() {
+        "" => "<p>It asks for no particular scope.</p>".to_owned(),
+        names => format!("<p>It asks for:</p><ul>{names}</ul>"),
+    };
+    let back = escaped(consent.redirect_uri());
+    let title = format!("Allow {client}?");
+    let content = format!(
+        "<p><strong>{client}</strong> wants to act on your behalf.</p>{asked}\
+         <p>The answer goes to <code>{back}</code>.</p>\
+         <form method=\"post\">\
+         <button type=\"submit\" name=\"decision\" value=\"allow\" id=\"allow\">Allow</button> \
+         <button type=\"submit\" name=\"decision\" value=\"deny\" id=\"deny\">Deny</button>\
+         </form>"
+    );
+    page(StatusCode::OK, &title, &content)
+}
+
+/// Says why there is nothing to ask.
+pub(super) fn problem(what: &str) -> Reply {
+    page(StatusCode::BAD_REQUEST, "This request can’t be authorized", &format!("<p>{}</p>", escaped(what)))
+}
+
+/// Sends the browser on.
+pub(super) fn onward(url: &str) -> Reply {
+    match HeaderValue::from_str(url) {
+        Ok(url) => Reply::new(StatusCode::FOUND).header(LOCATION, url).header(CACHE_CONTROL, NO_STORE),
+        Err(_) => problem("The redirect_uri can't be put into a header."),
+    }
+}
+
+fn page(status: StatusCode, title: &str, content: &str) -> Reply {
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
+         <body><main><h1>{title}</h1>{content}</main></body></html>"
+    );
+    Reply::new(status)
+        .body(HeaderValue::from_static("text/html; charset=utf-8"), html)
+        .header(CACHE_CONTROL, NO_STORE)
+        .header(CONTENT_SECURITY_POLICY, POLICY)
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// RFC 9700 §4.16: not within a frame of someone else's.
+const POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+
+/// Contrast and target sizes are those of WCAG 2.2 AA or better.
+const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;margin:3rem 1.5rem}\
+                     main{max-width:36rem;margin:auto}code{overflow-wrap:anywhere}\
+                     button{font:inherit;min-width:7rem;padding:.6rem 1.2rem;margin:.3rem .3rem 0 0;\
+                     border:2px solid #1a4fa0;border-radius:.4rem;background:#fff;color:#1a4fa0;cursor:pointer}\
+                     #allow{background:#1a4fa0;color:#fff}\
+                     button:focus-visible{outline:3px solid #c05000;outline-offset:3px}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sends_is_text() {
+        assert_eq!(escaped("<a href='x\"'>&"), "&lt;a href=&#39;x&quot;&#39;&gt;&amp;");
+    }
+
+    #[test]
+    fn a_url_that_no_header_holds_is_no_redirect() {
+        assert_eq!(onward("http://127.0.0.1/\n").status, StatusCode::BAD_REQUEST);
+        assert_eq!(onward("http://127.0.0.1/").status, StatusCode::FOUND);
+    }
+}

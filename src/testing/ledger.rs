@@ -1,0 +1,258 @@
+//! What the server gave out, and the grants that add to it: codes, access tokens, refresh tokens.
+
+use std::{iter, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    codes::{Authorization, Codes, Exchange, Useless},
+    issued::{Issued, Standing, Subject},
+    refusal::Refusal,
+    rules::Rules,
+    token_endpoint::{Ask, Asked},
+};
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) access: Issued,
+    pub(super) refresh: Issued,
+    pub(super) codes: Codes,
+    pub(super) reuse_detections: u64,
+    families: u64,
+}
+
+/// What a token request was granted.
+pub(super) struct Tokens {
+    pub(super) access: Arc<str>,
+    pub(super) lifetime: Option<Duration>,
+    pub(super) refresh: Option<Arc<str>>,
+    pub(super) scope: Option<Arc<str>>,
+}
+
+impl Ledger {
+    pub(super) fn new(token_len: usize, remember: usize) -> Self {
+        Self {
+            access: Issued::new(token_len, remember),
+            refresh: Issued::new(token_len, remember),
+            codes: Codes::new(remember),
+            reuse_detections: 0,
+            families: 0,
+        }
+    }
+
+    /// Acts on a token request. The fault at work may have `chosen` the access token.
+    pub(super) fn grant(
+        &mut self,
+        asked: Asked<'_>,
+        rules: &mut Rules,
+        chosen: Option<String>,
+        now: Instant,
+    ) -> Result<Tokens, Refusal> {
+        let Asked { client, ask, lifetime } = asked;
+        let (subject, refresh) = match ask {
+            Ask::Client { scope } => {
+                // RFC 6749 §4.4.3: no refresh token; the client can always ask again.
+                (Subject { client, scope: scope.map(Into::into), ..Subject::default() }, None)
+            }
+            Ask::Password { user, password, scope } => {
+                if !rules.users.check(user, password) {
+                    return Err(Refusal::password());
+                }
+                let family = Some(self.found_family());
+                let subject = Subject { client, user: Some(user.into()), scope: scope.map(Into::into), family };
+                (subject.clone(), Some(subject))
+            }
+            Ask::Code { code, redirect_uri, verifier } => {
+                let redirect_uri_needed = rules.ways.redirect_uri_again;
+                let by = Exchange { client: &client, redirect_uri, redirect_uri_needed, verifier };
+                let subject = self.exchange(code, &by, now)?;
+                (subject.clone(), Some(subject))
+            }
+            Ask::Refresh { token, scope } => {
+                let (subject, heir) = self.spend(token, &client, scope, rules, now)?;
+                (subject, rules.rotation.then_some(heir))
+            }
+        };
+        let scope = subject.scope.clone();
+        let access = self.access.issue(chosen, end(now, lifetime), subject);
+        let refresh = refresh.filter(|_| rules.offers("refresh_token"));
+        let refresh = refresh.map(|subject| self.issue_refresh_token(subject, rules, now));
+        Ok(Tokens { access, lifetime, refresh, scope })
+    }
+
+    pub(super) fn issue_refresh_token(&mut self, subject: Subject, rules: &Rules, now: Instant) -> Arc<str> {
+        self.refresh.issue(None, end(now, rules.refresh_lifetime), subject)
+    }
+
+    /// An authorization by the user: a code that can be exchanged for a while.
+    pub(super) fn authorize(&mut self, mut authorization: Authorization, rules: &Rules, now: Instant) -> String {
+        authorization.subject.family = Some(self.found_family());
+        authorization.expires = end(now, Some(rules.code_lifetime));
+        let code: String = iter::repeat_with(fastrand::alphanumeric).take(CODE_LEN).collect();
+        self.codes.add(code.clone(), authorization);
+        code
+    }
+
+    pub(super) fn found_family(&mut self) -> u64 {
+        self.families += 1;
+        self.families
+    }
+
+    pub(super) fn revoke_family(&mut self, family: Option<u64>, now: Instant) {
+        if let Some(family) = family {
+            self.access.revoke_family(family, now);
+            self.refresh.revoke_family(family, now);
+        }
+    }
+
+    fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Subject, Refusal> {
+        match self.codes.exchange(code, by, now) {
+            Ok(authorization) => Ok(authorization.subject),
+            Err(Useless::Invalid(why)) => Err(Refusal::invalid_grant(why)),
+            Err(Useless::Used { family }) => {
+                self.revoke_family(family, now);
+                Err(Refusal::invalid_grant("the code was used before"))
+            }
+        }
+    }
+
+    /// Uses a refresh token (RFC 6749 §6). Says what the access token is for, and what the next refresh token is for:
+    /// that one keeps the scope even if less was asked for this time.
+    fn spend(
+        &mut self,
+        token: &str,
+        client: &str,
+        scope: Option<&str>,
+        rules: &Rules,
+        now: Instant,
+    ) -> Result<(Subject, Subject), Refusal> {
+        let entry = self.refresh.get_mut(token).ok_or_else(|| Refusal::invalid_grant("unknown refresh token"))?;
+        if *entry.subject.client != *client {
+            return Err(Refusal::invalid_grant("the refresh token was given to another client"));
+        }
+        match entry.standing(now) {
+            Standing::Live => {}
+            Standing::Expired => return Err(Refusal::invalid_grant("the refresh token expired")),
+            Standing::Revoked | Standing::Unknown => {
+                return Err(Refusal::invalid_grant("the refresh token was revoked"));
+            }
+        }
+        let heir = entry.subject.clone();
+        if entry.spent.is_some_and(|spent| now.saturating_duration_since(spent) >= rules.refresh_grace) {
+            // RFC 9700 §4.14.2: either its owner or a thief; neither goes on.
+            self.reuse_detections += 1;
+            self.revoke_family(heir.family, now);
+            return Err(Refusal::invalid_grant("the refresh token was used before"));
+        }
+        let granted = heir.scope.as_deref().unwrap_or_default();
+        let mut subject = heir.clone();
+        if let Some(scope) = scope {
+            if !scope.split(' ').all(|name| granted.split(' ').any(|known| known == name)) {
+                return Err(Refusal::invalid_scope());
+            }
+            subject.scope = Some(scope.into());
+        }
+        if rules.rotation {
+            // A replay within the grace does not prolong it.
+            entry.spent.get_or_insert(now);
+        }
+        Ok((subject, heir))
+    }
+}
+
+fn end(now: Instant, lifetime: Option<Duration>) -> Option<Instant> {
+    lifetime.and_then(|lifetime| now.checked_add(lifetime))
+}
+
+/// As long as the tokens are by default.
+const CODE_LEN: usize = 43;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Bench {
+        ledger: Ledger,
+        rules: Rules,
+        now: Instant,
+    }
+
+    impl Bench {
+        /// With a refresh token for the scope `a b`.
+        fn new(rules: Rules) -> (Self, Arc<str>) {
+            let mut bench = Self { ledger: Ledger::new(43, 100), rules, now: Instant::now() };
+            let family = Some(bench.ledger.found_family());
+            let subject = Subject { client: "c".into(), scope: Some("a b".into()), family, ..Subject::default() };
+            let token = bench.ledger.issue_refresh_token(subject, &bench.rules, bench.now);
+            (bench, token)
+        }
+
+        fn refresh_for(&mut self, token: &str, scope: Option<&str>, after: Duration) -> Result<Tokens, &'static str> {
+            let asked = Asked { client: "c".into(), ask: Ask::Refresh { token, scope }, lifetime: None };
+            let granted = self.ledger.grant(asked, &mut self.rules, None, self.now + after);
+            granted.map_err(|refusal| if refusal.code == "invalid_grant" { refusal.description } else { refusal.code })
+        }
+
+        fn refresh(&mut self, token: &str, after: Duration) -> Result<Tokens, &'static str> {
+            self.refresh_for(token, None, after)
+        }
+
+        fn live(&self, access_token: &str) -> bool {
+            self.ledger.access.standing(access_token, self.now) == Standing::Live
+        }
+    }
+
+    #[test]
+    fn reuse_ends_the_family_and_is_counted_once() {
+        let (mut bench, first) = Bench::new(Rules::default());
+        let second = bench.refresh(&first, Duration::ZERO).ok().unwrap();
+        let next = second.refresh.unwrap();
+        assert!(next != first && bench.live(&second.access));
+        assert_eq!(bench.refresh(&first, Duration::ZERO).err(), Some("the refresh token was used before"));
+        assert!(!bench.live(&second.access));
+        for token in [&next, &first] {
+            assert_eq!(bench.refresh(token, Duration::ZERO).err(), Some("the refresh token was revoked"));
+        }
+        assert_eq!(bench.ledger.reuse_detections, 1);
+    }
+
+    #[test]
+    fn within_the_grace_a_spent_token_is_answered_again() {
+        let (mut bench, first) = Bench::new(Rules { refresh_grace: SECOND, ..Rules::default() });
+        let lost = bench.refresh(&first, Duration::ZERO).ok().unwrap();
+        let again = bench.refresh(&first, SECOND / 2).ok().unwrap();
+        assert!(lost.refresh != again.refresh && lost.access != again.access);
+        assert!(bench.refresh(&first, SECOND).is_err(), "the replay did not prolong it");
+        assert!(bench.refresh(&again.refresh.unwrap(), SECOND).is_err());
+        assert_eq!(bench.ledger.reuse_detections, 1);
+    }
+
+    #[test]
+    fn without_rotation_the_token_stays() {
+        let (mut bench, token) = Bench::new(Rules { rotation: false, ..Rules::default() });
+        for _ in 0..3 {
+            assert!(bench.refresh(&token, SECOND).ok().unwrap().refresh.is_none());
+        }
+        assert_eq!(bench.ledger.reuse_detections, 0);
+    }
+
+    #[test]
+    fn each_refresh_token_lives_as_long_as_the_first() {
+        let (mut bench, token) = Bench::new(Rules { refresh_lifetime: Some(2 * SECOND), ..Rules::default() });
+        let next = bench.refresh(&token, SECOND).ok().unwrap().refresh.unwrap();
+        let last = bench.refresh(&next, 2 * SECOND).ok().unwrap().refresh.unwrap();
+        assert_eq!(bench.refresh(&last, 4 * SECOND).err(), Some("the refresh token expired"));
+    }
+
+    #[test]
+    fn a_refresh_may_ask_for_less_and_the_next_for_all_again() {
+        let (mut bench, token) = Bench::new(Rules::default());
+        assert_eq!(bench.refresh_for(&token, Some("a c"), SECOND).err(), Some("invalid_scope"), "and spends nothing");
+        let less = bench.refresh_for(&token, Some("b"), SECOND).ok().unwrap();
+        assert_eq!(less.scope.as_deref(), Some("b"));
+        let all = bench.refresh(&less.refresh.unwrap(), SECOND).ok().unwrap();
+        assert_eq!(all.scope.as_deref(), Some("a b"));
+    }
+}

@@ -1,0 +1,79 @@
+//! Which path leads where. Decides only.
+
+use http::Method;
+
+use super::rules::Rules;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Token,
+    /// A provider's own check of a token.
+    Verify,
+    /// What follows `/api`.
+    Api(&'a str),
+    Redirect,
+    Authorize,
+    Introspect,
+    Revoke,
+    Discovery,
+    Nowhere,
+}
+
+pub(super) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<'a> {
+    if path == rules.token_path {
+        return if rules.ways.verify && method == Method::GET { Route::Verify } else { Route::Token };
+    }
+    if let Some(rest) = path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return Route::Api(rest);
+    }
+    match path {
+        "/redirect" => Route::Redirect,
+        AUTHORIZE if rules.offers("authorization_code") => Route::Authorize,
+        INTROSPECT if rules.ways.more_endpoints => Route::Introspect,
+        REVOKE if rules.ways.more_endpoints => Route::Revoke,
+        DISCOVERY if rules.ways.more_endpoints => Route::Discovery,
+        _ => Route::Nowhere,
+    }
+}
+
+pub(super) const AUTHORIZE: &str = "/authorize";
+pub(super) const INTROSPECT: &str = "/introspect";
+pub(super) const REVOKE: &str = "/revoke";
+
+/// RFC 8414 §3.
+pub(super) const DISCOVERY: &str = "/.well-known/oauth-authorization-server";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_where_they_say_and_others_nowhere() {
+        let rules = Rules::default();
+        for (path, expected) in [
+            ("/token", Route::Token),
+            ("/token/", Route::Nowhere),
+            ("/api", Route::Api("")),
+            ("/api/a/b", Route::Api("/a/b")),
+            ("/apis", Route::Nowhere),
+            ("/authorize", Route::Authorize),
+            ("/introspect", Route::Introspect),
+            ("/revoke", Route::Revoke),
+            (DISCOVERY, Route::Discovery),
+            ("/", Route::Nowhere),
+        ] {
+            assert_eq!(route(&Method::GET, path, &rules), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_offered_is_not_there() {
+        let mut rules = Rules { token_path: "/t".into(), grants: Some(vec!["password".into()]), ..Rules::default() };
+        (rules.ways.more_endpoints, rules.ways.verify) = (false, true);
+        for path in ["/token", "/authorize", "/introspect", "/revoke", DISCOVERY] {
+            assert_eq!(route(&Method::GET, path, &rules), Route::Nowhere, "{path}");
+        }
+        assert_eq!(route(&Method::GET, "/t", &rules), Route::Verify);
+        assert_eq!(route(&Method::POST, "/t", &rules), Route::Token);
+    }
+}
