@@ -46,6 +46,7 @@
 //! | 401s go on with the new token | they are handed on, and cause a fetch ever more rarely, at most once a minute in the end |
 //! | the API answers 403 | it is handed on: another token would have no more scope |
 //! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |
+//! | the refresh token is dead | [`State::ReauthorizationRequired`]; a new authorization, adopted, revives the same token |
 //! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |
 //!
 //! # Order of layers
@@ -59,6 +60,7 @@
 //! |---|---|---|
 //! | `oauth2` | yes | token endpoints and grants |
 //! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
+//! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
 //! | `rustls` | yes | TLS of reqwest's with rustls |
 //! | `native-tls` | | TLS of reqwest's with the system's library |
 //! | `testing` | | an authorization server on loopback, with faults to order, for your own tests |

@@ -130,7 +130,7 @@ async fn a_dead_refresh_token_is_a_state_and_a_new_authorization_revives_the_sam
     }
     assert_eq!(token.ready().await.unwrap_err().kind(), ErrorKind::ReauthorizationRequired);
 
-    account.adopt(authorize(&server).await);
+    account.adopt(authorize(&server).await).await;
     token.ready().await.unwrap();
     assert_eq!(get(&token, &api).await, 200);
     assert_eq!(token.status().state(), State::Live);

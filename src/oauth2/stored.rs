@@ -2,12 +2,16 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use secrecy::ExposeSecret;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
 
 use super::{Grant, TokenSet};
 use crate::{
@@ -32,7 +36,7 @@ use crate::{
 /// let token = LiveToken::spawn(source);
 ///
 /// // Weeks later the refresh token is dead, and the user authorizes again: the same `token` goes on.
-/// account.adopt(TokenSet::of_refresh_token("a new one"));
+/// account.adopt(TokenSet::of_refresh_token("a new one")).await;
 /// # Ok(())
 /// # }
 /// ```
@@ -50,11 +54,21 @@ struct Keeper<G, S> {
     inbox: Arc<Inbox>,
 }
 
-/// Token sets that came from elsewhere, until they are stored.
+/// What came from elsewhere, on its way to the requests.
 #[derive(Default)]
 struct Inbox {
-    set: Mutex<Option<TokenSet>>,
+    letters: Mutex<Letters>,
     arrived: Notify,
+}
+
+#[derive(Default)]
+struct Letters {
+    /// Not stored yet.
+    set: Option<TokenSet>,
+    /// Who waits for that.
+    unread: Vec<oneshot::Sender<()>>,
+    /// Who waits for what was stored to be carried by requests.
+    read: Vec<oneshot::Sender<()>>,
 }
 
 /// An access token and the version of the set it is from.
@@ -70,19 +84,46 @@ pub struct StoredHandle(Arc<Inbox>);
 impl StoredHandle {
     /// From now on this set is used and renewed, instead of the one there was: for a user who has authorized again. The live
     /// token takes it up at once, whatever its state.
-    pub fn adopt(&self, set: TokenSet) {
-        self.0.put(set);
+    ///
+    /// Returns when requests carry its access token, or when it turned out that they can't: the status says why.
+    ///
+    /// # Cancel safety
+    /// The set is adopted whether the future is polled or not.
+    pub fn adopt(&self, set: TokenSet) -> impl Future<Output = ()> + Send + 'static {
+        let (sender, taken_up) = oneshot::channel();
+        self.0.put(set, Some(sender));
+        // An error means that nobody is there to take it up any more.
+        async move { drop(taken_up.await) }
     }
 }
 
 impl Inbox {
-    fn put(&self, set: TokenSet) {
-        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+    fn put(&self, set: TokenSet, sender: Option<oneshot::Sender<()>>) {
+        let mut letters = self.lock();
+        letters.set = Some(set);
+        letters.unread.extend(sender);
+        drop(letters);
         self.arrived.notify_one();
     }
 
     fn take(&self) -> Option<TokenSet> {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let mut letters = self.lock();
+        let unread = std::mem::take(&mut letters.unread);
+        letters.read.extend(unread);
+        letters.set.take()
+    }
+
+    /// Whoever calls the source again has published what it brought before.
+    fn confirm(&self) {
+        let read = std::mem::take(&mut self.lock().read);
+        for sender in read {
+            // Whoever waited may have gone.
+            let _ = sender.send(());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,7 +145,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
     #[must_use]
     pub fn holding(self, set: TokenSet) -> Self {
-        self.keeper.inbox.put(set);
+        self.keeper.inbox.put(set, None);
         self
     }
 
@@ -116,6 +157,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
 
 impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
+        self.keeper.inbox.confirm();
         let (keeper, handed) = (&self.keeper, self.handed);
         let task = self.under_way.get_or_insert_with(|| tokio::spawn(keeper.clone().renew(request, handed)));
         let ended = task.await;
@@ -127,6 +169,7 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
     }
 
     async fn changed(&mut self) {
+        self.keeper.inbox.confirm();
         self.keeper.inbox.arrived.notified().await;
     }
 }
