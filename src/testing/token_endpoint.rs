@@ -1,6 +1,6 @@
 //! What a token request asks for and what it is answered (RFC 6749 §3.2, §4, §5). Decides only; the ledger acts.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use http::Method;
 
@@ -13,7 +13,6 @@ use super::{
 };
 
 /// A request that is right as far as can be told without looking at what was given out before.
-#[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) client: Arc<str>,
     pub(super) ask: Ask<'a>,
@@ -21,12 +20,24 @@ pub(super) struct Asked<'a> {
     pub(super) lifetime: Option<Duration>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) enum Ask<'a> {
     Client { scope: Option<&'a str> },
     Password { user: &'a str, password: &'a str, scope: Option<&'a str> },
     Code { code: &'a str, redirect_uri: Option<&'a str>, verifier: Option<&'a str> },
     Refresh { token: &'a str, scope: Option<&'a str> },
+}
+
+/// Shows which grant it is and nothing else: the rest is secret.
+impl fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ask::Client { .. } => "Client",
+            Ask::Password { .. } => "Password",
+            Ask::Code { .. } => "Code",
+            Ask::Refresh { .. } => "Refresh",
+        })
+    }
 }
 
 pub(super) fn decide<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Asked<'a>, Refusal> {
