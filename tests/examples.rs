@@ -3,9 +3,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
-use support::call::run_call;
+use support::call::{example, run_call};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::Command,
+};
 use tower_bearer::testing::AuthorizationServer;
 
 #[tokio::test]
@@ -81,4 +85,59 @@ async fn call_fails_with_the_reason() {
     assert!(!output.status.success());
     assert_eq!(report["statuses"]["403"], 1);
     assert_eq!(report["failed"], 1);
+}
+
+#[tokio::test]
+async fn call_takes_a_password_and_a_refresh_token() {
+    let server = AuthorizationServer::builder().user("alice", "pa55 w&rd").start().await.unwrap();
+    let (token_url, api_url) = (server.token_url(), server.api_url("/documents"));
+    let client = ["--token-url", &token_url, "--client-id", "client", "--client-secret", "secret"];
+
+    let user = ["--grant", "password", "--username", "alice", "--password", "pa55 w&rd", &api_url];
+    let (output, report) = run_call(&[&client[..], &user].concat()).await;
+    assert!(output.status.success(), "{report}");
+
+    let refresh_token = server.issue_refresh_token("client", None);
+    let held = ["--grant", "refresh_token", "--refresh-token", &refresh_token, &api_url];
+    let (output, report) = run_call(&[&client[..], &held].concat()).await;
+    assert!(output.status.success(), "{report}");
+
+    let value = ["--token-url", &token_url, "--client-auth", "basic-value", "--basic-value", "Y2xpZW50OnNlY3JldA=="];
+    let (output, report) = run_call(&[&value[..], &[&api_url]].concat()).await;
+    assert!(output.status.success(), "{report}");
+}
+
+#[tokio::test]
+async fn login_listens_for_the_browser_and_then_calls() {
+    let server = AuthorizationServer::builder().client("native", "").announce_issuer(true).start().await.unwrap();
+    let mut program = Command::new(example("login"))
+        .args(["--authorization-url", &server.authorization_url(), "--token-url", &server.token_url()])
+        .args(["--client-id", "native", "--client-auth", "none", "--issuer", &server.issuer()])
+        .args(["--scope", "documents", "--no-browser", "--count", "2", &server.api_url("/documents")])
+        .env_remove("CLIENT_SECRET")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stderr.take().unwrap()).lines();
+    let url = loop {
+        let line = lines.next_line().await.unwrap().expect("it prints the URL");
+        if line.starts_with(&server.authorization_url()) {
+            break line;
+        }
+    };
+    let callback: reqwest::Url = server.approve(&url).parse().unwrap();
+    // What browsers do besides: a connection that says nothing, and a look for an icon.
+    let _silent = tokio::net::TcpStream::connect(("127.0.0.1", callback.port().unwrap())).await.unwrap();
+    assert_eq!(reqwest::get(callback.join("/favicon.ico").unwrap()).await.unwrap().status(), 404);
+    let page = reqwest::get(callback).await.unwrap();
+    assert_eq!(page.status(), 200);
+
+    let mut report = String::new();
+    program.stdout.take().unwrap().read_to_string(&mut report).await.unwrap();
+    assert!(program.wait().await.unwrap().success(), "{report}");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["ok"], 2);
 }

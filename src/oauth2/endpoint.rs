@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
-use secrecy::SecretString;
 use tower::Service;
 
 use super::{
@@ -75,26 +74,26 @@ impl TokenEndpoint {
     /// Id and secret in HTTP Basic, form-encoded first, as RFC 6749 §2.3.1 asks. Makes a difference to
     /// [`client_secret_basic_raw`](Self::client_secret_basic_raw) only if there is more in them than letters, digits and `-._*`.
     #[must_use]
-    pub fn client_secret_basic(self, id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        self.client(ClientAuth::Basic(Client { id: id.into(), secret: secret.into() }))
+    pub fn client_secret_basic(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.client(ClientAuth::Basic(Client { id: id.into(), secret: secret.into().into() }))
     }
 
     /// Id and secret in HTTP Basic as they are, for servers that don't decode them.
     #[must_use]
-    pub fn client_secret_basic_raw(self, id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        self.client(ClientAuth::BasicRaw(Client { id: id.into(), secret: secret.into() }))
+    pub fn client_secret_basic_raw(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.client(ClientAuth::BasicRaw(Client { id: id.into(), secret: secret.into().into() }))
     }
 
     /// HTTP Basic from the value that the provider hands out encoded already; with or without the word `Basic` before it.
     #[must_use]
-    pub fn client_basic_value(self, value: impl Into<SecretString>) -> Self {
-        self.client(ClientAuth::BasicValue(value.into()))
+    pub fn client_basic_value(self, value: impl Into<String>) -> Self {
+        self.client(ClientAuth::BasicValue(value.into().into()))
     }
 
     /// Id and secret as `client_id` and `client_secret` in the form (RFC 6749 §2.3.1).
     #[must_use]
-    pub fn client_secret_post(self, id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        self.client(ClientAuth::Post(Client { id: id.into(), secret: secret.into() }))
+    pub fn client_secret_post(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.client(ClientAuth::Post(Client { id: id.into(), secret: secret.into().into() }))
     }
 
     /// A client without a secret: `client_id` alone in the form (RFC 6749 §2.1).

@@ -40,12 +40,12 @@ pub struct LegacyPassword {
 
 impl LegacyPassword {
     /// Asks this endpoint, for this user.
-    pub fn new(endpoint: TokenEndpoint, username: impl Into<String>, password: impl Into<SecretString>) -> Self {
+    pub fn new(endpoint: TokenEndpoint, username: impl Into<String>, password: impl Into<String>) -> Self {
         Self {
             refresh: RefreshToken::new(endpoint.clone()),
             endpoint,
             username: username.into(),
-            password: password.into(),
+            password: password.into().into(),
             scope: Scope::default(),
             params: Params::default(),
         }

@@ -39,12 +39,12 @@ pub struct TokenSet {
 
 impl TokenSet {
     /// An access token that came from elsewhere.
-    pub fn of_access_token(secret: impl Into<SecretString>) -> Self {
-        Self { access_token: Some(secret.into()), ..Self::nothing() }
+    pub fn of_access_token(secret: impl Into<String>) -> Self {
+        Self { access_token: Some(secret.into().into()), ..Self::nothing() }
     }
 
     /// A refresh token that came from elsewhere.
-    pub fn of_refresh_token(secret: impl Into<SecretString>) -> Self {
+    pub fn of_refresh_token(secret: impl Into<String>) -> Self {
         Self::nothing().with_refresh_token(secret)
     }
 
@@ -71,8 +71,8 @@ impl TokenSet {
 
     /// The refresh token that goes with it.
     #[must_use]
-    pub fn with_refresh_token(mut self, secret: impl Into<SecretString>) -> Self {
-        self.refresh_token = Some(secret.into());
+    pub fn with_refresh_token(mut self, secret: impl Into<String>) -> Self {
+        self.refresh_token = Some(secret.into().into());
         self
     }
 

@@ -1,4 +1,4 @@
-//! `examples/call.rs`, run as a program.
+//! `examples/call.rs` and `examples/login.rs`, run as programs.
 
 use std::{
     path::PathBuf,
@@ -25,7 +25,7 @@ pub async fn run_call(args: &[&str]) -> (Output, Value) {
 }
 
 /// Where cargo puts an example: beside the folder of this test.
-fn example(name: &str) -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     let profile = test.ancestors().nth(2).expect("cargo runs tests in target/<profile>/deps");
     let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
