@@ -7,6 +7,9 @@ exec </dev/null # nothing here asks questions
 # `cargo install` puts tools here, which a fresh shell may not look into.
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
+# Everything is compiled once here: what incremental compilation writes down for a next time is work for nothing.
+export CARGO_INCREMENTAL=0
+
 current=""
 reason=""
 times=()

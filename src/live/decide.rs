@@ -48,8 +48,9 @@ struct Held {
     lifetime: Option<Duration>,
     refresh_at: Option<Moment>,
     expires_at: Option<Moment>,
-    /// When the user must authorize again.
+    /// When the user must authorize again, and when it is time to say so.
     authorization_ends: Option<Moment>,
+    authorization_warning: Option<Moment>,
     /// When it ends by the wall clock.
     wall_end: Option<SystemTime>,
     expired: bool,
@@ -148,6 +149,13 @@ impl Decider {
         }
     }
 
+    /// Whether it is time to say that the user must authorize again soon, and how soon that is: once for each token.
+    pub(crate) fn warn_of_authorization(&mut self, now: Moment) -> Option<Duration> {
+        let held = self.held.as_mut()?;
+        held.authorization_warning.take_if(|warning| *warning <= now)?;
+        Some(held.authorization_ends?.since(now))
+    }
+
     /// Looks at the wall clock: where the token is over by it, although by elapsed time it isn't, the machine was perhaps
     /// suspended without counting it. The token stays in use, but is renewed. Once per token: the wall clock may be wrong.
     pub(crate) fn compare_with_wall(&mut self, now: Moment, wall: SystemTime) {
@@ -191,7 +199,8 @@ impl Decider {
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
         let fetch = self.next_fetch(now).map(|(at, _)| at);
-        [end, fetch].into_iter().flatten().min()
+        let warning = self.held.as_ref().and_then(|held| held.authorization_warning);
+        [end, fetch, warning].into_iter().flatten().min()
     }
 
     /// Whether nothing is fetched any more.
@@ -303,6 +312,7 @@ impl Decider {
             refresh_at: [plan.map(|plan| plan.refresh_at), recheck].into_iter().flatten().min(),
             expires_at,
             authorization_ends,
+            authorization_warning: authorization_ends.map(|end| end.back(schedule::warning(end.since(now)))),
             wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
             expired: false,
             was_refused,
@@ -344,6 +354,10 @@ impl Decider {
             generation: self.generation,
             expires_at: self.held.as_ref().and_then(|held| held.expires_at),
             authorization_ends: self.held.as_ref().and_then(|held| held.authorization_ends),
+            authorization_ending: self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.authorization_ends.is_some() && held.authorization_warning.is_none()),
             failures: self.failures,
             failure: self.failure.clone(),
             next_fetch: self.next_fetch(now).map(|(at, _)| at),

@@ -59,6 +59,12 @@ pub(crate) enum Left {
     Unknown,
 }
 
+/// How long before the end of an authorization it is time to say so: the last tenth of what was left when that was learnt, three
+/// days at most, so that a weekend doesn't use up the warning.
+pub(crate) fn warning(left: Duration) -> Duration {
+    (left / 10).min(Duration::from_secs(3 * 24 * 3600))
+}
+
 /// How long a fetch may take altogether: twice what the longest exchange may take. A source that keeps to no timeout is given up
 /// then.
 pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(60);

@@ -107,6 +107,13 @@ impl Status {
         self.authorization_left
     }
 
+    /// Whether it is time to ask the user to authorize again: in the last tenth of what was left when that became known, three days
+    /// before the end at the earliest. A [watch](crate::LiveToken::watch) tells when that begins.
+    #[must_use]
+    pub fn is_authorization_ending(&self) -> bool {
+        self.snapshot.authorization_ending
+    }
+
     /// How many fetches have failed since the last one that worked.
     #[must_use]
     pub fn failures(&self) -> u32 {
@@ -154,12 +161,13 @@ impl Status {
 pub struct StatusWatch {
     pub(crate) receiver: watch::Receiver<Snapshot>,
     pub(crate) time: std::sync::Arc<Timeline>,
-    pub(crate) seen: Option<(State, bool, Generation, u32)>,
+    pub(crate) seen: Option<(State, bool, Generation, u32, bool)>,
 }
 
 impl StatusWatch {
-    /// Waits until the state, the generation, the number of failures, or whether there is a valid token is another than when
-    /// this was called last, and returns the status then. The first call returns at once. `None` when the last handle to the token is gone.
+    /// Waits until something is another than when this was called last, and returns the status then: the state, the generation,
+    /// the number of failures, whether there is a valid token, or whether the authorization is ending. The first call returns at
+    /// once. `None` when the last handle to the token is gone.
     ///
     /// Who is slow sees the latest status and misses those between.
     ///
@@ -168,7 +176,13 @@ impl StatusWatch {
     pub async fn changed(&mut self) -> Option<Status> {
         loop {
             let snapshot = self.receiver.borrow_and_update().clone();
-            let key = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
+            let key = (
+                snapshot.state,
+                snapshot.usable,
+                snapshot.generation,
+                snapshot.failures,
+                snapshot.authorization_ending,
+            );
             if self.seen.replace(key) != Some(key) {
                 return Some(Status::new(snapshot, &self.time));
             }
@@ -185,6 +199,7 @@ pub(crate) struct Snapshot {
     pub(crate) generation: Generation,
     pub(crate) expires_at: Option<Moment>,
     pub(crate) authorization_ends: Option<Moment>,
+    pub(crate) authorization_ending: bool,
     pub(crate) failures: u32,
     pub(crate) failure: Option<FetchError>,
     pub(crate) next_fetch: Option<Moment>,
@@ -205,6 +220,7 @@ impl Snapshot {
             generation: Generation::NONE,
             expires_at: None,
             authorization_ends: None,
+            authorization_ending: false,
             failures: 0,
             failure: None,
             next_fetch: None,

@@ -171,6 +171,10 @@ impl Desk {
     fn check_clocks(&self, decider: &mut Decider) -> Moment {
         let now = self.time.now();
         decider.compare_with_wall(now, self.time.wall());
+        if let Some(left) = decider.warn_of_authorization(now) {
+            warn!(?left, "the user must authorize again soon");
+            self.report(decider, now);
+        }
         if decider.expire(now)
             && let Some(shared) = self.shared.upgrade()
         {
@@ -203,7 +207,8 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
     let key = |snapshot: &Snapshot| {
         // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
-        (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures, snapshot.seen, snapshot.settled, ends)
+        let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
+        (status, snapshot.authorization_ending, snapshot.seen, snapshot.settled, ends)
     };
     key(known) != key(next)
 }

@@ -99,3 +99,29 @@ async fn a_watch_is_not_woken_when_nothing_changes() {
     tokio::time::timeout(DAY, watch.changed()).await.unwrap_err();
     assert!(scene.count() > 20);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_authorization_is_told_ahead_of_it() {
+    for (left, warned_before) in [(DAY * 60, DAY * 3), (DAY * 10, DAY), (secs(600), secs(60))] {
+        // A token without a timer: nothing else wakes the task.
+        let scene = Scene::always(gives(token("t1").authorization_ends_in(left)));
+        settle().await;
+        let status = scene.token.status();
+        assert!(left - status.authorization_left().unwrap() <= MILLI * 5 && !status.is_authorization_ending());
+        let mut watch = scene.token.watch();
+        while !watch.changed().await.unwrap().is_authorization_ending() {}
+        let told = scene.token.status().authorization_left().unwrap();
+        assert!(told <= warned_before && warned_before - told <= MILLI * 2, "{told:?} of {left:?}");
+        assert_eq!(scene.count(), 1, "telling fetches nothing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_extends_the_authorization_takes_the_warning_back() {
+    let short = gives(token("t1").expires_in(DAY).authorization_ends_in(secs(10)));
+    let scene = Scene::new([short], gives(token("t2").expires_in(DAY).authorization_ends_in(DAY * 30)));
+    scene.until(secs(9) + MILLI * 2).await;
+    assert!(scene.token.status().is_authorization_ending());
+    at_once(scene.token.refresh()).await.unwrap();
+    assert!(!scene.token.status().is_authorization_ending());
+}
