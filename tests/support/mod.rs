@@ -6,7 +6,9 @@
 
 pub mod browser;
 pub mod call;
+pub mod chromium;
 pub mod node;
+pub mod web_app;
 
 use std::{
     collections::HashMap,
