@@ -18,6 +18,7 @@ use http_body_util::Full;
 use secrecy::SecretString;
 use tower::{Service, ServiceExt};
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use super::{
     Form,
@@ -170,7 +171,10 @@ impl TokenEndpoint {
         let proof = self.client.prove(form).map_err(|why| FetchError::rejected(unsent(why)))?;
         let transport = self.transport().map_err(|error| FetchError::rejected(unsent(&error.to_string())))?;
 
-        let secrets = self.client.sent();
+        let mut secrets = self.client.sent();
+        // Some gateways take a key there.
+        let query = self.uri.query().unwrap_or_default().as_bytes();
+        secrets.extend(form_urlencoded::parse(query).map(|(_, value)| Zeroizing::new(value.into_owned())));
         let masks = Masks::new(proof.form.values().chain(secrets.iter().map(|secret| secret.as_str())));
         let mut request = Request::post(self.uri.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))

@@ -14,8 +14,8 @@
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
 //! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`), a refusal is judged
-//! (`refusal`), and what may be shown of it is cut out (`excerpt`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
-//! spends it, stores it, and hands its access token to the request wing.
+//! (`refusal`), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the
+//! [`TokenSet`] that results: it alone spends it, stores it, and hands its access token to the request wing.
 
 mod client_auth;
 mod client_credentials;
@@ -25,6 +25,7 @@ mod form;
 mod grant;
 mod refusal;
 mod response;
+mod spelling;
 mod stored;
 mod transport;
 
