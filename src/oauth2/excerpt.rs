@@ -25,7 +25,7 @@ impl Masks {
     /// At most 256 characters of a text, on one line, with everything masked that was sent or looks like a token.
     pub(crate) fn excerpt(&self, text: &str) -> String {
         // UTF-16 taken for UTF-8 has a zero beside every character of ASCII.
-        let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|byte| *byte != 0).collect());
+        let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|byte| *byte != 0).take(READ).collect());
         let mut line = String::new();
         for word in String::from_utf8_lossy(&self.cover(&text)).split(is_unseen) {
             if !word.is_empty() {
@@ -44,9 +44,11 @@ impl Masks {
         let mut hidden = vec![false; text.len()];
         self.find_sent(text, &mut hidden);
         find_token_like(text, &mut hidden);
+        // What the end of a long text cut in two can't be found there.
+        let shown = if text.len() < READ { READ } else { READ - UNSURE };
         let mut covered = Vec::with_capacity(text.len());
         let mut was_hidden = false;
-        for (byte, is_hidden) in text.iter().zip(hidden) {
+        for (byte, is_hidden) in text.iter().zip(hidden).take(shown) {
             match (was_hidden, is_hidden) {
                 (_, false) => covered.push(*byte),
                 (false, true) => covered.extend_from_slice(MASK),
@@ -141,6 +143,10 @@ const MASK: &[u8] = b"[masked]";
 /// In characters. Enough for a sentence that explains, not for a page.
 const LONGEST: usize = 256;
 
+/// How much of an answer is looked at, in bytes, and how much of the end of that is not shown: longer than anything that is sent.
+const READ: usize = 16 * 1024;
+const UNSURE: usize = 4 * 1024;
+
 /// Random tokens of 20 characters hold some 120 bits; shorter ones are no secrets to speak of.
 const TOKEN_LIKE: usize = 20;
 
@@ -208,6 +214,8 @@ mod tests {
         let masks = Masks::new(std::iter::empty());
         assert_eq!(masks.excerpt("a\r\n\tb\u{1}\u{1b}[31mc\u{202e}d"), "a b [31mc d");
         assert_eq!(masks.excerpt("w\0i\0d\0e\0"), "wide");
+        let cut = format!("{}secret", " ".repeat(READ - 3));
+        assert_eq!(Masks::new(["secret"].into_iter()).excerpt(&cut), "");
         let long = masks.excerpt(&"ä b ".repeat(500));
         assert_eq!(long.chars().count(), LONGEST);
         assert_eq!(masks.excerpt(""), "");

@@ -91,7 +91,7 @@ fn percent(written: &[u8], utf8: &[u8], mut found: impl FnMut(usize)) {
 /// `\/`, `\n`, `\u002f` (as UTF-16), `\x2f`; with more backslashes where JSON is quoted in JSON.
 fn backslash(written: &[u8], c: char, utf8: &[u8], mut found: impl FnMut(usize)) {
     found_all(hex_bytes(written, b"\\x", utf8), &mut found);
-    let backslashes = written.iter().take_while(|byte| **byte == b'\\').count();
+    let backslashes = leading_backslashes(written);
     if c == '\\' {
         [2, 4].into_iter().filter(|len| *len <= backslashes).for_each(found);
         return;
@@ -111,7 +111,7 @@ fn backslash(written: &[u8], c: char, utf8: &[u8], mut found: impl FnMut(usize))
     }
     let mut rest = written;
     for unit in c.encode_utf16(&mut [0; 2]) {
-        let skipped = rest.iter().take_while(|byte| **byte == b'\\').count();
+        let skipped = leading_backslashes(rest);
         match rest[skipped..].strip_prefix(b"u").and_then(|after| Some((number(after.get(..4)?, 16)?, &after[4..]))) {
             Some((code, after)) if skipped > 0 && code == u32::from(*unit) => rest = after,
             // `&` may itself be escaped, as .NET does.
@@ -124,6 +124,11 @@ fn backslash(written: &[u8], c: char, utf8: &[u8], mut found: impl FnMut(usize))
         }
     }
     found(written.len() - rest.len());
+}
+
+/// Eight at most: JSON in JSON in JSON.
+fn leading_backslashes(written: &[u8]) -> usize {
+    written.iter().take(8).take_while(|byte| **byte == b'\\').count()
 }
 
 /// `&#47;`, `&#x2f;`, `&sol;`; `&amp;#47;` for what was encoded twice.
