@@ -37,7 +37,7 @@ impl Form {
     /// All parameters of another one as well.
     #[must_use]
     pub(crate) fn fields(mut self, others: &[(Cow<'static, str>, SecretString)]) -> Self {
-        self.fields.extend_from_slice(others);
+        self.fields.extend(others.iter().filter(|(_, value)| !value.expose_secret().is_empty()).cloned());
         self
     }
 
