@@ -73,14 +73,11 @@ async fn what_was_sent_never_comes_back_in_an_error() {
     for Marked { secret, .. } in [SECRET, PARAM, QUERY, CLIENT] {
         for (name, shape) in SHAPES {
             let echo = shape(secret);
-            for (place, in_json) in PLACES {
+            for (number, (place, in_json)) in PLACES.iter().enumerate() {
                 let body = place.replace('@', &if *in_json { quoted(name, &echo) } else { echo.clone() });
-                for proof in PROOFS {
-                    let error = fetch(grant(proof, 400, body.clone())).await.unwrap_err();
-                    let text = said(&error);
-                    if !leaks(&text).is_empty() {
-                        bad.push(format!("{secret}, {name}: {error}"));
-                    }
+                let error = fetch(grant(PROOFS[number % 2], 400, body)).await.unwrap_err();
+                if !leaks(&said(&error)).is_empty() {
+                    bad.push(format!("{secret}, {name}: {error}"));
                 }
             }
         }

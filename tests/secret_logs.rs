@@ -82,10 +82,12 @@ fn faults() -> Vec<(&'static str, Fault)> {
 #[tokio::test]
 async fn nothing_marked_is_logged_or_said_in_an_error() {
     let log = Log::of_the_process();
-    every_fault_of_the_token_endpoint().await;
-    rejected_rotated_and_down().await;
-    requests_that_are_refused_and_replayed().await;
-    a_file_that_is_no_token().await;
+    tokio::join!(
+        every_fault_of_the_token_endpoint(),
+        rejected_rotated_and_down(),
+        requests_that_are_refused_and_replayed(),
+        a_file_that_is_no_token(),
+    );
 
     let lines = log.lines();
     for line in &lines {

@@ -44,13 +44,16 @@ pub fn leaks(text: &str) -> Vec<String> {
     }
     readings.push(text.chars().filter(char::is_ascii_alphanumeric).collect());
     let readings: Vec<_> = readings.into_iter().map(|reading| reading.to_lowercase()).collect();
-    let mut found = Vec::new();
-    for core in ALL.iter().flat_map(|marked| marked.core) {
-        let needles = std::iter::once((*core).to_owned()).chain(in_base64(core));
-        let seen = |needle: &String| readings.iter().any(|reading| reading.contains(&needle.to_lowercase()));
-        found.extend(needles.filter(seen).map(|needle| format!("{core} as {needle}")));
-    }
-    found
+    let seen = |needle: &&String| readings.iter().any(|reading| reading.contains(needle.as_str()));
+    needles().iter().filter(seen).cloned().collect()
+}
+
+/// The cores as they are and in base64, in lower case.
+fn needles() -> &'static [String] {
+    static NEEDLES: OnceLock<Vec<String>> = OnceLock::new();
+    let cores = || ALL.iter().flat_map(|marked| marked.core);
+    let all = |core: &&str| std::iter::once((*core).to_owned()).chain(in_base64(core));
+    NEEDLES.get_or_init(|| cores().flat_map(all).map(|needle| needle.to_lowercase()).collect())
 }
 
 /// Fails if anything marked is in the text.
