@@ -148,7 +148,7 @@ async fn rejected_rotated_and_down() {
     assert!(error.as_token().is_some(), "{error}");
 
     server.set_secret(CLIENT.secret, "another");
-    while !matches!(live.status().last_error().and_then(|error| error.to_string().find("invalid_client")), Some(_)) {
+    while !live.status().last_error().is_some_and(|error| error.to_string().contains("invalid_client")) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_clean("rejected", &said(&live.ready().await.unwrap_err()));
