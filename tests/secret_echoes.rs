@@ -104,6 +104,20 @@ async fn a_short_value_that_was_sent_does_not_open_up_a_token() {
 }
 
 #[tokio::test]
+async fn basic_of_a_pair_too_short_to_be_known_by_its_halves() {
+    for (sent, echo) in [("c+", "YWI6YyUyQg"), ("c+", "YWI6Yys"), ("c", "YWI6Yw")] {
+        let answer = format!("no Authorization: Basic {echo}==");
+        let service = service_fn(move |_: Request<Full<Bytes>>| {
+            let answer = Response::builder().status(401).body(answer.clone()).unwrap();
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        let endpoint = TokenEndpoint::new("https://id.test/").unwrap().client_secret_basic("ab", sent);
+        let error = fetch(ClientCredentials::new(endpoint.http_service(service))).await.unwrap_err().to_string();
+        assert!(error.contains("it says: ") && !error.contains(echo), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_in_an_answer_that_is_no_success_is_not_shown() {
     for status in [302, 400, 404, 500, 502] {
         for body in [
