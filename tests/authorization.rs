@@ -62,7 +62,9 @@ async fn until(token: &LiveToken, wanted: impl Fn(&Status) -> bool) {
 #[tokio::test]
 async fn refresh_tokens_rotate_and_none_is_spent_twice() {
     let server = start(AuthorizationServer::builder().lifetime(Some(Duration::from_millis(400)))).await;
-    let token = LiveToken::spawn(source(&server, authorize(&server).await));
+    let source = source(&server, authorize(&server).await);
+    let account = source.handle();
+    let token = LiveToken::spawn(source);
     let mut client = client(&server, &token);
     while token.status().generation() < 8 {
         assert_eq!(get(&mut client, &server).await, Ok(200));
@@ -70,13 +72,23 @@ async fn refresh_tokens_rotate_and_none_is_spent_twice() {
     }
     assert_eq!(server.reuse_detections(), 0);
     assert!(server.refresh_tokens_issued() >= 8);
+
+    // At the end the user logs out: the newest one is given back, and that ends them all.
+    token.shutdown().await;
+    let newest = account.token_set().unwrap().refresh_token().unwrap().to_owned();
+    let told = endpoint(&server).introspect(&server.introspection_url(), &newest).await.unwrap();
+    assert!(told.is_active());
+    endpoint(&server).revoke(&server.revocation_url(), &newest).await.unwrap();
+    let told = endpoint(&server).introspect(&server.introspection_url(), &newest).await.unwrap();
+    assert!(!told.is_active());
+    assert_eq!(server.reuse_detections(), 0);
 }
 
 #[tokio::test]
 async fn the_end_of_a_refresh_token_is_seen_before_and_after_and_healed_by_a_new_authorization() {
     let server = start(
         AuthorizationServer::builder()
-            .lifetime(Some(Duration::from_millis(800)))
+            .lifetime(Some(Duration::from_secs(3)))
             .refresh_lifetime(Some(Duration::from_secs(600)))
             .tell_refresh_lifetime(true),
     )
@@ -91,7 +103,8 @@ async fn the_end_of_a_refresh_token_is_seen_before_and_after_and_healed_by_a_new
 
     // The provider ends the authorization: seen while the token still works …
     server.fault_always(Fault::status(400).error("invalid_grant"));
-    until(&token, |status| status.state() == State::ReauthorizationRequired).await;
+    token.refresh().await.unwrap_err();
+    assert_eq!(token.status().state(), State::ReauthorizationRequired);
     assert_eq!(get(&mut client, &server).await, Ok(200), "the token has some life left");
     assert_eq!(token.status().next_attempt_in(), None, "nothing is tried without the user");
 

@@ -1,15 +1,12 @@
 //! A user's account: their live token, and a client that sends it.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     BearerAuth, BearerAuthLayer, BoxError, FetchError, LiveToken, Origin, Status,
-    oauth2::{Grant, RefreshToken, Stored, StoredHandle, TokenSet},
+    oauth2::{RefreshToken, Stored, StoredHandle, TokenSet},
     replay,
 };
 
@@ -19,34 +16,25 @@ use crate::provider::Provider;
 pub(crate) struct Account {
     token: LiveToken,
     stored: StoredHandle,
-    newest: Newest,
     client: BearerAuth<reqwest::Client, replay::Auto>,
 }
 
 impl Account {
     /// For what an authorization has brought.
     pub(crate) fn new(provider: &Provider, set: TokenSet) -> Result<Self, BoxError> {
-        let newest = Newest::default();
-        newest.note(&set);
-        let grant = Noting { grant: RefreshToken::new(provider.endpoint.clone()), newest: newest.clone() };
-        let source = Stored::new(grant).holding(set);
+        let source = Stored::new(RefreshToken::new(provider.endpoint.clone())).holding(set);
         let stored = source.handle();
         let token = LiveToken::spawn(source);
         let api = Origin::parse(&provider.api_url.origin().ascii_serialization())?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
         let client = BearerAuthLayer::new(token.clone(), api).layer(http);
-        Ok(Self { token, stored, newest, client })
+        Ok(Self { token, stored, client })
     }
 
     /// Goes on with what another authorization has brought; returns when requests carry its token.
     pub(crate) async fn adopt(&self, set: TokenSet) {
-        self.newest.note(&set);
-        let before = self.token.status().generation();
-        let mut watch = self.token.watch();
-        self.stored.adopt(set);
-        let taken_up = async { while watch.changed().await.is_some_and(|status| status.generation() == before) {} };
         // It is a matter of milliseconds. If not, the page says how things are.
-        let _ = tokio::time::timeout(Duration::from_secs(5), taken_up).await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.stored.adopt(set)).await;
     }
 
     /// Asks the API, with whatever token is valid now.
@@ -68,8 +56,9 @@ impl Account {
 
     /// Gives the refresh token back (RFC 7009). Servers end with it what was issued with it.
     pub(crate) async fn revoke(&self, provider: &Provider) -> Result<Ended, FetchError> {
-        match (&provider.revocation_url, self.newest.get()) {
-            (Some(url), Some(token)) => provider.endpoint.revoke(url, &token).await.map(|()| Ended::Revoked),
+        let set = self.stored.token_set();
+        match (&provider.revocation_url, set.as_ref().and_then(TokenSet::refresh_token)) {
+            (Some(url), Some(token)) => provider.endpoint.revoke(url, token).await.map(|()| Ended::Revoked),
             _ => Ok(Ended::Forgotten),
         }
     }
@@ -81,38 +70,4 @@ pub(crate) enum Ended {
     Revoked,
     /// There was nothing to tell the provider, or no way to.
     Forgotten,
-}
-
-/// The refresh token that is good now: with rotation, another one after each renewal.
-#[derive(Clone, Default)]
-struct Newest(Arc<Mutex<Option<String>>>);
-
-impl Newest {
-    fn note(&self, set: &TokenSet) {
-        if let Some(token) = set.refresh_token() {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
-        }
-    }
-
-    fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Renews as [`RefreshToken`] does, and notes what comes of it.
-struct Noting {
-    grant: RefreshToken,
-    newest: Newest,
-}
-
-impl Grant for Noting {
-    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-        let set = self.grant.exchange(held, limit).await?;
-        self.newest.note(&set);
-        Ok(set)
-    }
-
-    fn is_repeatable(&self) -> bool {
-        self.grant.is_repeatable()
-    }
 }

@@ -8,7 +8,7 @@
 //! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation |
 //! | [`Never`] | nothing | nothing |
 
-use std::{any::Any, convert::Infallible, io};
+use std::{any::Any, convert::Infallible, fmt, io};
 
 use bytes::Bytes;
 use http::Request;
@@ -31,8 +31,7 @@ pub trait ReplayPolicy<R> {
     }
 }
 
-/// A request kept to be sent again.
-#[derive(Debug)]
+/// A request kept to be sent again. `Debug` doesn't show it: there are secrets of others in requests.
 pub struct Spare<R>(R);
 
 impl<R> Spare<R> {
@@ -43,6 +42,12 @@ impl<R> Spare<R> {
 
     pub(crate) fn into_request(self) -> R {
         self.0
+    }
+}
+
+impl<R> fmt::Debug for Spare<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
     }
 }
 

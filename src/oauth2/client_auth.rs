@@ -96,8 +96,14 @@ impl ClientAuth {
             }
             Self::Public { id } => vec![id.clone().into()],
             Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => {
-                let secret = client.secret.expose_secret();
-                vec![client.id.clone().into(), secret.to_owned().into(), format!("{}:{secret}", client.id).into()]
+                let (id, secret) = (&client.id, client.secret.expose_secret());
+                // Encoded twice, as HTTP Basic has them.
+                let (form_id, form_secret) = (encode(id), encode(secret));
+                let pairs = [format!("{id}:{secret}"), format!("{}:{}", *form_id, *form_secret)];
+                let mut sent =
+                    vec![Zeroizing::new(id.clone()), Zeroizing::new(secret.to_owned()), form_id, form_secret];
+                sent.extend(pairs.map(Zeroizing::new));
+                sent
             }
         }
     }

@@ -2,29 +2,32 @@
 
 use base64::{
     Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-/// Everything that must not be seen, in the shapes in which a server may send it back.
-pub(crate) struct Masks(Vec<Zeroizing<String>>);
+use super::spelling;
+
+/// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
+pub(crate) struct Masks {
+    sent: Vec<Zeroizing<String>>,
+    /// What it leaves in base64, alone or among others.
+    in_base64: Vec<Zeroizing<String>>,
+}
 
 impl Masks {
     pub(crate) fn new<'a>(sent: impl Iterator<Item = &'a str>) -> Self {
-        let mut masks: Vec<Zeroizing<String>> = sent.filter(|value| !value.is_empty()).flat_map(shapes).collect();
-        // The longest first: a value may be part of another.
-        masks.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        masks.dedup();
-        Self(masks)
+        let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
+        let in_base64 = unique(sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
+        Self { sent, in_base64 }
     }
 
     /// At most 256 characters of a text, on one line, with everything masked that was sent or looks like a token.
     pub(crate) fn excerpt(&self, text: &str) -> String {
-        let mut shown = self.cover(text.as_bytes());
-        shown = cover_token_like(&shown);
+        // UTF-16 taken for UTF-8 has a zero beside every character of ASCII.
+        let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|byte| *byte != 0).take(READ).collect());
         let mut line = String::new();
-        for word in String::from_utf8_lossy(&shown).split(|c: char| c.is_whitespace() || c.is_control()) {
+        for word in String::from_utf8_lossy(&self.cover(&text)).split(is_unseen) {
             if !word.is_empty() {
                 line.extend((!line.is_empty()).then_some(' '));
                 line.push_str(word);
@@ -36,60 +39,103 @@ impl Masks {
         line
     }
 
-    /// Masks what was sent, whatever the case: percent-encoding and HTML write letters either way.
+    /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
     fn cover(&self, text: &[u8]) -> Vec<u8> {
+        let mut hidden = vec![false; text.len()];
+        self.find_sent(text, &mut hidden);
+        find_token_like(text, &mut hidden);
+        // What the end of a long text cut in two can't be found there.
+        let shown = if text.len() < READ { READ } else { READ - UNSURE };
         let mut covered = Vec::with_capacity(text.len());
-        let mut rest = text;
-        'text: while let [first, after @ ..] = rest {
-            for mask in &self.0 {
-                if rest.len() >= mask.len() && rest[..mask.len()].eq_ignore_ascii_case(mask.as_bytes()) {
-                    covered.extend_from_slice(MASK);
-                    rest = &rest[mask.len()..];
-                    continue 'text;
-                }
+        let mut was_hidden = false;
+        for (byte, is_hidden) in text.iter().zip(hidden).take(shown) {
+            match (was_hidden, is_hidden) {
+                (_, false) => covered.push(*byte),
+                (false, true) => covered.extend_from_slice(MASK),
+                (true, true) => {}
             }
-            covered.push(*first);
-            rest = after;
+            was_hidden = is_hidden;
         }
         covered
     }
+
+    fn find_sent(&self, text: &[u8], hidden: &mut [bool]) {
+        let mut ends = Vec::new();
+        for at in 0..text.len() {
+            for trace in &self.in_base64 {
+                if let Some(len) = spelling::starts_with(&text[at..], trace, &mut ends) {
+                    // All of what it is part of: the characters beside it hold some of its bits, or of another value.
+                    let (before, rest) = (&text[..at], &text[at + len..]);
+                    // What is hidden already was extended then.
+                    let unseen =
+                        before.iter().zip(&*hidden).rev().take_while(|(byte, hidden)| !**hidden && is_token(byte));
+                    let start = at - unseen.count();
+                    let unseen =
+                        rest.iter().zip(&hidden[at + len..]).take_while(|(byte, hidden)| !**hidden && is_token(byte));
+                    let end = at + len + unseen.count();
+                    hidden[start..end].fill(true);
+                }
+            }
+        }
+        for at in 0..text.len() {
+            for value in &self.sent {
+                if let Some(len) = spelling::starts_with(&text[at..], value, &mut ends) {
+                    hidden[at..at + len].fill(true);
+                }
+            }
+        }
+    }
 }
 
-/// A value as it is, and as forms, URLs, HTTP Basic, JSON and HTML write it.
-fn shapes(value: &str) -> Vec<Zeroizing<String>> {
-    let json = serde_json::Value::from(value).to_string();
-    let html = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    [
-        value.to_owned(),
-        form_urlencoded::byte_serialize(value.as_bytes()).collect(),
-        utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
-        form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20"),
-        // Without the padding, so that it is found with and without.
-        BASE64_STANDARD.encode(value).trim_end_matches('=').to_owned(),
-        BASE64_URL_SAFE_NO_PAD.encode(value),
-        json.trim_matches('"').to_owned(),
-        html.replace('"', "&quot;").replace('\'', "&#39;"),
-        html,
-    ]
-    .map(Zeroizing::new)
-    .into_iter()
-    .filter(|shape| !shape.is_empty())
-    .collect()
+fn unique(mut values: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
+    values.sort_by(|a, b| a.as_str().cmp(b));
+    values.dedup();
+    values
 }
 
-/// Masks every run of characters that tokens are made of (RFC 6750 §2.1) if it is longer than words are, and is not several of
-/// them: `unsupported_grant_type` stays.
-fn cover_token_like(text: &[u8]) -> Vec<u8> {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=%".contains(byte);
+/// The characters of base64 that a value alone decides, for each of the three ways in which it may lie in what was encoded.
+fn traces_in_base64(value: &[u8]) -> Vec<Zeroizing<String>> {
+    let mut traces = Vec::new();
+    for before in 0..3 {
+        let bytes = Zeroizing::new([&[0; 2][..before], value].concat());
+        let decided = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+        if decided.len() >= SHORTEST_TRACE {
+            for encoded in [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)] {
+                traces.push(Zeroizing::new(Zeroizing::new(encoded)[decided.clone()].to_owned()));
+            }
+        }
+    }
+    traces
+}
+
+/// Finds every run of characters that tokens are made of if it is longer than words are, and is not several of them:
+/// `unsupported_grant_type` stays.
+fn find_token_like(text: &[u8], hidden: &mut [bool]) {
     let is_word = |word: &[u8]| word.len() < LONGEST_WORD && word.iter().all(u8::is_ascii_lowercase);
-    let mut covered = Vec::with_capacity(text.len());
+    let mut at = 0;
     for run in text.chunk_by(|a, b| is_token(a) == is_token(b)) {
         let looks_like_one = run.first().is_some_and(is_token)
             && run.len() >= TOKEN_LIKE
             && !run.split(|byte| b"-._".contains(byte)).all(is_word);
-        covered.extend_from_slice(if looks_like_one { MASK } else { run });
+        if looks_like_one {
+            hidden[at..at + run.len()].fill(true);
+        }
+        at += run.len();
     }
-    covered
+}
+
+/// RFC 6750 §2.1, percent-encoding, and the backslash that JSON may put before a slash.
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~+/=%\\".contains(byte)
+}
+
+/// White space, control characters, and what changes the look of the text around it (Unicode's bidirectional controls, joiners,
+/// byte order marks, tags).
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 const MASK: &[u8] = b"[masked]";
@@ -97,14 +143,23 @@ const MASK: &[u8] = b"[masked]";
 /// In characters. Enough for a sentence that explains, not for a page.
 const LONGEST: usize = 256;
 
+/// How much of an answer is looked at, in bytes, and how much of the end of that is not shown: longer than anything that is sent.
+const READ: usize = 16 * 1024;
+const UNSURE: usize = 4 * 1024;
+
 /// Random tokens of 20 characters hold some 120 bits; shorter ones are no secrets to speak of.
 const TOKEN_LIKE: usize = 20;
 
 /// "authorization" and "authentication" are words.
 const LONGEST_WORD: usize = 16;
 
+/// Three bytes' worth: fewer characters are found in words.
+const SHORTEST_TRACE: usize = 4;
+
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
     #[test]
@@ -112,12 +167,13 @@ mod tests {
         let secret = "s3cr%t+/=&\"<ü>' end";
         let pair = format!("id:{secret}");
         let masks = Masks::new([secret, pair.as_str(), "svc"].into_iter());
+        let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let shapes = [
             secret.to_owned(),
             secret.to_uppercase().replace('Ü', "ü"),
             form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
-            utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
-            utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string().to_lowercase(),
+            percent.clone(),
+            percent.to_lowercase(),
             BASE64_STANDARD.encode(&pair),
             BASE64_URL_SAFE_NO_PAD.encode(secret),
             serde_json::to_string(secret).unwrap(),
@@ -142,9 +198,24 @@ mod tests {
     }
 
     #[test]
+    fn a_short_value_does_not_cut_a_token_into_words() {
+        let masks = Masks::new(["1", "J"].into_iter());
+        assert_eq!(masks.excerpt("token eyJhbGciOiJSUzI1NiJ9.eyJ is bad, 1"), "token [masked] is bad, [masked]");
+    }
+
+    #[test]
+    fn values_that_overlap_leave_nothing_of_each_other() {
+        let masks = Masks::new(["abcd", "cdef", "aba"].into_iter());
+        assert_eq!(masks.excerpt("x abcdef y ababa z"), "x [masked] y [masked] z");
+    }
+
+    #[test]
     fn is_one_short_line() {
         let masks = Masks::new(std::iter::empty());
-        assert_eq!(masks.excerpt("a\r\n\tb\u{0}\u{1b}[31mc"), "a b [31mc");
+        assert_eq!(masks.excerpt("a\r\n\tb\u{1}\u{1b}[31mc\u{202e}d"), "a b [31mc d");
+        assert_eq!(masks.excerpt("w\0i\0d\0e\0"), "wide");
+        let cut = format!("{}secret", " ".repeat(READ - 3));
+        assert_eq!(Masks::new(["secret"].into_iter()).excerpt(&cut), "");
         let long = masks.excerpt(&"ä b ".repeat(500));
         assert_eq!(long.chars().count(), LONGEST);
         assert_eq!(masks.excerpt(""), "");

@@ -51,7 +51,10 @@ impl TokenEndpoint {
     /// Sends a form to one of the authorization server's endpoints, with the client's proof of who it is.
     pub(super) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
         let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
-        let secrets = self.client.sent();
+        let mut secrets = self.client.sent();
+        // Some gateways take a key there.
+        let query = to.query().unwrap_or_default().as_bytes();
+        secrets.extend(form_urlencoded::parse(query).map(|(_, value)| Zeroizing::new(value.into_owned())));
         let masks = Masks::new(proof.form.values().chain(secrets.iter().map(|secret| secret.as_str())));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));

@@ -40,7 +40,7 @@ impl Form {
     }
 
     pub(crate) fn params(mut self, params: &Params) -> Self {
-        self.fields.extend_from_slice(&params.0);
+        self.fields.extend(params.0.iter().filter(|(_, value)| !value.expose_secret().is_empty()).cloned());
         self
     }
 

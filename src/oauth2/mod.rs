@@ -14,7 +14,7 @@
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
 //! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`), a refusal is judged
-//! (`refusal`), and what may be shown of it is cut out (`excerpt`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
+//! (`refusal`), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
 mod address;
@@ -32,6 +32,7 @@ mod refresh_token;
 mod refusal;
 mod response;
 mod revocation;
+mod spelling;
 mod stored;
 mod transport;
 mod verification;

@@ -59,8 +59,8 @@ impl Answer<'_> {
             Ok(members) if self.status.is_success() && error.is_none() => {
                 members.check().map_err(|what| self.malformed(what))
             }
-            Ok(_) => Err(self.refused(grant, error, masks)),
-            Err(_) if !self.status.is_success() => Err(self.refused(grant, None, masks)),
+            Ok(members) => Err(self.refused(grant, error, masks, members.hold_a_token())),
+            Err(_) if !self.status.is_success() => Err(self.refused(grant, None, masks, false)),
             Err(_) if self.body.is_empty() => Err(self.malformed("it is empty".into())),
             Err(error) => Err(self.malformed(format!(
                 "it is no JSON object as far as {} ({} bytes)",
@@ -79,11 +79,12 @@ impl Answer<'_> {
 
     /// What an answer means that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
-        let error = serde_json::from_slice::<Members>(self.body).ok().and_then(|members| members.error());
-        self.refused(grant, error, masks)
+        let members = serde_json::from_slice::<Members>(self.body).unwrap_or_default();
+        self.refused(grant, members.error(), masks, members.hold_a_token())
     }
 
-    fn refused(&self, grant: GrantKind, error: Option<Refused>, masks: &Masks) -> FetchError {
+    /// `holds_a_token`: then nothing of it is shown, whatever its status.
+    fn refused(&self, grant: GrantKind, error: Option<Refused>, masks: &Masks, holds_a_token: bool) -> FetchError {
         let code = error.as_ref().and_then(|error| error.code.as_deref());
         let (verdict, advice) = refusal::judge(grant, self.status, code);
         let code = code.filter(|code| refusal::is_registered(code)).map(str::to_owned);
@@ -91,7 +92,7 @@ impl Answer<'_> {
         if let Some(code) = &code {
             text += &format!(", {code}");
         }
-        if !self.status.is_success() {
+        if !self.status.is_success() && !holds_a_token {
             let shown = match error.map(|error| error.text) {
                 Some(said) if !said.is_empty() => masks.excerpt(&said),
                 _ => masks.excerpt(&String::from_utf8_lossy(self.body)),
@@ -180,6 +181,10 @@ impl Members {
                 _ => None,
             }),
         })
+    }
+
+    fn hold_a_token(&self) -> bool {
+        [&self.access_token, &self.refresh_token].into_iter().any(|token| matches!(token, Some(Text::Secret(_))))
     }
 
     /// RFC 6749 §5.2, and the other shapes that errors come in: an object as `error`, a list `errors`, a `message`.

@@ -69,6 +69,8 @@ struct Letters {
     unread: Vec<oneshot::Sender<()>>,
     /// Who waits for what was stored to be carried by requests.
     read: Vec<oneshot::Sender<()>>,
+    /// A copy of what is stored.
+    held: Option<TokenSet>,
 }
 
 /// An access token and the version of the set it is from.
@@ -94,6 +96,16 @@ impl StoredHandle {
         self.0.put(set, Some(sender));
         // An error means that nobody is there to take it up any more.
         async move { drop(taken_up.await) }
+    }
+
+    /// The set in use now: for giving its refresh token back when the user logs out ([`TokenEndpoint::revoke`]). With rotation it
+    /// is another one after each renewal. `None` before the first.
+    ///
+    /// [`TokenEndpoint::revoke`]: super::TokenEndpoint::revoke
+    #[must_use]
+    pub fn token_set(&self) -> Option<TokenSet> {
+        let letters = self.0.lock();
+        letters.set.as_ref().or(letters.held.as_ref()).cloned()
     }
 }
 
@@ -178,6 +190,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     async fn renew(self: Arc<Self>, request: FetchRequest, handed: u64) -> Result<Handed, FetchError> {
         self.adopt().await?;
         let held = self.store.load().await?;
+        self.inbox.lock().held.clone_from(&held);
         if let Some(newer) = held.as_ref().filter(|held| self.is_worth_handing_on(held, handed, &request)) {
             return self.hand_on(newer, newer.age(self.time.wall()));
         }
@@ -188,7 +201,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let brought = self.grant.exchange(held.as_ref(), limit).await?.succeed(held.as_ref());
         let before = held.map_or(0, |held| held.version);
         match self.store.swap(before, &brought).await? {
-            Swap::Done => self.hand_on(&brought, self.time.now().since(sent)),
+            Swap::Done => {
+                self.inbox.lock().held = Some(brought.clone());
+                self.hand_on(&brought, self.time.now().since(sent))
+            }
             // Somebody else was faster, and whoever reads the store uses theirs: so do we.
             Swap::Lost => match self.store.load().await? {
                 Some(theirs) => self.hand_on(&theirs, theirs.age(self.time.wall())),

@@ -58,8 +58,12 @@ impl TokenSource for TokenFile {
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    // To open a pipe waits for somebody to write to it, perhaps for ever, and no thread can be called back from there.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
     let mut text = Zeroizing::new(String::new());
-    // One byte more than allowed tells "too long" from "just fits", whatever the file says of its size (or is: /dev/zero).
+    // One byte more than allowed tells "too long" from "just fits", whatever the file says of its size (in /proc: zero).
     fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 KiB: not a file with just a token"));
