@@ -127,6 +127,7 @@ async fn refusals_and_answers_that_do_not_fit_are_pages() {
     browser.run(&format!("document.querySelector('main').innerHTML = {form}")).await;
     browser.click("#forged").await;
     assert_eq!(browser.status().await, 403);
+    look(&mut browser, "forged").await;
     browser.open(&app.url("/account")).await;
     assert_live(&browser, 1).await;
 }

@@ -59,7 +59,10 @@ async fn main() -> Result<(), BoxError> {
         pages = pages.route("/end-authorization", post(end_authorization));
     }
     // What changes something is a POST, and only this app's own pages may send one.
-    let pages = pages.fallback(pages::not_found).layer(CsrfLayer::new()).with_state(Arc::new(app));
+    let pages = pages
+        .fallback(pages::not_found)
+        .layer(CsrfLayer::new().with_rejection_response(|_| pages::forged()))
+        .with_state(Arc::new(app));
 
     println!("listening on {address}");
     tokio::select! {

@@ -140,6 +140,12 @@ pub(crate) async fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "There is no such page", "<p>Perhaps the start page helps.</p>", None)
 }
 
+/// Another site's page has pressed one of our buttons.
+pub(crate) fn forged() -> Response {
+    let why = "<p>Another page has sent you here to change something. Nothing has changed.</p>";
+    message(StatusCode::FORBIDDEN, "That wasn’t you", why, None)
+}
+
 /// Something that can't go wrong did. The user gets to know that, and the operator gets to know what.
 pub(crate) struct Failure(BoxError);
 
