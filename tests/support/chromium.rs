@@ -1,6 +1,8 @@
 //! A real browser: headless Chromium, driven over WebDriver (<https://www.w3.org/TR/webdriver2/>) by chromedriver.
 
 use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -19,7 +21,7 @@ pub struct Chromium {
     http: reqwest::Client,
     /// `http://127.0.0.1:PORT/session/ID`
     session: String,
-    /// The browser's: chromedriver leaves it behind when it is killed.
+    /// Chromium's: chromedriver would leave it behind when it is killed.
     process: u64,
     _driver: Child,
     /// Where the browser writes.
@@ -190,22 +192,24 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        if self.process != 0 {
+        if self.quit().is_err() && self.process != 0 {
             let _ = std::process::Command::new("kill").args(["-KILL", &self.process.to_string()]).status();
         }
-        remove(&self.scratch);
+        // What is left is a matter of tidiness.
+        let _ = std::fs::remove_dir_all(&self.scratch);
     }
 }
 
-/// Chromium's other processes may still write while they end.
-fn remove(folder: &Path) {
-    for _ in 0..100 {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            _ => return,
-        }
+impl Chromium {
+    /// Ends the session, by hand since nothing can be awaited here; chromedriver answers when all of Chromium's processes are gone.
+    fn quit(&self) -> io::Result<()> {
+        let address = self.session.trim_start_matches("http://");
+        let (host, path) = address.split_once('/').ok_or(io::ErrorKind::NotFound)?;
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "DELETE /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+        // It keeps the connection open whatever it is told: the beginning of the answer is enough.
+        stream.read_exact(&mut [0])
     }
 }
 
