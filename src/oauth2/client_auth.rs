@@ -76,8 +76,7 @@ impl ClientAuth {
     pub(crate) fn known_id(&self) -> Option<String> {
         match self {
             Self::BasicValue(value) => {
-                let encoded = value.expose_secret().trim().rsplit(' ').next().unwrap_or_default();
-                let pair = Zeroizing::new(BASE64_STANDARD.decode(encoded).ok()?);
+                let pair = Zeroizing::new(BASE64_STANDARD.decode(encoded(value.expose_secret())).ok()?);
                 Some(std::str::from_utf8(&pair).ok()?.split_once(':')?.0.to_owned())
             }
             other => Some(other.id().to_owned()).filter(|id| !id.is_empty()),
@@ -89,10 +88,11 @@ impl ClientAuth {
         match self {
             Self::Unset => Vec::new(),
             Self::BasicValue(value) => {
-                let value = value.expose_secret().to_owned();
-                let pair = BASE64_STANDARD.decode(&value).ok().and_then(|pair| String::from_utf8(pair).ok());
+                let encoded = encoded(value.expose_secret());
+                let pair = BASE64_STANDARD.decode(encoded).ok().and_then(|pair| String::from_utf8(pair).ok());
+                let pair = pair.map(Zeroizing::new);
                 let parts = pair.iter().flat_map(|pair| pair.split(':')).map(|part| part.to_owned().into());
-                parts.chain([value.clone().into()]).collect()
+                parts.chain([encoded.to_owned().into()]).collect()
             }
             Self::Public { id } => vec![id.clone().into()],
             Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => {
@@ -118,13 +118,9 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
-/// What stands behind `Basic `, with or without that word: people paste either.
+/// A header of a value that was handed out.
 fn ready_made(value: &str) -> Result<HeaderValue, &'static str> {
-    let encoded = match value.trim().split_once(char::is_whitespace) {
-        Some((word, rest)) if word.eq_ignore_ascii_case("basic") => rest.trim_start(),
-        _ if value.trim().eq_ignore_ascii_case("basic") => "",
-        _ => value.trim(),
-    };
+    let encoded = encoded(value);
     if encoded.is_empty() {
         return Err("the Basic value is empty: is a setting missing?");
     }
@@ -132,6 +128,15 @@ fn ready_made(value: &str) -> Result<HeaderValue, &'static str> {
         .map_err(|_| "the Basic value doesn't fit into a header: is it the encoded one?")?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// What stands behind `Basic `, with or without that word: people paste either.
+fn encoded(value: &str) -> &str {
+    match value.trim().split_once(char::is_whitespace) {
+        Some((word, rest)) if word.eq_ignore_ascii_case("basic") => rest.trim_start(),
+        _ if value.trim().eq_ignore_ascii_case("basic") => "",
+        _ => value.trim(),
+    }
 }
 
 /// RFC 6749 §2.3.1 and appendix B.
@@ -185,6 +190,19 @@ mod tests {
         }
         let sent = ClientAuth::BasicValue("aWQ6c2VjcmV0".into()).sent();
         assert!(["id", "secret", "aWQ6c2VjcmV0"].iter().all(|part| sent.iter().any(|sent| sent.as_str() == *part)));
+    }
+
+    #[test]
+    fn whatever_is_sent_is_known_as_a_secret() {
+        for value in ["Basic aWQ6c2VjcmV0", " aWQ6c2VjcmV0\n", "basic  aWQ6c2VjcmV0"] {
+            let sent = ClientAuth::BasicValue(value.into()).sent();
+            for part in ["id", "secret", "aWQ6c2VjcmV0"] {
+                assert!(sent.iter().any(|sent| sent.as_str() == part), "{part} of {value:?}");
+            }
+        }
+        // What Basic encodes are the encoded id and secret.
+        let sent = ClientAuth::Basic(client("a", "p+q")).sent();
+        assert!(sent.iter().any(|sent| sent.as_str() == "a:p%2Bq"));
     }
 
     #[test]
