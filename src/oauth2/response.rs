@@ -168,7 +168,8 @@ impl Members {
         Ok(Brought {
             access_token,
             refresh_token: match self.refresh_token {
-                Some(Text::Secret(secret)) => Some(secret),
+                // Some servers mean "the one you have" by an empty one.
+                Some(Text::Secret(secret)) if !secret.expose_secret().is_empty() => Some(secret),
                 _ => None,
             },
             lifetime: lifetime(self.expires_in.as_ref())?,
@@ -281,5 +282,18 @@ impl<'de> Deserialize<'de> for Text {
             Value::String(secret) => Self::Secret(secret.into()),
             _ => Self::Other,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_refresh_token_is_none() {
+        let body = br#"{"access_token":"a","refresh_token":""}"#;
+        let answer = Answer { status: StatusCode::OK, headers: &HeaderMap::new(), body, now: SystemTime::UNIX_EPOCH };
+        let brought = answer.read(GrantKind::RefreshToken, &Masks::new(std::iter::empty())).unwrap();
+        assert!(brought.refresh_token.is_none(), "the old one would be lost");
     }
 }
