@@ -97,7 +97,9 @@ impl Verdict {
 /// Judges an answer without a token: what to do next, and what to tell people to do. The first row that fits holds.
 pub(crate) fn judge(grant: GrantKind, status: StatusCode, code: Option<&str>) -> (Verdict, &'static str) {
     use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
-    match (grant, status.as_u16(), code) {
+    // An error that comes with a success status (GitHub's do) is the 400 it should be.
+    let status = if status.is_success() && code.is_some() { 400 } else { status.as_u16() };
+    match (grant, status, code) {
         // RFC 6585 §4: whatever else it says, later is fine.
         (_, 429, _) => (TryAgain, "it asks for fewer requests"),
 
@@ -132,13 +134,14 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, code: Option<&str>) ->
             (Rejected, "the server denies this client access: check id, secret and assertion")
         }
 
-        // Without a code that says more. A refused client gets 401 (RFC 6749 §5.2); anything else that is refused, 400 or 403.
-        (Repeatable, 400 | 401 | 403, _) => (Rejected, "check client id, secret, scope and parameters"),
+        // Without a code that says more. A refused client gets 401 (RFC 6749 §5.2); anything else that is refused, 400 or 403,
+        // or 422 from frameworks that check forms with it.
+        (Repeatable, 400 | 401 | 403 | 422, _) => (Rejected, "check client id, secret, scope and parameters"),
         (RefreshToken | AuthorizationCode, 401, _) => (Rejected, "check client id and secret"),
-        (RefreshToken | AuthorizationCode, 400 | 403, _) => {
+        (RefreshToken | AuthorizationCode, 400 | 403 | 422, _) => {
             (Reauthorize, "what was sent has most likely expired, or was used before")
         }
-        (Password, 400 | 401 | 403, _) => (RejectedForGood, "check user name, password, client id and secret"),
+        (Password, 400 | 401 | 403 | 422, _) => (RejectedForGood, "check user name, password, client id and secret"),
 
         // A redirect would take the credentials elsewhere; behind a balancer it may be a page for a break.
         (_, 300..=399, _) => (TryAgain, "redirects are not followed with credentials: use the URL it points to"),
@@ -226,6 +229,11 @@ mod tests {
             (400, None, Rejected, Reauthorize, Reauthorize, RejectedForGood),
             (401, None, Rejected, Rejected, Rejected, RejectedForGood),
             (403, None, Rejected, Reauthorize, Reauthorize, RejectedForGood),
+            (422, None, Rejected, Reauthorize, Reauthorize, RejectedForGood),
+            (422, Some("invalid"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
+            // GitHub's.
+            (200, Some("bad_refresh_token"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
+            (200, Some("Invalid credentials."), Rejected, Reauthorize, Reauthorize, RejectedForGood),
         ] {
             for (grant, expected) in [
                 (Repeatable, repeatable),
