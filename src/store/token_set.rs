@@ -120,8 +120,10 @@ impl TokenSet {
             self.version = previous.version + 1;
             if self.refresh_token.is_none() {
                 self.refresh_token = previous.refresh_token.clone();
-                self.refresh_lifetime = self.refresh_lifetime.or(previous.refresh_lifetime);
-                self.refresh_requested_at = previous.refresh_requested_at;
+                if self.refresh_lifetime.is_none() {
+                    self.refresh_lifetime = previous.refresh_lifetime;
+                    self.refresh_requested_at = previous.refresh_requested_at;
+                }
             }
         }
         self
@@ -188,6 +190,16 @@ mod tests {
 
         let third = TokenSet::of_access_token("a3").with_refresh_token("r3").succeed(Some(&second));
         assert_eq!((third.refresh_token(), third.refresh_left(now), third.version), (Some("r3"), None, 3));
+    }
+
+    #[test]
+    fn a_life_that_is_told_anew_counts_from_then() {
+        let day = Duration::from_secs(86_400);
+        let mut first = TokenSet::of_access_token("a1").with_refresh_token("r1").refresh_expires_in(30 * day);
+        first.refresh_requested_at -= 10 * day;
+        let second = TokenSet::of_access_token("a2").refresh_expires_in(30 * day).succeed(Some(&first));
+        assert_eq!(second.refresh_token(), Some("r1"));
+        assert!(second.refresh_left(SystemClock.wall()).unwrap().abs_diff(30 * day) < Duration::from_secs(60));
     }
 
     #[test]
