@@ -134,6 +134,10 @@ impl Inbox {
         }
     }
 
+    fn has_news(&self) -> bool {
+        self.lock().set.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Letters> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +186,10 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
 
     async fn changed(&mut self) {
         self.keeper.inbox.confirm();
-        self.keeper.inbox.arrived.notified().await;
+        // What has arrived may have been taken up without this, and what told of it may have led to an older exchange.
+        while !self.keeper.inbox.has_news() {
+            self.keeper.inbox.arrived.notified().await;
+        }
     }
 }
 
@@ -257,3 +264,65 @@ impl fmt::Debug for StoredHandle {
 
 /// How long an exchange may take that spends what it sends: giving it up early would lose it.
 const UNREPEATABLE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{LiveToken, State, oauth2::EndpointError};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Takes two seconds, and brings `a1`, `a2`, … of a minute each, or refuses for good.
+    #[derive(Default)]
+    struct Slow {
+        calls: Arc<AtomicU32>,
+        refuses: bool,
+    }
+
+    impl Grant for Slow {
+        async fn exchange(&self, _: Option<&TokenSet>, _: Duration) -> Result<TokenSet, FetchError> {
+            let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+            sleep(2 * SECOND).await;
+            match self.refuses {
+                true => Err(FetchError::rejected_for_good(EndpointError::unsent("no"))),
+                false => Ok(TokenSet::of_access_token(format!("a{number}")).expires_in(60 * SECOND)),
+            }
+        }
+    }
+
+    async fn fetch(source: &mut Stored<Slow>) -> AccessToken {
+        source.fetch(FetchRequest::new(SECOND)).await.unwrap()
+    }
+
+    async fn given_up(source: &mut Stored<Slow>) {
+        timeout(SECOND, source.fetch(FetchRequest::new(SECOND))).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_at_the_start_is_no_reason_to_ask_twice() {
+        let grant = Slow { refuses: true, ..Slow::default() };
+        let calls = grant.calls.clone();
+        let token = LiveToken::spawn(Stored::new(grant).holding(TokenSet::of_refresh_token("r")));
+        token.ready().await.unwrap_err();
+        sleep(60 * SECOND).await;
+        assert_eq!(token.status().state(), State::Rejected);
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "what is rejected for good is not tried again by itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_set_that_comes_while_an_older_exchange_is_finished_is_not_forgotten() {
+        let mut source = Stored::new(Slow::default());
+        given_up(&mut source).await;
+        let adopted = tokio::spawn(source.handle().adopt(TokenSet::of_access_token("new")));
+        timeout(SECOND, source.changed()).await.unwrap();
+        assert_eq!(fetch(&mut source).await.expose_secret(), "a1");
+        timeout(SECOND, source.changed()).await.expect("the new one is not taken up yet");
+        assert_eq!(fetch(&mut source).await.expose_secret(), "new");
+        timeout(SECOND, source.changed()).await.unwrap_err();
+        adopted.await.unwrap();
+    }
+}
