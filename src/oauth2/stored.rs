@@ -16,7 +16,7 @@ use tokio::{
 use super::{Grant, TokenSet};
 use crate::{
     AccessToken, FetchError, FetchReason, FetchRequest, TokenSource,
-    clock::{SystemClock, Timeline},
+    clock::{Moment, SystemClock, Timeline},
     store::{Memory, Swap, TokenStore},
 };
 
@@ -73,9 +73,11 @@ struct Letters {
     held: Option<TokenSet>,
 }
 
-/// An access token and the version of the set it is from.
+/// An access token, how old it was at which moment, and the version of the set it is from.
 struct Handed {
     token: AccessToken,
+    age: Duration,
+    at: Moment,
     version: u64,
 }
 
@@ -181,7 +183,9 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
         // A panic in a grant, or the end of the runtime; what it says may hold anything.
         let fetched = ended.map_err(|_| FetchError::try_again("the exchange ended before it was done"))??;
         self.handed = fetched.version;
-        Ok(fetched.token)
+        // What a fetch brought that was given up before may have lain here for a while.
+        let lain = self.keeper.time.now().since(fetched.at);
+        Ok(fetched.token.age(fetched.age + lain))
     }
 
     async fn changed(&mut self) {
@@ -246,7 +250,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     fn hand_on(&self, set: &TokenSet, age: Duration) -> Result<Handed, FetchError> {
         let token = set.to_access_token(age, self.time.wall());
         let token = token.ok_or_else(|| FetchError::try_again("there is no access token in the set"))?;
-        Ok(Handed { token: token?, version: set.version })
+        Ok(Handed { token: token?, age, at: self.time.now(), version: set.version })
     }
 }
 
@@ -324,5 +328,14 @@ mod tests {
         assert_eq!(fetch(&mut source).await.expose_secret(), "new");
         timeout(SECOND, source.changed()).await.unwrap_err();
         adopted.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_abandoned_exchange_brought_has_aged_when_it_is_picked_up() {
+        let mut source = Stored::new(Slow::default());
+        given_up(&mut source).await;
+        sleep(40 * SECOND).await;
+        let age = fetch(&mut source).await.age_when_fetched().unwrap();
+        assert!(age >= 41 * SECOND, "{age:?}");
     }
 }
