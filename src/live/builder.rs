@@ -117,7 +117,7 @@ impl Builder {
         });
         id.enter(&shared);
         let task = Task {
-            source: self.source,
+            source: Some(self.source),
             decider: Decider::new(self.rng.unwrap_or_default(), self.assumed_lifetime),
             desk: Desk { time, demands, shared: Arc::downgrade(&shared), seen: 0, settled: 0 },
         };

@@ -54,7 +54,8 @@ impl std::fmt::Debug for Driver {
 }
 
 pub(crate) struct Task {
-    pub(crate) source: BoxTokenSource,
+    /// `None` when nothing is fetched any more.
+    pub(crate) source: Option<BoxTokenSource>,
     pub(crate) decider: Decider,
     pub(crate) desk: Desk,
 }
@@ -76,10 +77,16 @@ impl Task {
                 _ => {
                     self.desk.report(&self.decider, now);
                     let wake_at = self.decider.wake_at(now);
+                    if self.decider.is_stopped() {
+                        // Whoever waits for it elsewhere learns that it is over. It may panic.
+                        let source = self.source.take();
+                        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(source)));
+                    }
+                    let source = self.source.as_mut();
                     tokio::select! {
                         // First, so that whoever asks after it finds the fetch begun.
                         biased;
-                        () = told_of_change(&mut self.source, self.decider.is_stopped()) => self.decider.source_changed(),
+                        () = told_of_change(source) => self.decider.source_changed(),
                         () = self.desk.demands.wait() => {}
                         () = sleep_until(wake_at, now) => {}
                     }
@@ -90,7 +97,7 @@ impl Task {
 
     /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
     async fn fetch(&mut self, reason: FetchReason) {
-        let Self { source, decider, desk } = self;
+        let Self { source: Some(source), decider, desk } = self else { return };
         let started = desk.time.now();
         let request = decider.begin(started, reason);
         desk.report(decider, started);
@@ -231,9 +238,13 @@ impl Drop for Desk {
     }
 }
 
-/// Waits for the source to say that it has something new; in vain once nothing is fetched any more, or if the source panics.
-async fn told_of_change(source: &mut BoxTokenSource, stopped: bool) {
-    if stopped || AssertUnwindSafe(async { source.changed().await }).catch_unwind().await.is_err() {
+/// Waits for the source to say that it has something new; in vain if there is none to ask, or if it panics.
+async fn told_of_change(source: Option<&mut BoxTokenSource>) {
+    let told = match source {
+        Some(source) => AssertUnwindSafe(async { source.changed().await }).catch_unwind().await.is_ok(),
+        None => false,
+    };
+    if !told {
         std::future::pending().await
     }
 }

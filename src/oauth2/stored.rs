@@ -71,6 +71,8 @@ struct Letters {
     read: Vec<oneshot::Sender<()>>,
     /// A copy of what is stored.
     held: Option<TokenSet>,
+    /// There is nobody any more who takes anything up.
+    closed: bool,
 }
 
 /// An access token, how old it was at which moment, and the version of the set it is from.
@@ -89,7 +91,8 @@ impl StoredHandle {
     /// From now on this set is used and renewed, instead of the one there was: for a user who has authorized again. The live
     /// token takes it up at once, whatever its state.
     ///
-    /// Returns when requests carry its access token, or when it turned out that they can't: the status says why.
+    /// Returns when requests carry its access token, or when it turned out that they can't: the status says why. After
+    /// [`LiveToken::shutdown`](crate::LiveToken::shutdown), and when the live token is gone, it returns at once and does nothing.
     ///
     /// # Cancel safety
     /// The set is adopted whether the future is polled or not.
@@ -114,6 +117,9 @@ impl StoredHandle {
 impl Inbox {
     fn put(&self, set: TokenSet, sender: Option<oneshot::Sender<()>>) {
         let mut letters = self.lock();
+        if letters.closed {
+            return;
+        }
         letters.set = Some(set);
         letters.unread.extend(sender);
         drop(letters);
@@ -138,6 +144,12 @@ impl Inbox {
 
     fn has_news(&self) -> bool {
         self.lock().set.is_some()
+    }
+
+    /// Whoever waits learns that it is in vain: handles keep this, and would keep the senders with it.
+    fn close(&self) {
+        let letters = std::mem::replace(&mut *self.lock(), Letters { closed: true, ..Letters::default() });
+        drop(letters);
     }
 
     fn lock(&self) -> MutexGuard<'_, Letters> {
@@ -194,6 +206,12 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
         while !self.keeper.inbox.has_news() {
             self.keeper.inbox.arrived.notified().await;
         }
+    }
+}
+
+impl<G, S> Drop for Stored<G, S> {
+    fn drop(&mut self) {
+        self.keeper.inbox.close();
     }
 }
 
@@ -337,5 +355,26 @@ mod tests {
         sleep(40 * SECOND).await;
         let age = fetch(&mut source).await.age_when_fetched().unwrap();
         assert!(age >= 41 * SECOND, "{age:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn adopting_returns_when_there_is_nobody_to_adopt() {
+        // Never spawned.
+        let source = Stored::new(Slow::default());
+        let account = source.handle();
+        let waiting = tokio::spawn(account.adopt(TokenSet::of_access_token("early")));
+        sleep(SECOND).await;
+        drop(source);
+        timeout(SECOND, waiting).await.unwrap().unwrap();
+        timeout(SECOND, account.adopt(TokenSet::of_access_token("late"))).await.unwrap();
+
+        // Stopped, with a token that serves for ever.
+        let source = Stored::new(Slow::default()).holding(TokenSet::of_access_token("a"));
+        let account = source.handle();
+        let token = LiveToken::spawn(source);
+        token.ready().await.unwrap();
+        token.shutdown().await;
+        timeout(SECOND, account.adopt(TokenSet::of_access_token("late"))).await.unwrap();
+        assert!(token.status().is_usable());
     }
 }
