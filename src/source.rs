@@ -48,7 +48,7 @@ pub trait TokenSource: Send + 'static {
 
     /// Resolves when the source has something new that is worth a [`fetch`](TokenSource::fetch) at once, whatever failed before:
     /// a user who authorized again, a token that another process fetched. Never, unless a source says otherwise. Not asked while
-    /// a fetch runs.
+    /// a fetch runs, and acted upon once a second at the most.
     ///
     /// # Cancel safety
     /// The future is dropped and made anew all the time: what it has to tell must not be lost with it.

@@ -36,6 +36,8 @@ pub(crate) struct Decider {
     asked: bool,
     /// The source says that it has something new.
     changed: bool,
+    /// When the last fetch began that was due to that.
+    changed_last: Option<Moment>,
     refused: bool,
     refusals: Refusals,
     stopped: bool,
@@ -106,6 +108,7 @@ impl Decider {
             durations: VecDeque::with_capacity(RECENT),
             asked: false,
             changed: false,
+            changed_last: None,
             refused: false,
             refusals: Refusals::default(),
             stopped: false,
@@ -131,6 +134,11 @@ impl Decider {
     /// The source says that it has something new.
     pub(crate) fn source_changed(&mut self) {
         self.changed = true;
+    }
+
+    /// Whether what the source said has not been acted upon yet.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed
     }
 
     /// Whether nothing is asked for any more, so that whoever asked can be told.
@@ -174,8 +182,9 @@ impl Decider {
         }
         let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
         if self.changed {
-            // What is there is there: it costs no request, and waits for nothing.
-            return Some((now, FetchReason::Changed));
+            // A person may wait for it, so that it waits for nothing; but a source that says it all the time is not believed.
+            let at = self.changed_last.map_or(now, |last| now.max(last + schedule::gap(None)));
+            return Some((at, FetchReason::Changed));
         }
         if self.asked {
             // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
@@ -221,6 +230,9 @@ impl Decider {
         }
         self.last_began = Some(now);
         self.changed = false;
+        if reason == FetchReason::Changed {
+            self.changed_last = Some(now);
+        }
         self.in_flight = Some(InFlight { started: now, after_refusal, reason });
         let left = match &self.held {
             Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),

@@ -82,7 +82,8 @@ impl Task {
                         let source = self.source.take();
                         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(source)));
                     }
-                    let source = self.source.as_mut();
+                    // What it had to tell last is enough until that was acted upon.
+                    let source = self.source.as_mut().filter(|_| !self.decider.is_changed());
                     tokio::select! {
                         // First, so that whoever asks after it finds the fetch begun.
                         biased;

@@ -1,7 +1,9 @@
 //! Sources that misbehave.
 
+use tokio::time;
+
 use super::scene::*;
-use crate::{AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, source_fn};
+use crate::{AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, TokenSource, source_fn};
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_source_is_a_failure_like_others() {
@@ -108,4 +110,29 @@ async fn any_order_of_errors_panics_and_odd_tokens_leaves_the_task_alive() {
         assert_eq!(scene.token.status().state(), State::Live, "seed {seed}");
         assert!(scene.times().windows(2).all(|two| two[1] - two[0] > 0.0002), "seed {seed}: {:?}", scene.times());
     }
+}
+
+/// A source that says all the time that it has something new, until it has been asked a thousand times.
+struct Restless(u32);
+
+impl TokenSource for Restless {
+    async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
+        self.0 += 1;
+        Ok(token(&format!("t{}", self.0)))
+    }
+
+    async fn changed(&mut self) {
+        if self.0 > 1000 {
+            std::future::pending().await
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_always_has_something_new_is_asked_once_a_second() {
+    let token = LiveToken::spawn(Restless(0));
+    time::sleep(millis(10_500)).await;
+    let fetches = token.status().generation();
+    // The first, what is new then, at once, and one more for each second.
+    assert!((11..=12).contains(&fetches), "{fetches}");
 }
