@@ -15,7 +15,7 @@
 //! let token = LiveToken::spawn(ClientCredentials::new(endpoint).scope("document_read"));
 //! let client = ServiceBuilder::new()
 //!     .layer(BearerAuthLayer::new(token.clone(), Origin::parse("https://api.example.com")?))
-//!     .service(http_client); // hyper-util's client, reqwest::Client, a tonic Channel, …
+//!     .service(http_client); // hyper-util's client, reqwest::Client (0.13), …
 //!
 //! token.ready().await?; // optional: fail at start-up
 //! # Ok(())

@@ -219,3 +219,55 @@ async fn a_verifier_that_does_not_fit_gets_no_token() {
     let error = login.finish(theirs, &callback).await.unwrap_err();
     assert_eq!(error.kind(), AuthorizationErrorKind::CodeRefused);
 }
+
+/// Whatever shape a refusal has, the state that follows is right.
+#[tokio::test]
+async fn every_shape_of_refusal_leads_to_the_right_state() {
+    use State::{ReauthorizationRequired, Rejected, Starting};
+    let plain = |status| Fault::status(status).body("text/plain", "Invalid credentials.");
+    let server = start(AuthorizationServer::builder().user("alice", "right")).await;
+    // Client credentials, refresh token, password.
+    for (name, fault, states) in [
+        ("empty 400", Fault::status(400), [Rejected, ReauthorizationRequired, Rejected]),
+        ("empty 403", Fault::status(403), [Rejected, ReauthorizationRequired, Rejected]),
+        ("empty 401", Fault::status(401), [Rejected, Rejected, Rejected]),
+        ("400 in words", plain(400), [Rejected, ReauthorizationRequired, Rejected]),
+        ("403 in words", plain(403), [Rejected, ReauthorizationRequired, Rejected]),
+        ("invalid_grant", Fault::status(400).error("invalid_grant"), [Rejected, ReauthorizationRequired, Rejected]),
+        ("the same in 200", Fault::error_in_200("invalid_grant"), [Rejected, ReauthorizationRequired, Rejected]),
+        ("invalid_client", Fault::status(401).error("invalid_client"), [Rejected, Rejected, Rejected]),
+        ("503", Fault::status(503), [Starting, Starting, Starting]),
+        ("html", Fault::html(), [Starting, Starting, Starting]),
+        ("nothing", Fault::drop_before_acting(), [Starting, Starting, Starting]),
+    ] {
+        server.clear_faults();
+        server.fault_always(fault);
+        let tokens = [
+            LiveToken::spawn(tower_bearer::oauth2::ClientCredentials::new(endpoint(&server))),
+            LiveToken::spawn(source(&server, TokenSet::of_refresh_token("held"))),
+            LiveToken::spawn(LegacyPassword::new(endpoint(&server), "alice", "right")),
+        ];
+        for (token, expected) in tokens.iter().zip(states) {
+            until(token, |status| status.failures() > 0).await;
+            assert_eq!(token.status().state(), expected, "{name}: {:?}", token.status());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_verification_that_says_nothing_is_no_verification() {
+    let service = tower::service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async {
+        Ok::<_, std::io::Error>(http::Response::new(String::from(r#"{"active":false}"#)))
+    });
+    let endpoint = TokenEndpoint::new("https://id.test/token").unwrap().public_client("id").http_service(service);
+    let by = tower_bearer::oauth2::ProvedBy::Token;
+    assert!(endpoint.verify("https://id.test/token", "secret", by).await.is_err());
+}
+
+#[tokio::test]
+async fn an_adopted_access_token_that_cannot_be_sent_leaves_the_refresh_token() {
+    let server = start(AuthorizationServer::builder()).await;
+    let refresh_token = server.issue_refresh_token("client", None);
+    let set = TokenSet::of_access_token("line\nbreak").with_refresh_token(refresh_token);
+    LiveToken::spawn(source(&server, set)).ready().await.unwrap();
+}

@@ -42,8 +42,8 @@ pub use task::Driver;
 
 /// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
 ///
-/// This is a handle; its clones are handles to the same token. When the last one goes (layers, services and requests under way
-/// hold handles too), the task ends.
+/// This is a handle; its clones are handles to the same token. When the last one goes (layers and services hold handles too, and
+/// so do requests that wait or can be sent again), the task ends.
 ///
 /// ```
 /// use std::time::Duration;

@@ -60,7 +60,11 @@ impl Status {
         let left = |until: Moment| until.since(now);
         Self {
             time_left: snapshot.expires_at.filter(|_| snapshot.usable).map(left),
-            authorization_left: snapshot.authorization_ends.map(left),
+            authorization_left: match snapshot.state {
+                // Whatever was told: it has ended.
+                State::ReauthorizationRequired => Some(Duration::ZERO),
+                _ => snapshot.authorization_ends.map(left),
+            },
             next_attempt_in: snapshot.next_fetch.map(left),
             snapshot,
         }

@@ -71,7 +71,7 @@ impl Answer<'_> {
     }
 
     /// A success without a usable token. Nothing of it is shown: there may be tokens in it.
-    fn malformed(&self, what: String) -> FetchError {
+    pub(crate) fn malformed(&self, what: String) -> FetchError {
         let advice = "check that the URL is the token endpoint's, and what stands before it";
         let text = format!("the authorization server answered {}, but {what}; {advice}", self.status);
         FetchError::try_again(EndpointError { status: Some(self.status), code: None, text })

@@ -257,7 +257,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Whether the set in the store is one that hasn't been handed on yet, and still good: one that was adopted, one that another
     /// process brought, or this one before it was started anew.
     fn is_worth_handing_on(&self, set: &TokenSet, handed: u64, request: &FetchRequest) -> bool {
-        let Some(token) = &set.access_token else { return false };
+        // One that came from elsewhere and can't be sent is no better than none: the refresh token is what is left.
+        let Some(token) = set.access_token.as_ref().filter(|token| AccessToken::new(token.expose_secret()).is_ok())
+        else {
+            return false;
+        };
         let refused = request.refused().is_some_and(|refused| refused.expose_secret() == token.expose_secret());
         let alive = set.lifetime.is_none_or(|lifetime| set.age(self.time.wall()) < lifetime);
         // Told that there is something new, and there is not: what is there is handed on again, and nothing is spent.

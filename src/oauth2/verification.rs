@@ -61,6 +61,9 @@ impl TokenEndpoint {
         *request.uri_mut() = uri;
         let arrived = self.send(request, Some(authorization), masks, LIMIT).await?;
         let told = arrived.answer().read_about(GrantKind::Repeatable, &arrived.masks)?;
+        if told.access_token.is_none() && told.lifetime.is_none() {
+            return Err(arrived.answer().malformed("it says nothing about a token".into()));
+        }
         let mut set = arrived.with(told);
         set.access_token.get_or_insert_with(|| SecretString::from(access_token));
         Ok(set)

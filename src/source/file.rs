@@ -71,7 +71,7 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Kubernetes swaps a projected token some 20 % of its life (at least two minutes) before it ends, so seconds are plenty; five
+/// Kubernetes swaps a projected token some 20 % of its life (at least two minutes) before it ends, so seconds are plenty; twelve
 /// reads of a small file a minute cost nothing.
 const RECHECK: Duration = Duration::from_secs(5);
 

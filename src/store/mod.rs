@@ -36,6 +36,7 @@ pub(crate) mod sealed {
 
 /// How putting one set in the place of another went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum Swap {
     /// The new set is stored.
     Done,
