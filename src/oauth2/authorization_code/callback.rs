@@ -159,11 +159,12 @@ mod tests {
 
     #[test]
     fn what_the_server_says_is_short_and_harmless() {
-        let said = "x".repeat(5000) + "%1b[31m%0aline";
-        let error = code(&format!("?error=access_denied&error_description={said}&state=s1"), &pending(), None, NOW);
-        let error = error.unwrap_err();
-        assert!(error.description().unwrap().chars().count() <= 256);
-        assert!(!error.to_string().contains(['\u{1b}', '\n']));
+        for said in ["x".repeat(5000), "%1b[31m%0aline".into(), "a%E2%80%A8b%E2%80%A9c%C2%85d".into()] {
+            let callback = format!("?error=access_denied&error_description={said}&state=s1");
+            let error = code(&callback, &pending(), None, NOW).unwrap_err();
+            assert!(error.description().unwrap().chars().count() <= 256, "{said}");
+            assert!(!error.to_string().contains(['\u{1b}', '\n', '\u{85}', '\u{2028}', '\u{2029}']), "{error:?}");
+        }
     }
 
     #[test]
