@@ -97,6 +97,10 @@ pub mod store;
 #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
 pub mod testing;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(all(doctest, feature = "oauth2"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -16,6 +16,8 @@ pub mod replay;
 mod request;
 mod service;
 
+#[cfg(fuzzing)]
+pub(crate) use challenge::is_refusal;
 pub use future::ResponseFuture;
 pub use layer::BearerAuthLayer;
 pub use origin::{InvalidOrigin, Origin};

@@ -110,7 +110,7 @@ impl Arrived {
         Answer { status: self.status, headers: &self.headers, body: &self.body, now: self.answered_at }
     }
 
-    fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
+    pub(crate) fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
         self.answer().read(grant, &self.masks).map(|brought| self.with(brought))
     }
 

@@ -37,6 +37,9 @@ mod stored;
 mod transport;
 mod verification;
 
+#[cfg(fuzzing)]
+pub(crate) use {authorization_code::code, excerpt::Masks, exchange::Arrived, refusal::GrantKind};
+
 pub use address::InvalidEndpoint;
 pub use authorization_code::{AuthorizationCode, AuthorizationError, AuthorizationErrorKind, PendingAuthorization};
 pub use client_credentials::ClientCredentials;

@@ -14,7 +14,7 @@ use super::{
 ///
 /// # Errors
 /// Why there is none, or why it isn't to be used.
-pub(super) fn code(
+pub(crate) fn code(
     callback: &str,
     pending: &PendingAuthorization,
     issuer: Option<&str>,

@@ -18,6 +18,8 @@ mod error;
 mod pending;
 mod pkce;
 
+#[cfg(fuzzing)]
+pub(crate) use callback::code;
 pub use error::{AuthorizationError, AuthorizationErrorKind};
 pub use pending::PendingAuthorization;
 
