@@ -1,4 +1,4 @@
-# Sourced by scripts/test and scripts/deep: named, timed steps, and what installs the tools they need.
+# Sourced by scripts/test, scripts/deep and scripts/fuzz: named, timed steps, and what installs the tools they need.
 # shellcheck shell=bash
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -84,6 +84,6 @@ cargo_hack() {
   copy=$target/without-dev-deps
   rm -rf -- "$copy"
   mkdir -p -- "$copy"
-  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./.git --exclude=node_modules . | tar -xf - -C "$copy"
+  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./.git --exclude=./fuzz --exclude=node_modules . | tar -xf - -C "$copy"
   (cd -- "$copy" && CARGO_TARGET_DIR=$target cargo hack clippy --no-dev-deps "$@" -- -D warnings)
 }
