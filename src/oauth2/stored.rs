@@ -146,10 +146,14 @@ impl Inbox {
         self.lock().set.is_some()
     }
 
-    /// Whoever waits learns that it is in vain: handles keep this, and would keep the senders with it.
+    /// Whoever waits learns that it is in vain: handles keep this, and would keep the senders with it. What is stored stays to be
+    /// given back.
     fn close(&self) {
-        let letters = std::mem::replace(&mut *self.lock(), Letters { closed: true, ..Letters::default() });
+        let mut letters = self.lock();
+        let held = letters.held.take();
+        let waiting = std::mem::replace(&mut *letters, Letters { held, closed: true, ..Letters::default() });
         drop(letters);
+        drop(waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, Letters> {
