@@ -45,6 +45,17 @@ async fn sends_what_the_rfc_asks_for() {
     );
 }
 
+/// RFC 8707 §2.
+#[tokio::test]
+async fn a_parameter_may_come_several_times() {
+    let server = AuthorizationServer::start().await.unwrap();
+    let grant = grant(&server).param("resource", "https://a.test/").param("resource", "https://b.test/");
+    fetch(grant).await.unwrap();
+    let sent = server.recorded().pop().unwrap();
+    let resources: Vec<_> = sent.form().iter().filter(|(name, _)| name == "resource").map(|(_, value)| value).collect();
+    assert_eq!(resources, ["https://a.test/", "https://b.test/"]);
+}
+
 #[tokio::test]
 async fn every_way_to_prove_the_client() {
     let (id, secret) = ("service:a b", "s3cr%t+/=&ü");
