@@ -115,7 +115,7 @@ async fn bent_successes_show_nothing_of_themselves() {
     let mut rng = Rng::with_seed(20);
     let answer = Arc::new(Mutex::new(Response::new(Bytes::new())));
     let (mut tokens, mut errors) = (0, 0);
-    for round in 0..6_000 {
+    for round in 0..3_000 {
         let text = GOOD[rng.usize(0..GOOD.len())].replace("@r", REFRESH.secret).replace('@', ACCESS.secret);
         let body = bend(&text, &mut rng);
         let shown = String::from_utf8_lossy(&body).into_owned();
@@ -135,7 +135,7 @@ async fn bent_successes_show_nothing_of_themselves() {
             }
         }
     }
-    assert!(tokens > 1_000 && errors > 1_000, "{tokens} tokens, {errors} errors");
+    assert!(tokens > 500 && errors > 500, "{tokens} tokens, {errors} errors");
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn bent_refusals_show_nothing_that_was_sent() {
     let answer = Arc::new(Mutex::new(Response::new(Bytes::new())));
     let sent = [SECRET, PARAM, QUERY, CLIENT];
     let mut said_something = 0;
-    for round in 0..1_500 {
+    for round in 0..600 {
         // Bent around the secret, not within it: what is left of one that was cut up can't be known.
         let (before, after) = REFUSALS[rng.usize(0..REFUSALS.len())].split_once('$').unwrap();
         let (name, shape) = SHAPES[rng.usize(0..SHAPES.len())];
@@ -167,5 +167,5 @@ async fn bent_refusals_show_nothing_that_was_sent() {
             assert!(excerpt.rsplit_once("); ").unwrap().0.chars().count() <= 256, "{error}");
         }
     }
-    assert!(said_something > 1_000, "{said_something}");
+    assert!(said_something > 300, "{said_something}");
 }

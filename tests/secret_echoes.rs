@@ -14,7 +14,7 @@ use leaks::{ACCESS, CLIENT, Marked, PARAM, QUERY, REFRESH, SECRET, SHAPES, asser
 use tower::service_fn;
 use tower_bearer::{
     AccessToken, FetchError, FetchRequest, IntoTokenSource, TokenSource,
-    oauth2::{ClientCredentials, EndpointError, TokenEndpoint},
+    oauth2::{ClientCredentials, EndpointError, ProvedBy, TokenEndpoint},
 };
 
 /// The ways to send the client's secret.
@@ -99,6 +99,24 @@ async fn a_short_value_that_was_sent_does_not_open_up_a_token() {
         let shown: String = error.replace("[masked]", "").chars().filter(char::is_ascii_alphanumeric).collect();
         for part in jwt.split(['.', 'J', 'I', '1', 'i', 'e']).filter(|part| part.len() > 3) {
             assert!(!shown.contains(part), "{part} with {value:?} came through in {error}");
+        }
+    }
+}
+
+/// The other endpoints of a server are told secrets as well.
+#[tokio::test]
+async fn what_was_sent_to_a_verification_url_never_comes_back() {
+    for (name, shape) in SHAPES {
+        let echo = [ACCESS, QUERY, SECRET, CLIENT].map(|marked| shape(marked.secret)).join(" | ");
+        let service = service_fn(move |_: Request<Full<Bytes>>| {
+            let answer = Response::builder().status(403).body(echo.clone()).unwrap();
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        let url = format!("https://id.test/verify?key={}", QUERY.secret);
+        for by in [ProvedBy::Token, ProvedBy::Client] {
+            let endpoint = PROOFS[0](TokenEndpoint::new("https://id.test/").unwrap()).http_service(service.clone());
+            let error = endpoint.verify(&url, ACCESS.secret, by).await.unwrap_err();
+            assert_clean(name, &said(&error));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::json;
+use tokio::time::MissedTickBehavior;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{BearerAuth, BearerAuthLayer, BoxError, IntoTokenSource, LiveToken, Origin, replay};
 
@@ -51,10 +52,12 @@ impl Calls {
     async fn send_all(&self, token: &LiveToken, report: &mut Report) -> Result<(), BoxError> {
         let origin = Origin::parse(&self.url.origin().ascii_serialization())?;
         let mut client = BearerAuthLayer::new(token.clone(), origin).layer(reqwest::Client::new());
-        let mut next = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(self.interval.max(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for number in 1..=self.count {
-            tokio::time::sleep_until(next).await;
-            next += Duration::from_millis(self.interval);
+            if self.interval > 0 {
+                ticks.tick().await;
+            }
             let request = self.request()?;
             let start = Instant::now();
             let outcome = send(&mut client, request).await;

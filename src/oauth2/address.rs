@@ -4,6 +4,7 @@ use std::{borrow::Cow, error, fmt};
 
 use http::Uri;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 /// Reads the URL of an endpoint. Plain `http` is for loopback only, unless `insecure`.
 ///
@@ -51,6 +52,12 @@ fn is_loopback(url: &Url) -> bool {
 pub(crate) fn without_query(uri: &Uri) -> String {
     let host = uri.authority().map_or("", |authority| authority.as_str());
     format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
+}
+
+/// What a query holds, to be masked: some gateways take a key there.
+pub(crate) fn query_values(uri: &Uri) -> impl Iterator<Item = Zeroizing<String>> {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    form_urlencoded::parse(query).map(|(_, value)| Zeroizing::new(value.into_owned()))
 }
 
 /// Why a text is no URL of an authorization server's endpoint.

@@ -131,7 +131,7 @@ fn is_token(byte: &u8) -> bool {
 
 /// White space, control characters, and what changes the look of the text around it (Unicode's bidirectional controls, joiners,
 /// byte order marks, tags).
-fn is_unseen(c: char) -> bool {
+pub(crate) fn is_unseen(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use zeroize::Zeroizing;
 
 use super::{
-    Form, TokenEndpoint, TokenSet,
+    Form, TokenEndpoint, TokenSet, address,
     excerpt::Masks,
     refusal::{EndpointError, GrantKind},
     response::{Answer, Brought},
@@ -52,9 +52,7 @@ impl TokenEndpoint {
     pub(super) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
         let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
         let mut secrets = self.client.sent();
-        // Some gateways take a key there.
-        let query = to.query().unwrap_or_default().as_bytes();
-        secrets.extend(form_urlencoded::parse(query).map(|(_, value)| Zeroizing::new(value.into_owned())));
+        secrets.extend(address::query_values(to));
         let masks = Masks::new(proof.form.values().chain(secrets.iter().map(|secret| secret.as_str())));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));

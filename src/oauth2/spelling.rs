@@ -5,9 +5,8 @@
 ///
 /// `ends` is memory to work in, so that trying every place of a long text doesn't take it anew.
 pub(crate) fn starts_with(written: &[u8], text: &str, ends: &mut Vec<usize>) -> Option<usize> {
-    let first = text.chars().next()?;
     // Nearly all places end here.
-    if !may_begin(*written.first()?, first) {
+    if !may_begin(*written.first()?, *text.as_bytes().first()?) {
         return None;
     }
     ends.clear();
@@ -29,17 +28,11 @@ pub(crate) fn starts_with(written: &[u8], text: &str, ends: &mut Vec<usize>) -> 
     ends.last().copied()
 }
 
-fn may_begin(byte: u8, c: char) -> bool {
-    byte.eq_ignore_ascii_case(&first_byte(c)) || b"%\\&+".contains(&byte) || (!c.is_ascii() && !plain(byte))
-}
-
-fn first_byte(c: char) -> u8 {
-    c.encode_utf8(&mut [0; 4]).as_bytes()[0]
-}
-
-/// Letters, digits and signs: what a character beyond ASCII is never garbled into, a question mark apart.
-fn plain(byte: u8) -> bool {
-    byte.is_ascii() && byte != b'?'
+/// By the first byte of the text as it is.
+fn may_begin(byte: u8, first: u8) -> bool {
+    // What a character beyond ASCII is garbled into is beyond it as well, or a question mark.
+    let garbled = !first.is_ascii() && (!byte.is_ascii() || byte == b'?');
+    byte.eq_ignore_ascii_case(&first) || matches!(byte, b'%' | b'\\' | b'&' | b'+') || garbled
 }
 
 /// The lengths of all spellings of `c` that `written` begins with.

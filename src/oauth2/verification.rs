@@ -54,7 +54,8 @@ impl TokenEndpoint {
                 proof.authorization.ok_or_else(|| FetchError::rejected("the client doesn't use HTTP Basic"))?
             }
         };
-        let secrets = self.client.sent();
+        let mut secrets = self.client.sent();
+        secrets.extend(address::query_values(&uri));
         let masks = Masks::new(secrets.iter().map(|secret| secret.as_str()).chain([access_token]));
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part, and is nobody's library")]
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     fmt::{Debug, Write as _},
     sync::{Arc, Mutex, OnceLock},
@@ -43,14 +44,15 @@ pub fn leaks(text: &str) -> Vec<String> {
         readings.push(decode(&last));
     }
     readings.push(text.chars().filter(char::is_ascii_alphanumeric).collect());
-    let readings: Vec<_> = readings.into_iter().map(|reading| reading.to_lowercase()).collect();
+    // Nearly always all of them but the last are the same.
+    let readings: BTreeSet<_> = readings.into_iter().map(|reading| reading.to_lowercase()).collect();
     let seen = |needle: &&String| readings.iter().any(|reading| reading.contains(needle.as_str()));
     needles().iter().filter(seen).cloned().collect()
 }
 
 /// The cores as they are and in base64, in lower case.
-fn needles() -> &'static [String] {
-    static NEEDLES: OnceLock<Vec<String>> = OnceLock::new();
+fn needles() -> &'static BTreeSet<String> {
+    static NEEDLES: OnceLock<BTreeSet<String>> = OnceLock::new();
     let cores = || ALL.iter().flat_map(|marked| marked.core);
     let all = |core: &&str| std::iter::once((*core).to_owned()).chain(in_base64(core));
     NEEDLES.get_or_init(|| cores().flat_map(all).map(|needle| needle.to_lowercase()).collect())

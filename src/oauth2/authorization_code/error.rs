@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-use crate::{FetchError, FetchErrorKind};
+use crate::{FetchError, FetchErrorKind, oauth2::excerpt::is_unseen};
 
 /// Why an authorization brought no token.
 #[derive(Debug)]
@@ -95,12 +95,6 @@ impl error::Error for AuthorizationError {
     }
 }
 
-/// Unicode has ends of lines that are no control characters (U+2028, U+2029); they are white space.
 fn one_line(text: &str, longest: usize) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || c.is_whitespace() { ' ' } else { c })
-        .take(longest)
-        .collect::<String>()
-        .trim()
-        .to_owned()
+    text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(longest).collect::<String>().trim().to_owned()
 }
