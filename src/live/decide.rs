@@ -1,9 +1,6 @@
 //! What the task does next: all of the rules of a token's life, without waiting and without reading a clock.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 
@@ -31,8 +28,9 @@ pub(crate) struct Decider {
     retry: Retry,
     failures: u32,
     failure: Option<FetchError>,
-    /// How long recent fetches took.
-    durations: VecDeque<Duration>,
+    /// How long recent fetches took, in milliseconds begun, and where the next one is put.
+    durations: [u32; RECENT],
+    next_duration: usize,
     asked: bool,
     /// The source says that it has something new.
     changed: bool,
@@ -105,7 +103,8 @@ impl Decider {
             retry: Retry::Free,
             failures: 0,
             failure: None,
-            durations: VecDeque::with_capacity(RECENT),
+            durations: [0; RECENT],
+            next_duration: 0,
             asked: false,
             changed: false,
             changed_last: None,
@@ -290,12 +289,11 @@ impl Decider {
         now: Moment,
         wall: SystemTime,
     ) -> Outcome<'_> {
-        if self.durations.len() == RECENT {
-            self.durations.pop_front();
-        }
         // A suspend during the fetch says nothing about how slow it is.
-        self.durations.push_back(now.since(flight.started).min(schedule::LONGEST_FETCH));
-        let slowest = self.durations.iter().max().copied().unwrap_or_default();
+        let took = now.since(flight.started).min(schedule::LONGEST_FETCH);
+        self.durations[self.next_duration] = u32::try_from(took.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
+        self.next_duration = (self.next_duration + 1) % RECENT;
+        let slowest = Duration::from_millis(self.durations.iter().copied().max().unwrap_or_default().into());
 
         let lifetime = self.lifetime(&token);
         let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, slowest, &mut self.rng));
