@@ -74,9 +74,11 @@ pub use error::{BoxError, Error, ErrorKind, FetchError, FetchErrorKind, TokenErr
 
 pub mod clock;
 
+mod backoff;
+
 mod source;
 pub use source::{
-    BoxTokenSource, FetchReason, FetchRequest, IntoTokenSource, SourceFn, TokenFile, TokenSource, source_fn,
+    BoxTokenSource, FetchReason, FetchRequest, IntoTokenSource, SourceFn, Storage, TokenFile, TokenSource, source_fn,
 };
 
 mod live;

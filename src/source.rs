@@ -56,6 +56,12 @@ pub trait TokenSource: Send + 'static {
         std::future::pending()
     }
 
+    /// Whether what the source brought last is stored where it should be: asked after every fetch, and shown in
+    /// [`Status::storage`](crate::Status::storage). A source that keeps nothing says nothing.
+    fn storage(&self) -> Storage {
+        Storage::Sound
+    }
+
     /// The same source behind a pointer, for sources of several types in one place.
     fn boxed(self) -> BoxTokenSource
     where
@@ -110,6 +116,21 @@ pub enum FetchReason {
     Changed,
 }
 
+/// How it is with the store that a source keeps its tokens in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Storage {
+    /// Everything is where it should be, or there is no store.
+    #[default]
+    Sound,
+    /// The store can't be reached, or can't be used. Nothing is lost by that; a refresh token that can be used once only is not used,
+    /// everything else goes on, in this process alone.
+    Unreachable,
+    /// What is in use is not stored yet, and can't be had again: if the process ended now, the user might have to authorize again.
+    /// Storing it is tried again and again.
+    Unsaved,
+}
+
 impl FetchRequest {
     /// A request for a first token, for those who call a source themselves (tests above all).
     #[must_use]
@@ -160,6 +181,10 @@ impl TokenSource for BoxTokenSource {
         self.0.changed()
     }
 
+    fn storage(&self) -> Storage {
+        self.0.storage()
+    }
+
     fn boxed(self) -> BoxTokenSource {
         self
     }
@@ -174,6 +199,7 @@ impl std::fmt::Debug for BoxTokenSource {
 trait DynTokenSource: Send {
     fn fetch(&mut self, request: FetchRequest) -> BoxFetch<'_>;
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn storage(&self) -> Storage;
 }
 
 impl<T: TokenSource> DynTokenSource for T {
@@ -183,6 +209,10 @@ impl<T: TokenSource> DynTokenSource for T {
 
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(TokenSource::changed(self))
+    }
+
+    fn storage(&self) -> Storage {
+        TokenSource::storage(self)
     }
 }
 

@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 
 use super::{
-    backoff,
     cell::Generation,
     demand::Demand,
     schedule::{self, Left},
     status::{Snapshot, State},
 };
-use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, clock::Moment};
+use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage, backoff, clock::Moment};
 
 /// The state behind the decisions. The task tells it what happened and asks what to do.
 #[derive(Debug)]
@@ -38,6 +37,7 @@ pub(crate) struct Decider {
     changed_last: Option<Moment>,
     refused: bool,
     refusals: Refusals,
+    storage: Storage,
     stopped: bool,
 }
 
@@ -110,6 +110,7 @@ impl Decider {
             changed_last: None,
             refused: false,
             refusals: Refusals::default(),
+            storage: Storage::Sound,
             stopped: false,
         }
     }
@@ -133,6 +134,11 @@ impl Decider {
     /// The source says that it has something new.
     pub(crate) fn source_changed(&mut self) {
         self.changed = true;
+    }
+
+    /// The source says how it is with its store.
+    pub(crate) fn stored(&mut self, storage: Storage) {
+        self.storage = storage;
     }
 
     /// Whether what the source said has not been acted upon yet.
@@ -372,6 +378,7 @@ impl Decider {
             failure: self.failure.clone(),
             next_fetch: self.next_fetch(now).map(|(at, _)| at),
             fetching: self.in_flight.is_some(),
+            storage: self.storage,
             hopeful: self
                 .in_flight
                 .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),

@@ -1,6 +1,6 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `backoff`) what to
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `crate::backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
 
 use std::{
@@ -18,7 +18,6 @@ use tracing::warn;
 
 use crate::{ErrorKind, IntoTokenSource, TokenError, clock::Timeline};
 
-mod backoff;
 mod builder;
 mod cell;
 mod decide;

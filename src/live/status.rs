@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::cell::Generation;
 use crate::{
-    ErrorKind, FetchError, FetchErrorKind, TokenError,
+    ErrorKind, FetchError, FetchErrorKind, Storage, TokenError,
     clock::{Moment, Timeline},
 };
 
@@ -130,6 +130,12 @@ impl Status {
         self.snapshot.failure.as_ref()
     }
 
+    /// Whether what the source brought last is stored where it should be.
+    #[must_use]
+    pub fn storage(&self) -> Storage {
+        self.snapshot.storage
+    }
+
     /// When the next fetch is planned; `None` if none is (it may run right now, see [`Status::is_fetching`]).
     #[must_use]
     pub fn next_attempt_in(&self) -> Option<Duration> {
@@ -165,13 +171,13 @@ impl Status {
 pub struct StatusWatch {
     pub(crate) receiver: watch::Receiver<Snapshot>,
     pub(crate) time: std::sync::Arc<Timeline>,
-    pub(crate) seen: Option<(State, bool, Generation, u32, bool)>,
+    pub(crate) seen: Option<(State, bool, Generation, u32, bool, Storage)>,
 }
 
 impl StatusWatch {
     /// Waits until something is another than when this was called last, and returns the status then: the state, the generation,
-    /// the number of failures, whether there is a valid token, or whether the authorization is ending. The first call returns at
-    /// once. `None` when the last handle to the token is gone.
+    /// the number of failures, whether there is a valid token, whether the authorization is ending, or how it is with the store. The
+    /// first call returns at once. `None` when the last handle to the token is gone.
     ///
     /// Who is slow sees the latest status and misses those between.
     ///
@@ -186,6 +192,7 @@ impl StatusWatch {
                 snapshot.generation,
                 snapshot.failures,
                 snapshot.authorization_ending,
+                snapshot.storage,
             );
             if self.seen.replace(key) != Some(key) {
                 return Some(Status::new(snapshot, &self.time));
@@ -208,6 +215,7 @@ pub(crate) struct Snapshot {
     pub(crate) failure: Option<FetchError>,
     pub(crate) next_fetch: Option<Moment>,
     pub(crate) fetching: bool,
+    pub(crate) storage: Storage,
     /// The fetch that runs was asked for, or the source has something new: whatever failed before, this may work.
     pub(crate) hopeful: bool,
     /// Demands up to this one have been taken into account.
@@ -230,6 +238,7 @@ impl Snapshot {
             next_fetch: None,
             // The first fetch begins as soon as the task runs.
             fetching: true,
+            storage: Storage::Sound,
             hopeful: false,
             seen: 0,
             settled: 0,

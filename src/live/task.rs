@@ -123,6 +123,9 @@ impl Task {
 
         // A source that was given up may panic once more.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(fetch)));
+        // It may be anybody's, and panic.
+        let storage = std::panic::catch_unwind(AssertUnwindSafe(|| source.storage()));
+        decider.stored(storage.unwrap_or_default());
         desk.take_demands(decider);
         let now = desk.time.now();
         match &fetched {
@@ -216,7 +219,7 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
         // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
-        (status, snapshot.authorization_ending, snapshot.seen, snapshot.settled, ends)
+        (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, ends)
     };
     key(known) != key(next)
 }

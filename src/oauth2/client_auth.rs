@@ -83,6 +83,14 @@ impl ClientAuth {
         }
     }
 
+    /// What tells clients apart, whatever their secrets are: the id, or what there is instead.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::BasicValue(value) => self.known_id().unwrap_or_else(|| encoded(value.expose_secret()).to_owned()),
+            other => other.id().to_owned(),
+        }
+    }
+
     /// Everything that must not be seen in an error: id, secret, and what they are sent as.
     pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
         match self {

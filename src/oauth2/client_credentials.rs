@@ -6,7 +6,10 @@ use super::{
     Form, Grant, Stored, TokenEndpoint, TokenSet,
     form::{Params, Scope},
 };
-use crate::{FetchError, IntoTokenSource, store::Memory};
+use crate::{
+    FetchError, IntoTokenSource,
+    store::{Identity, Memory},
+};
 
 /// A token for the client itself, for its id and secret (RFC 6749 §4.4).
 ///
@@ -57,6 +60,10 @@ impl Grant for ClientCredentials {
     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         let form = Form::grant("client_credentials").scope(&self.scope).params(&self.params);
         self.endpoint.exchange(form, limit).await
+    }
+
+    fn identity(&self) -> Identity {
+        self.params.identify(self.endpoint.identify("client_credentials").with(&self.scope.0))
     }
 }
 

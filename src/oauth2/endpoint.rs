@@ -20,6 +20,7 @@ use super::{
 use crate::{
     BoxError,
     clock::{Clock, SystemClock},
+    store::Identity,
 };
 
 /// A token endpoint, and how the client proves to it who it is.
@@ -142,6 +143,16 @@ impl TokenEndpoint {
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
+    }
+
+    /// The endpoint and the client, as a part of a grant's [identity](super::Grant::identity).
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identify("token endpoint")
+    }
+
+    pub(super) fn identify(&self, kind: &str) -> Identity {
+        Identity::of(kind).with(self.uri.to_string()).with(self.client.identity())
     }
 
     fn client(mut self, client: ClientAuth) -> Self {

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     Form, TokenEndpoint, TokenSet, address,
     excerpt::Masks,
-    refusal::{EndpointError, GrantKind},
+    refusal::{EndpointError, GrantKind, may_have_acted},
     response::{Answer, Brought},
     transport::{self, Read, Transport},
 };
@@ -78,24 +78,27 @@ impl TokenEndpoint {
         }
         let requested_at = self.clock.wall();
         let answered = tokio::time::timeout(limit, run(transport, request)).await;
-        let failed = |status: Option<StatusCode>, what: &str| {
+        let failed = |status: Option<StatusCode>, acted: bool, what: &str| {
             let answer = status.map(|status| format!("answered {status}, but ")).unwrap_or_default();
             let text = format!("the authorization server {answer}{what}");
-            FetchError::try_again(EndpointError { status, code: None, text })
+            FetchError::try_again(EndpointError { status, code: None, text, acted })
         };
         let (head, body) = match answered {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {
-                return Err(failed(None, &format!("gave no answer: {}", masks.excerpt(&chain(&*error)))));
+                let what = format!("gave no answer: {}", masks.excerpt(&chain(&*error)));
+                return Err(failed(None, !is_unsent(&*error), &what));
             }
-            Err(_) => return Err(failed(None, &format!("gave no whole answer within {limit:?}"))),
+            Err(_) => return Err(failed(None, true, &format!("gave no whole answer within {limit:?}"))),
         };
         let body = match body {
             Ok(Some(body)) => body,
-            Ok(None) => return Err(failed(Some(head.status), "with more than 64 KiB")),
+            Ok(None) => {
+                return Err(failed(Some(head.status), may_have_acted(head.status, None), "with more than 64 KiB"));
+            }
             Err(error) => {
                 let what = format!("the answer broke off: {}", masks.excerpt(&chain(&*error)));
-                return Err(failed(Some(head.status), &what));
+                return Err(failed(Some(head.status), may_have_acted(head.status, None), &what));
             }
         };
         let answered_at = self.clock.wall();
@@ -122,7 +125,6 @@ impl Arrived {
             refresh_lifetime: brought.refresh_lifetime,
             requested_at: self.requested_at,
             refresh_requested_at: self.requested_at,
-            version: 1,
         }
     }
 }
@@ -137,4 +139,16 @@ async fn run(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Par
 fn chain(error: &(dyn error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Whether there never was a connection to send it on.
+fn is_unsent(error: &(dyn error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        #[cfg(feature = "reqwest")]
+        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+            return true;
+        }
+        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        error.downcast_ref().is_some_and(refused)
+    })
 }

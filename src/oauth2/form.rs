@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::store::Identity;
+
 /// The parameters of a token request, in the order in which they are sent. Empty ones are left out (RFC 6749 §3.2).
 ///
 /// ```
@@ -122,6 +124,11 @@ pub(crate) struct Params(Vec<(Cow<'static, str>, SecretString)>);
 impl Params {
     pub(crate) fn add(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.0.push((name.into(), value.into().into()));
+    }
+
+    /// Tokens for different parameters (`audience`, `resource`) are different tokens.
+    pub(crate) fn identify(&self, identity: Identity) -> Identity {
+        self.iter().fold(identity, |identity, (name, value)| identity.with(name).with(value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {

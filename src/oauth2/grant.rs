@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use super::TokenSet;
-use crate::FetchError;
+use crate::{FetchError, store::Identity};
 
 /// A way to get a token from a token endpoint (RFC 6749 §1.3). It holds nothing that changes: what it brings, [`Stored`] keeps.
 ///
@@ -36,9 +36,16 @@ pub trait Grant: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = Result<TokenSet, FetchError>> + Send;
 
-    /// Whether an exchange can simply be tried again when its answer is lost. A grant that spends something (a code, a rotating
-    /// refresh token) says no; its exchanges get 30 s in any case, since giving one up early loses what it spent.
-    fn is_repeatable(&self) -> bool {
+    /// Whether an exchange with `held` can simply be tried again when its answer is lost. A grant that spends something (a code, a
+    /// refresh token that works once) says no; its exchanges get 30 s in any case, since giving one up early loses what it spent.
+    fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
+        _ = held;
         true
+    }
+
+    /// What tells this grant's tokens from others' in one store: where two grants should not share a token, this must differ. The
+    /// name of the type unless said otherwise, which will do for a grant that there is one of.
+    fn identity(&self) -> Identity {
+        Identity::of(std::any::type_name::<Self>())
     }
 }

@@ -53,7 +53,7 @@ impl TokenEndpoint {
         }
         let told: Told = serde_json::from_slice(&arrived.body).map_err(|_| {
             let text = format!("the authorization server answered {}, but no introspection", arrived.status);
-            FetchError::try_again(EndpointError { status: Some(arrived.status), code: None, text })
+            FetchError::try_again(EndpointError { status: Some(arrived.status), code: None, text, acted: true })
         })?;
         Ok(told.at(arrived.answered_at))
     }

@@ -8,7 +8,10 @@ use super::{
     Form, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet,
     form::{Params, Scope},
 };
-use crate::{FetchError, FetchErrorKind, IntoTokenSource, store::Memory};
+use crate::{
+    FetchError, FetchErrorKind, IntoTokenSource,
+    store::{Identity, Memory},
+};
 
 /// A token for a user's name and password (RFC 6749 §4.3), which RFC 9700 §2.4 forbids: the client sees the password, and a
 /// second factor is impossible. For providers that offer nothing better.
@@ -85,9 +88,14 @@ impl Grant for LegacyPassword {
         self.endpoint.exchange(form, limit).await
     }
 
-    /// A refresh token may be spent.
-    fn is_repeatable(&self) -> bool {
-        false
+    fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
+        // The password is the same the next time.
+        held.is_none_or(|held| held.refresh_token().is_none())
+    }
+
+    fn identity(&self) -> Identity {
+        let identity = self.endpoint.identify("password").with(&self.username).with(&self.scope.0);
+        self.params.identify(identity)
     }
 }
 

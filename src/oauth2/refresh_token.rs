@@ -7,7 +7,7 @@ use super::{
     form::{Params, Scope},
     refusal::EndpointError,
 };
-use crate::FetchError;
+use crate::{FetchError, store::Identity};
 
 /// Renews a token set with its refresh token (RFC 6749 §6). Where the set comes from is another matter: an
 /// [`AuthorizationCode`](super::AuthorizationCode), or anywhere else.
@@ -29,12 +29,13 @@ pub struct RefreshToken {
     scope: Scope,
     params: Params,
     lifetime: Option<Duration>,
+    reusable: bool,
 }
 
 impl RefreshToken {
     /// Asks this endpoint.
     pub fn new(endpoint: TokenEndpoint) -> Self {
-        Self { endpoint, scope: Scope::default(), params: Params::default(), lifetime: None }
+        Self { endpoint, scope: Scope::default(), params: Params::default(), lifetime: None, reusable: false }
     }
 
     /// Asks for less than was authorized: a scope, or several, space-delimited. May be called again for more.
@@ -59,6 +60,15 @@ impl RefreshToken {
         self
     }
 
+    /// The provider's refresh tokens can be used again and again: then none is ever taken for spent, whatever answer is lost. Without this
+    /// each is taken for one that works once (RFC 9700 §4.14.2), which is right for both kinds but may ask for a new authorization
+    /// where none is needed: after an answer that was lost for longer than [`Stored::replay_grace`](super::Stored::replay_grace).
+    #[must_use]
+    pub fn reusable(mut self) -> Self {
+        self.reusable = true;
+        self
+    }
+
     /// One refresh.
     pub(super) async fn refresh(&self, refresh_token: &str, limit: Duration) -> Result<TokenSet, FetchError> {
         let form =
@@ -79,7 +89,11 @@ impl Grant for RefreshToken {
         }
     }
 
-    fn is_repeatable(&self) -> bool {
-        false
+    fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
+        self.reusable && held.is_some_and(|held| held.refresh_token().is_some())
+    }
+
+    fn identity(&self) -> Identity {
+        self.params.identify(self.endpoint.identify("refresh_token").with(&self.scope.0))
     }
 }

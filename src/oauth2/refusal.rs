@@ -17,18 +17,26 @@ pub struct EndpointError {
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) text: String,
+    pub(crate) acted: bool,
 }
 
 impl EndpointError {
     /// There was no answer, because nothing was sent.
     pub(crate) fn unsent(why: &str) -> Self {
-        Self { status: None, code: None, text: why.to_owned() }
+        Self { status: None, code: None, text: why.to_owned(), acted: false }
     }
 
     /// The HTTP status of the answer; `None` if there was no answer.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.status
+    }
+
+    /// Whether the server may have done what it was asked to, although it brought no token: its answer was lost or can't be read,
+    /// or it broke down over it. Then a refresh token may be spent.
+    #[must_use]
+    pub fn may_have_acted(&self) -> bool {
+        self.acted
     }
 
     /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`.
@@ -151,6 +159,21 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, code: Option<&str>) ->
         (_, 500..=599, _) => (TryAgain, "it has trouble"),
         (_, 200..=299, _) => (TryAgain, "check that the URL is the token endpoint's"),
         _ => (TryAgain, "check the URL and what stands before the server"),
+    }
+}
+
+/// Whether the server may have acted on a request that it answered so.
+pub(crate) fn may_have_acted(status: StatusCode, code: Option<&str>) -> bool {
+    match (status.as_u16(), code) {
+        // It has trouble, and nobody knows when that began.
+        (_, Some("server_error")) => true,
+        // It says why it did not.
+        (_, Some(_)) => false,
+        // RFC 9110 §15.6.4: it is not able to handle the request.
+        (503, None) => false,
+        // A success that brought nothing, a proxy that waited in vain (RFC 9110 §15.6.5), a server that gave up waiting (§15.5.9).
+        (200..=299 | 500..=599 | 408, None) => true,
+        _ => false,
     }
 }
 

@@ -74,7 +74,7 @@ impl Answer<'_> {
     pub(crate) fn malformed(&self, what: String) -> FetchError {
         let advice = "check that the URL is the token endpoint's, and what stands before it";
         let text = format!("the authorization server answered {}, but {what}; {advice}", self.status);
-        FetchError::try_again(EndpointError { status: Some(self.status), code: None, text })
+        FetchError::try_again(EndpointError { status: Some(self.status), code: None, text, acted: true })
     }
 
     /// What an answer means that is no success.
@@ -87,6 +87,7 @@ impl Answer<'_> {
     fn refused(&self, grant: GrantKind, error: Option<Refused>, masks: &Masks, holds_a_token: bool) -> FetchError {
         let code = error.as_ref().and_then(|error| error.code.as_deref());
         let (verdict, advice) = refusal::judge(grant, self.status, code);
+        let acted = holds_a_token || refusal::may_have_acted(self.status, code);
         let code = code.filter(|code| refusal::is_registered(code)).map(str::to_owned);
         let mut text = format!("the authorization server answered {}", self.status);
         if let Some(code) = &code {
@@ -103,7 +104,7 @@ impl Answer<'_> {
         }
         text += "; ";
         text += advice;
-        let error = verdict.of(EndpointError { status: Some(self.status), code, text });
+        let error = verdict.of(EndpointError { status: Some(self.status), code, text, acted });
         match self.retry_after() {
             Some(wait) => error.retry_after(wait),
             None => error,

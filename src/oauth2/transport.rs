@@ -78,6 +78,8 @@ pub(crate) mod with_reqwest {
     pub(crate) fn default() -> Result<Transport, BoxError> {
         let client = Client::builder()
             .redirect(Policy::none())
+            // Sooner than an exchange is given up: then it is certain that nothing was sent, and nothing spent.
+            .connect_timeout(Duration::from_secs(10))
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("tower-bearer/", env!("CARGO_PKG_VERSION")))
             .build()?;

@@ -1,60 +1,130 @@
-//! What outlives a fetch: the stores that a token set is kept in.
+//! What outlives a fetch, a process, or a machine: the stores that a token set is kept in.
+//!
+//! A [`TokenStore`] keeps one entry of bytes with a version, and says who may work on it. [`Stored`](crate::oauth2::Stored) does
+//! the rest, with every store alike: it reads again before it spends a refresh token, writes down that it is about to, stores what
+//! it got before anybody relies on it, and takes over what another process stored.
+//!
+//! | store | shared by | survives |
+//! |---|---|---|
+//! | [`Memory`] | nobody | nothing |
+//! | [`FileStore`] | the processes of one machine | restarts, crashes, power cuts |
+#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
+#![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
+//!
+//! # What is stored
+//!
+//! JSON, format 1. What is unknown (a newer format, another program's file) is refused and left as it is.
+//!
+//! | member | |
+//! |---|---|
+//! | `format` | 1 |
+//! | `identity` | whose tokens these are: an [`Identity`], hashed |
+//! | `set` | `access_token`, `refresh_token`, `scope`, `lifetime_ms`, `requested_at_ms`, `refresh_lifetime_ms`, `refresh_requested_at_ms` (times since the Unix epoch) |
+//! | `seed` | a hash of the set that the configuration began with, so that a restart doesn't go back to it |
+//! | `intent` | `at_ms`, `by`: a refresh token is about to be spent; if it stays, an answer was lost |
+//! | `dead` | `lost`, `text`: why the refresh token in `set` is not used any more |
+//! | `failure` | `count`, `until_ms`, `by`, `text`: how the last fetch failed, and how long everybody waits |
 
-use std::{
-    future::Future,
-    sync::{Mutex, PoisonError},
-};
+use std::{fmt, future::Future, time::Duration};
 
-use crate::FetchError;
+use zeroize::Zeroizing;
 
+mod error;
+mod file;
+mod identity;
+mod memory;
+pub(crate) mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod token_set;
 
+pub use error::{StoreError, StoreErrorKind};
+pub use file::FileStore;
+pub use identity::Identity;
+pub use memory::Memory;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 pub use token_set::TokenSet;
 
-/// Keeps one token set, with a version that tells who was faster. Sealed while the durable stores are being built.
-pub trait TokenStore: sealed::Store {}
+/// Keeps one entry: bytes that it doesn't look into, and their version.
+///
+/// To be implemented for other databases. Two things must be true of it, whatever crashes: [`swap`](Self::swap) is atomic, and when
+/// it has returned, the entry is there to stay. The version is what fences: a process that was paused past its lease finds another
+/// version, and changes nothing. So leases need not be exact: two holders at once cost a token request, never a token.
+pub trait TokenStore: Send + Sync + 'static {
+    /// Called once, before anything else: whose tokens these are, for stores that derive from it where they keep them.
+    fn bind(&mut self, identity: &Identity) {
+        _ = identity;
+    }
 
-/// In memory: gone with the process.
-#[derive(Debug, Default)]
-pub struct Memory {
-    held: Mutex<Option<TokenSet>>,
+    /// The entry, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::unreachable`] if trying again may help, [`StoreError::unusable`] if somebody has to do something.
+    fn load(&self) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+
+    /// Puts `data` in the place of the entry of version `expected` (0: of none), as version `expected + 1`.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load). Then the data may be there or not.
+    fn swap(&self, expected: u64, data: &[u8]) -> impl Future<Output = Result<Swap, StoreError>> + Send;
+
+    /// Asks for the right to work on the entry, for so long; or prolongs it, if `holder` has it.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    fn lease(&self, holder: &str, time: Duration) -> impl Future<Output = Result<Lease, StoreError>> + Send;
+
+    /// Gives that right back, if `holder` still has it.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load). Then it ends by itself.
+    fn release(&self, holder: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Resolves when there may be an entry of another version than `known`, or a lease may have been given back. The sooner it does,
+    /// the less others wait; nothing is lost if it never does.
+    ///
+    /// # Cancel safety
+    /// The future is dropped and made anew all the time.
+    fn changed(&self, known: u64) -> impl Future<Output = ()> + Send;
 }
 
-impl TokenStore for Memory {}
+/// What a store keeps. `Debug` doesn't show the data: there are tokens in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Counts the swaps; the first entry is version 1.
+    pub version: u64,
+    /// What was stored.
+    pub data: Zeroizing<Vec<u8>>,
+}
 
-pub(crate) mod sealed {
-    use super::{FetchError, Future, Swap, TokenSet};
-
-    pub trait Store: Send + Sync + 'static {
-        /// The set, if there is one.
-        fn load(&self) -> impl Future<Output = Result<Option<TokenSet>, FetchError>> + Send;
-
-        /// Puts a set in the place of the one with that version (0: of none).
-        fn swap(&self, version: u64, next: &TokenSet) -> impl Future<Output = Result<Swap, FetchError>> + Send;
+impl Entry {
+    /// An entry as a store has found it.
+    pub fn new(version: u64, data: Vec<u8>) -> Self {
+        Self { version, data: Zeroizing::new(data) }
     }
 }
 
-/// How putting one set in the place of another went.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// How a [`swap`](TokenStore::swap) went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[doc(hidden)]
 pub enum Swap {
-    /// The new set is stored.
+    /// The data is stored.
     Done,
-    /// Another version was there; nothing was changed.
+    /// There was an entry of another version; nothing was changed.
     Lost,
 }
 
-impl sealed::Store for Memory {
-    async fn load(&self) -> Result<Option<TokenSet>, FetchError> {
-        Ok(self.held.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    async fn swap(&self, version: u64, next: &TokenSet) -> Result<Swap, FetchError> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().map_or(0, |held| held.version) != version {
-            return Ok(Swap::Lost);
-        }
-        *held = Some(next.clone());
-        Ok(Swap::Done)
-    }
+/// Who may work on an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// The one who asked, for the time asked for.
+    Granted,
+    /// Somebody else, for at most this time from now on.
+    Held(Duration),
 }

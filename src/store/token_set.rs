@@ -34,7 +34,6 @@ pub struct TokenSet {
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_requested_at: SystemTime,
-    pub(crate) version: u64,
 }
 
 impl TokenSet {
@@ -58,7 +57,6 @@ impl TokenSet {
             refresh_lifetime: None,
             requested_at: now,
             refresh_requested_at: now,
-            version: 1,
         }
     }
 
@@ -116,16 +114,19 @@ impl TokenSet {
     /// What it becomes when it takes the place of `previous`: a refresh token stays, with its life, unless a new one came
     /// (RFC 6749 §6).
     pub(crate) fn succeed(mut self, previous: Option<&Self>) -> Self {
-        if let Some(previous) = previous {
-            self.version = previous.version + 1;
-            if self.refresh_token.is_none() {
-                self.refresh_token = previous.refresh_token.clone();
-                if self.refresh_lifetime.is_none() {
-                    self.refresh_lifetime = previous.refresh_lifetime;
-                    self.refresh_requested_at = previous.refresh_requested_at;
-                }
+        if let Some(previous) = previous.filter(|_| self.refresh_token.is_none()) {
+            self.refresh_token = previous.refresh_token.clone();
+            if self.refresh_lifetime.is_none() {
+                self.refresh_lifetime = previous.refresh_lifetime;
+                self.refresh_requested_at = previous.refresh_requested_at;
             }
         }
+        self
+    }
+
+    /// What is left when the refresh token is dead.
+    pub(crate) fn without_refresh_token(mut self) -> Self {
+        (self.refresh_token, self.refresh_lifetime) = (None, None);
         self
     }
 
@@ -168,7 +169,6 @@ impl fmt::Debug for TokenSet {
             .field("lifetime", &self.lifetime)
             .field("refresh_lifetime", &self.refresh_lifetime)
             .field("requested_at", &self.requested_at)
-            .field("version", &self.version)
             .finish()
     }
 }
@@ -185,11 +185,11 @@ mod tests {
         let now = SystemClock.wall();
 
         let second = TokenSet::of_access_token("a2").succeed(Some(&first));
-        assert_eq!((second.refresh_token(), second.version), (Some("r1"), 2));
+        assert_eq!(second.refresh_token(), Some("r1"));
         assert!(second.refresh_left(now).unwrap().abs_diff(20 * day) < Duration::from_secs(60));
 
         let third = TokenSet::of_access_token("a3").with_refresh_token("r3").succeed(Some(&second));
-        assert_eq!((third.refresh_token(), third.refresh_left(now), third.version), (Some("r3"), None, 3));
+        assert_eq!((third.refresh_token(), third.refresh_left(now)), (Some("r3"), None));
     }
 
     #[test]

@@ -1,0 +1,454 @@
+//! The owner at work: it waits, for the store, for the lease, for the token endpoint. What it does is decided in `plan`.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    sync,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Grant, TokenSet,
+    handle::Inbox,
+    plan::{self, Fetch, Plan, Question, Spend},
+    saving::{Place, Unsaved},
+};
+use crate::{
+    AccessToken, FetchError, FetchErrorKind, FetchRequest, Storage, backoff,
+    clock::{Moment, Timeline},
+    oauth2::EndpointError,
+    store::{
+        Identity, Lease, StoreError, Swap, TokenStore,
+        record::{self, Dead, Failure, Intent, Record},
+    },
+};
+
+pub(super) struct Keeper<G, S> {
+    pub(super) grant: G,
+    pub(super) store: S,
+    pub(super) identity: Identity,
+    pub(super) time: Timeline,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) options: Options,
+    /// This owner, among those that share the store.
+    pub(super) me: String,
+    pub(super) state: Mutex<Memo>,
+    /// One attempt to save at a time.
+    pub(super) saving: sync::Mutex<()>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    pub(super) grace: Duration,
+    pub(super) lease: Duration,
+}
+
+/// What an owner remembers from one fetch to the next.
+#[derive(Default)]
+pub(super) struct Memo {
+    /// The access token that was handed on last.
+    pub(super) handed: Option<SecretString>,
+    /// The version of the entry that was seen last.
+    pub(super) known: u64,
+    /// What is in use and not in the store.
+    pub(super) unsaved: Option<Unsaved>,
+    pub(super) is_saving: bool,
+    /// The lease of an intent that nothing followed.
+    unsent: Option<String>,
+    leases: u64,
+    unreachable: bool,
+    /// There is something worth a fetch.
+    pub(super) news: bool,
+    /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
+    resolve_at: Option<Moment>,
+    /// That is now.
+    resolve: bool,
+}
+
+/// An access token, and how old it was at which moment.
+pub(super) struct Handed {
+    pub(super) token: AccessToken,
+    pub(super) age: Duration,
+    pub(super) at: Moment,
+}
+
+/// Why there is none.
+enum Trouble {
+    Fetch(FetchError),
+    Store(StoreError),
+}
+
+impl<G: Grant, S: TokenStore> Keeper<G, S> {
+    /// One fetch.
+    pub(super) async fn renew(self: Arc<Self>, request: FetchRequest) -> Result<Handed, FetchError> {
+        {
+            let mut memo = self.memo();
+            (memo.news, memo.unreachable) = (false, false);
+        }
+        let fetched = match self.take_letters().await {
+            Ok(()) => self.renew_saved(&request).await,
+            Err(error) => match self.make_do(&request) {
+                Some(handed) => handed.map_err(Trouble::Fetch),
+                None => Err(Trouble::Store(error)),
+            },
+        };
+        self.memo().resolve = false;
+        match fetched {
+            Err(Trouble::Store(error)) => self.renew_alone(error, &request).await,
+            Err(Trouble::Fetch(error)) => Err(error),
+            Ok(handed) => Ok(handed),
+        }
+    }
+
+    /// With a store that works, and nothing in hand that it doesn't have.
+    async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
+        let give_up = self.time.now() + request.timeout();
+        loop {
+            let (record, _) = self.load().await?;
+            self.inbox.hold(record.set.as_ref());
+            match self.plan(&record, request) {
+                Plan::HandOn(set) => return Ok(self.hand_on_stored(&record, &set)?),
+                Plan::Wait(error) => return Err(error.into()),
+                Plan::Fetch(_) => {}
+            }
+            let lease = self.next_lease();
+            let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
+                Lease::Granted => {
+                    let worked = self.work(&lease, request).await;
+                    // If it can't be given back, it ends by itself.
+                    let _ = self.ask(self.store.release(&lease)).await;
+                    match worked.transpose() {
+                        Some(handed) => return handed,
+                        // Somebody was faster after all.
+                        None => continue,
+                    }
+                }
+                Lease::Held(left) => left,
+            };
+            if self.inbox.is_closed() || self.time.now() >= give_up {
+                return Err(FetchError::try_again("another process that shares the store is still fetching").into());
+            }
+            let known = self.memo().known;
+            // Either it has done, or it is dead.
+            let _ = timeout(left.clamp(SHORTEST_WAIT, self.options.lease), self.store.changed(known)).await;
+        }
+    }
+
+    /// With the lease. `None` if somebody else has changed what is stored meanwhile.
+    async fn work(self: &Arc<Self>, lease: &str, request: &FetchRequest) -> Result<Option<Handed>, Trouble> {
+        let leased_at = self.time.now();
+        // Again: what another process stored before it gave the lease back.
+        let (mut record, mut version) = self.load().await?;
+        let Fetch { held, spend, dead } = match self.plan(&record, request) {
+            Plan::HandOn(set) => return Ok(Some(self.hand_on_stored(&record, &set)?)),
+            Plan::Wait(error) => return Err(error.into()),
+            Plan::Fetch(fetch) => fetch,
+        };
+        let before = match (spend, &dead) {
+            (Spend::Once, _) => {
+                record.intent = Some(Intent { at: self.time.wall(), by: lease.to_owned() });
+                self.memo().unsent = Some(lease.to_owned());
+                true
+            }
+            (_, Some(dead)) if record.dead.as_ref() != Some(dead) => {
+                (record.dead, record.intent) = (Some(dead.clone()), None);
+                true
+            }
+            _ => false,
+        };
+        if before {
+            match self.swap(version, &record).await? {
+                Swap::Done => version += 1,
+                Swap::Lost => return Ok(None),
+            }
+        }
+        let is_late = self.time.now().since(leased_at) > self.options.lease / 2;
+        if spend != Spend::Nothing
+            && is_late
+            && self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
+        {
+            return Ok(None);
+        }
+
+        self.memo().unsent = None;
+        // A little early, since the connection may have to be made first: the token then counts as older than it is, never as
+        // younger.
+        let sent = self.time.now();
+        let repeatable = self.grant.is_repeatable(held.as_ref());
+        let limit = if repeatable { request.timeout() } else { UNREPEATABLE };
+        match self.while_leased(lease, self.grant.exchange(held.as_ref(), limit)).await {
+            Ok(brought) => {
+                let set = brought.succeed(held.as_ref());
+                let spent = spend != Spend::Nothing;
+                match self.swap(version, &record.clone().with_set(set.clone())).await {
+                    Ok(Swap::Done) => {}
+                    Ok(Swap::Lost) if !spent => return Ok(None),
+                    stored => {
+                        let place = if spent { Place::Of(record.set) } else { Place::Free };
+                        self.keep_unsaved(set.clone(), place);
+                        // Lost: another process has taken over while this one slept. It may have stored a newer set.
+                        if stored.is_ok() && self.save(Some(lease)).await.is_ok() && self.memo().unsaved.is_none() {
+                            return Ok(None);
+                        }
+                        self.save_later();
+                    }
+                }
+                Ok(Some(self.hand_on(&set, self.time.now().since(sent))?))
+            }
+            Err(error) => {
+                self.write_down(lease, spend, record, version, &error).await;
+                Err(Trouble::Fetch(match dead {
+                    Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
+                        FetchError::reauthorize(EndpointError::unsent(&dead.text))
+                    }
+                    _ => error,
+                }))
+            }
+        }
+    }
+
+    /// Without a store: only what can be repeated goes on.
+    async fn renew_alone(self: &Arc<Self>, error: StoreError, request: &FetchRequest) -> Result<Handed, FetchError> {
+        self.memo().unreachable = true;
+        let held = self.inbox.held();
+        if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "fetching a token without the store");
+        let sent = self.time.now();
+        let set = self.grant.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
+        self.keep_unsaved(set.clone(), Place::Free);
+        self.save_later();
+        self.hand_on(&set, self.time.now().since(sent))
+    }
+
+    /// Tells the others how it failed, and whether the refresh token is still good. As far as the store lets it: what isn't written
+    /// makes the next one more careful, nothing else.
+    async fn write_down(&self, lease: &str, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
+        let refusal = error.cause().downcast_ref::<EndpointError>();
+        let unspent = spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted());
+        if unspent {
+            record.intent = None;
+        }
+        if error.kind() == FetchErrorKind::ReauthorizationRequired
+            && let Some(refusal) = refusal.filter(|refusal| refusal.code().is_some())
+            && spend != Spend::Nothing
+        {
+            record.dead = Some(Dead { lost: false, text: refusal.to_string() });
+        } else if error.kind() == FetchErrorKind::TryAgain {
+            let count = record.failures().saturating_add(1);
+            let lifetime = record.set.as_ref().and_then(|set| set.lifetime);
+            if let Some(wait) = backoff::after_failure(error, count, lifetime, &mut Rng::new()) {
+                let until = self.time.wall() + wait;
+                record.failure = Some(Failure { count, until, by: self.me.clone(), text: error.cause().to_string() });
+            }
+        }
+        let written = self.swap(version, &record).await;
+        if unspent && !matches!(written, Ok(Swap::Done)) {
+            self.memo().unsent = Some(lease.to_owned());
+        }
+    }
+
+    /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
+    async fn while_leased<T>(&self, lease: &str, exchange: impl Future<Output = T>) -> T {
+        let renewing = pin!(async {
+            loop {
+                sleep(self.options.lease / 3).await;
+                let _ = self.ask(self.store.lease(lease, self.options.lease)).await;
+            }
+        });
+        tokio::select! {
+            biased;
+            exchanged = exchange => exchanged,
+            () = renewing => unreachable!("it renews for ever"),
+        }
+    }
+
+    /// What came from elsewhere, and what is in hand, into the store.
+    async fn take_letters(self: &Arc<Self>) -> Result<(), StoreError> {
+        if let Some(seed) = self.inbox.seed() {
+            self.plant(seed).await?;
+            self.inbox.planted();
+        }
+        if let Some(set) = self.inbox.take() {
+            self.inbox.hold(Some(&set));
+            self.keep_unsaved(set, Place::Any);
+        }
+        let saved = self.save(None).await;
+        if saved.is_err() {
+            self.save_later();
+        }
+        saved
+    }
+
+    /// What the configuration begins with: only if it isn't what it began with last time.
+    async fn plant(&self, set: TokenSet) -> Result<(), StoreError> {
+        let seed = Some(record::seed(&set));
+        loop {
+            let (mut record, version) = self.load().await?;
+            if record.seed == seed {
+                return Ok(());
+            }
+            record.seed.clone_from(&seed);
+            if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Resolves when there is something worth a fetch.
+    pub(super) async fn news(&self) {
+        loop {
+            let (known, resolve_at) = {
+                let memo = self.memo();
+                if memo.news {
+                    return;
+                }
+                (memo.known, memo.resolve_at)
+            };
+            let resolve = async {
+                match resolve_at {
+                    Some(at) => sleep(at.since(self.time.now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.inbox.arrived.notified() => if self.inbox.has_news() { return },
+                () = resolve => {
+                    let mut memo = self.memo();
+                    (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
+                }
+                () = self.store.changed(known) => self.look().await,
+            }
+        }
+    }
+
+    /// Whether another process has stored something new.
+    async fn look(&self) {
+        let before = self.memo().known;
+        match self.load().await {
+            Ok((record, version)) if version != before => {
+                let request = FetchRequest::new(Duration::ZERO);
+                let new = record.set.as_ref().is_some_and(|set| {
+                    let memo = self.memo();
+                    plan::is_worth_handing_on(set, &self.question(&memo, &request))
+                });
+                self.memo().news |= new;
+            }
+            // A store that has nothing to say, or can't: it isn't asked again at once.
+            Ok(_) => sleep(SHORTEST_WAIT).await,
+            Err(_) => sleep(self.options.lease).await,
+        }
+    }
+
+    fn plan(&self, record: &Record, request: &FetchRequest) -> Plan {
+        let memo = self.memo();
+        let question = self.question(&memo, request);
+        plan::plan(record, &question, |set| {
+            set.is_none_or(|set| set.refresh_token.is_none()) || self.grant.is_repeatable(set)
+        })
+    }
+
+    pub(super) fn question<'a>(&'a self, memo: &'a Memo, request: &'a FetchRequest) -> Question<'a> {
+        Question {
+            request,
+            handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
+            me: &self.me,
+            unsent: memo.unsent.as_deref(),
+            resolve: memo.resolve,
+            grace: self.options.grace,
+            now: self.time.wall(),
+        }
+    }
+
+    /// A set out of the store. If it is a question whether it will ever be followed by another, that is answered soon.
+    fn hand_on_stored(&self, record: &Record, set: &TokenSet) -> Result<Handed, FetchError> {
+        let now = self.time.now();
+        self.memo().resolve_at = match record {
+            Record { dead: Some(_), .. } => Some(now),
+            Record { intent: Some(_), .. } => Some(now + self.options.lease),
+            _ => None,
+        };
+        self.hand_on(set, set.age(self.time.wall()))
+    }
+
+    pub(super) fn hand_on(&self, set: &TokenSet, age: Duration) -> Result<Handed, FetchError> {
+        let token = set.to_access_token(age, self.time.wall());
+        let token = token.ok_or_else(|| FetchError::try_again("there is no access token in the set"))??;
+        self.inbox.hold(Some(set));
+        self.memo().handed.clone_from(&set.access_token);
+        Ok(Handed { token, age, at: self.time.now() })
+    }
+
+    pub(super) async fn load(&self) -> Result<(Record, u64), StoreError> {
+        let entry = self.ask(self.store.load()).await?;
+        let version = entry.as_ref().map_or(0, |entry| entry.version);
+        let record = Record::read(entry.as_ref(), &self.identity)?;
+        self.memo().known = version;
+        Ok((record, version))
+    }
+
+    pub(super) async fn swap(&self, expected: u64, record: &Record) -> Result<Swap, StoreError> {
+        let data = record.write(&self.identity);
+        let swapped = self.ask(self.store.swap(expected, &data)).await?;
+        if swapped == Swap::Done {
+            self.memo().known = expected + 1;
+        }
+        Ok(swapped)
+    }
+
+    pub(super) async fn ask<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match timeout(LONGEST_ANSWER, answer).await {
+            Ok(answered) => answered,
+            Err(_) => Err(StoreError::unreachable(format!("it gave no answer within {LONGEST_ANSWER:?}"))),
+        }
+    }
+
+    pub(super) fn next_lease(&self) -> String {
+        let mut memo = self.memo();
+        memo.leases += 1;
+        format!("{}-{}", self.me, memo.leases)
+    }
+
+    pub(super) fn storage(&self) -> Storage {
+        let memo = self.memo();
+        match &memo.unsaved {
+            Some(unsaved) if unsaved.is_spent() => Storage::Unsaved,
+            Some(_) => Storage::Unreachable,
+            None if memo.unreachable => Storage::Unreachable,
+            None => Storage::Sound,
+        }
+    }
+
+    pub(super) fn memo(&self) -> MutexGuard<'_, Memo> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<FetchError> for Trouble {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// How long an exchange may take that spends what it sends: giving it up early would lose it.
+const UNREPEATABLE: Duration = Duration::from_secs(30);
+
+/// No store of a program that is in use takes longer; a lease of the default length has ended by then.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
+/// Between two looks at a store that can't tell of changes.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);

@@ -1,0 +1,146 @@
+//! What was brought and could not be stored: it is in use, it is stored as soon as that works, and until then nothing is spent.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    Grant, TokenSet,
+    keeper::{Handed, Keeper},
+    plan,
+};
+use crate::{
+    FetchError, FetchRequest,
+    store::{Lease, StoreError, Swap, TokenStore, record::Record},
+};
+
+/// A set that is not in the store.
+#[derive(Clone)]
+pub(super) struct Unsaved {
+    set: TokenSet,
+    place: Place,
+}
+
+/// In the place of what it is stored.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// Whatever is there: a user has authorized again.
+    Any,
+    /// Of the set whose refresh token was spent for it, and of no other: that would be newer.
+    Of(Option<TokenSet>),
+    /// Of one that has expired, or none: it was fetched without the store, and can be fetched again.
+    Free,
+}
+
+impl Unsaved {
+    /// Whether it can't be had again.
+    pub(super) fn is_spent(&self) -> bool {
+        !matches!(self.place, Place::Free)
+    }
+}
+
+impl<G: Grant, S: TokenStore> Keeper<G, S> {
+    pub(super) fn keep_unsaved(&self, set: TokenSet, place: Place) {
+        self.memo().unsaved = Some(Unsaved { set, place });
+    }
+
+    /// Stores what is not stored yet, unless something newer is there.
+    pub(super) async fn save(&self, lease: Option<&str>) -> Result<(), StoreError> {
+        let _one_at_a_time = self.saving.lock().await;
+        loop {
+            let Some(Unsaved { set, place }) = self.memo().unsaved.clone() else { return Ok(()) };
+            if let Place::Of(_) = place {
+                // Whoever has the lease may be spending the same refresh token, and what that brings is newer.
+                let own = self.next_lease();
+                let holder = lease.unwrap_or(&own);
+                if self.ask(self.store.lease(holder, self.options.lease)).await? != Lease::Granted {
+                    return Err(StoreError::unreachable("another process works on it"));
+                }
+            }
+            let (record, version) = self.load().await?;
+            if let Some(next) = self.next_record(record, &set, &place)?
+                && self.swap(version, &next).await? == Swap::Lost
+            {
+                continue;
+            }
+            let mut memo = self.memo();
+            // Unless another came meanwhile.
+            memo.unsaved.take_if(|unsaved| is_same(&unsaved.set, &set));
+            if memo.unsaved.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What to store; `None` if that is done, or pointless.
+    fn next_record(&self, record: Record, set: &TokenSet, place: &Place) -> Result<Option<Record>, StoreError> {
+        let now = self.time.wall();
+        let is_alive = |set: &TokenSet| set.lifetime.is_none_or(|lifetime| set.age(now) < lifetime);
+        match (place, &record.set) {
+            // It arrived after all.
+            (_, Some(stored)) if is_same(stored, set) => Ok(None),
+            (Place::Any, _) => Ok(Some(record.with_set(set.clone()))),
+            (Place::Of(Some(before)), Some(stored)) if is_same(stored, before) => {
+                Ok(Some(record.with_set(set.clone())))
+            }
+            (Place::Of(None), None) => Ok(Some(record.with_set(set.clone()))),
+            // Others may have gone on, and what they brought is gone with the rest: nobody knows which is the newest.
+            (Place::Of(Some(_)), None) => Err(StoreError::unusable(
+                "it was emptied while a token set was renewed; a new authorization, adopted, fills it again",
+            )),
+            (Place::Of(_), Some(_)) => Ok(None),
+            (Place::Free, Some(stored)) if is_alive(stored) => Ok(None),
+            (Place::Free, _) => Ok(Some(record.with_set(set.clone()))),
+        }
+    }
+
+    /// Tries to store it until that works.
+    pub(super) fn save_later(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.memo().is_saving, true) {
+            return;
+        }
+        tracing::warn!("a token set is in use that could not be stored; trying again");
+        let keeper = self.clone();
+        tokio::spawn(async move {
+            let mut wait = SHORTEST_WAIT;
+            let mut attempts = 0;
+            // Nobody is there any more who would tell: as long as a process may take to end.
+            while !(keeper.inbox.is_closed() && attempts > ATTEMPTS_AFTER_THE_END) {
+                sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+                attempts += 1;
+                if keeper.save(None).await.is_ok() {
+                    tracing::info!("the token set is stored");
+                    break;
+                }
+            }
+            let mut memo = keeper.memo();
+            (memo.is_saving, memo.news) = (false, true);
+            drop(memo);
+            keeper.inbox.arrived.notify_one();
+        });
+    }
+
+    /// What is not stored is used as long as it is good.
+    pub(super) fn make_do(&self, request: &FetchRequest) -> Option<Result<Handed, FetchError>> {
+        let set = {
+            let memo = self.memo();
+            let set = &memo.unsaved.as_ref()?.set;
+            plan::is_worth_handing_on(set, &self.question(&memo, request)).then(|| set.clone())?
+        };
+        Some(self.hand_on(&set, set.age(self.time.wall())))
+    }
+}
+
+/// Whether they hold the same tokens.
+fn is_same(one: &TokenSet, other: &TokenSet) -> bool {
+    (one.access_token(), one.refresh_token()) == (other.access_token(), other.refresh_token())
+}
+
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+
+/// A store that comes back is noticed within this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Five minutes.
+const ATTEMPTS_AFTER_THE_END: u32 = 60;

@@ -1,0 +1,49 @@
+//! Nothing outlives the process.
+
+use std::{
+    fmt,
+    future::{Future, pending},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{Entry, Lease, StoreError, Swap, TokenStore};
+
+/// In memory, and its owner's alone: gone with the process.
+#[derive(Default)]
+pub struct Memory {
+    entry: Mutex<Option<Entry>>,
+}
+
+impl TokenStore for Memory {
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        Ok(self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        if entry.as_ref().map_or(0, |entry| entry.version) != expected {
+            return Ok(Swap::Lost);
+        }
+        *entry = Some(Entry::new(expected + 1, data.to_vec()));
+        Ok(Swap::Done)
+    }
+
+    async fn lease(&self, _: &str, _: Duration) -> Result<Lease, StoreError> {
+        Ok(Lease::Granted)
+    }
+
+    async fn release(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn changed(&self, _: u64) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
