@@ -1,0 +1,181 @@
+//! Several owners of one store.
+
+use tokio::time::sleep;
+
+use super::scene::{HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use crate::{LiveToken, State, oauth2::TokenSet};
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_together_fetches_once() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let tokens: Vec<_> = (0..50).map(|seed| plain(&server, &shelf, seed)).collect();
+    for token in &tokens {
+        token.ready().await.unwrap();
+        assert_eq!(carried(token).as_deref(), Some("a1"));
+    }
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_fetches_little_more_than_one_process() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let tokens: Vec<_> = (0..8).map(|seed| plain(&server, &shelf, seed)).collect();
+    for _ in 0..600 {
+        sleep(SECOND).await;
+        assert!(tokens.iter().all(|token| token.status().is_usable()));
+    }
+    let current: Vec<_> = tokens.iter().map(carried).collect();
+    assert!(current.windows(2).all(|pair| pair[0] == pair[1]), "all have what one has fetched: {current:?}");
+    // Ten lifetimes, each renewed at 75 % by whoever is first.
+    assert!((10..=14).contains(&server.requests()), "{}", server.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotation_in_a_fleet_shows_no_token_twice() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let tokens: Vec<_> = (0..8).map(|_| begin(&server, &shelf)).collect();
+    sleep(10 * MINUTE).await;
+    for (token, _) in &tokens {
+        assert_eq!(token.status().state(), State::Live);
+        assert_eq!(carried(token), carried(&tokens[0].0));
+    }
+    assert!((10..=14).contains(&server.requests()), "{}", server.requests());
+    assert_eq!(server.reuses(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_holder_is_waited_for_no_longer_than_its_lease() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    shelf.lease_to_the_dead(SECOND);
+    let (token, _account) = begin(&server, &shelf);
+    sleep(SECOND - SECOND / 10).await;
+    assert_eq!(server.requests(), 0);
+    sleep(SECOND / 2).await;
+    assert_eq!((server.requests(), token.status().state()), (1, State::Live));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_as_long_as_the_exchange_takes() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.takes(20 * SECOND);
+    let (one, _) = begin(&server, &shelf);
+    sleep(SECOND / 2).await;
+    let holder = shelf.holder();
+    assert!(holder.is_some());
+    let (other, _) = begin(&server, &shelf);
+    for _ in 0..18 {
+        sleep(SECOND).await;
+        assert_eq!(shelf.holder(), holder);
+    }
+    sleep(3 * SECOND).await;
+    assert_eq!((carried(&one), carried(&other)), (Some("a1".into()), Some("a1".into())));
+    assert_eq!((server.requests(), shelf.holder()), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_slept_past_its_lease_does_not_overwrite_its_successor() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.takes(5 * SECOND);
+    let (sleeper, _) = begin(&server, &shelf);
+    sleep(SECOND / 2).await;
+    shelf.put_holder_to_sleep();
+    server.takes(SECOND / 10);
+    let (successor, _) = begin(&server, &shelf);
+    sleep(3 * SECOND).await;
+    assert_eq!((carried(&successor).as_deref(), carried(&sleeper)), (Some("a2"), None));
+    let stored = shelf.entry();
+
+    // Its answer comes late, and its token is nobody's: all go on with what is stored.
+    sleep(3 * SECOND).await;
+    assert_eq!(shelf.entry(), stored);
+    assert_eq!((carried(&successor).as_deref(), carried(&sleeper).as_deref()), (Some("a2"), Some("a2")));
+    assert_eq!((server.requests(), server.reuses()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_late_answer_of_a_sleeper_saves_what_its_successor_has_lost() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.takes(5 * SECOND);
+    let (sleeper, _) = begin(&server, &shelf);
+    sleep(SECOND / 2).await;
+    shelf.put_holder_to_sleep();
+    // The successor finds that it is too late to ask.
+    let late = rotating(&server, &shelf).replay_grace(SECOND);
+    let successor = LiveToken::builder(late).clock(server.wall).seed(2).spawn();
+    sleep(3 * SECOND).await;
+    assert_eq!(successor.status().state(), State::ReauthorizationRequired);
+
+    sleep(5 * SECOND).await;
+    assert_eq!((carried(&sleeper).as_deref(), shelf.refresh_token().as_deref()), (Some("a1"), Some("r1")));
+    assert_eq!((successor.status().state(), carried(&successor).as_deref()), (State::Live, Some("a1")));
+    assert_eq!((server.requests(), server.reuses()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_attempt_stands_for_a_whole_fleet_while_the_endpoint_is_down() {
+    let alone = {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.mood(Mood::Busy);
+        let _token = plain(&server, &shelf, 0);
+        sleep(10 * MINUTE).await;
+        server.requests()
+    };
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.mood(Mood::Busy);
+    let tokens: Vec<_> = (0..50).map(|seed| plain(&server, &shelf, seed)).collect();
+    sleep(10 * MINUTE).await;
+    assert!(server.requests() <= 3 * alone, "{} requests of 50, {alone} of one alone", server.requests());
+
+    server.mood(Mood::Fine);
+    let before = server.requests();
+    sleep(2 * MINUTE).await;
+    assert!(tokens.iter().all(|token| token.status().state() == State::Live));
+    assert!(server.requests() - before <= 4, "and one brings it back for all: {}", server.requests() - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let (one, other) = (plain(&server, &shelf, 1), plain(&server, &shelf, 2));
+    one.ready().await.unwrap();
+    other.ready().await.unwrap();
+    sleep(2 * SECOND).await;
+    let refused = |token: &LiveToken| {
+        let (_, generation) = token.current().unwrap();
+        token.clone().replace(generation, SECOND * 10)
+    };
+    assert_eq!(tokio::join!(refused(&one), refused(&other)), (true, true));
+    assert_eq!((carried(&one).as_deref(), carried(&other).as_deref()), (Some("a2"), Some("a2")));
+    assert_eq!(server.requests(), 2, "both were refused, one has fetched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_within_the_lifetime_asks_nobody() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    plain(&server, &shelf, 1).ready().await.unwrap();
+    sleep(30 * SECOND).await;
+    let again = plain(&server, &shelf, 2);
+    again.ready().await.unwrap();
+    assert_eq!(server.requests(), 1);
+    assert!(again.status().time_left().unwrap() <= 30 * SECOND, "its age counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_stays_the_same_is_no_new_beginning() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let (token, _) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    drop(token);
+    sleep(HOUR).await;
+    // Again with `r0`, which was spent an hour ago.
+    let (token, _) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    assert_eq!((server.reuses(), shelf.refresh_token().as_deref()), (0, Some("r2")));
+    drop(token);
+
+    // Somebody has put in another one.
+    let source = rotating(&server, &shelf).holding(TokenSet::of_refresh_token("another"));
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    assert_eq!(shelf.refresh_token().as_deref(), Some("r3"));
+}

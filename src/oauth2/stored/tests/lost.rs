@@ -1,0 +1,135 @@
+//! Answers that are lost on their way: asked for again while the server may answer again, and never later.
+
+use tokio::time::sleep;
+
+use super::scene::{HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, rotating};
+use crate::{LiveToken, State, Storage, oauth2::TokenSet};
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_asked_for_again_at_once() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.mood(Mood::Mute);
+    let (token, _account) = begin(&server, &shelf);
+    sleep(SECOND / 2).await;
+    assert!(shelf.record().intent.is_some(), "it is written down that r0 may be spent");
+    server.mood(Mood::Fine);
+    token.ready().await.unwrap();
+    assert_eq!(server.requests(), 2);
+    assert_eq!(server.reuses(), 0);
+    assert!(shelf.record().intent.is_none());
+    assert_eq!(shelf.refresh_token().as_deref(), Some("r2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_lost_is_said_once_and_never_shown_again() {
+    for mood in [Mood::Mute, Mood::Broken] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        let (token, account) = begin(&server, &shelf);
+        token.ready().await.unwrap();
+        server.mood(mood);
+        sleep(2 * MINUTE).await;
+        assert_eq!(token.status().state(), State::ReauthorizationRequired);
+        let requests = server.requests();
+        assert!((2..=8).contains(&requests), "within ten seconds, at the pace of the backoff: {requests}");
+
+        server.mood(Mood::Fine);
+        sleep(24 * HOUR).await;
+        token.refresh().await.unwrap_err();
+        assert_eq!((server.requests(), server.reuses()), (requests, 0), "{mood:?}: it was shown again, too late");
+        let error = token.status().last_error().unwrap().to_string();
+        assert!(error.contains("the answer never came"), "{error}");
+
+        // Another process says the same, and asks nobody.
+        let (other, _) = begin(&server, &shelf);
+        other.ready().await.unwrap_err();
+        assert_eq!(server.requests(), requests);
+
+        // Until the user has authorized again.
+        account.adopt(TokenSet::of_refresh_token("fresh")).await;
+        token.ready().await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!((token.status().state(), other.status().state()), (State::Live, State::Live));
+        assert_eq!(carried(&token), carried(&other));
+        assert_eq!(server.requests(), requests + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_certainly_not_spent_is_never_lost() {
+    for mood in [Mood::Busy, Mood::Gone] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        let (token, _account) = begin(&server, &shelf);
+        token.ready().await.unwrap();
+        server.mood(mood);
+        sleep(HOUR).await;
+        assert_eq!(token.status().state(), State::Expired, "{mood:?}");
+        server.mood(Mood::Fine);
+        sleep(2 * MINUTE).await;
+        assert_eq!(token.status().state(), State::Live, "{mood:?}");
+        assert_eq!(server.reuses(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_by_the_server_is_the_end_for_all_and_a_human_may_try() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let (token, _account) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    server.mood(Mood::Refuses);
+    sleep(HOUR).await;
+    assert_eq!((token.status().state(), server.requests()), (State::ReauthorizationRequired, 2));
+
+    let (other, _) = begin(&server, &shelf);
+    other.ready().await.unwrap_err();
+    assert_eq!(server.requests(), 2, "one that was refused is not shown by everybody");
+
+    // It was a mistake of the server's.
+    server.mood(Mood::Fine);
+    token.refresh().await.unwrap();
+    sleep(2 * SECOND).await;
+    assert_eq!((token.status().state(), other.status().state()), (State::Live, State::Live));
+}
+
+/// A process that dies while it waits for an answer, and the store that it leaves.
+async fn crash(server: &Server, shelf: &Shelf) {
+    let (token, _account) = begin(server, shelf);
+    token.ready().await.unwrap();
+    // Due at the latest point, and the answer takes longer than the process lives.
+    server.takes(HOUR);
+    sleep(51 * SECOND).await;
+    assert!(shelf.record().intent.is_some());
+    shelf.put_holder_to_sleep();
+    drop(token);
+    server.takes(SECOND / 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_start_asks_again_for_what_a_crash_has_lost() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    crash(&server, &shelf).await;
+    let (token, _account) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    assert_eq!(carried(&token).as_deref(), Some("a1"), "the old one still works, and nobody waits");
+    sleep(3 * SECOND).await;
+    assert_eq!(carried(&token).as_deref(), Some("a3"));
+    assert_eq!((server.requests(), server.reuses()), (3, 0));
+    assert_eq!(token.status().state(), State::Live);
+    assert!(shelf.record().intent.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_token_is_never_used_in_silence_after_a_loss() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    crash(&server, &shelf).await;
+    let requests = server.requests();
+    let source = rotating(&server, &shelf).replay_grace(SECOND);
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    sleep(3 * SECOND).await;
+    let status = token.status();
+    assert_eq!((status.state(), status.is_usable()), (State::ReauthorizationRequired, true));
+    assert_eq!((server.requests(), status.storage()), (requests, Storage::Sound), "it is too late to ask");
+    sleep(MINUTE).await;
+    assert!(!token.status().is_usable());
+    assert_eq!(server.requests(), requests);
+}

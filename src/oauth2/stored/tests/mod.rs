@@ -1,0 +1,8 @@
+//! One owner, or several that share a store, against a server that rotates refresh tokens. Time is tokio's paused clock, and the wall
+//! clock goes with it.
+
+mod adopting;
+mod fleet;
+mod lost;
+mod scene;
+mod trouble;

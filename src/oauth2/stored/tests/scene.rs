@@ -1,0 +1,350 @@
+//! A store with faults to order, a server that rotates refresh tokens, and owners between them.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use http::StatusCode;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::super::{Stored, StoredHandle};
+use crate::{
+    FetchError, LiveToken,
+    clock::Clock,
+    oauth2::{EndpointError, Grant, TokenSet},
+    store::{Entry, Identity, Lease, StoreError, Swap, TokenStore, record::Record},
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+/// The wall clock goes with tokio's.
+#[derive(Clone, Copy)]
+pub(super) struct Wall(Instant);
+
+impl Clock for Wall {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.0.elapsed()
+    }
+
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What a store can be made to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fault {
+    #[default]
+    None,
+    /// Every call fails.
+    Down,
+    /// Every swap fails, nothing else does.
+    ReadOnly,
+    /// Every swap is done, and says that it failed.
+    Deaf,
+    /// Nothing is ever answered.
+    Hung,
+}
+
+/// A store that is shared by its clones.
+#[derive(Clone)]
+pub(super) struct Shelf(Arc<Mutex<Inner>>, watch::Sender<u64>);
+
+#[derive(Default)]
+struct Inner {
+    entry: Option<Entry>,
+    lease: Option<(String, Instant)>,
+    fault: Fault,
+    /// This owner thinks that its leases are prolonged, as if it slept.
+    asleep: Option<String>,
+}
+
+impl Shelf {
+    pub(super) fn new() -> Self {
+        Self(Arc::default(), watch::Sender::new(0))
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        self.lock().fault = fault;
+    }
+
+    pub(super) fn put(&self, entry: Option<Entry>) {
+        self.lock().entry = entry;
+    }
+
+    pub(super) fn entry(&self) -> Option<Entry> {
+        self.lock().entry.clone()
+    }
+
+    pub(super) fn record(&self) -> Record {
+        Record::read(self.entry().as_ref(), &Identity::of("rotating")).unwrap()
+    }
+
+    pub(super) fn refresh_token(&self) -> Option<String> {
+        self.record().set.and_then(|set| set.refresh_token().map(str::to_owned))
+    }
+
+    pub(super) fn holder(&self) -> Option<String> {
+        self.lock().lease.as_ref().filter(|(_, end)| Instant::now() < *end).map(|(holder, _)| holder.clone())
+    }
+
+    /// Somebody takes the lease and dies.
+    pub(super) fn lease_to_the_dead(&self, time: Duration) {
+        self.lock().lease = Some(("dead".into(), Instant::now() + time));
+    }
+
+    /// Whoever has the lease now sleeps from now on.
+    pub(super) fn put_holder_to_sleep(&self) {
+        let mut inner = self.lock();
+        inner.asleep = inner.lease.as_ref().map(|(holder, _)| owner(holder).to_owned());
+    }
+
+    async fn fail(&self, swap: bool) -> Result<(), StoreError> {
+        let fault = self.lock().fault;
+        match fault {
+            Fault::Hung => pending().await,
+            Fault::Down => Err(StoreError::unreachable("down")),
+            Fault::ReadOnly if swap => Err(StoreError::unreachable("read only")),
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+}
+
+fn owner(holder: &str) -> &str {
+    holder.split_once('-').map_or(holder, |(owner, _)| owner)
+}
+
+impl TokenStore for Shelf {
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        self.fail(false).await?;
+        Ok(self.entry())
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        self.fail(true).await?;
+        let mut inner = self.lock();
+        if inner.entry.as_ref().map_or(0, |entry| entry.version) != expected {
+            return Ok(Swap::Lost);
+        }
+        inner.entry = Some(Entry::new(expected + 1, data.to_vec()));
+        self.1.send_replace(expected + 1);
+        match inner.fault {
+            Fault::Deaf => Err(StoreError::unreachable("the answer was lost")),
+            _ => Ok(Swap::Done),
+        }
+    }
+
+    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        self.fail(false).await?;
+        let mut inner = self.lock();
+        let now = Instant::now();
+        if inner.asleep.as_deref() == Some(owner(holder)) {
+            return Ok(Lease::Granted);
+        }
+        match &inner.lease {
+            Some((other, end)) if now < *end && other != holder => Ok(Lease::Held(*end - now)),
+            _ => {
+                inner.lease = Some((holder.to_owned(), now + time));
+                Ok(Lease::Granted)
+            }
+        }
+    }
+
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        self.fail(false).await?;
+        self.lock().lease.take_if(|(other, _)| other == holder);
+        Ok(())
+    }
+
+    async fn changed(&self, known: u64) {
+        let _ = self.1.subscribe().wait_for(|version| *version != known && *version != 0).await;
+    }
+}
+
+/// What the server does with token requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mood {
+    #[default]
+    Fine,
+    /// Acts, and the answer is lost.
+    Mute,
+    /// Breaks down before it acts, which nobody can know.
+    Broken,
+    /// Says that it is busy.
+    Busy,
+    /// There is nobody at its address.
+    Gone,
+    /// Says that the refresh token is no good.
+    Refuses,
+}
+
+/// Refresh tokens `r0`, `r1`, … that work once, and again within a grace; access tokens `a1`, `a2`, … of a minute.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) wall: Wall,
+    state: Arc<Mutex<State>>,
+    requests: Arc<AtomicU64>,
+}
+
+struct State {
+    mood: Mood,
+    takes: Duration,
+    grace: Duration,
+    issued: u64,
+    lifetime: Duration,
+    spent: HashMap<String, Instant>,
+    reuses: u64,
+}
+
+impl Server {
+    pub(super) fn new() -> Self {
+        let state = State {
+            mood: Mood::Fine,
+            takes: Duration::from_millis(100),
+            grace: 10 * SECOND,
+            issued: 0,
+            lifetime: MINUTE,
+            spent: HashMap::new(),
+            reuses: 0,
+        };
+        Self { wall: Wall(Instant::now()), state: Arc::new(state.into()), requests: Arc::default() }
+    }
+
+    pub(super) fn mood(&self, mood: Mood) {
+        self.lock().mood = mood;
+    }
+
+    pub(super) fn takes(&self, time: Duration) {
+        self.lock().takes = time;
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reuses(&self) -> u64 {
+        self.lock().reuses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// One request; the answer comes when the time is over that it takes.
+    async fn ask(&self, refresh_token: Option<&str>) -> Result<TokenSet, FetchError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let error = |status: u16, code: Option<&str>, acted| EndpointError {
+            status: (status > 0).then(|| StatusCode::from_u16(status).unwrap()),
+            code: code.map(str::to_owned),
+            text: format!("status {status}"),
+            acted,
+        };
+        let (answer, takes) = {
+            let mut state = self.lock();
+            let answer = match state.mood {
+                Mood::Fine | Mood::Mute => state.grant(refresh_token, self.wall),
+                Mood::Broken => Err(FetchError::try_again(error(500, None, true))),
+                Mood::Busy => Err(FetchError::try_again(error(503, None, false))),
+                Mood::Gone => Err(FetchError::try_again(error(0, None, false))),
+                Mood::Refuses => Err(FetchError::reauthorize(error(400, Some("invalid_grant"), false))),
+            };
+            (answer, state.takes)
+        };
+        sleep(takes).await;
+        match self.lock().mood {
+            Mood::Mute => Err(FetchError::try_again(error(0, None, true))),
+            _ => answer,
+        }
+    }
+}
+
+impl State {
+    fn grant(&mut self, refresh_token: Option<&str>, wall: Wall) -> Result<TokenSet, FetchError> {
+        self.issued += 1;
+        let mut set = TokenSet::of_access_token(format!("a{}", self.issued)).expires_in(self.lifetime);
+        if let Some(token) = refresh_token {
+            let first = *self.spent.entry(token.to_owned()).or_insert_with(Instant::now);
+            if first.elapsed() > self.grace {
+                self.reuses += 1;
+                return Err(FetchError::reauthorize(EndpointError::unsent("reuse")));
+            }
+            set = set.with_refresh_token(format!("r{}", self.issued));
+        }
+        (set.requested_at, set.refresh_requested_at) = (wall.wall(), wall.wall());
+        Ok(set)
+    }
+}
+
+/// The refresh token grant, at that server.
+#[derive(Clone)]
+pub(super) struct Rotating(pub(super) Server);
+
+impl Grant for Rotating {
+    async fn exchange(&self, held: Option<&TokenSet>, _: Duration) -> Result<TokenSet, FetchError> {
+        match held.and_then(TokenSet::refresh_token) {
+            Some(token) => self.0.ask(Some(token)).await,
+            None => Err(FetchError::reauthorize(EndpointError::unsent("there is no refresh token"))),
+        }
+    }
+
+    fn is_repeatable(&self, _: Option<&TokenSet>) -> bool {
+        false
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::of("rotating")
+    }
+}
+
+/// Client credentials, at that server.
+#[derive(Clone)]
+pub(super) struct Plain(pub(super) Server);
+
+impl Grant for Plain {
+    async fn exchange(&self, _: Option<&TokenSet>, _: Duration) -> Result<TokenSet, FetchError> {
+        self.0.ask(None).await
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::of("rotating")
+    }
+}
+
+/// An owner that rotates, and asks again for ten seconds.
+pub(super) fn rotating(server: &Server, shelf: &Shelf) -> Stored<Rotating, Shelf> {
+    Stored::in_store(Rotating(server.clone()), shelf.clone()).clock(server.wall).replay_grace(10 * SECOND)
+}
+
+/// The same at work, beginning with `r0`.
+pub(super) fn begin(server: &Server, shelf: &Shelf) -> (LiveToken, StoredHandle) {
+    let source = rotating(server, shelf).holding(TokenSet::of_refresh_token("r0"));
+    let handle = source.handle();
+    (LiveToken::builder(source).clock(server.wall).seed(1).spawn(), handle)
+}
+
+/// An owner that can always ask again.
+pub(super) fn plain(server: &Server, shelf: &Shelf, seed: u64) -> LiveToken {
+    let source = Stored::in_store(Plain(server.clone()), shelf.clone()).clock(server.wall);
+    LiveToken::builder(source).clock(server.wall).seed(seed).spawn()
+}
+
+/// The access token that requests carry.
+pub(super) fn carried(token: &LiveToken) -> Option<String> {
+    let header = token.authorization()?;
+    Some(header.to_str().unwrap().trim_start_matches("Bearer ").to_owned())
+}
