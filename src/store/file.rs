@@ -103,10 +103,17 @@ struct Place {
 
 impl Place {
     fn of(path: &Path) -> Result<Self, StoreError> {
+        let mut path = path.to_owned();
+        // A link stays a link: what it points to is replaced, or made. (A circle is no more than a path that leads nowhere.)
+        for _ in 0..MOST_LINKS {
+            let Ok(target) = fs::read_link(&path) else { break };
+            path = path.parent().unwrap_or(Path::new("")).join(target);
+        }
+        let path = path.as_path();
         let failed = |error| failed(path, "can't be reached", &error);
-        // A link stays a link: what it points to is replaced.
         let file = match fs::canonicalize(path) {
-            Ok(file) => file,
+            Ok(file) if file.is_file() => file,
+            Ok(_) => return Err(StoreError::unusable(format!("{} is no regular file", path.display()))),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let directory = fs::canonicalize(directory).map_err(failed)?;
@@ -132,9 +139,6 @@ impl Place {
             Err(error) => return Err(failed(&self.file, "can't be read", &error)),
         };
         let about = file.metadata().map_err(|error| failed(&self.file, "can't be read", &error))?;
-        if !about.is_file() {
-            return Err(unusable("is no regular file"));
-        }
         #[cfg(unix)]
         if std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o077 != 0 {
             return Err(unusable("can be read or written by others: take that away from them (chmod 600)"));
@@ -310,6 +314,9 @@ fn to_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 const MAGIC: &str = "tower-bearer-store";
 const FORMAT: u32 = 1;

@@ -8,6 +8,8 @@ pub mod browser;
 pub mod call;
 pub mod chromium;
 pub mod node;
+#[cfg(feature = "oauth2")]
+pub mod store;
 pub mod web_app;
 
 use std::{
