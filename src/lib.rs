@@ -28,7 +28,7 @@
 //! TokenSource ──fetch──▶ refresh task ──publish──▶ cell ◀──load── BearerAuth::call ──▶ inner service
 //!     ▲   ▲                    ▲                                        │
 //!     │   │                    └────── demand: first use, 401 ◀─────────┘
-//!     │   └ store: what outlives a fetch
+//!     │   └ store: what outlives the process, or is shared by many
 //!     └ oauth2: grants × client authentication ─▶ token endpoint ─▶ a tower HTTP service (reqwest by default)
 //! ```
 //!
@@ -47,6 +47,7 @@
 //! | the API answers 403 | it is handed on: another token would have no more scope |
 //! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |
 //! | the refresh token is dead | [`State::ReauthorizationRequired`]; a new authorization, adopted, revives the same token |
+//! | an answer with a rotated refresh token is lost | it is asked for again while the server may allow it ([`Stored::replay_grace`](oauth2::Stored::replay_grace)), and never later |
 //! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |
 //!
 //! # Order of layers
@@ -60,6 +61,7 @@
 //! |---|---|---|
 //! | `oauth2` | yes | token endpoints and grants |
 //! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
+//! | `redis` | | token sets in Redis, shared by a fleet |
 //! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
 //! | `rustls` | yes | TLS of reqwest's with rustls |
 //! | `native-tls` | | TLS of reqwest's with the system's library |

@@ -105,6 +105,13 @@ impl TokenSet {
         self.lifetime
     }
 
+    /// When it was asked for, by the wall clock, if that wasn't just now: its lifetimes count from then.
+    #[must_use]
+    pub fn with_requested_at(mut self, time: SystemTime) -> Self {
+        (self.requested_at, self.refresh_requested_at) = (time, time);
+        self
+    }
+
     /// When it was asked for, by the wall clock.
     #[must_use]
     pub fn requested_at(&self) -> SystemTime {

@@ -320,6 +320,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.inbox.arrived.notified() => if self.inbox.has_news() { return },
                 () = resolve => {
                     let mut memo = self.memo();
