@@ -60,6 +60,7 @@
 //! |---|---|---|
 //! | `oauth2` | yes | token endpoints and grants |
 //! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
+//! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
 //! | `rustls` | yes | TLS of reqwest's with rustls |
 //! | `native-tls` | | TLS of reqwest's with the system's library |
@@ -80,7 +81,7 @@ pub use source::{
 };
 
 mod live;
-pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch};
+pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch, telemetry};
 
 mod bearer;
 pub use bearer::{
