@@ -26,7 +26,7 @@
 //! | gauge | unit | |
 //! |---|---|---|
 //! | `tower_bearer_headroom_seconds` | seconds | how long requests go on if no fetch works from now on: 0 without a valid token, `+Inf` if its end isn't known |
-//! | `tower_bearer_expiration_timestamp_seconds` | Unix time | when the valid token ends: 0 without one, `+Inf` if its end isn't known |
+//! | `tower_bearer_expiration_timestamp_seconds` | Unix time | when the valid token ends, or when the last one ended: 0 before the first, `+Inf` if the end of a valid one isn't known |
 //! | `tower_bearer_generation_age_seconds` | seconds | since when requests carry the token that was fetched last; 0 before the first |
 //! | `tower_bearer_state` | 0 or 1 | with the label `state`: 1 for the [state](crate::State) the token is in, 0 for the others (`starting`, `live`, `failing`, `expired`, `rejected`, `reauthorization_required`, `stopped`) |
 //!
@@ -49,8 +49,11 @@
 //! by itself:
 //!
 //! ```text
-//! tower_bearer_expiration_timestamp_seconds - time() < 300
+//! tower_bearer_expiration_timestamp_seconds - time() < 270
 //! ```
+//!
+//! A token that is renewed in time always has 15 % of its life left: half of that, 270 s of an hour, is the time to worry.
+//! `examples/operations.rs` has the rules whole, and a service that they fit.
 //!
 //! When the last handle of a token is gone, its headroom, expiration and age become `NaN`, which no alarm compares true with,
 //! and all of its states 0. A token that is shut down, or whose runtime has ended, is `stopped` and has no headroom from when
@@ -129,7 +132,7 @@ struct Gauges {
 impl Telemetry {
     pub(super) fn new(name: Option<Arc<str>>) -> Self {
         let telemetry = Self { name };
-        metrics::describe(&telemetry);
+        metrics::begin(&telemetry);
         telemetry
     }
 
@@ -150,13 +153,18 @@ impl Telemetry {
         }
         let now = time.now();
         let left = snapshot.expires_at.map_or(f64::INFINITY, |end| end.since(now).as_secs_f64());
+        let over_for = snapshot.expires_at.map_or(0.0, |end| now.since(end).as_secs_f64());
         let wall = time.wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         metrics::set(
             self,
             &Gauges {
                 state: snapshot.state,
                 headroom: if snapshot.usable { left } else { 0.0 },
-                expiration: if snapshot.usable { wall + left } else { 0.0 },
+                expiration: match (snapshot.usable, since) {
+                    (true, _) => wall + left,
+                    (false, Some(_)) => wall - over_for,
+                    (false, None) => 0.0,
+                },
                 age: since.map_or(0.0, |since| now.since(since).as_secs_f64()),
             },
         );
@@ -192,7 +200,7 @@ impl Telemetry {
             }
             None => trace!(token, reason, took_seconds, generation, "fetched the same token again"),
         }
-        metrics::fetched(self, "fetched", took);
+        metrics::fetched(self, FETCHED, took);
     }
 
     /// A fetch has failed, the last of so many.
@@ -204,11 +212,7 @@ impl Telemetry {
         headroom: Duration,
         error: &FetchError,
     ) {
-        let outcome = match error.kind() {
-            FetchErrorKind::TryAgain => "try_again",
-            FetchErrorKind::Rejected => "rejected",
-            FetchErrorKind::ReauthorizationRequired => "reauthorization_required",
-        };
+        let outcome = outcome(error.kind());
         let (token, reason, took_seconds) = (self.name(), reason_word(reason), took.as_secs_f64());
         let headroom_seconds = if headroom == Duration::MAX { f64::INFINITY } else { headroom.as_secs_f64() };
         warn!(token, reason, took_seconds, failures, headroom_seconds, outcome, %error, "could not fetch a token");
@@ -310,6 +314,18 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)
+    }
+}
+
+/// The outcome of a fetch that brought a token.
+const FETCHED: &str = "fetched";
+
+/// The outcome of another.
+const fn outcome(kind: FetchErrorKind) -> &'static str {
+    match kind {
+        FetchErrorKind::TryAgain => "try_again",
+        FetchErrorKind::Rejected => "rejected",
+        FetchErrorKind::ReauthorizationRequired => "reauthorization_required",
     }
 }
 

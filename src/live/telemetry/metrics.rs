@@ -6,17 +6,18 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use super::{Gauges, Telemetry};
-use crate::State;
+use super::{FETCHED, Gauges, Telemetry, outcome};
+use crate::{FetchErrorKind, State};
 
 /// How often gauges are written that change by themselves.
 pub(super) const BEAT: Option<Duration> = Some(Duration::from_secs(1));
 
-/// What recorders show beside the numbers. One that is installed later goes without.
-pub(super) fn describe(telemetry: &Telemetry) {
-    measure(telemetry, |_| {
+/// What recorders show beside the numbers, and the counters, at 0: from a series that begins with 1, no rate sees the 1. A
+/// recorder that is installed later goes without.
+pub(super) fn begin(telemetry: &Telemetry) {
+    measure(telemetry, |name| {
         describe_gauge!(HEADROOM, Unit::Seconds, "How long requests go on if no fetch works from now on.");
-        describe_gauge!(EXPIRATION, Unit::Seconds, "When the valid token ends, in Unix time; 0 without one.");
+        describe_gauge!(EXPIRATION, Unit::Seconds, "When the valid token ends, or the last one ended.");
         describe_gauge!(AGE, Unit::Seconds, "Since when requests carry the token that was fetched last.");
         describe_gauge!(STATE, "1 for the state that the token is in, 0 for the others.");
         describe_counter!(FETCHES, "Fetches that have ended.");
@@ -24,6 +25,11 @@ pub(super) fn describe(telemetry: &Telemetry) {
         describe_counter!(RECOVERIES, "Requests that were sent again after a 401, and accepted.");
         describe_histogram!(FETCH_DURATION, Unit::Seconds, "How long fetches took.");
         describe_histogram!(WAIT_DURATION, Unit::Seconds, "How long requests waited for a token.");
+        for outcome in OUTCOMES {
+            counter!(FETCHES, "token" => name.clone(), "outcome" => outcome).increment(0);
+        }
+        counter!(REFUSALS, "token" => name.clone()).increment(0);
+        counter!(RECOVERIES, "token" => name.clone()).increment(0);
     });
 }
 
@@ -94,6 +100,13 @@ const STATES: [State; 7] = [
     State::Rejected,
     State::ReauthorizationRequired,
     State::Stopped,
+];
+
+const OUTCOMES: [&str; 4] = [
+    FETCHED,
+    outcome(FetchErrorKind::TryAgain),
+    outcome(FetchErrorKind::Rejected),
+    outcome(FetchErrorKind::ReauthorizationRequired),
 ];
 
 const HEADROOM: &str = "tower_bearer_headroom_seconds";

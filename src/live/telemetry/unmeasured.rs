@@ -6,7 +6,7 @@ use super::{Gauges, Telemetry};
 
 pub(super) const BEAT: Option<Duration> = None;
 
-pub(super) fn describe(_: &Telemetry) {}
+pub(super) fn begin(_: &Telemetry) {}
 
 pub(super) fn set(_: &Telemetry, _: &Gauges) {}
 
