@@ -1,4 +1,4 @@
-# Sourced by scripts/test, scripts/deep and scripts/fuzz: named, timed steps, and what installs the tools they need.
+# Sourced by the other scripts: named, timed steps, and what installs the tools they need.
 # shellcheck shell=bash
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -61,9 +61,9 @@ debian() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
-# cargo_tool NAME: a cargo subcommand that is published as cargo-NAME.
+# cargo_tool NAME[@VERSION]: a cargo subcommand that is published as cargo-NAME.
 cargo_tool() {
-  have "cargo-$1" && return
+  have "cargo-${1%@*}" && return
   cargo install --locked "cargo-$1" ||
     fail "cargo-$1 could not be installed: run 'cargo install --locked cargo-$1' by hand and try again"
 }
