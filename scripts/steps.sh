@@ -75,15 +75,27 @@ cargo_component() {
   rustup component add "$2"
 }
 
+# Where cargo puts what it compiles.
+target_directory() {
+  cargo metadata --format-version 1 --no-deps | node -p 'JSON.parse(fs.readFileSync(0)).target_directory'
+}
+
+# copy_tree TO: the tree as it is, for tools that change it or must not see all of it.
+copy_tree() {
+  local target
+  target=$(target_directory)
+  rm -rf -- "$1"
+  mkdir -p -- "$1"
+  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=node_modules . |
+    tar -xf - -C "$1"
+}
+
 # cargo_hack ARGUMENT…: clippy over sets of features, in a copy of the tree without dev-dependencies: the
 # features that the crate asks of itself there would hide what is missing. `--no-dev-deps` rewrites Cargo.toml
 # while it works, so that an interrupted run would leave it rewritten; the copy shares what is compiled.
 cargo_hack() {
-  local target copy
-  target=$(cargo metadata --format-version 1 --no-deps | node -p 'JSON.parse(fs.readFileSync(0)).target_directory')
-  copy=$target/without-dev-deps
-  rm -rf -- "$copy"
-  mkdir -p -- "$copy"
-  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./.git --exclude=./fuzz --exclude=node_modules . | tar -xf - -C "$copy"
-  (cd -- "$copy" && CARGO_TARGET_DIR=$target cargo hack clippy --no-dev-deps "$@" -- -D warnings)
+  local target
+  target=$(target_directory)
+  copy_tree "$target/without-dev-deps"
+  (cd -- "$target/without-dev-deps" && CARGO_TARGET_DIR=$target cargo hack clippy --no-dev-deps "$@" -- -D warnings)
 }

@@ -2,6 +2,7 @@
 //!
 //! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
+//! `telemetry` is what is told outside, and where all of its names stand.
 
 use std::{
     fmt,
