@@ -171,7 +171,7 @@ async fn a_file_that_may_not_be_read_is_like_a_missing_one() {
     let token = LiveToken::spawn(TokenFile::new(&path));
     token.ready().await.unwrap();
     fs::write(&path, "two").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything: then it is a file like others.
     let may = fs::read(&path).is_ok();
     sleep(secs(30)).await;
