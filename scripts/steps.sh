@@ -1,4 +1,4 @@
-# Sourced by scripts/test, scripts/deep and scripts/fuzz: named, timed steps, and what installs the tools they need.
+# Sourced by the other scripts: named, timed steps, and what installs the tools they need.
 # shellcheck shell=bash
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -61,9 +61,9 @@ debian() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
-# cargo_tool NAME: a cargo subcommand that is published as cargo-NAME.
+# cargo_tool NAME[@VERSION]: a cargo subcommand that is published as cargo-NAME.
 cargo_tool() {
-  have "cargo-$1" && return
+  have "cargo-${1%@*}" && return
   cargo install --locked "cargo-$1" ||
     fail "cargo-$1 could not be installed: run 'cargo install --locked cargo-$1' by hand and try again"
 }
@@ -75,15 +75,27 @@ cargo_component() {
   rustup component add "$2"
 }
 
+# Where cargo puts what it compiles.
+target_directory() {
+  cargo metadata --format-version 1 --no-deps | node -p 'JSON.parse(fs.readFileSync(0)).target_directory'
+}
+
+# copy_tree TO: the tree as it is, for tools that change it or must not see all of it.
+copy_tree() {
+  local target
+  target=$(target_directory)
+  rm -rf -- "$1"
+  mkdir -p -- "$1"
+  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=node_modules . |
+    tar -xf - -C "$1"
+}
+
 # cargo_hack ARGUMENT…: clippy over sets of features, in a copy of the tree without dev-dependencies: the
 # features that the crate asks of itself there would hide what is missing. `--no-dev-deps` rewrites Cargo.toml
 # while it works, so that an interrupted run would leave it rewritten; the copy shares what is compiled.
 cargo_hack() {
-  local target copy
-  target=$(cargo metadata --format-version 1 --no-deps | node -p 'JSON.parse(fs.readFileSync(0)).target_directory')
-  copy=$target/without-dev-deps
-  rm -rf -- "$copy"
-  mkdir -p -- "$copy"
-  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./.git --exclude=./fuzz --exclude=node_modules . | tar -xf - -C "$copy"
-  (cd -- "$copy" && CARGO_TARGET_DIR=$target cargo hack clippy --no-dev-deps "$@" -- -D warnings)
+  local target
+  target=$(target_directory)
+  copy_tree "$target/without-dev-deps"
+  (cd -- "$target/without-dev-deps" && CARGO_TARGET_DIR=$target cargo hack clippy --no-dev-deps "$@" -- -D warnings)
 }

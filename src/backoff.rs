@@ -22,6 +22,9 @@ pub(crate) fn after_failure(
     if error.kind() == FetchErrorKind::Rejected {
         return Some(REJECTED.max(asked));
     }
+    if let Some(pace) = error.pace_asked() {
+        return Some(pace.max(SECOND));
+    }
     let wait = exponential(failures, lifetime, rng);
     // Never before the time the server named; a little later, so that those it told the same don't come together.
     Some(if asked.is_zero() { wait } else { asked + wait.min(SPREAD) })
@@ -97,6 +100,16 @@ mod tests {
             let (low, high) = waits(&error, 5, None);
             assert!(low >= Duration::from_secs(least), "{asked}: {low:?}");
             assert!(high <= Duration::from_secs(least + 1), "{asked}: {high:?}");
+        }
+    }
+
+    #[test]
+    fn what_costs_nobody_anything_is_tried_at_its_own_pace() {
+        for (pace, wait) in [(5_000, 5_000), (90_000, 90_000), (1, 1_000)] {
+            let error = FetchError::try_again("missing").pace(Duration::from_millis(pace));
+            let wait = Duration::from_millis(wait);
+            assert_eq!(waits(&error, 1, None), (wait, wait));
+            assert_eq!(waits(&error, u32::MAX, None), (wait, wait));
         }
     }
 

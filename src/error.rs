@@ -28,6 +28,7 @@ pub struct FetchError(Arc<Fetch>);
 struct Fetch {
     kind: FetchErrorKind,
     retry_after: Option<Duration>,
+    pace: Option<Duration>,
     unattended: bool,
     cause: Arc<dyn error::Error + Send + Sync>,
 }
@@ -63,7 +64,7 @@ impl FetchError {
 
     fn new(kind: FetchErrorKind, cause: impl Into<BoxError>) -> Self {
         let unattended = kind != FetchErrorKind::ReauthorizationRequired;
-        Self(Arc::new(Fetch { kind, retry_after: None, unattended, cause: cause.into().into() }))
+        Self(Arc::new(Fetch { kind, retry_after: None, pace: None, unattended, cause: cause.into().into() }))
     }
 
     /// Not before this time is over (RFC 9110 §10.2.3, `Retry-After`). Obeyed up to an hour.
@@ -96,6 +97,16 @@ impl FetchError {
 
     pub(crate) fn wait_asked(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Tried again after this time, however often that fails: for what costs nobody anything.
+    pub(crate) fn pace(mut self, pace: Duration) -> Self {
+        Arc::make_mut(&mut self.0).pace = Some(pace);
+        self
+    }
+
+    pub(crate) fn pace_asked(&self) -> Option<Duration> {
+        self.0.pace
     }
 
     pub(crate) fn is_tried_unattended(&self) -> bool {

@@ -61,6 +61,7 @@
 //! |---|---|---|
 //! | `oauth2` | yes | token endpoints and grants |
 //! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
+//! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `redis` | | token sets in Redis, shared by a fleet |
 //! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
 //! | `rustls` | yes | TLS of reqwest's with rustls |
@@ -84,7 +85,7 @@ pub use source::{
 };
 
 mod live;
-pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch};
+pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch, telemetry};
 
 mod bearer;
 pub use bearer::{

@@ -6,6 +6,7 @@ use crate::{AccessToken, FetchError};
 
 mod file;
 mod func;
+mod one_thread;
 
 pub use file::TokenFile;
 pub use func::{SourceFn, source_fn};

@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
 use support::call::{example, run_call};
 use tokio::{
@@ -11,6 +14,8 @@ use tokio::{
     process::Command,
 };
 use tower_bearer::testing::AuthorizationServer;
+#[cfg(feature = "metrics")]
+use tower_bearer::testing::Fault;
 
 #[tokio::test]
 async fn call_reports_what_it_did() {
@@ -105,6 +110,78 @@ async fn call_takes_a_password_and_a_refresh_token() {
     let value = ["--token-url", &token_url, "--client-auth", "basic-value", "--basic-value", "Y2xpZW50OnNlY3JldA=="];
     let (output, report) = run_call(&[&value[..], &[&api_url]].concat()).await;
     assert!(output.status.success(), "{report}");
+}
+
+/// A service that is scraped, and asked whether it is ready, while its token endpoint goes down and comes back.
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn operations_warns_before_it_is_not_ready() {
+    let server = AuthorizationServer::builder()
+        .lifetime(Some(Duration::from_secs(3)))
+        .client("ops", "marked")
+        .start()
+        .await
+        .unwrap();
+    let mut program = Command::new(example("operations"))
+        .envs([("LISTEN", "127.0.0.1:0"), ("CLIENT_ID", "ops"), ("CLIENT_SECRET", "marked")])
+        .envs([("TOKEN_URL", server.token_url()), ("API_URL", server.api_url("/documents"))])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let address = lines.next_line().await.unwrap().expect("it prints where it listens").replace("/metrics", "");
+    let get = async |path: &str| {
+        let response = reqwest::get(format!("{address}{path}")).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let scrape = async |series: &str| {
+        let (status, text) = get("/metrics").await;
+        assert!(status == 200 && !text.contains("marked"), "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|number| number.parse::<f64>().unwrap())
+    };
+    const HEADROOM: &str = r#"tower_bearer_headroom_seconds{token="documents"}"#;
+    while get("/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(get("/documents").await.0, 200);
+
+    // Down: the headroom falls, while the service goes on. It is scraped until there is none left.
+    server.fault_always(Fault::status(503));
+    let (mut seen, mut ready) = (vec![f64::INFINITY], 0);
+    loop {
+        let headroom = scrape(HEADROOM).await.unwrap();
+        if headroom != *seen.last().unwrap() {
+            seen.push(headroom);
+        }
+        match get("/readyz").await {
+            (200, text) => ready += u32::from(text.starts_with("Failing")),
+            (503, _) if headroom == 0.0 => break,
+            // Between the two questions.
+            (503, _) => {}
+            other => panic!("{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let falls = seen.iter().skip(1).zip(seen.iter().skip(2)).filter(|(before, after)| before > after).count();
+    assert!(falls >= 3 && ready > 0, "{seen:?}, ready and failing {ready} times");
+    let (status, text) = get("/readyz").await;
+    assert!(status == 503 && text.starts_with("Expired, headroom 0.0") && text.contains("503"), "{text}");
+    assert_eq!(scrape(r#"tower_bearer_state{token="documents",state="expired"}"#).await, Some(1.0));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let ended = scrape(r#"tower_bearer_expiration_timestamp_seconds{token="documents"}"#).await.unwrap();
+    assert!(ended < now && ended > now - 60.0, "{ended}, now {now}");
+    assert!(scrape(r#"tower_bearer_fetches_total{token="documents",outcome="try_again"}"#).await.unwrap() >= 2.0);
+
+    server.clear_faults();
+    while get("/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while scrape(HEADROOM).await.unwrap() < 2.0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! All that this crate logs, at every level, and every error it hands out, in runs with marked secrets against the loopback
-//! server: every kind of fault, refreshes, outages, 401s, replays. One test, because a log is the whole process's.
+//! All that this crate logs, at every level, all that it measures, and every error it hands out, in runs with marked secrets
+//! against the loopback server: every kind of fault, refreshes, outages, 401s, replays. One test, because a log is the whole
+//! process's.
 #![cfg(all(feature = "oauth2", feature = "reqwest", feature = "testing"))]
 
 #[path = "support/leaks.rs"]
@@ -23,6 +24,11 @@ use tower_bearer::{
     oauth2::{ClientCredentials, TokenEndpoint},
     testing::{AuthorizationServer, Fault},
 };
+
+/// Named, so that it is measured too.
+fn live(source: impl IntoTokenSource) -> LiveToken {
+    LiveToken::builder(source).name("a name").spawn()
+}
 
 async fn server(lifetime: Duration) -> AuthorizationServer {
     let server = AuthorizationServer::builder().client(CLIENT.secret, SECRET.secret).lifetime(Some(lifetime));
@@ -82,6 +88,8 @@ fn faults() -> Vec<(&'static str, Fault)> {
 #[tokio::test]
 async fn nothing_marked_is_logged_or_said_in_an_error() {
     let log = Log::of_the_process();
+    #[cfg(feature = "metrics")]
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
     tokio::join!(
         every_fault_of_the_token_endpoint(),
         rejected_rotated_and_down(),
@@ -92,6 +100,13 @@ async fn nothing_marked_is_logged_or_said_in_an_error() {
     let lines = log.lines();
     for line in &lines {
         assert_clean("the log", line);
+    }
+    #[cfg(feature = "metrics")]
+    {
+        let scraped = metrics.render();
+        assert_clean("metrics", &scraped);
+        assert!(scraped.contains(r#"tower_bearer_fetches_total{token="a name",outcome="try_again"}"#), "{scraped}");
+        assert!(scraped.contains("tower_bearer_refusals_total"), "{scraped}");
     }
     // It was a run with something in it.
     for (said, times) in [
@@ -120,7 +135,7 @@ async fn every_fault_of_the_token_endpoint() {
         // Once more through a live token: what waiters, watchers and the log are told.
         if !matches!(name, "hang" | "drip") {
             server.fault(fault);
-            let live = LiveToken::spawn(grant(&server));
+            let live = live(grant(&server));
             if let Err(error) = live.refresh().await {
                 assert_clean(name, &said(&error));
             }
@@ -134,7 +149,7 @@ async fn every_fault_of_the_token_endpoint() {
 
 async fn rejected_rotated_and_down() {
     let server = server(Duration::from_millis(400)).await;
-    let live = LiveToken::spawn(grant(&server));
+    let live = live(grant(&server));
     live.ready().await.unwrap();
     let layer = BearerAuthLayer::new(live.clone(), Origin::parse(&server.origin()).unwrap())
         .max_wait(Duration::from_millis(50));
@@ -168,7 +183,7 @@ fn own_request(server: &AuthorizationServer, path: &str) -> reqwest::Request {
 async fn requests_that_are_refused_and_replayed() {
     let server = server(Duration::from_secs(60)).await;
     server.fault(Fault::access_token(&format!("\"{}\"", ACCESS.secret)));
-    let live = LiveToken::spawn(grant(&server));
+    let live = live(grant(&server));
     live.ready().await.unwrap();
     assert_eq!(live.authorization().unwrap(), format!("Bearer {}", ACCESS.secret));
     let layer = BearerAuthLayer::new(live.clone(), Origin::parse(&server.origin()).unwrap());
@@ -208,7 +223,7 @@ async fn requests_that_are_refused_and_replayed() {
 async fn a_file_that_is_no_token() {
     let path = std::env::temp_dir().join(format!("tower-bearer-logs-{}", std::process::id()));
     std::fs::write(&path, FILE.secret).unwrap();
-    let live = LiveToken::spawn(TokenFile::new(&path));
+    let live = live(TokenFile::new(&path));
     let error = live.refresh().await.unwrap_err();
     assert_clean("a file", &said(&error));
     std::fs::remove_file(path).unwrap();
@@ -217,7 +232,7 @@ async fn a_file_that_is_no_token() {
 /// A source of the user's that panics with a secret: its message stays with the panic.
 #[tokio::test]
 async fn a_source_that_panics_is_quiet() {
-    let live = LiveToken::spawn(tower_bearer::source_fn(|_| async {
+    let live = live(tower_bearer::source_fn(|_| async {
         if true {
             std::panic::panic_any(SECRET.secret);
         }

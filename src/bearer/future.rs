@@ -203,10 +203,10 @@ where
     fn accepted(self: Pin<&mut Self>) {
         let this = self.project();
         let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-        if let Some(Cold::Replayed { asked: true }) = cold
+        if let Some(Cold::Replayed { asked }) = cold
             && let Some(token) = LiveToken::find(*this.token)
         {
-            token.report_recovered(*this.generation);
+            token.report_recovered(*this.generation, *asked);
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     registry::TokenId,
     status::Snapshot,
     task::{Desk, Task},
+    telemetry::Telemetry,
 };
 use crate::{
     BoxTokenSource, IntoTokenSource, TokenSource,
@@ -41,6 +42,7 @@ use crate::{
 /// ```
 pub struct Builder {
     source: BoxTokenSource,
+    name: Option<Arc<str>>,
     assumed_lifetime: Option<Duration>,
     clock: Arc<dyn Clock>,
     rng: Option<Rng>,
@@ -50,10 +52,30 @@ impl Builder {
     pub(super) fn new(source: impl IntoTokenSource) -> Self {
         Self {
             source: source.into_token_source().boxed(),
+            name: None,
             assumed_lifetime: None,
             clock: Arc::new(SystemClock),
             rng: None,
         }
+    }
+
+    /// What the token is called in logs and metrics, which [`telemetry`](crate::telemetry) describes: one name for each token of a
+    /// program, the same from start to start. Only tokens with a name are measured.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, LiveToken};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_bearer::InvalidToken> {
+    /// let token = LiveToken::builder(AccessToken::new("secret")?).name("agrello").spawn();
+    /// assert_eq!(token.name(), Some("agrello"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// The lifetime of tokens that come without one. Without this, only a 401 renews such a token.
@@ -114,12 +136,13 @@ impl Builder {
             demands: demands.clone(),
             time: time.clone(),
             warned: AtomicBool::new(false),
+            telemetry: Telemetry::new(self.name),
         });
         id.enter(&shared);
         let task = Task {
             source: Some(self.source),
             decider: Decider::new(self.rng.unwrap_or_default(), self.assumed_lifetime),
-            desk: Desk { time, demands, shared: Arc::downgrade(&shared), seen: 0, settled: 0 },
+            desk: Desk { time, demands, shared: Arc::downgrade(&shared), since: None, seen: 0, settled: 0 },
         };
         (LiveToken { shared }, Driver::new(task))
     }
@@ -127,6 +150,9 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("assumed_lifetime", &self.assumed_lifetime).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("assumed_lifetime", &self.assumed_lifetime)
+            .finish_non_exhaustive()
     }
 }

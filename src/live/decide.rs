@@ -222,6 +222,16 @@ impl Decider {
         self.stopped
     }
 
+    /// Which token there is; it may have expired.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// How many fetches have failed since one worked, and why the last one did.
+    pub(crate) fn failures(&self) -> (u32, Option<&FetchError>) {
+        (self.failures, self.failure.as_ref())
+    }
+
     /// Whether nothing will ever be done again.
     pub(crate) fn is_over(&self) -> bool {
         self.stopped && self.in_flight.is_none() && self.held.as_ref().is_none_or(|held| held.expired)

@@ -2,6 +2,7 @@
 //!
 //! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `crate::backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
+//! `telemetry` is what is told outside, and where all of its names stand.
 
 use std::{
     fmt,
@@ -14,7 +15,6 @@ use std::{
 
 use http::HeaderValue;
 use tokio::{sync::watch, time};
-use tracing::warn;
 
 use crate::{ErrorKind, IntoTokenSource, TokenError, clock::Timeline};
 
@@ -26,6 +26,7 @@ mod registry;
 mod schedule;
 mod status;
 mod task;
+pub mod telemetry;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub(crate) use registry::TokenId;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
 pub use task::Driver;
+use telemetry::{Telemetry, Waiting};
 
 /// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
 ///
@@ -76,12 +78,14 @@ pub(crate) struct Shared {
     demands: Arc<Demands>,
     time: Arc<Timeline>,
     warned: AtomicBool,
+    telemetry: Telemetry,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.id.leave();
         self.demands.close();
+        self.telemetry.leave();
     }
 }
 
@@ -171,6 +175,12 @@ impl LiveToken {
         StatusWatch { receiver: self.shared.status.subscribe(), time: self.shared.time.clone(), seen: None }
     }
 
+    /// What the token was [called](Builder::name).
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.shared.telemetry.name()
+    }
+
     /// The value for an `Authorization` header if there is a valid token now, for what is no tower service: the handshake of a
     /// WebSocket, another HTTP library. Doesn't wait. Ask anew for every request.
     ///
@@ -227,6 +237,17 @@ impl LiveToken {
 
     /// Waits for a valid token, no longer than this.
     pub(crate) async fn acquire(self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
+        let waiting = Waiting::without_token(&self.shared);
+        let acquired = self.wait_for_token(max_wait).await;
+        match &acquired {
+            Ok(_) => waiting.with_token(),
+            Err(error) if error.kind() == ErrorKind::Timeout => waiting.timed_out(),
+            Err(_) => waiting.failed(),
+        }
+        acquired
+    }
+
+    async fn wait_for_token(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
         let mut status = self.shared.status.subscribe();
         let deadline = self.shared.time.now() + max_wait;
         let limit = time::sleep(max_wait);
@@ -255,16 +276,13 @@ impl LiveToken {
     /// Says, once per token, that requests of this type are not sent again.
     pub(crate) fn warn_not_replayed<R>(&self) {
         if !self.shared.warned.swap(true, Ordering::Relaxed) {
-            warn!(
-                request = std::any::type_name::<R>(),
-                "the API refused the token, and a request of this type can't be sent again: the 401 is handed on; \
-                 choose another replay policy, or bodies that lie in memory"
-            );
+            self.shared.telemetry.not_replayed::<R>();
         }
     }
 
     /// The API answered 401 to a request with this generation. Nobody waits for what follows.
     pub(crate) fn report_refused(&self, refused: Generation) {
+        self.shared.telemetry.refused();
         if self.is_current(refused) {
             self.shared.demands.refuse(refused);
         }
@@ -273,13 +291,26 @@ impl LiveToken {
     /// The API answered 401 to a request with this generation: waits, no longer than this, until there is a token it has not
     /// refused. `false` if there will be none.
     pub(crate) async fn replace(self, refused: Generation, max_wait: Duration) -> bool {
+        self.shared.telemetry.refused();
+        let waiting = Waiting::after_refusal(&self.shared);
+        let deadline = self.shared.time.now() + max_wait;
+        let replaced = self.wait_for_another(refused, max_wait).await;
+        match replaced {
+            true => waiting.with_token(),
+            false if self.shared.time.now() >= deadline => waiting.timed_out(),
+            false => waiting.failed(),
+        }
+        replaced
+    }
+
+    async fn wait_for_another(&self, refused: Generation, max_wait: Duration) -> bool {
         let newer = |shared: &Shared| shared.cell.generation() > refused;
         if newer(&self.shared) {
             return true;
         }
         if self.is_current(Generation::NONE) {
             // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
-            return self.acquire(max_wait).await.is_ok();
+            return self.wait_for_token(max_wait).await.is_ok();
         }
         let mut status = self.shared.status.subscribe();
         let number = self.shared.demands.refuse(refused);
@@ -292,9 +323,12 @@ impl LiveToken {
         newer(&self.shared)
     }
 
-    /// A request that was sent again with this generation was accepted.
-    pub(crate) fn report_recovered(&self, generation: Generation) {
-        self.shared.demands.recover(generation);
+    /// A request that was sent again with this generation was accepted; `asked`: it had asked for that token.
+    pub(crate) fn report_recovered(&self, generation: Generation, asked: bool) {
+        self.shared.telemetry.recovered();
+        if asked {
+            self.shared.demands.recover(generation);
+        }
     }
 }
 
@@ -302,6 +336,7 @@ impl fmt::Debug for LiveToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = self.shared.status.borrow();
         f.debug_struct("LiveToken")
+            .field("name", &self.name())
             .field("state", &snapshot.state)
             .field("generation", &snapshot.generation.0)
             .finish_non_exhaustive()

@@ -11,14 +11,15 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::time;
-use tracing::{debug, warn};
+use tracing::{Instrument, Span};
 
 use super::{
     Shared,
     decide::{Decider, Outcome},
     demand::{Demand, Demands},
     schedule::LONGEST_FETCH,
-    status::{Snapshot, State},
+    status::{Snapshot, State, Status},
+    telemetry::{Fingerprint, Telemetry},
 };
 use crate::{
     AccessToken, BoxTokenSource, FetchError, FetchReason, TokenSource,
@@ -76,7 +77,7 @@ impl Task {
                 }
                 _ => {
                     self.desk.report(&self.decider, now);
-                    let wake_at = self.decider.wake_at(now);
+                    let nap = self.desk.nap(self.decider.wake_at(now), now);
                     if self.decider.is_stopped() {
                         // Whoever waits for it elsewhere learns that it is over. It may panic.
                         let source = self.source.take();
@@ -89,7 +90,7 @@ impl Task {
                         biased;
                         () = told_of_change(source) => self.decider.source_changed(),
                         () = self.desk.demands.wait() => {}
-                        () = sleep_until(wake_at, now) => {}
+                        () = sleep(nap) => {}
                     }
                 }
             }
@@ -101,23 +102,21 @@ impl Task {
         let Self { source: Some(source), decider, desk } = self else { return };
         let started = desk.time.now();
         let request = decider.begin(started, reason);
-        desk.report(decider, started);
-        debug!(?reason, "fetching a token");
+        let span = desk.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
 
         // A panic in a source is a failure like others, and its message, which may hold anything, stays where it was.
         let fetch = AssertUnwindSafe(async { source.fetch(request).await }).catch_unwind();
-        let mut fetch = Box::pin(time::timeout(LONGEST_FETCH, fetch));
+        let mut fetch = Box::pin(time::timeout(LONGEST_FETCH, fetch).instrument(span));
         let fetched = loop {
             let now = desk.check_clocks(decider);
+            // Whoever waits must learn that a fetch runs, and that it answers what was asked meanwhile as well.
+            desk.report(decider, now);
+            let nap = desk.nap(decider.wake_at(now), now);
             tokio::select! {
                 biased;
                 ended = &mut fetch => break flatten(ended),
-                () = desk.demands.wait() => {
-                    // Whoever waits must learn that this fetch answers it as well.
-                    desk.take_demands(decider);
-                    desk.report(decider, now);
-                }
-                () = sleep_until(decider.wake_at(now), now) => {}
+                () = desk.demands.wait() => drop(desk.take_demands(decider)),
+                () = sleep(nap) => {}
             }
         };
 
@@ -128,14 +127,19 @@ impl Task {
         decider.stored(storage.unwrap_or_default());
         desk.take_demands(decider);
         let now = desk.time.now();
-        match &fetched {
-            Ok(_) => debug!(?reason, took = ?now.since(started), "fetched a token"),
-            Err(error) => warn!(?reason, took = ?now.since(started), %error, "could not fetch a token"),
-        }
+        let (failures_before, _) = decider.failures();
         let outcome = decider.finish(now, desk.time.wall(), fetched);
-        desk.publish(outcome);
+        let new = desk.publish(outcome, now);
         desk.settle();
         desk.report(decider, now);
+        let took = now.since(started);
+        desk.tell(|telemetry| match decider.failures() {
+            (failures, Some(error)) => {
+                let headroom = Status::new(decider.snapshot(now, 0, 0), &desk.time).headroom();
+                telemetry.failed(reason, took, failures, headroom, error);
+            }
+            (_, None) => telemetry.fetched(reason, took, decider.generation(), new, failures_before),
+        });
     }
 }
 
@@ -156,6 +160,8 @@ pub(crate) struct Desk {
     pub(crate) time: Arc<Timeline>,
     pub(crate) demands: Arc<Demands>,
     pub(crate) shared: Weak<Shared>,
+    /// When the present generation came.
+    pub(crate) since: Option<Moment>,
     pub(crate) seen: u64,
     pub(crate) settled: u64,
 }
@@ -183,29 +189,47 @@ impl Desk {
         let now = self.time.now();
         decider.compare_with_wall(now, self.time.wall());
         if let Some(left) = decider.warn_of_authorization(now) {
-            warn!(?left, "the user must authorize again soon");
+            self.tell(|telemetry| telemetry.authorization_ends(left));
             self.report(decider, now);
         }
         if decider.expire(now)
             && let Some(shared) = self.shared.upgrade()
         {
-            warn!("the token has expired before another one came");
             shared.cell.clear();
             self.report(decider, now);
+            shared.telemetry.expired(decider.generation(), decider.failures().0);
         }
         now
     }
 
-    fn publish(&self, outcome: Outcome<'_>) {
-        if let (Outcome::Publish(token, generation), Some(shared)) = (outcome, self.shared.upgrade()) {
-            shared.cell.publish(token, generation);
+    /// What requests carry from now on; tells a token from the one before.
+    fn publish(&mut self, outcome: Outcome<'_>, now: Moment) -> Option<Fingerprint> {
+        let Outcome::Publish(token, generation) = outcome else { return None };
+        let shared = self.shared.upgrade()?;
+        shared.cell.publish(token, generation);
+        let new = shared.status.borrow().generation != generation;
+        if new {
+            self.since = Some(now);
         }
+        new.then(|| Fingerprint::of(token))
+    }
+
+    fn tell<T>(&self, tell: impl FnOnce(&Telemetry) -> T) -> Option<T> {
+        self.shared.upgrade().map(|shared| tell(&shared.telemetry))
+    }
+
+    /// How long to sleep until then at the most; `None` if there is nothing to wait for.
+    fn nap(&self, wake_at: Option<Moment>, now: Moment) -> Option<Duration> {
+        let beat = self.tell(Telemetry::beat).flatten();
+        let wait = wake_at.map(|at| at.since(now).min(HEARTBEAT));
+        [beat, wait].into_iter().flatten().min()
     }
 
     /// Tells everybody how things are; wakes those who wait only if it concerns them.
     fn report(&self, decider: &Decider, now: Moment) {
         let Some(shared) = self.shared.upgrade() else { return };
         let snapshot = decider.snapshot(now, self.seen, self.settled);
+        shared.telemetry.refresh(&snapshot, self.since, &self.time);
         shared.status.send_if_modified(|known| {
             let news = is_news(known, &snapshot);
             *known = snapshot;
@@ -238,6 +262,8 @@ impl Drop for Desk {
                 snapshot.seen = u64::MAX;
                 snapshot.settled = u64::MAX;
             });
+            let snapshot = shared.status.borrow().clone();
+            shared.telemetry.refresh(&snapshot, self.since, &self.time);
         }
     }
 }
@@ -253,10 +279,10 @@ async fn told_of_change(source: Option<&mut BoxTokenSource>) {
     }
 }
 
-/// Sleeps until then, but not longer than the heartbeat; for ever if there is nothing to wait for.
-async fn sleep_until(wake_at: Option<Moment>, now: Moment) {
-    match wake_at {
-        Some(at) => time::sleep(at.since(now).min(HEARTBEAT)).await,
+/// Sleeps this long; for ever if there is nothing to wait for.
+async fn sleep(nap: Option<Duration>) {
+    match nap {
+        Some(nap) => time::sleep(nap).await,
         None => std::future::pending().await,
     }
 }

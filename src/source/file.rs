@@ -1,20 +1,34 @@
 //! A token that somebody else keeps in a file: Kubernetes, SPIFFE, Vault's agent, a secrets volume.
 
 use std::{
-    fs,
+    fs::{self, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use tokio::time;
 use zeroize::Zeroizing;
 
-use crate::{AccessToken, FetchError, FetchRequest, TokenSource};
+use super::one_thread::OneThread;
+use crate::{
+    AccessToken, FetchError, FetchRequest, TokenSource,
+    clock::{Clock, SystemClock},
+};
 
-/// A file that holds the token, re-read every five seconds: whoever rewrites it, replaces it, or swaps a symlink on the way to it
-/// (as Kubernetes does) has the new token on requests within that time. White space around the token is ignored.
+/// A file that holds the token, read every five seconds: whoever rewrites it, replaces it, or swaps a symlink on the way to it (as
+/// Kubernetes does) has the new token on requests within that time, without a restart. White space around the token, line ends
+/// of any system and a byte order mark are ignored.
 ///
-/// While the file is missing, empty or unreadable, the token read last stays in use.
+/// While the file is missing, empty, unreadable or no token, the one read last stays in use. A file that was written within the
+/// last two seconds may be written still: it is read again until it stays the same for 100 ms, so that half of a token isn't taken
+/// for one. (A writer that pauses for longer in the middle fools it: replace files by renaming, as Kubernetes and SPIFFE do.)
+/// Where reading hangs, as on a network mount whose server is gone, one thread waits for it and no more.
+///
+/// The end of the token isn't known, even where the file holds a JWT that says it: whoever writes the file renews the token in
+/// time, and a wall clock that is wrong here must not end a token that works. Kubernetes' own clients do the same.
+///
+/// Mounts by `subPath` never change: Kubernetes doesn't renew tokens in them.
 ///
 /// ```no_run
 /// use tower_bearer::{BearerAuthLayer, Origin, TokenFile};
@@ -30,12 +44,14 @@ use crate::{AccessToken, FetchError, FetchRequest, TokenSource};
 pub struct TokenFile {
     path: PathBuf,
     recheck: Duration,
+    known: Option<AccessToken>,
+    reader: OneThread<io::Result<Reading>>,
 }
 
 impl TokenFile {
     /// The file at this path. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), recheck: RECHECK }
+        Self { path: path.into(), recheck: RECHECK, known: None, reader: OneThread::default() }
     }
 
     /// How often the file is read: every 5 s unless said otherwise, once a second at the most.
@@ -44,31 +60,79 @@ impl TokenFile {
         self.recheck = period;
         self
     }
+
+    /// What the file holds, once it isn't being written.
+    async fn settled(&mut self) -> Result<AccessToken, String> {
+        let mut last = self.read().await?;
+        for _ in 0..LOOKS {
+            if last.settled || self.known.as_ref().is_some_and(|known| known.expose_secret() == last.token()) {
+                return AccessToken::new(last.token()).map_err(|error| error.to_string());
+            }
+            time::sleep(PAUSE).await;
+            let next = self.read().await?;
+            last = Reading { settled: next.settled || next.text == last.text, text: next.text };
+        }
+        Err("it is being written all the time".into())
+    }
+
+    async fn read(&mut self) -> Result<Reading, String> {
+        let path = self.path.clone();
+        match self.reader.run(move || read(&path)).await {
+            Some(read) => read.map_err(|error| error.to_string()),
+            None => Err("reading it panicked".into()),
+        }
+    }
 }
 
 impl TokenSource for TokenFile {
-    async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path)).await.map_err(FetchError::try_again)?;
-        let text = read.map_err(|error| FetchError::try_again(format!("{}: {error}", self.path.display())))?;
-        let token = AccessToken::new(text.trim())
-            .map_err(|error| FetchError::try_again(format!("{}: {error}", self.path.display())))?;
+    async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
+        let limit = request.timeout();
+        let read = time::timeout(limit, self.settled()).await;
+        let token =
+            read.unwrap_or_else(|_| Err(format!("reading it takes longer than {limit:?}"))).map_err(|error| {
+                // A file costs nobody anything: no reason to look more seldom the longer it is missing.
+                FetchError::try_again(format!("{}: {error}", self.path.display())).pace(self.recheck)
+            })?;
+        self.known = Some(token.clone());
         Ok(token.recheck_after(self.recheck))
     }
 }
 
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+/// What was in the file at one moment.
+struct Reading {
+    text: Zeroizing<String>,
+    /// Nobody has written to it for a while.
+    settled: bool,
+}
+
+impl Reading {
+    fn token(&self) -> &str {
+        self.text.trim_start_matches(BYTE_ORDER_MARK).trim()
+    }
+}
+
+fn read(path: &Path) -> io::Result<Reading> {
     // To open a pipe waits for somebody to write to it, perhaps for ever, and no thread can be called back from there.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut text = Zeroizing::new(String::new());
-    // One byte more than allowed tells "too long" from "just fits", whatever the file says of its size (in /proc: zero).
-    fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    let file = fs::File::open(path)?;
+    // One byte more than allowed tells "too long" from "just fits", whatever the file says of its size (in /proc: zero). The room
+    // for it is there from the start: what a growing buffer leaves behind nobody would overwrite.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST + 1));
+    (&file).take(LONGEST as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > LONGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 KiB: not a file with just a token"));
     }
-    Ok(text)
+    // After reading: what was written meanwhile shows.
+    let settled = is_settled(&file.metadata()?, SystemClock.wall());
+    Ok(Reading { text, settled })
+}
+
+/// Whether nobody wrote to the file of late, by its own account. A time to come says nothing.
+fn is_settled(metadata: &Metadata, now: SystemTime) -> bool {
+    let age = metadata.modified().ok().and_then(|written| now.duration_since(written).ok());
+    age.is_some_and(|age| age >= FRESH)
 }
 
 /// Kubernetes swaps a projected token some 20 % of its life (at least two minutes) before it ends, so seconds are plenty; twelve
@@ -76,51 +140,153 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
 const RECHECK: Duration = Duration::from_secs(5);
 
 /// No server takes a header this long.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
+
+/// A file older than this is taken at the first look. File systems keep times to two seconds at the worst (FAT).
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Between two looks at a file that may be written still.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to look before giving up until the next check: a file that changes faster than this isn't kept by anybody sane.
+const LOOKS: u32 = 20;
+
+/// Editors on Windows begin a file of UTF-8 with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source(name: &str, content: Option<&[u8]>) -> (TokenFile, PathBuf) {
-        let path = std::env::temp_dir().join(format!("tower-bearer-{}-{name}", std::process::id()));
-        match content {
-            Some(content) => fs::write(&path, content).unwrap(),
-            None => drop(fs::remove_file(&path)),
+    /// A file of this test's own, in a directory that goes with it.
+    struct Scrap(PathBuf);
+
+    impl Scrap {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("tower-bearer-{}-{name}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder)
         }
-        (TokenFile::new(&path), path)
+
+        fn path(&self) -> PathBuf {
+            self.0.join("token")
+        }
+
+        fn write(&self, content: impl AsRef<[u8]>) {
+            fs::write(self.path(), content).unwrap();
+        }
+
+        /// As if it had been written long ago.
+        fn age(&self, age: Duration) {
+            let file = fs::File::options().write(true).open(self.path()).unwrap();
+            file.set_modified(SystemClock.wall() - age).unwrap();
+        }
+    }
+
+    impl Drop for Scrap {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
     }
 
     async fn fetch(source: &mut TokenFile) -> Result<AccessToken, FetchError> {
-        source.fetch(FetchRequest::new(Duration::from_secs(1))).await
+        source.fetch(FetchRequest::new(Duration::from_secs(10))).await
     }
 
-    #[tokio::test]
-    async fn reads_the_file_anew_each_time() {
-        let (mut source, path) = source("anew", Some(b"one\n"));
-        assert_eq!(fetch(&mut source).await.unwrap().expose_secret(), "one");
-        fs::write(&path, "  two\r\n").unwrap();
-        let token = fetch(&mut source).await.unwrap();
-        assert_eq!(token.expose_secret(), "two");
-        assert_eq!(token.recheck_period(), Some(Duration::from_secs(5)));
-        fs::remove_file(path).unwrap();
+    #[allow(clippy::disallowed_methods, reason = "tests measure the time that they control")]
+    async fn timed(source: &mut TokenFile) -> (String, Duration) {
+        let start = time::Instant::now();
+        let text = match fetch(source).await {
+            Ok(token) => token.expose_secret().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        (text, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takes_the_token_out_of_what_editors_and_shells_put_around_it() {
+        let scrap = Scrap::new("around");
+        let mut source = TokenFile::new(scrap.path());
+        for content in ["one", "one\n", " one\r\n", "\u{feff}one\r\n\r\n", "\n\tone\n"] {
+            scrap.write(content);
+            let token = fetch(&mut source).await.unwrap();
+            assert_eq!(token.expose_secret(), "one", "{content:?}");
+            assert_eq!(token.recheck_period(), Some(Duration::from_secs(5)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_long_ago_or_is_known_is_taken_at_the_first_look() {
+        let scrap = Scrap::new("age");
+        scrap.write("one");
+        scrap.age(Duration::from_secs(3));
+        let mut source = TokenFile::new(scrap.path());
+        assert_eq!(timed(&mut source).await, ("one".into(), Duration::ZERO));
+        scrap.write("one\n");
+        assert_eq!(timed(&mut source).await, ("one".into(), Duration::ZERO));
+        // A file server with another clock.
+        scrap.write("two");
+        let file = fs::File::options().write(true).open(scrap.path()).unwrap();
+        file.set_modified(SystemClock.wall() + Duration::from_secs(3600)).unwrap();
+        let (text, took) = timed(&mut source).await;
+        assert!(text == "two" && took >= PAUSE && took <= PAUSE + Duration::from_millis(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_a_token_is_not_taken_for_one() {
+        let scrap = Scrap::new("half");
+        for pieces in [1, 2, 5] {
+            let mut source = TokenFile::new(scrap.path());
+            scrap.write("");
+            let writing = async {
+                for _ in 0..pieces {
+                    let text = fs::read_to_string(scrap.path()).unwrap() + "piece";
+                    scrap.write(text);
+                    time::sleep(Duration::from_millis(60)).await;
+                }
+            };
+            let ((), (text, _)) = tokio::join!(writing, timed(&mut source));
+            assert_eq!(text, "piece".repeat(pieces));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_never_settles_is_no_token() {
+        let scrap = Scrap::new("restless");
+        let mut source = TokenFile::new(scrap.path());
+        let restless = async {
+            for number in 0.. {
+                scrap.write(format!("marked-{number}"));
+                time::sleep(Duration::from_millis(60)).await;
+            }
+        };
+        let text = tokio::select! {
+            () = restless => unreachable!("it goes on"),
+            (text, took) = timed(&mut source) => {
+                assert!(took < Duration::from_secs(3), "{took:?}");
+                text
+            }
+        };
+        assert!(text.contains("written all the time") && !text.contains("marked"), "{text}");
     }
 
     #[tokio::test]
     async fn what_is_no_token_is_an_error_that_names_the_file() {
-        let cases: [(&str, Option<&[u8]>); 5] = [
-            ("missing", None),
-            ("empty", Some(b" \n")),
-            ("binary", Some(b"\xff\xfe")),
-            ("two-words", Some(b"marked secret")),
-            ("huge", Some(&[b'a'; 70_000])),
+        let scrap = Scrap::new("wrong");
+        let cases: [(&str, &[u8]); 6] = [
+            ("empty", b""),
+            ("blank", b" \n"),
+            ("binary", b"\xff\xfem\0a\0r\0k\0e\0d\0"),
+            ("two words", b"marked secret"),
+            ("two lines", b"marked\nsecret\n"),
+            ("huge", &[b'a'; 70_000]),
         ];
         for (name, content) in cases {
-            let (mut source, path) = source(name, content);
+            scrap.write(content);
+            let mut source = TokenFile::new(scrap.path());
             let error = fetch(&mut source).await.expect_err(name).to_string();
-            assert!(error.contains(&path.display().to_string()), "{error}");
+            assert!(error.contains(&scrap.path().display().to_string()), "{error}");
             assert!(!error.contains("marked"), "{error}");
-            let _ = fs::remove_file(path);
         }
     }
 }

@@ -191,7 +191,7 @@ async fn a_replay_that_succeeds_ends_the_pause() {
     let scene = settled(fresh(30 * DAY)).await;
     refuse_everything(&scene, secs(300)).await;
     let generation = scene.generation();
-    scene.token.report_recovered(generation);
+    scene.token.report_recovered(generation, true);
     settle().await;
     assert!(at_once(scene.token.clone().replace(generation, WAIT)).await, "a second revocation is answered at once");
     let pauses = refuse_everything(&scene, secs(10)).await;
@@ -203,7 +203,7 @@ async fn success_with_an_older_token_says_nothing_of_the_current_one() {
     let scene = settled(fresh(30 * DAY)).await;
     refuse_everything(&scene, secs(100)).await;
     let calls = scene.count();
-    scene.token.report_recovered(Generation(1));
+    scene.token.report_recovered(Generation(1), true);
     settle().await;
     assert!(!at_once(scene.token.clone().replace(scene.generation(), WAIT)).await);
     assert_eq!(scene.count(), calls);

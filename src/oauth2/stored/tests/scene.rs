@@ -1,5 +1,7 @@
 //! A store with faults to order, a server that rotates refresh tokens, and owners between them.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure the time that they control")]
+
 use std::{
     collections::HashMap,
     future::pending,
