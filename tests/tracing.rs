@@ -15,7 +15,7 @@ use http_body_util::StreamBody;
 use support::{API, Api, Still, get, layer, ok, refused, secs, send};
 use tokio::time::{sleep, timeout};
 use tower::Layer;
-use tower_bearer::{AccessToken, FetchError, FetchReason, FetchRequest, LiveToken, source_fn};
+use tower_bearer::{AccessToken, FetchError, FetchReason, FetchRequest, LiveToken, Storage, TokenSource, source_fn};
 use tracing::{Event, Metadata, Subscriber, field, span};
 
 /// What was told, in order.
@@ -115,6 +115,19 @@ async fn source(request: FetchRequest, number: u32) -> Result<AccessToken, Fetch
     }
 }
 
+/// Its store fails the first time.
+struct Storing(u32);
+
+impl TokenSource for Storing {
+    async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
+        self.0 += 1;
+        Ok(AccessToken::new("marked-stored")?)
+    }
+    fn storage(&self) -> Storage {
+        if self.0 == 1 { Storage::Unsaved } else { Storage::Sound }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_that_is_told_is_documented_and_the_other_way_round() {
     let told = Told::default();
@@ -152,6 +165,10 @@ async fn all_that_is_told_is_documented_and_the_other_way_round() {
     let unnamed = LiveToken::builder(once).seed(1).clock(Still).spawn();
     unnamed.ready().await.unwrap();
     sleep(secs(900)).await;
+    // One that can't store what it brings, and then can.
+    let storing = LiveToken::builder(Storing(0)).name("agrello").seed(1).clock(Still).spawn();
+    storing.ready().await.unwrap();
+    storing.refresh().await.unwrap();
 
     let documented = documented();
     assert!(documented.len() >= 9, "{documented:#?}");

@@ -137,8 +137,9 @@ impl Decider {
     }
 
     /// The source says how it is with its store.
-    pub(crate) fn stored(&mut self, storage: Storage) {
-        self.storage = storage;
+    /// Whether it said otherwise before.
+    pub(crate) fn stored(&mut self, storage: Storage) -> bool {
+        std::mem::replace(&mut self.storage, storage) != storage
     }
 
     /// Whether what the source said has not been acted upon yet.

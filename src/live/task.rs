@@ -124,7 +124,8 @@ impl Task {
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(fetch)));
         // It may be anybody's, and panic.
         let storage = std::panic::catch_unwind(AssertUnwindSafe(|| source.storage()));
-        decider.stored(storage.unwrap_or_default());
+        let storage = storage.unwrap_or_default();
+        let stored = decider.stored(storage);
         desk.take_demands(decider);
         let now = desk.time.now();
         let (failures_before, _) = decider.failures();
@@ -132,6 +133,9 @@ impl Task {
         let new = desk.publish(outcome, now);
         desk.settle();
         desk.report(decider, now);
+        if stored {
+            desk.tell(|telemetry| telemetry.stored(storage));
+        }
         let took = now.since(started);
         desk.tell(|telemetry| match decider.failures() {
             (failures, Some(error)) => {

@@ -20,7 +20,7 @@
 //! With the feature `metrics`, a token **that has a name** tells the [`metrics`](https://docs.rs/metrics) facade, and the recorder
 //! that the program installs makes Prometheus, OpenTelemetry, StatsD … of it. A token without a name is not measured: one
 //! process may hold a million of them. Each metric has the label `token`, the name; no label holds anything that a server or a
-//! request said, so that a name costs 25 series at the most, whatever happens. Tokens with the same name add up in counters, and overwrite
+//! request said, so that a name costs 28 series at the most, whatever happens. Tokens with the same name add up in counters, and overwrite
 //! each other's gauges.
 //!
 //! | gauge | unit | |
@@ -29,6 +29,7 @@
 //! | `tower_bearer_expiration_timestamp_seconds` | Unix time | when the valid token ends, or when the last one ended: 0 before the first, `+Inf` if the end of a valid one isn't known |
 //! | `tower_bearer_generation_age_seconds` | seconds | since when requests carry the token that was fetched last; 0 before the first |
 //! | `tower_bearer_state` | 0 or 1 | with the label `state`: 1 for the [state](crate::State) the token is in, 0 for the others (`starting`, `live`, `failing`, `expired`, `rejected`, `reauthorization_required`, `stopped`) |
+//! | `tower_bearer_storage` | 0 or 1 | with the label `storage`: 1 for how it is with the [store](crate::Storage) of the source, 0 for the others (`sound`, `unreachable`, `unsaved`) |
 //!
 //! | counter | |
 //! |---|---|
@@ -72,6 +73,8 @@
 //! | warn | could not fetch a token | `token`, `reason`, `took_seconds`, `failures`, `headroom_seconds`, `outcome`, `error` |
 //! | warn | the token has expired before another one came | `token`, `generation`, `failures` |
 //! | warn | the user must authorize again soon | `token`, `left_seconds` |
+//! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
+//! | info | what a source keeps is stored as it should be again | `token`, `storage` |
 //! | warn | the API refused the token, and a request of this type can't be sent again (once for each token) | `token`, `request` (the type) |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
 //!
@@ -82,6 +85,7 @@
 //! | `outcome`, `why`, `ended` | as in the metrics |
 //! | `generation` | [`Status::generation`](crate::Status::generation) |
 //! | `failures` | [`Status::failures`](crate::Status::failures) |
+//! | `storage` | as in the metrics |
 //! | `headroom_seconds` | [`Status::headroom`](crate::Status::headroom), infinite if the end isn't known |
 //! | `error` | the [`FetchError`], free of secrets as far as this crate wrote it |
 //! | `fingerprint` | eight hexadecimal digits that are equal for equal tokens within a process and say nothing outside of it: a hash keyed with what the process drew at random, shortened to 32 bits |
@@ -93,7 +97,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Span, debug, info_span, trace, warn};
+use tracing::{Span, debug, info, info_span, trace, warn};
 
 use super::{
     Shared,
@@ -101,7 +105,7 @@ use super::{
     status::{Snapshot, State},
 };
 use crate::{
-    AccessToken, FetchError, FetchErrorKind, FetchReason,
+    AccessToken, FetchError, FetchErrorKind, FetchReason, Storage,
     clock::{Moment, Timeline},
 };
 
@@ -122,6 +126,7 @@ pub(crate) struct Telemetry {
 #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "written for metrics"))]
 struct Gauges {
     state: State,
+    storage: Storage,
     /// Seconds; infinite if the end isn't known.
     headroom: f64,
     /// Unix time.
@@ -159,6 +164,7 @@ impl Telemetry {
             self,
             &Gauges {
                 state: snapshot.state,
+                storage: snapshot.storage,
                 headroom: if snapshot.usable { left } else { 0.0 },
                 expiration: match (snapshot.usable, since) {
                     (true, _) => wall + left,
@@ -227,6 +233,16 @@ impl Telemetry {
     pub(super) fn authorization_ends(&self, left: Duration) {
         let left_seconds = left.as_secs_f64();
         warn!(token = self.name(), left_seconds, "the user must authorize again soon");
+    }
+
+    /// It has become another with the source's store.
+    pub(super) fn stored(&self, storage: Storage) {
+        let token = self.name();
+        let word = storage_word(storage);
+        match storage {
+            Storage::Sound => info!(token, storage = word, "what a source keeps is stored as it should be again"),
+            _ => warn!(token, storage = word, "what a source keeps is not stored as it should be"),
+        }
     }
 
     pub(super) fn not_replayed<R>(&self) {
@@ -326,6 +342,14 @@ const fn outcome(kind: FetchErrorKind) -> &'static str {
         FetchErrorKind::TryAgain => "try_again",
         FetchErrorKind::Rejected => "rejected",
         FetchErrorKind::ReauthorizationRequired => "reauthorization_required",
+    }
+}
+
+fn storage_word(storage: Storage) -> &'static str {
+    match storage {
+        Storage::Sound => "sound",
+        Storage::Unreachable => "unreachable",
+        Storage::Unsaved => "unsaved",
     }
 }
 

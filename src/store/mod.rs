@@ -11,6 +11,11 @@
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
 #![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
 //!
+//! # What can be seen of it
+//!
+//! [`Status::storage`](crate::Status::storage) says how it is with the store, and so do [metrics and events](crate::telemetry). Why
+//! it failed, `tracing` is told at the level warn: "the token store failed", with the field `error`.
+//!
 //! # What is stored
 //!
 //! JSON, format 1. What is unknown (a newer format, another program's file) is refused and left as it is.

@@ -6,8 +6,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use super::{FETCHED, Gauges, Telemetry, outcome};
-use crate::{FetchErrorKind, State};
+use super::{FETCHED, Gauges, Telemetry, outcome, storage_word};
+use crate::{FetchErrorKind, State, Storage};
 
 /// How often gauges are written that change by themselves.
 pub(super) const BEAT: Option<Duration> = Some(Duration::from_secs(1));
@@ -20,6 +20,7 @@ pub(super) fn begin(telemetry: &Telemetry) {
         describe_gauge!(EXPIRATION, Unit::Seconds, "When the valid token ends, or the last one ended.");
         describe_gauge!(AGE, Unit::Seconds, "Since when requests carry the token that was fetched last.");
         describe_gauge!(STATE, "1 for the state that the token is in, 0 for the others.");
+        describe_gauge!(STORAGE, "1 for how it is with the store of the source, 0 for the others.");
         describe_counter!(FETCHES, "Fetches that have ended.");
         describe_counter!(REFUSALS, "401s of the API for this token.");
         describe_counter!(RECOVERIES, "Requests that were sent again after a 401, and accepted.");
@@ -34,20 +35,26 @@ pub(super) fn begin(telemetry: &Telemetry) {
 }
 
 pub(super) fn set(telemetry: &Telemetry, gauges: &Gauges) {
-    measure(telemetry, |name| write(name, gauges.headroom, gauges.expiration, gauges.age, Some(gauges.state)));
+    measure(telemetry, |name| {
+        write(name, gauges.headroom, gauges.expiration, gauges.age, Some((gauges.state, gauges.storage)))
+    });
 }
 
 pub(super) fn leave(telemetry: &Telemetry) {
     measure(telemetry, |name| write(name, f64::NAN, f64::NAN, f64::NAN, None));
 }
 
-fn write(name: &Arc<str>, headroom: f64, expiration: f64, age: f64, now: Option<State>) {
+fn write(name: &Arc<str>, headroom: f64, expiration: f64, age: f64, now: Option<(State, Storage)>) {
     gauge!(HEADROOM, "token" => name.clone()).set(headroom);
     gauge!(EXPIRATION, "token" => name.clone()).set(expiration);
     gauge!(AGE, "token" => name.clone()).set(age);
     for state in STATES {
-        let is_now = f64::from(u8::from(Some(state) == now));
-        gauge!(STATE, "token" => name.clone(), "state" => word(state)).set(is_now);
+        let is_now = now.is_some_and(|now| now.0 == state);
+        gauge!(STATE, "token" => name.clone(), "state" => word(state)).set(f64::from(u8::from(is_now)));
+    }
+    for storage in STORAGES {
+        let is_now = now.is_some_and(|now| now.1 == storage);
+        gauge!(STORAGE, "token" => name.clone(), "storage" => storage_word(storage)).set(f64::from(u8::from(is_now)));
     }
 }
 
@@ -102,6 +109,9 @@ const STATES: [State; 7] = [
     State::Stopped,
 ];
 
+/// All there are: `storage_word` doesn't compile without a new one, which belongs here too.
+const STORAGES: [Storage; 3] = [Storage::Sound, Storage::Unreachable, Storage::Unsaved];
+
 const OUTCOMES: [&str; 4] = [
     FETCHED,
     outcome(FetchErrorKind::TryAgain),
@@ -113,6 +123,7 @@ const HEADROOM: &str = "tower_bearer_headroom_seconds";
 const EXPIRATION: &str = "tower_bearer_expiration_timestamp_seconds";
 const AGE: &str = "tower_bearer_generation_age_seconds";
 const STATE: &str = "tower_bearer_state";
+const STORAGE: &str = "tower_bearer_storage";
 const FETCHES: &str = "tower_bearer_fetches_total";
 const REFUSALS: &str = "tower_bearer_refusals_total";
 const RECOVERIES: &str = "tower_bearer_recoveries_total";

@@ -13,6 +13,7 @@ use tokio::{
     sync,
     time::{sleep, timeout},
 };
+use tracing::warn;
 
 use super::{
     Grant, TokenSet,
@@ -191,6 +192,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     Ok(Swap::Done) => {}
                     Ok(Swap::Lost) if !spent => return Ok(None),
                     stored => {
+                        if let Err(error) = &stored {
+                            warn!(%error, "the token store failed");
+                        }
                         let place = if spent { Place::Of(record.set) } else { Place::Free };
                         self.keep_unsaved(set.clone(), place);
                         // Lost: another process has taken over while this one slept. It may have stored a newer set.
@@ -221,7 +225,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
             return Err(error.into());
         }
-        tracing::warn!(%error, "fetching a token without the store");
+        warn!(%error, "the token store failed");
         let sent = self.time.now();
         let set = self.grant.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
         self.keep_unsaved(set.clone(), Place::Free);
@@ -282,7 +286,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             self.keep_unsaved(set, Place::Any);
         }
         let saved = self.save(None).await;
-        if saved.is_err() {
+        if let Err(error) = &saved {
+            warn!(%error, "the token store failed");
             self.save_later();
         }
         saved

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::{sync, task::JoinHandle};
+use tracing::Instrument;
 
 use super::{Grant, TokenSet};
 use crate::{
@@ -134,7 +135,7 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
         self.keeper.inbox.confirm();
         let keeper = &self.keeper;
-        let task = self.under_way.get_or_insert_with(|| tokio::spawn(keeper.clone().renew(request)));
+        let task = self.under_way.get_or_insert_with(|| tokio::spawn(keeper.clone().renew(request).in_current_span()));
         let ended = task.await;
         self.under_way = None;
         // A panic in a grant, or the end of the runtime; what it says may hold anything.

@@ -99,7 +99,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if std::mem::replace(&mut self.memo().is_saving, true) {
             return;
         }
-        tracing::warn!("a token set is in use that could not be stored; trying again");
         let keeper = self.clone();
         tokio::spawn(async move {
             let mut wait = SHORTEST_WAIT;
@@ -110,7 +109,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 wait = (wait * 2).min(LONGEST_WAIT);
                 attempts += 1;
                 if keeper.save(None).await.is_ok() {
-                    tracing::info!("the token set is stored");
                     break;
                 }
             }
