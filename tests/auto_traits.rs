@@ -78,6 +78,11 @@ fn what_users_hold_goes_anywhere() {
     anywhere::<BearerAuth<Http, replay::Never>>();
     anywhere::<replay::Auto>();
     anywhere::<replay::Never>();
+    anywhere::<replay::Cloned>();
+    anywhere::<replay::WhenEmpty<UnsyncBoxBody<Bytes, BoxError>>>();
+    anywhere::<replay::Buffered<UnsyncBoxBody<Bytes, BoxError>>>();
+    // Some ways to box want `Sync` (reqwest's), though the body that is kept isn't.
+    anywhere::<replay::Tee<UnsyncBoxBody<Bytes, BoxError>>>();
     anywhere::<replay::Spare<Request<String>>>();
     // Sources need not be `Sync`, so what owns one isn't.
     sends::<Builder>();
@@ -94,6 +99,9 @@ fn handles_are_cloned_and_codes_compared() {
     clones::<FetchRequest>();
     clones::<BearerAuthLayer>();
     clones::<BearerAuthLayer<replay::Never>>();
+    // Whatever the body is: a policy holds functions, not bodies.
+    clones::<replay::WhenEmpty<Rc<()>>>();
+    clones::<replay::Buffered<Rc<()>>>();
     clones::<BearerAuth<Http, replay::Auto>>();
     clones::<BearerAuth<Boxed, replay::Never>>();
     copies::<State>();

@@ -51,7 +51,7 @@ pin_project! {
 /// The rarer states, and what is kept for them.
 enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
-    Spare { service: S, request: R, link: Arc<Link> },
+    Spare { service: S, spare: Spare<R>, link: Arc<Link> },
     /// Not sent yet for want of a token. The service was polled ready.
     Waiting {
         token: Wait<Result<(HeaderValue, Generation), TokenError>>,
@@ -64,7 +64,7 @@ enum Cold<S: Service<R>, R> {
     SentOnce,
     /// The token was refused: waits for another one, `true`, or for the news that there will be none. `asked`: that one is
     /// fetched because of this, so that what becomes of the second attempt says whether it helped.
-    Renewing { token: Wait<bool>, held: S::Response, service: S, request: R, link: Arc<Link>, asked: bool },
+    Renewing { token: Wait<bool>, held: S::Response, service: S, spare: Spare<R>, link: Arc<Link>, asked: bool },
     /// There is another token; the service must be ready to send again.
     Readying { service: S, request: R, link: Arc<Link>, asked: bool },
     /// Sent again.
@@ -78,7 +78,7 @@ enum Cold<S: Service<R>, R> {
 /// What a request is, once it was sent, that had to wait for a token.
 enum After<R> {
     /// Sent for the first time, with what is sent again.
-    Spare(R),
+    Spare(Spare<R>),
     SentOnce,
     Replayed {
         asked: bool,
@@ -95,7 +95,7 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
 
     #[inline]
     pub(super) fn with_spare(mut self, service: S, spare: Spare<R>, link: Arc<Link>) -> Self {
-        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, request: spare.into_request(), link })));
+        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, spare, link })));
         self
     }
 
@@ -109,7 +109,7 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
     {
         let (sent_to, renews) = (request.mark(), link.renews());
         let token = Box::pin(link.token.clone().acquire(link.max_wait));
-        let after = spare.map_or(After::SentOnce, |spare| After::Spare(spare.into_request()));
+        let after = spare.map_or(After::SentOnce, After::Spare);
         Self::cold(Cold::Waiting { token, service, request, after, link }, renews, sent_to, replays)
     }
 
@@ -185,12 +185,15 @@ where
             return Some(response);
         }
         let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-        if let Some(cold @ Cold::Spare { .. }) = cold {
+        if let Some(cold @ Cold::Spare { .. }) = cold
+            && cold.hold()
+        {
             cold.renew(response, *this.generation);
             return None;
         }
+        let cold = this.cold.take().map(SyncWrapper::into_inner);
         if let Some(token) = LiveToken::find(*this.token) {
-            if *this.replays && !matches!(cold, Some(Cold::Replayed { .. })) {
+            if *this.replays && !matches!(cold.as_deref(), Some(Cold::Replayed { .. })) {
                 token.warn_not_replayed::<R>();
             }
             token.report_refused(*this.generation);
@@ -202,8 +205,9 @@ where
     #[cold]
     fn accepted(self: Pin<&mut Self>) {
         let this = self.project();
-        let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-        if let Some(Cold::Replayed { asked: true }) = cold
+        // With what was kept to be sent again goes the reason to keep it: bodies may go on although the response is there.
+        let cold = this.cold.take().map(SyncWrapper::into_inner);
+        if let Some(Cold::Replayed { asked: true }) = cold.as_deref()
             && let Some(token) = LiveToken::find(*this.token)
         {
             token.report_recovered(*this.generation);
@@ -221,12 +225,20 @@ where
     S: Service<R, Error: Into<BoxError>> + Clone,
     R: HttpRequest,
 {
+    /// Whether what is kept can be sent again, whole.
+    fn hold(&mut self) -> bool {
+        match self {
+            Self::Spare { spare, .. } => spare.hold(),
+            _ => false,
+        }
+    }
+
     /// The first attempt was answered with `held`, a 401.
     fn renew(&mut self, held: S::Response, refused: Generation) {
-        if let Self::Spare { service, request, link } = mem::replace(self, Self::Moving) {
+        if let Self::Spare { service, spare, link } = mem::replace(self, Self::Moving) {
             let asked = link.token.is_reason_to_fetch(refused);
             let token = Box::pin(link.token.clone().replace(refused, link.max_wait));
-            *self = Self::Renewing { token, held, service, request, link, asked };
+            *self = Self::Renewing { token, held, service, spare, link, asked };
         }
     }
 
@@ -241,7 +253,7 @@ where
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::token(error)))),
                     Poll::Ready(Ok((header, generation))) => {
                         *self = match after {
-                            After::Spare(request) => Self::Spare { service: service.clone(), request, link },
+                            After::Spare(spare) => Self::Spare { service: service.clone(), spare, link },
                             After::SentOnce => Self::SentOnce,
                             After::Replayed { asked } => Self::Replayed { asked },
                         };
@@ -249,14 +261,17 @@ where
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
-                Self::Renewing { mut token, held, service, request, link, asked } => match token.as_mut().poll(cx) {
+                Self::Renewing { mut token, held, service, spare, link, asked } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Renewing { token, held, service, request, link, asked };
+                        *self = Self::Renewing { token, held, service, spare, link, asked };
                         return Poll::Pending;
                     }
                     Poll::Ready(false) => return Poll::Ready(Step::Over(Ok(held))),
-                    // The 401 goes, and with it the connection that its body occupies.
-                    Poll::Ready(true) => *self = Self::Readying { service, request, link, asked },
+                    Poll::Ready(true) => match spare.take_over() {
+                        // The 401 goes, and with it the connection that its body occupies.
+                        Some(request) => *self = Self::Readying { service, request, link, asked },
+                        None => return Poll::Ready(Step::Over(Ok(held))),
+                    },
                 },
                 Self::Readying { mut service, mut request, link, asked } => match service.poll_ready(cx) {
                     Poll::Pending => {
