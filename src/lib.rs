@@ -84,8 +84,12 @@ pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch};
 
 mod bearer;
 pub use bearer::{
-    BearerAuth, BearerAuthLayer, HttpRequest, HttpResponse, InvalidOrigin, Origin, ResponseFuture, replay,
+    BearerAuth, BearerAuthLayer, HttpRequest, HttpResponse, InvalidOrigin, OnUnauthorized, Origin, PerRequest,
+    ResponseFuture, replay,
 };
+
+#[cfg(feature = "tower")]
+pub use bearer::ServiceBuilderExt;
 
 #[cfg(feature = "oauth2")]
 pub mod oauth2;

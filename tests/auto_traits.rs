@@ -15,8 +15,9 @@ use http_body_util::{Empty, Full, combinators::UnsyncBoxBody};
 use tower::{BoxError, Layer, Service, ServiceBuilder, util::BoxCloneSyncService};
 use tower_bearer::{
     AccessToken, BearerAuth, BearerAuthLayer, BoxTokenSource, Builder, Driver, Error, ErrorKind, FetchError,
-    FetchErrorKind, FetchReason, FetchRequest, IntoTokenSource, InvalidOrigin, InvalidToken, LiveToken, Origin,
-    ResponseFuture, SourceFn, State, Status, StatusWatch, TokenError, TokenFile, TokenSource, clock, replay, source_fn,
+    FetchErrorKind, FetchReason, FetchRequest, IntoTokenSource, InvalidOrigin, InvalidToken, LiveToken, OnUnauthorized,
+    Origin, PerRequest, ResponseFuture, SourceFn, State, Status, StatusWatch, TokenError, TokenFile, TokenSource,
+    clock, replay, source_fn,
 };
 
 /// What may go anywhere.
@@ -71,6 +72,8 @@ fn what_users_hold_goes_anywhere() {
     anywhere::<TokenFile>();
     anywhere::<SourceFn<fn()>>();
     anywhere::<clock::SystemClock>();
+    anywhere::<PerRequest>();
+    anywhere::<OnUnauthorized>();
     anywhere::<BearerAuthLayer>();
     anywhere::<BearerAuthLayer<replay::Never>>();
     anywhere::<BearerAuth<Boxed, replay::Auto>>();
@@ -108,6 +111,7 @@ fn handles_are_cloned_and_codes_compared() {
     copies::<FetchReason>();
     copies::<FetchErrorKind>();
     copies::<ErrorKind>();
+    copies::<OnUnauthorized>();
 }
 
 #[test]

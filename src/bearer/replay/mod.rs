@@ -91,7 +91,6 @@ impl<R> Spare<R> {
         Self { request, guard: Some(Box::new(guard)) }
     }
 
-    #[allow(dead_code)]
     pub(crate) fn request(&self) -> &R {
         &self.request
     }
