@@ -157,6 +157,11 @@ impl<P> BearerAuthLayer<P> {
         &self.link.token
     }
 
+    #[cfg(feature = "reqwest-middleware")]
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Link)) -> Self {
         change(Arc::make_mut(&mut self.link));
         self

@@ -2,7 +2,8 @@
 //!
 //! In the order of a request's way: `layer` (with `ext`, its short form) and `service`, `origin` (may it carry the token?),
 //! `options` (does this request, or this layer, want something else?), `replay` (can it be sent again?), `future` (send → 401 →
-//! renew → send), `challenge` (is this answer about the token?). `request` says which types all of this works on.
+//! renew → send), `challenge` (is this answer about the token?). `request` says which types all of this works on;
+//! `tonic` and `reqwest_middleware` are for stacks that aren't tower's.
 
 use std::time::Duration;
 
@@ -17,7 +18,11 @@ mod options;
 mod origin;
 pub mod replay;
 mod request;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 mod service;
+#[cfg(feature = "tonic")]
+mod tonic;
 
 #[cfg(fuzzing)]
 pub(crate) use challenge::is_refusal;
