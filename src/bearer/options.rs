@@ -91,7 +91,9 @@ impl OnUnauthorized {
 
 /// Who judges responses in place of the rule.
 #[derive(Clone)]
-pub(crate) struct Judge(Arc<dyn Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync>);
+pub(crate) struct Judge(Arc<Verdict>);
+
+type Verdict = dyn Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync;
 
 impl Judge {
     pub(super) fn new(judge: impl Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync + 'static) -> Self {

@@ -103,7 +103,9 @@ impl<B> Shared<B> {
         }
         let waiting = state.waiting.take();
         drop(state);
-        waiting.map(Waker::wake);
+        if let Some(first) = waiting {
+            first.wake();
+        }
         held
     }
 
@@ -116,7 +118,9 @@ impl<B> Shared<B> {
         state.go_single();
         let waiting = state.waiting.take();
         drop(state);
-        waiting.map(Waker::wake);
+        if let Some(first) = waiting {
+            first.wake();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<B>> {
@@ -143,10 +147,10 @@ where
         match self.phase {
             Phase::Held => {
                 self.waiting = Some(cx.waker().clone());
-                return Poll::Pending;
+                Poll::Pending
             }
-            Phase::HandedOver if self.first_had_all => return Poll::Ready(None),
-            Phase::HandedOver => return Poll::Ready(Some(Err(Replaced.into()))),
+            Phase::HandedOver if self.first_had_all => Poll::Ready(None),
+            Phase::HandedOver => Poll::Ready(Some(Err(Replaced.into()))),
             Phase::Copied => {
                 let polled = self.poll_original(cx);
                 match &polled {
