@@ -157,7 +157,7 @@ impl Fence {
 
     #[cold]
     fn admits_slowly(&self, uri: &Uri) -> bool {
-        !self.closed && self.surrounds(uri)
+        !self.is_closed() && self.surrounds(uri)
     }
 
     /// Whether a request with this URI may carry the token.
