@@ -294,6 +294,22 @@ async fn a_response_before_the_end_of_the_body_ends_the_copying_and_not_the_body
     assert_eq!((api.seen()[0].data.len(), &api.seen()[0].end), (404, &End::Whole));
 }
 
+/// Futures may be kept for long after they are done, in a `select!` or a join handle.
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_goes_when_the_response_is_there_and_not_with_its_future() {
+    for (refuses, reads) in [(0, 0), (1, 0), (1, 10)] {
+        let (token, kept) = (Issuer::new().ready().await, Arc::new(()));
+        let api = Hasty { refuses, ..Hasty::new(reads) };
+        let mut service = ServiceBuilder::new().layer(layer(&token).replay(buffered(50))).service(api);
+        let request = Request::post(format!("{API}/a")).extension(kept.clone()).body(stream_of_100()).unwrap();
+        let mut response = Box::pin(support::call(&mut service, request).await);
+        let status = response.as_mut().await.unwrap().status().as_u16();
+        assert_eq!(status, if reads == 10 { 401 } else { 200 });
+        assert_eq!(Arc::strong_count(&kept), 1);
+        drop(response);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_future_dropped_in_the_middle_of_the_body_drops_the_body() {
     for reads in [1, 2] {
