@@ -96,7 +96,9 @@ async fn a_request_opts_out_where_the_layer_asks() {
     // Others don't look: whoever can put something into extensions can't take the token off.
     let plain = ServiceBuilder::new().layer(layer(&token)).service(api.clone());
     plain.oneshot(own).await.unwrap();
-    assert_eq!(authorizations(&api).last().unwrap(), "Bearer t1");
+    let keeps = ServiceBuilder::new().layer(layer(&token).keep_authorization()).service(api.clone());
+    keeps.oneshot(asking("/a", PerRequest::new().without_token())).await.unwrap();
+    assert_eq!(authorizations(&api)[4..], ["Bearer t1", "Bearer t1"]);
 }
 
 #[tokio::test(start_paused = true)]

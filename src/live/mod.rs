@@ -265,8 +265,8 @@ impl LiveToken {
         if !self.shared.warned.swap(true, Ordering::Relaxed) {
             warn!(
                 request = std::any::type_name::<R>(),
-                "the API refused the token, and a request of this type can't be sent again: the 401 is handed on; \
-                 choose another replay policy, or bodies that lie in memory"
+                "the API refused the token, and this request can't be sent again: the 401 is handed on; the replay policy \
+                 doesn't keep bodies of this type, or this one was beyond its limit"
             );
         }
     }

@@ -9,7 +9,7 @@
 //! | [`Never`] | nothing | nothing |
 //! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto` |
 //! | [`Cloned`] | requests whose body can be cloned and knows its length | as `Auto`, and the body's clone |
-//! | [`Buffered`] | all requests, up to a limit: what streams is copied while it is sent | as `Auto`, three allocations and up to the limit |
+//! | [`Buffered`] | all requests, up to a limit: what streams is copied while it is sent | as `Auto`, five allocations and a copy up to the limit |
 //!
 //! Which one for which stack:
 //!
