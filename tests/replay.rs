@@ -2,32 +2,32 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_bearer::{
     Error, ErrorKind,
     replay::{Auto, Buffered, Cloned, Never, ReplayPolicy, Tee, WhenEmpty},
 };
 
 mod support;
-use support::{API, Issuer, layer, ok, refused, secs};
+use support::{
+    API, Issuer,
+    hasty::{End, Hasty, Seen},
+    layer, ok, secs,
+};
 
 type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -51,99 +51,6 @@ fn stream_of_100() -> Boxed {
 
 fn whole_100() -> Bytes {
     (b'a'..b'k').flat_map(|byte| vec![byte; 10]).collect()
-}
-
-/// An API that refuses the first token after it has read some frames of the body, and the next as well if told so.
-#[derive(Clone)]
-struct Hasty {
-    reads: usize,
-    refuses: u64,
-    calls: Arc<AtomicU64>,
-    /// What came with each call, and how it ended.
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    size_hint: SizeHint,
-    data: Vec<u8>,
-    trailers: Option<HeaderMap>,
-    end: End,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-enum End {
-    #[default]
-    StillSending,
-    Whole,
-    Error(String),
-}
-
-impl Hasty {
-    fn new(reads: usize) -> Self {
-        Self { reads, refuses: 1, calls: Arc::default(), seen: Arc::default() }
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    /// Reads up to so many frames. `false` if there are no more.
-    async fn read<B: Body<Data = Bytes, Error: Into<BoxError>>>(
-        &self,
-        call: usize,
-        body: &mut Pin<Box<B>>,
-        frames: usize,
-    ) -> bool {
-        for _ in 0..frames {
-            let frame = body.frame().await;
-            let seen = &mut self.seen.lock().unwrap()[call];
-            match frame {
-                None => seen.end = End::Whole,
-                Some(Err(error)) => seen.end = End::Error(error.into().to_string()),
-                Some(Ok(frame)) => {
-                    match frame.into_data() {
-                        Ok(data) => seen.data.extend_from_slice(&data),
-                        Err(frame) => seen.trailers = frame.into_trailers().ok(),
-                    }
-                    continue;
-                }
-            }
-            return false;
-        }
-        true
-    }
-}
-
-impl<B> Service<Request<B>> for Hasty
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    type Response = Response<String>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<String>, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let this = self.clone();
-        let number = this.calls.fetch_add(1, Ordering::SeqCst);
-        let mut body = Box::pin(request.into_body());
-        this.seen.lock().unwrap().push(Seen { size_hint: body.size_hint(), ..Seen::default() });
-        let call = this.seen.lock().unwrap().len() - 1;
-        Box::pin(async move {
-            let refused_early = number < this.refuses;
-            if this.read(call, &mut body, if refused_early { this.reads } else { usize::MAX }).await {
-                // As a client's connection does: it goes on sending while the answer is there already.
-                tokio::spawn(async move { this.read(call, &mut body, usize::MAX).await });
-            } else if let End::Error(error) = &this.seen()[call].end {
-                return Err(error.clone().into());
-            }
-            Ok(if refused_early { refused() } else { ok() })
-        })
-    }
 }
 
 /// One request through the layer, with a token that is refused once. The status, and what arrived.
@@ -266,7 +173,7 @@ async fn a_response_before_the_end_of_the_body_ends_the_copying_and_not_the_body
         receiver.recv().await.map(|data| (Ok::<_, Infallible>(Frame::data(data)), receiver))
     }));
     // Answers 200 after one frame, as a server does that streams both ways.
-    let api = Hasty { refuses: 0, ..Hasty::new(0) };
+    let api = Hasty::new(0).refuses(0);
     let both_ways = {
         let api = api.clone();
         tower::service_fn(move |request: Request<Boxed>| {
@@ -299,7 +206,7 @@ async fn a_response_before_the_end_of_the_body_ends_the_copying_and_not_the_body
 async fn what_was_kept_goes_when_the_response_is_there_and_not_with_its_future() {
     for (refuses, reads) in [(0, 0), (1, 0), (1, 10)] {
         let (token, kept) = (Issuer::new().ready().await, Arc::new(()));
-        let api = Hasty { refuses, ..Hasty::new(reads) };
+        let api = Hasty::new(reads).refuses(refuses);
         let mut service = ServiceBuilder::new().layer(layer(&token).replay(buffered(50))).service(api);
         let request = Request::post(format!("{API}/a")).extension(kept.clone()).body(stream_of_100()).unwrap();
         let mut response = Box::pin(support::call(&mut service, request).await);
@@ -345,7 +252,7 @@ async fn lengths_are_those_of_the_original_and_of_the_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_401_is_handed_on_after_a_whole_second_attempt() {
-    let api = Hasty { refuses: 2, ..Hasty::new(3) };
+    let api = Hasty::new(3).refuses(2);
     let (result, seen) = send(&api, buffered(1000), stream_of_100()).await;
     assert_eq!((result.unwrap(), seen.len()), (401, 2));
     assert_eq!((&seen[1].data[..], &seen[1].end), (&whole_100()[..], &End::Whole));
