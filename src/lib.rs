@@ -15,7 +15,7 @@
 //! let token = LiveToken::spawn(ClientCredentials::new(endpoint).scope("document_read"));
 //! let client = ServiceBuilder::new()
 //!     .layer(BearerAuthLayer::new(token.clone(), Origin::parse("https://api.example.com")?))
-//!     .service(http_client); // hyper-util's client, reqwest::Client (0.13), …
+//!     .service(http_client); // hyper-util's client, reqwest::Client (0.13), a tonic channel, …
 //!
 //! token.ready().await?; // optional: fail at start-up
 //! # Ok(())
@@ -50,10 +50,31 @@
 //! | an answer with a rotated refresh token is lost | it is asked for again while the server may allow it (`Stored::replay_grace`), and never later |
 //! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |
 //!
+//! # Stacks
+//!
+//! The layer goes around any tower service of `http` requests or of reqwest's. What a request must be like to be sent again after
+//! a 401 is up to the [replay policy](replay):
+//!
+//! | stack | policy | example |
+//! |---|---|---|
+//! | hyper-util's client | the default, for bodies in memory | `quickstart` |
+//! | `reqwest::Client` (0.13) as a tower service | the default; for streams `Buffered::new(limit, reqwest::Body::wrap)` | `reqwest_upload` |
+//! | `reqwest-middleware`: the layer is a middleware (feature `reqwest-middleware`) | as for reqwest | `reqwest_middleware` |
+//! | tonic (feature `tonic`) | `Buffered::new(64 * 1024, tonic::body::Body::new)`: no gRPC request is empty | `grpc` |
+//! | a proxy with axum | `Buffered::new(64 * 1024, axum::body::Body::new)` | `reverse_proxy` |
+//! | boxed (`BoxCloneSyncService`), above and below | that of what is boxed | `layers` |
+//!
 //! # Order of layers
 //!
-//! [`BearerAuthLayer`] belongs innermost, right around the client: then the token is chosen when the request is sent. Above a
-//! queue (`Buffer`, `ConcurrencyLimit`) it would be chosen before the request waits.
+//! [`BearerAuthLayer`] belongs innermost, right around the client: then the token is chosen when the request is sent.
+//!
+//! | | above (outside) | below (inside) |
+//! |---|---|---|
+//! | `Buffer`, `ConcurrencyLimit`, `RateLimit` | **right**: who leaves the queue gets the token of that moment | the token is chosen first and may have expired when the request leaves the queue |
+//! | `Retry` | **right**: each try gets the token of its moment | each try sends the same token again |
+//! | `Timeout` | for the whole: the wait for a token and both attempts | for each attempt alone, not for the wait, which [`max_wait`](BearerAuthLayer::max_wait) limits |
+//! | `LoadShed` | **right**: sheds what the client can't take, and never for want of a token | may shed the second attempt after a 401 |
+//! | `FollowRedirect` | **right**: where a redirect leads to another origin, the fence stops it | whether the token goes along is up to that layer's policy |
 //!
 //! # Features
 //!
@@ -63,6 +84,9 @@
 //! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
 //! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `redis` | | token sets in Redis, shared by a fleet |
+//! | `tower` | yes, by `oauth2` | `ServiceBuilderExt`: the layer as a method of tower's builder |
+//! | `tonic` | | errors as a gRPC status, and [`LiveToken`] as an interceptor |
+//! | `reqwest-middleware` | | the layer as a middleware |
 //! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
 //! | `rustls` | yes | TLS of reqwest's with rustls |
 //! | `native-tls` | | TLS of reqwest's with the system's library |
@@ -89,8 +113,12 @@ pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch, telemetry
 
 mod bearer;
 pub use bearer::{
-    BearerAuth, BearerAuthLayer, HttpRequest, HttpResponse, InvalidOrigin, Origin, ResponseFuture, replay,
+    BearerAuth, BearerAuthLayer, HttpRequest, HttpResponse, InvalidOrigin, OnUnauthorized, Origin, PerRequest,
+    ResponseFuture, replay,
 };
+
+#[cfg(feature = "tower")]
+pub use bearer::ServiceBuilderExt;
 
 #[cfg(feature = "oauth2")]
 pub mod oauth2;

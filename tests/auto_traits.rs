@@ -15,8 +15,9 @@ use http_body_util::{Empty, Full, combinators::UnsyncBoxBody};
 use tower::{BoxError, Layer, Service, ServiceBuilder, util::BoxCloneSyncService};
 use tower_bearer::{
     AccessToken, BearerAuth, BearerAuthLayer, BoxTokenSource, Builder, Driver, Error, ErrorKind, FetchError,
-    FetchErrorKind, FetchReason, FetchRequest, IntoTokenSource, InvalidOrigin, InvalidToken, LiveToken, Origin,
-    ResponseFuture, SourceFn, State, Status, StatusWatch, TokenError, TokenFile, TokenSource, clock, replay, source_fn,
+    FetchErrorKind, FetchReason, FetchRequest, IntoTokenSource, InvalidOrigin, InvalidToken, LiveToken, OnUnauthorized,
+    Origin, PerRequest, ResponseFuture, SourceFn, State, Status, StatusWatch, TokenError, TokenFile, TokenSource,
+    clock, replay, source_fn,
 };
 
 /// What may go anywhere.
@@ -71,6 +72,8 @@ fn what_users_hold_goes_anywhere() {
     anywhere::<TokenFile>();
     anywhere::<SourceFn<fn()>>();
     anywhere::<clock::SystemClock>();
+    anywhere::<PerRequest>();
+    anywhere::<OnUnauthorized>();
     anywhere::<BearerAuthLayer>();
     anywhere::<BearerAuthLayer<replay::Never>>();
     anywhere::<BearerAuth<Boxed, replay::Auto>>();
@@ -78,6 +81,11 @@ fn what_users_hold_goes_anywhere() {
     anywhere::<BearerAuth<Http, replay::Never>>();
     anywhere::<replay::Auto>();
     anywhere::<replay::Never>();
+    anywhere::<replay::Cloned>();
+    anywhere::<replay::WhenEmpty<UnsyncBoxBody<Bytes, BoxError>>>();
+    anywhere::<replay::Buffered<UnsyncBoxBody<Bytes, BoxError>>>();
+    // Some ways to box want `Sync` (reqwest's), though the body that is kept isn't.
+    anywhere::<replay::Tee<UnsyncBoxBody<Bytes, BoxError>>>();
     anywhere::<replay::Spare<Request<String>>>();
     // Sources need not be `Sync`, so what owns one isn't.
     sends::<Builder>();
@@ -94,12 +102,16 @@ fn handles_are_cloned_and_codes_compared() {
     clones::<FetchRequest>();
     clones::<BearerAuthLayer>();
     clones::<BearerAuthLayer<replay::Never>>();
+    // Whatever the body is: a policy holds functions, not bodies.
+    clones::<replay::WhenEmpty<Rc<()>>>();
+    clones::<replay::Buffered<Rc<()>>>();
     clones::<BearerAuth<Http, replay::Auto>>();
     clones::<BearerAuth<Boxed, replay::Never>>();
     copies::<State>();
     copies::<FetchReason>();
     copies::<FetchErrorKind>();
     copies::<ErrorKind>();
+    copies::<OnUnauthorized>();
 }
 
 #[test]

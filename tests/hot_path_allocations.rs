@@ -211,6 +211,20 @@ async fn a_replay_that_is_kept_costs_what_the_table_says() {
     assert!(wrong.is_empty(), "not as in the table: {wrong:?}");
 }
 
+/// Both bodies boxed, what they share, the original, and who decides between them: whatever the body's length, before the first
+/// byte of it is copied.
+#[test]
+fn what_is_buffered_costs_five_allocations_before_it_is_sent() {
+    type Boxed = http_body_util::combinators::UnsyncBoxBody<Bytes, tower_bearer::BoxError>;
+    let policy = replay::Buffered::<Boxed>::new(64 * 1024, http_body_util::BodyExt::boxed_unsync);
+    let body = http_body_util::BodyExt::map_err(Full::from("text"), |never: std::convert::Infallible| match never {});
+    let mut request = Request::new(http_body_util::BodyExt::boxed_unsync(body));
+    let counted = measure(|| {
+        std::hint::black_box(replay::ReplayPolicy::keep(&policy, &mut request));
+    });
+    assert_eq!(counted.count_total, 5);
+}
+
 #[test]
 fn the_future_is_hardly_larger_than_the_inner_one() {
     type Future<R> = <tower_bearer::BearerAuth<Static<R>, replay::Auto> as Service<R>>::Future;

@@ -15,7 +15,7 @@ use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 use super::{
-    HttpRequest, HttpResponse, Link, challenge,
+    HttpRequest, HttpResponse, Link, OnUnauthorized, challenge,
     replay::Spare,
     request::sealed::{Mark, Response as _},
 };
@@ -51,7 +51,7 @@ pin_project! {
 /// The rarer states, and what is kept for them.
 enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
-    Spare { service: S, request: R, link: Arc<Link> },
+    Spare { service: S, spare: Spare<R>, link: Arc<Link> },
     /// Not sent yet for want of a token. The service was polled ready.
     Waiting {
         token: Wait<Result<(HeaderValue, Generation), TokenError>>,
@@ -61,14 +61,14 @@ enum Cold<S: Service<R>, R> {
         link: Arc<Link>,
     },
     /// Sent, and can't be sent again.
-    SentOnce,
+    SentOnce { link: Arc<Link> },
     /// The token was refused: waits for another one, `true`, or for the news that there will be none. `asked`: that one is
     /// fetched because of this, so that what becomes of the second attempt says whether it helped.
-    Renewing { token: Wait<bool>, held: S::Response, service: S, request: R, link: Arc<Link>, asked: bool },
+    Renewing { token: Wait<bool>, held: S::Response, service: S, spare: Spare<R>, link: Arc<Link>, asked: bool },
     /// There is another token; the service must be ready to send again.
     Readying { service: S, request: R, link: Arc<Link>, asked: bool },
     /// Sent again.
-    Replayed { asked: bool },
+    Replayed { link: Arc<Link>, asked: bool },
     /// Over before it began.
     Failed(Error<S::Error>),
     /// Between two of the others.
@@ -78,7 +78,7 @@ enum Cold<S: Service<R>, R> {
 /// What a request is, once it was sent, that had to wait for a token.
 enum After<R> {
     /// Sent for the first time, with what is sent again.
-    Spare(R),
+    Spare(Spare<R>),
     SentOnce,
     Replayed {
         asked: bool,
@@ -95,7 +95,13 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
 
     #[inline]
     pub(super) fn with_spare(mut self, service: S, spare: Spare<R>, link: Arc<Link>) -> Self {
-        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, request: spare.into_request(), link })));
+        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, spare, link })));
+        self
+    }
+
+    /// For layers with a judge.
+    pub(super) fn judged(mut self, link: Arc<Link>) -> Self {
+        self.cold = Some(SyncWrapper::new(Box::new(Cold::SentOnce { link })));
         self
     }
 
@@ -108,8 +114,8 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
         R: HttpRequest,
     {
         let (sent_to, renews) = (request.mark(), link.renews());
-        let token = Box::pin(link.token.clone().acquire(link.max_wait));
-        let after = spare.map_or(After::SentOnce, |spare| After::Spare(spare.into_request()));
+        let token = Box::pin(link.token.clone().acquire(link.max_wait(&request)));
+        let after = spare.map_or(After::SentOnce, After::Spare);
         Self::cold(Cold::Waiting { token, service, request, after, link }, renews, sent_to, replays)
     }
 
@@ -136,17 +142,13 @@ where
             Poll::Ready(Err(error)) => Poll::Ready(Err(Error::inner(error))),
             Poll::Ready(Ok(response)) if *this.token == TokenId::NONE => Poll::Ready(Ok(response)),
             Poll::Ready(Ok(response)) if challenge::is_refusal(response.status(), response.headers()) => {
-                match self.as_mut().refused(response) {
-                    Some(response) => Poll::Ready(Ok(response)),
-                    None => self.go_on(cx),
-                }
+                self.refused_by_rule(response, cx)
             }
-            Poll::Ready(Ok(response)) => {
-                if this.cold.is_some() {
-                    self.accepted();
-                }
-                Poll::Ready(Ok(response))
-            }
+            Poll::Ready(Ok(response)) if this.cold.is_none() => Poll::Ready(Ok(response)),
+            Poll::Ready(Ok(response)) => match self.as_mut().verdict(&response, OnUnauthorized::HandOn) {
+                OnUnauthorized::HandOn => Poll::Ready(Ok(response)),
+                verdict => self.refused(response, verdict, cx),
+            },
         }
     }
 }
@@ -175,39 +177,71 @@ where
         }
     }
 
-    /// The API refused the token. Returns the response if it is to be handed on.
+    /// What to do with this response: what the rule says, unless the layer has a judge. Tidies up if it is to be handed on.
     #[cold]
-    fn refused(self: Pin<&mut Self>, response: S::Response) -> Option<S::Response> {
-        let mut this = self.project();
+    fn verdict(self: Pin<&mut Self>, response: &S::Response, by_rule: OnUnauthorized) -> OnUnauthorized {
+        let this = self.project();
+        let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
+        let judge = cold.and_then(|cold| cold.link()).and_then(|link| link.judge.as_ref());
+        let verdict = judge.map_or(by_rule, |judge| judge.judge(response.status(), response.headers()));
+        if verdict == OnUnauthorized::HandOn {
+            // With what was kept to be sent again goes the reason to keep it: bodies may go on although the response is there.
+            let cold = this.cold.take().map(SyncWrapper::into_inner);
+            // If that is what a fetch was for, the token's task should know that it helped.
+            if let Some(Cold::Replayed { asked, .. }) = cold.as_deref()
+                && let Some(token) = LiveToken::find(*this.token)
+            {
+                token.report_recovered(*this.generation, *asked);
+            }
+        }
+        verdict
+    }
+
+    /// The rule says that the API refused the token. The layer's judge has the last word, if there is one. (Takes the response, so
+    /// that `poll` needn't keep it where it can be looked at: half a percent of what the layer costs.)
+    #[cold]
+    fn refused_by_rule(
+        mut self: Pin<&mut Self>,
+        response: S::Response,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        match self.as_mut().verdict(&response, OnUnauthorized::Recover) {
+            OnUnauthorized::HandOn => Poll::Ready(Ok(response)),
+            verdict => self.refused(response, verdict, cx),
+        }
+    }
+
+    /// The API refused the token.
+    fn refused(
+        mut self: Pin<&mut Self>,
+        response: S::Response,
+        verdict: OnUnauthorized,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let mut this = self.as_mut().project();
         // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
         this.inner.set(None);
         if !response.is_from(*this.sent_to) {
-            return Some(response);
+            *this.cold = None;
+            return Poll::Ready(Ok(response));
         }
+        let recovers = verdict == OnUnauthorized::Recover;
         let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-        if let Some(cold @ Cold::Spare { .. }) = cold {
+        if let Some(cold @ Cold::Spare { .. }) = cold
+            && recovers
+            && cold.hold()
+        {
             cold.renew(response, *this.generation);
-            return None;
+            return self.go_on(cx);
         }
+        let cold = this.cold.take().map(SyncWrapper::into_inner);
         if let Some(token) = LiveToken::find(*this.token) {
-            if *this.replays && !matches!(cold, Some(Cold::Replayed { .. })) {
+            if recovers && *this.replays && !matches!(cold.as_deref(), Some(Cold::Replayed { .. })) {
                 token.warn_not_replayed::<R>();
             }
             token.report_refused(*this.generation);
         }
-        Some(response)
-    }
-
-    /// The API took the token: if that is what a fetch was for, the token's task should know that it helped.
-    #[cold]
-    fn accepted(self: Pin<&mut Self>) {
-        let this = self.project();
-        let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-        if let Some(Cold::Replayed { asked }) = cold
-            && let Some(token) = LiveToken::find(*this.token)
-        {
-            token.report_recovered(*this.generation, *asked);
-        }
+        Poll::Ready(Ok(response))
     }
 }
 
@@ -221,12 +255,28 @@ where
     S: Service<R, Error: Into<BoxError>> + Clone,
     R: HttpRequest,
 {
+    /// The layer, where something was sent.
+    fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Spare { link, .. } | Self::SentOnce { link } | Self::Replayed { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Whether what is kept can be sent again, whole.
+    fn hold(&mut self) -> bool {
+        match self {
+            Self::Spare { spare, .. } => spare.hold(),
+            _ => false,
+        }
+    }
+
     /// The first attempt was answered with `held`, a 401.
     fn renew(&mut self, held: S::Response, refused: Generation) {
-        if let Self::Spare { service, request, link } = mem::replace(self, Self::Moving) {
+        if let Self::Spare { service, spare, link } = mem::replace(self, Self::Moving) {
             let asked = link.token.is_reason_to_fetch(refused);
-            let token = Box::pin(link.token.clone().replace(refused, link.max_wait));
-            *self = Self::Renewing { token, held, service, request, link, asked };
+            let token = Box::pin(link.token.clone().replace(refused, link.max_wait(spare.request())));
+            *self = Self::Renewing { token, held, service, spare, link, asked };
         }
     }
 
@@ -241,22 +291,25 @@ where
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::token(error)))),
                     Poll::Ready(Ok((header, generation))) => {
                         *self = match after {
-                            After::Spare(request) => Self::Spare { service: service.clone(), request, link },
-                            After::SentOnce => Self::SentOnce,
-                            After::Replayed { asked } => Self::Replayed { asked },
+                            After::Spare(spare) => Self::Spare { service: service.clone(), spare, link },
+                            After::SentOnce => Self::SentOnce { link },
+                            After::Replayed { asked } => Self::Replayed { link, asked },
                         };
                         authorize(request.headers_mut(), header);
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
-                Self::Renewing { mut token, held, service, request, link, asked } => match token.as_mut().poll(cx) {
+                Self::Renewing { mut token, held, service, spare, link, asked } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Renewing { token, held, service, request, link, asked };
+                        *self = Self::Renewing { token, held, service, spare, link, asked };
                         return Poll::Pending;
                     }
                     Poll::Ready(false) => return Poll::Ready(Step::Over(Ok(held))),
-                    // The 401 goes, and with it the connection that its body occupies.
-                    Poll::Ready(true) => *self = Self::Readying { service, request, link, asked },
+                    Poll::Ready(true) => match spare.take_over() {
+                        // The 401 goes, and with it the connection that its body occupies.
+                        Some(request) => *self = Self::Readying { service, request, link, asked },
+                        None => return Poll::Ready(Step::Over(Ok(held))),
+                    },
                 },
                 Self::Readying { mut service, mut request, link, asked } => match service.poll_ready(cx) {
                     Poll::Pending => {
@@ -267,12 +320,12 @@ where
                     // The header is taken now, when the request goes: getting ready may have taken longer than the token lived.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
-                            *self = Self::Replayed { asked };
+                            *self = Self::Replayed { link, asked };
                             authorize(request.headers_mut(), header);
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {
-                            let token = Box::pin(link.token.clone().acquire(link.max_wait));
+                            let token = Box::pin(link.token.clone().acquire(link.max_wait(&request)));
                             let after = After::Replayed { asked };
                             *self = Self::Waiting { token, service, request, after, link };
                         }
@@ -280,7 +333,7 @@ where
                 },
                 Self::Failed(error) => return Poll::Ready(Step::Over(Err(error))),
                 // In these the response comes from the inner future, which is polled instead.
-                Self::Spare { .. } | Self::SentOnce | Self::Replayed { .. } | Self::Moving => {
+                Self::Spare { .. } | Self::SentOnce { .. } | Self::Replayed { .. } | Self::Moving => {
                     panic!("`ResponseFuture` polled after it was done")
                 }
             }

@@ -2,9 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::{HeaderMap, StatusCode};
 use tower_layer::Layer;
 
-use super::{BearerAuth, Link, Origin, origin::Fence, replay};
+use super::{BearerAuth, Judge, Link, OnUnauthorized, Origin, origin::Fence, replay};
 use crate::{IntoTokenSource, LiveToken};
 
 /// Puts a live token on every request: `Authorization: Bearer …` (RFC 6750 §2.1).
@@ -14,7 +15,7 @@ use crate::{IntoTokenSource, LiveToken};
 /// - While there is a valid token, no request waits. Without one it waits up to [`max_wait`](Self::max_wait), less if waiting is
 ///   in vain.
 /// - A 401 renews the token; the request is sent again, once, if its body allows it ([`replay`]).
-/// - An `Authorization` header that a request brings is replaced.
+/// - An `Authorization` header that a request brings is replaced, unless [told otherwise](Self::keep_authorization).
 ///
 /// Put it innermost, right around the client: then the token is chosen when the request is sent, not before it waits in a queue.
 ///
@@ -44,17 +45,23 @@ use crate::{IntoTokenSource, LiveToken};
 /// ```
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer<P = replay::Auto> {
-    token: LiveToken,
-    fence: Fence,
-    max_wait: Duration,
-    recovers: bool,
+    link: Arc<Link>,
     policy: P,
 }
 
 impl BearerAuthLayer {
     /// A layer that sends this token to this origin.
     pub fn new(token: LiveToken, origin: Origin) -> Self {
-        Self { token, fence: Fence::around(origin), max_wait: MAX_WAIT, recovers: true, policy: replay::Auto }
+        let link = Link {
+            token,
+            fence: Fence::around(origin),
+            max_wait: MAX_WAIT,
+            recovers: true,
+            keeps_authorization: false,
+            asks_requests: false,
+            judge: None,
+        };
+        Self { link: Arc::new(link), policy: replay::Auto }
     }
 
     /// The same, with a token of its own from this source: [`LiveToken::spawn`] and [`BearerAuthLayer::new`] in one.
@@ -68,40 +75,96 @@ impl BearerAuthLayer {
 
 impl<P> BearerAuthLayer<P> {
     /// Sends the token to this origin as well.
-    pub fn also_origin(mut self, origin: Origin) -> Self {
-        self.fence.admit(origin);
-        self
+    pub fn also_origin(self, origin: Origin) -> Self {
+        self.with(|link| link.fence.admit(origin))
     }
 
     /// Sends the token to whatever https origin a request names. Whoever can make this client request a URL, or redirect it,
     /// gets the token.
-    pub fn dangerous_any_https_origin(mut self) -> Self {
-        self.fence.admit_any_https();
-        self
+    pub fn dangerous_any_https_origin(self) -> Self {
+        self.with(|link| link.fence.admit_any_https())
     }
 
     /// How long a request may wait for a token, before it is first sent and once more after a 401. 10 s unless said otherwise.
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = wait;
-        self
+    pub fn max_wait(self, wait: Duration) -> Self {
+        self.with(|link| link.max_wait = wait)
+    }
+
+    /// Sends a request that brings an `Authorization` header with that one, untouched, wherever it goes, and hands on whatever is
+    /// answered. Without this the header is replaced, so that a proxy that passes headers on is no confused deputy.
+    pub fn keep_authorization(self) -> Self {
+        self.with(|link| {
+            link.keeps_authorization = true;
+            link.fence.close();
+        })
+    }
+
+    /// Lets each request say what it wants different, by [`PerRequest`](crate::PerRequest) in its extensions.
+    pub fn ask_requests(self) -> Self {
+        self.with(|link| {
+            link.asks_requests = true;
+            link.fence.close();
+        })
+    }
+
+    /// Judges every response in place of the rule, [`OnUnauthorized::by_rule`]: for APIs that answer 403 to a token that has
+    /// expired, or 401 for reasons of their own.
+    ///
+    /// ```
+    /// use http::{StatusCode, header::WWW_AUTHENTICATE};
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, OnUnauthorized, Origin};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?).on_unauthorized(|status, headers| {
+    ///     match status {
+    ///         StatusCode::FORBIDDEN => OnUnauthorized::Recover,
+    ///         // This API's own word for "not found".
+    ///         StatusCode::UNAUTHORIZED if !headers.contains_key(WWW_AUTHENTICATE) => OnUnauthorized::HandOn,
+    ///         _ => OnUnauthorized::by_rule(status, headers),
+    ///     }
+    /// });
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Each request costs an allocation more then. After [`without_recovery`](Self::without_recovery) nobody is asked.
+    pub fn on_unauthorized<F>(self, judge: F) -> Self
+    where
+        F: Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync + 'static,
+    {
+        self.with(|link| {
+            link.judge = Some(Judge::new(judge));
+            link.fence.close();
+        })
     }
 
     /// Which requests are sent again after a 401: [`replay::Auto`] unless said otherwise.
     pub fn replay<Q>(self, policy: Q) -> BearerAuthLayer<Q> {
-        let Self { token, fence, max_wait, recovers, policy: _ } = self;
-        BearerAuthLayer { token, fence, max_wait, recovers, policy }
+        BearerAuthLayer { link: self.link, policy }
     }
 
     /// Hands on every 401 and draws no conclusions from it: the token is renewed on its schedule only. For APIs that answer 401
     /// for reasons other than the token.
-    pub fn without_recovery(mut self) -> BearerAuthLayer<replay::Never> {
-        self.recovers = false;
-        self.replay(replay::Never)
+    pub fn without_recovery(self) -> BearerAuthLayer<replay::Never> {
+        self.with(|link| link.recovers = false).replay(replay::Never)
     }
 
     /// The token that this layer sends.
     pub fn token(&self) -> &LiveToken {
-        &self.token
+        &self.link.token
+    }
+
+    #[cfg(feature = "reqwest-middleware")]
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Link)) -> Self {
+        change(Arc::make_mut(&mut self.link));
+        self
     }
 }
 
@@ -109,36 +172,19 @@ impl<S: Clone, P: Clone> Layer<S> for BearerAuthLayer<P> {
     type Service = BearerAuth<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let link = Link {
-            token: self.token.clone(),
-            fence: self.fence.clone(),
-            max_wait: self.max_wait,
-            recovers: self.recovers,
-        };
-        BearerAuth::new(inner, Arc::new(link), self.policy.clone())
+        BearerAuth::new(inner, self.link.clone(), self.policy.clone())
     }
 }
 
 impl<P: Clone> Clone for BearerAuthLayer<P> {
     fn clone(&self) -> Self {
-        Self {
-            token: self.token.clone(),
-            fence: self.fence.clone(),
-            max_wait: self.max_wait,
-            recovers: self.recovers,
-            policy: self.policy.clone(),
-        }
+        Self { link: self.link.clone(), policy: self.policy.clone() }
     }
 }
 
 impl<P> fmt::Debug for BearerAuthLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BearerAuthLayer")
-            .field("token", &self.token)
-            .field("fence", &self.fence)
-            .field("max_wait", &self.max_wait)
-            .field("recovers", &self.recovers)
-            .finish_non_exhaustive()
+        f.debug_struct("BearerAuthLayer").field("link", &self.link).finish_non_exhaustive()
     }
 }
 

@@ -1,36 +1,52 @@
 //! The request path: the layer, the service it makes, and the future of a request.
 //!
-//! In the order of a request's way: `layer` and `service`, `origin` (may it carry the token?), `replay` (can it be sent again?),
-//! `future` (send → 401 → renew → send), `challenge` (is this answer about the token?). `request` says which types all of this
-//! works on.
+//! In the order of a request's way: `layer` (with `ext`, its short form) and `service`, `origin` (may it carry the token?),
+//! `options` (does this request, or this layer, want something else?), `replay` (can it be sent again?), `future` (send → 401 →
+//! renew → send), `challenge` (is this answer about the token?). `request` says which types all of this works on;
+//! `tonic` and `reqwest_middleware` are for stacks that aren't tower's.
 
 use std::time::Duration;
 
 use crate::{LiveToken, live::TokenId};
 
 mod challenge;
+#[cfg(feature = "tower")]
+mod ext;
 mod future;
 mod layer;
+mod options;
 mod origin;
 pub mod replay;
 mod request;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 mod service;
+#[cfg(feature = "tonic")]
+mod tonic;
 
 #[cfg(fuzzing)]
 pub(crate) use challenge::is_refusal;
+#[cfg(feature = "tower")]
+pub use ext::ServiceBuilderExt;
 pub use future::ResponseFuture;
 pub use layer::BearerAuthLayer;
+use options::Judge;
+pub use options::{OnUnauthorized, PerRequest};
 pub use origin::{InvalidOrigin, Origin};
 pub use request::{HttpRequest, HttpResponse};
 pub use service::BearerAuth;
 
 /// What all services of one layer share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     token: LiveToken,
+    /// Closed where one of the options below is set: whoever uses none of them doesn't pay for any.
     fence: origin::Fence,
     max_wait: Duration,
     recovers: bool,
+    keeps_authorization: bool,
+    asks_requests: bool,
+    judge: Option<Judge>,
 }
 
 impl Link {
@@ -38,5 +54,16 @@ impl Link {
     #[inline]
     fn renews(&self) -> TokenId {
         if self.recovers { self.token.id() } else { TokenId::NONE }
+    }
+
+    /// What this request wants for itself, if it is asked.
+    fn wishes_of(&self, request: &impl HttpRequest) -> PerRequest {
+        let wishes = request.extensions().filter(|_| self.asks_requests).and_then(|all| all.get());
+        wishes.copied().unwrap_or_default()
+    }
+
+    /// How long this request may wait for a token.
+    fn max_wait(&self, request: &impl HttpRequest) -> Duration {
+        self.wishes_of(request).wait().unwrap_or(self.max_wait)
     }
 }

@@ -118,11 +118,15 @@ pub struct Fence {
     first: Origin,
     others: Vec<Origin>,
     any_https: bool,
+    /// Each request is looked at first, and none passes by itself. So layers with rare options cost the others nothing.
+    closed: bool,
+    /// `first` is https, and open.
+    quick: bool,
 }
 
 impl Fence {
     pub(crate) fn around(origin: Origin) -> Self {
-        Self { first: origin, others: Vec::new(), any_https: false }
+        Self { quick: origin.https, first: origin, others: Vec::new(), any_https: false, closed: false }
     }
 
     pub(crate) fn admit(&mut self, origin: Origin) {
@@ -133,18 +137,31 @@ impl Fence {
         self.any_https = true;
     }
 
-    /// Whether a request with this URI may carry the token.
+    pub(crate) fn close(&mut self) {
+        (self.closed, self.quick) = (true, false);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether a request with this URI may carry the token, and needn't be looked at first.
     #[inline]
     pub(crate) fn admits(&self, uri: &Uri) -> bool {
         match (uri.scheme_str(), uri.authority()) {
             // As nearly all requests are written, compared as bytes.
-            (Some("https"), Some(authority)) if self.first.https && authority.as_str() == self.first.authority => true,
+            (Some("https"), Some(authority)) if self.quick && authority.as_str() == self.first.authority => true,
             _ => self.admits_slowly(uri),
         }
     }
 
     #[cold]
     fn admits_slowly(&self, uri: &Uri) -> bool {
+        !self.is_closed() && self.surrounds(uri)
+    }
+
+    /// Whether a request with this URI may carry the token.
+    pub(crate) fn surrounds(&self, uri: &Uri) -> bool {
         let Some(authority) = uri.authority() else {
             // A path alone: the connection below is fixed (tonic, an HTTP/1 connection, a proxy's upstream).
             return uri.scheme().is_none();
@@ -163,11 +180,11 @@ impl Fence {
             }
             None => default_port(https),
         };
-        self.admits_parts(https, authority.host(), port)
+        self.surrounds_parts(https, authority.host(), port)
     }
 
     /// The same for a URL in parts.
-    pub(crate) fn admits_parts(&self, https: bool, host: &str, port: u16) -> bool {
+    pub(crate) fn surrounds_parts(&self, https: bool, host: &str, port: u16) -> bool {
         (self.any_https && https && !host.is_empty())
             || self.first.is(https, host, port)
             || self.others.iter().any(|origin| origin.is(https, host, port))
@@ -277,6 +294,18 @@ mod tests {
         fence.admit_any_https();
         assert!(admits(&fence, "https://b.test/"));
         assert!(!admits(&fence, "http://b.test/"));
+    }
+
+    #[test]
+    fn a_closed_fence_lets_nothing_pass_by_itself() {
+        let mut fence = Fence::around(Origin::parse("https://a.test").unwrap());
+        fence.admit(Origin::parse("http://127.0.0.1:8080").unwrap());
+        fence.close();
+        for uri in ["https://a.test/x", "https://A.test:443/", "http://127.0.0.1:8080/x", "/only/a/path"] {
+            let uri: Uri = uri.parse().unwrap();
+            assert!(!fence.admits(&uri) && fence.surrounds(&uri), "{uri}");
+        }
+        assert!(!fence.surrounds(&"https://b.test/".parse().unwrap()));
     }
 
     #[test]

@@ -1,27 +1,40 @@
 //! The requests and responses that a token can travel with: those of `http`, and reqwest's own.
 
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 
 use super::origin::{self, Fence};
 
 /// A request that can carry a token: [`http::Request`] with any body, and `reqwest::Request`. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no request that a token can travel with",
+    label = "neither `http::Request<_>` nor `reqwest::Request` (0.13, with the feature `reqwest`)"
+)]
 pub trait HttpRequest: sealed::Request {}
 
 /// A response that can refuse a token: [`http::Response`] with any body, and `reqwest::Response`. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no response that a token can be judged by",
+    label = "neither `http::Response<_>` nor `reqwest::Response` (0.13, with the feature `reqwest`)"
+)]
 pub trait HttpResponse: sealed::Response {}
 
 impl<B> HttpRequest for http::Request<B> {}
 impl<B> HttpResponse for http::Response<B> {}
 
 pub(crate) mod sealed {
-    use super::{Fence, HeaderMap, StatusCode};
+    use super::{Extensions, Fence, HeaderMap, StatusCode};
 
     pub trait Request {
+        /// Whether it may carry the token, and needn't be looked at first.
         fn is_admitted(&self, fence: &Fence) -> bool;
+        /// Whether it may carry the token.
+        fn is_within(&self, fence: &Fence) -> bool;
         fn describe_origin(&self) -> String;
         /// Where it is sent to, for those who follow redirects inside.
         fn mark(&self) -> Mark;
         fn headers_mut(&mut self) -> &mut HeaderMap;
+        /// `None` where it doesn't show them.
+        fn extensions(&self) -> Option<&Extensions>;
     }
 
     pub trait Response {
@@ -42,6 +55,10 @@ impl<B> sealed::Request for http::Request<B> {
         fence.admits(self.uri())
     }
 
+    fn is_within(&self, fence: &Fence) -> bool {
+        fence.surrounds(self.uri())
+    }
+
     fn describe_origin(&self) -> String {
         origin::describe(self.uri())
     }
@@ -54,6 +71,10 @@ impl<B> sealed::Request for http::Request<B> {
     #[inline]
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.headers_mut()
+    }
+
+    fn extensions(&self) -> Option<&Extensions> {
+        Some(self.extensions())
     }
 }
 
@@ -77,14 +98,18 @@ impl<B> sealed::Response for http::Response<B> {
 mod for_reqwest {
     use reqwest::{Request, Response, Url};
 
-    use super::{Fence, HeaderMap, HttpRequest, HttpResponse, StatusCode, sealed};
+    use super::{Extensions, Fence, HeaderMap, HttpRequest, HttpResponse, StatusCode, sealed};
 
     impl HttpRequest for Request {}
     impl HttpResponse for Response {}
 
     impl sealed::Request for Request {
         fn is_admitted(&self, fence: &Fence) -> bool {
-            admits(fence, self.url())
+            !fence.is_closed() && is_within(fence, self.url())
+        }
+
+        fn is_within(&self, fence: &Fence) -> bool {
+            is_within(fence, self.url())
         }
 
         fn describe_origin(&self) -> String {
@@ -97,6 +122,10 @@ mod for_reqwest {
 
         fn headers_mut(&mut self) -> &mut HeaderMap {
             self.headers_mut()
+        }
+
+        fn extensions(&self) -> Option<&Extensions> {
+            None
         }
     }
 
@@ -127,14 +156,14 @@ mod for_reqwest {
         sealed::Mark(hash)
     }
 
-    fn admits(fence: &Fence, url: &Url) -> bool {
+    fn is_within(fence: &Fence, url: &Url) -> bool {
         let https = match url.scheme() {
             "https" => true,
             "http" => false,
             _ => return false,
         };
         match (url.host_str(), url.port_or_known_default()) {
-            (Some(host), Some(port)) => fence.admits_parts(https, host, port),
+            (Some(host), Some(port)) => fence.surrounds_parts(https, host, port),
             _ => false,
         }
     }

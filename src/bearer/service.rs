@@ -10,7 +10,10 @@ use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{HttpRequest, HttpResponse, Link, ResponseFuture, replay::ReplayPolicy};
-use crate::{BoxError, Error, live::Reader};
+use crate::{
+    BoxError, Error,
+    live::{Generation, Reader, TokenId},
+};
 
 /// A service that sends its requests with a live token; made by [`BearerAuthLayer`](crate::BearerAuthLayer).
 ///
@@ -54,7 +57,7 @@ where
     #[inline]
     fn call(&mut self, mut request: R) -> Self::Future {
         if !request.is_admitted(&self.link.fence) {
-            return ResponseFuture::failed(Error::foreign_origin(request.describe_origin()));
+            return self.call_rarely(request);
         }
         let Some((header, generation)) = self.link.token.header(&mut self.reader) else {
             return self.wait_for_token(request);
@@ -75,6 +78,40 @@ where
 }
 
 impl<S, P> BearerAuth<S, P> {
+    /// What doesn't pass the fence by itself: requests to foreign origins, and all requests of a layer with rare options.
+    #[cold]
+    #[inline(never)]
+    fn call_rarely<R>(&mut self, mut request: R) -> ResponseFuture<S, R>
+    where
+        R: HttpRequest,
+        P: ReplayPolicy<R>,
+        S: Service<R, Response: HttpResponse, Error: Into<BoxError>> + Clone,
+    {
+        let link = &self.link;
+        let untouched = link.wishes_of(&request).wants_no_token()
+            || (link.keeps_authorization && request.headers_mut().contains_key(AUTHORIZATION));
+        if untouched {
+            let sent_to = request.mark();
+            return ResponseFuture::sent(self.inner.call(request), Generation::NONE, TokenId::NONE, sent_to, false);
+        }
+        if !request.is_within(&link.fence) {
+            return ResponseFuture::failed(Error::foreign_origin(request.describe_origin()));
+        }
+        let Some((header, generation)) = link.token.header(&mut self.reader) else {
+            return self.wait_for_token(request);
+        };
+        let (renews, sent_to) = (link.renews(), request.mark());
+        let spare = if link.recovers { self.policy.keep(&mut request) } else { None };
+        let service = spare.is_some().then(|| self.inner.clone());
+        request.headers_mut().insert(AUTHORIZATION, header);
+        let sent = ResponseFuture::sent(self.inner.call(request), generation, renews, sent_to, self.policy.replays());
+        match (service, spare) {
+            (Some(service), Some(spare)) => sent.with_spare(service, spare, link.clone()),
+            _ if link.judge.is_some() && link.recovers => sent.judged(link.clone()),
+            _ => sent,
+        }
+    }
+
     /// There is no valid token: the future takes the inner service along, because that one was polled ready.
     #[cold]
     fn wait_for_token<R>(&mut self, mut request: R) -> ResponseFuture<S, R>

@@ -202,6 +202,13 @@ impl LiveToken {
         let _ = status.wait_for(|snapshot| snapshot.state == State::Stopped && !snapshot.fetching).await;
     }
 
+    /// Why there is no token, for somebody who can't wait and found none.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn absence(&self) -> TokenError {
+        let snapshot = self.shared.status.borrow();
+        TokenError::new(snapshot.error_kind(), snapshot.failure.clone())
+    }
+
     /// The number to [find](Self::find) this token by.
     #[inline]
     pub(crate) fn id(&self) -> TokenId {

@@ -75,7 +75,7 @@
 //! | warn | the user must authorize again soon | `token`, `left_seconds` |
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
-//! | warn | the API refused the token, and a request of this type can't be sent again (once for each token) | `token`, `request` (the type) |
+//! | warn | the API refused the token, and this request can't be sent again (once for each token) | `token`, `request` (the type) |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
 //!
 //! | field | |
@@ -249,8 +249,8 @@ impl Telemetry {
         warn!(
             token = self.name(),
             request = std::any::type_name::<R>(),
-            "the API refused the token, and a request of this type can't be sent again: the 401 is handed on; \
-             choose another replay policy, or bodies that lie in memory"
+            "the API refused the token, and this request can't be sent again: the 401 is handed on; the replay policy \
+             doesn't keep bodies of this type, or this one was beyond its limit"
         );
     }
 

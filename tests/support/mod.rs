@@ -7,6 +7,7 @@
 pub mod browser;
 pub mod call;
 pub mod chromium;
+pub mod hasty;
 pub mod node;
 #[cfg(feature = "oauth2")]
 pub mod store;

@@ -1,14 +1,6 @@
-//! Which requests are kept so that they can be sent again with another token.
-//!
-//! After a 401 the token is renewed in any case. Whether the request itself is sent again is decided by a policy, before it is
-//! sent the first time, because afterwards its body is gone:
-//!
-//! | policy | keeps | costs a request that is kept |
-//! |---|---|---|
-//! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation |
-//! | [`Never`] | nothing | nothing |
+//! The default: sends again what is known to be the same the second time.
 
-use std::{any::Any, convert::Infallible, fmt, io};
+use std::{any::Any, convert::Infallible, io};
 
 use bytes::Bytes;
 use http::Request;
@@ -18,52 +10,8 @@ use http_body_util::{
     combinators::{BoxBody, UnsyncBoxBody},
 };
 
+use super::{ReplayPolicy, Spare, copy_head};
 use crate::BoxError;
-
-/// Decides which requests can be sent again. Implemented by the policies of this module.
-pub trait ReplayPolicy<R> {
-    /// A second copy of a request that is about to be sent, without the token; `None` if there can't be one.
-    fn keep(&self, request: &mut R) -> Option<Spare<R>>;
-
-    /// Whether somebody who chose this policy expects requests to be sent again, and should be told if one isn't.
-    fn replays(&self) -> bool {
-        true
-    }
-}
-
-/// A request kept to be sent again. `Debug` doesn't show it: there are secrets of others in requests.
-pub struct Spare<R>(R);
-
-impl<R> Spare<R> {
-    /// Keeps this request. It must be the same as the one that is sent, body included.
-    pub fn new(request: R) -> Self {
-        Self(request)
-    }
-
-    pub(crate) fn into_request(self) -> R {
-        self.0
-    }
-}
-
-impl<R> fmt::Debug for Spare<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spare").finish_non_exhaustive()
-    }
-}
-
-/// Sends nothing again: a 401 is handed on, the token is renewed for those who come later.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Never;
-
-impl<R> ReplayPolicy<R> for Never {
-    fn keep(&self, _: &mut R) -> Option<Spare<R>> {
-        None
-    }
-
-    fn replays(&self) -> bool {
-        false
-    }
-}
 
 /// Sends again what is known to be the same the second time: a body that is empty or lies in memory as a whole.
 ///
@@ -75,20 +23,15 @@ pub struct Auto;
 
 impl<B: 'static> ReplayPolicy<Request<B>> for Auto {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
-        let mut spare = Request::new(copy(request.body())?);
-        *spare.method_mut() = request.method().clone();
-        *spare.uri_mut() = request.uri().clone();
-        *spare.version_mut() = request.version();
-        *spare.headers_mut() = request.headers().clone();
-        *spare.extensions_mut() = request.extensions().clone();
-        Some(Spare(spare))
+        let body = copy(request.body())?;
+        Some(Spare::new(copy_head(request, body)))
     }
 }
 
 #[cfg(feature = "reqwest")]
 impl ReplayPolicy<reqwest::Request> for Auto {
     fn keep(&self, request: &mut reqwest::Request) -> Option<Spare<reqwest::Request>> {
-        request.try_clone().map(Spare)
+        request.try_clone().map(Spare::new)
     }
 }
 
@@ -148,28 +91,5 @@ mod tests {
         assert!(!keeps(Empty::<&[u8]>::new()), "a type it doesn't know");
         struct Stream;
         assert!(!keeps(Stream));
-    }
-
-    #[test]
-    fn the_copy_is_whole() {
-        let mut request = Request::post("https://api.test/x")
-            .header("x-id", "1")
-            .extension("extension")
-            .version(http::Version::HTTP_2)
-            .body(String::from("text"))
-            .unwrap();
-        let spare = Auto.keep(&mut request).unwrap().into_request();
-        assert_eq!(spare.method(), request.method());
-        assert_eq!(spare.uri(), request.uri());
-        assert_eq!(spare.version(), request.version());
-        assert_eq!(spare.headers(), request.headers());
-        assert_eq!(spare.extensions().get::<&str>(), Some(&"extension"));
-        assert_eq!(spare.body(), request.body());
-    }
-
-    #[test]
-    fn never_keeps_nothing() {
-        assert!(Never.keep(&mut Request::new(String::new())).is_none());
-        assert!(!ReplayPolicy::<Request<String>>::replays(&Never));
     }
 }

@@ -1,0 +1,56 @@
+//! How does a gRPC client keep its token, and what happens to streams when it is revoked?
+//!
+//! `cargo run --features tonic --example grpc` starts an authorization server and a gRPC server that asks it about every call.
+//! Before each call the token is revoked, so each is refused with `UNAUTHENTICATED` first, and sent again with another token. The
+//! exit code is 0 only if every call came through whole.
+
+#[path = "shared/documents.rs"]
+mod documents;
+
+use bytes::Bytes;
+use documents::{Documents, DocumentsClient};
+use futures_util::stream;
+use tonic::{Status, body::Body, transport::Endpoint};
+use tower::{BoxError, ServiceBuilder};
+use tower_bearer::{
+    BearerAuthLayer, LiveToken, Origin,
+    oauth2::{ClientCredentials, TokenEndpoint},
+    replay::Buffered,
+    testing::AuthorizationServer,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let server = AuthorizationServer::start().await?;
+    let address = Documents::serve(server.api_url("/gate")).await?;
+    let url = format!("http://{address}");
+
+    let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
+    let token = LiveToken::spawn(ClientCredentials::new(endpoint));
+    let service = ServiceBuilder::new()
+        // So that tonic knows what failed, and whether to try again.
+        .map_err(Status::from)
+        // No gRPC request is empty or in memory: what is sent first is kept, up to this many bytes.
+        .layer(BearerAuthLayer::new(token.clone(), Origin::parse(&url)?).replay(Buffered::new(64 * 1024, Body::new)))
+        .service(Endpoint::from_shared(url)?.connect_lazy());
+    let mut client = DocumentsClient::new(service);
+    token.ready().await?;
+
+    server.revoke_all();
+    println!("unary:            {:?}", client.get("a message").await?);
+
+    server.revoke_all();
+    let messages = stream::iter(["one", "two", "three"].map(Bytes::from));
+    println!("client streaming: {:?}", client.upload(messages).await?);
+
+    server.revoke_all();
+    let (mut received, mut messages) = (0, client.download(1000).await?);
+    while let Some(message) = messages.message().await? {
+        received += message.len();
+    }
+    println!("server streaming: {received} bytes");
+
+    let (counts, fetched) = (server.api(), server.token_requests());
+    println!("{} calls refused, {} accepted, {fetched} tokens", counts.revoked, counts.accepted);
+    if (received, counts.revoked, counts.accepted) == (16_384_000, 3, 3) { Ok(()) } else { Err("not as told".into()) }
+}

@@ -1,0 +1,113 @@
+//! Sends again what streams: a copy is made while it is sent.
+
+use std::{fmt, mem, sync::Arc};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
+
+use super::{Guard, ReplayPolicy, Spare, Tee, copy_head, tee::Shared};
+use crate::BoxError;
+
+/// Sends every request again whose body was not longer than the limit, up to where it was read when the 401 came.
+///
+/// What is sent is copied on its way. At a 401 the first attempt is held; when there is another token, the second one sends
+/// what was copied and then whatever the body still brings. So a long upload that is refused at its beginning is sent again
+/// whole, although it would never fit. Past the limit nothing is kept, and a 401 is handed on. When the response is there,
+/// nothing is kept either, though the body may go on (gRPC streams).
+///
+/// It is made for one body type: the second parameter is the function that boxes a [`Tee`] as one, which needs no feature here
+/// and leaves the wrapped service's type as it is.
+///
+/// ```
+/// use axum::body::Body;
+/// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin, replay::Buffered};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+/// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?)
+///     .replay(Buffered::new(64 * 1024, Body::new)); // or tonic::body::Body::new, reqwest::Body::wrap, BodyExt::boxed_unsync
+/// # let _ = layer;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Buffered<B> {
+    limit: usize,
+    wrap: fn(Tee<B>) -> B,
+}
+
+impl<B> Buffered<B> {
+    /// Keeps up to this many bytes of each request under way.
+    pub fn new(limit: usize, wrap: fn(Tee<B>) -> B) -> Self {
+        Self { limit, wrap }
+    }
+}
+
+impl<B> Buffered<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    /// Puts the first sender in the body's place; returns the second, and who decides between them.
+    fn split(&self, body: &mut B) -> (B, Handle<B>) {
+        let (first, second, shared) = Tee::pair(self.limit);
+        // Boxed while they are still without a body: some ways to box throw away what says that it is empty.
+        let (first, second) = ((self.wrap)(first), (self.wrap)(second));
+        shared.begin(mem::replace(body, first));
+        (second, Handle(shared))
+    }
+}
+
+impl<B> ReplayPolicy<Request<B>> for Buffered<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
+        let (body, handle) = self.split(request.body_mut());
+        Some(Spare::guarded(copy_head(request, body), handle))
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl ReplayPolicy<reqwest::Request> for Buffered<reqwest::Body> {
+    fn keep(&self, request: &mut reqwest::Request) -> Option<Spare<reqwest::Request>> {
+        // In memory, or no body at all.
+        if let Some(copy) = request.try_clone() {
+            return Some(Spare::new(copy));
+        }
+        let mut body = request.body_mut().take()?;
+        let (second, handle) = self.split(&mut body);
+        // Without its body there is nothing that can't be cloned.
+        let copy = request.try_clone();
+        *request.body_mut() = Some(body);
+        let mut copy = copy?;
+        *copy.body_mut() = Some(second);
+        Some(Spare::guarded(copy, handle))
+    }
+}
+
+struct Handle<B>(Arc<Shared<B>>);
+
+impl<R, B: Send> Guard<R> for Handle<B> {
+    fn hold(&mut self, _: &R) -> bool {
+        self.0.hold()
+    }
+
+    fn take_over(&mut self, _: &R) -> bool {
+        self.0.hand_over()
+    }
+}
+
+impl<B> Clone for Buffered<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Buffered<B> {}
+
+impl<B> fmt::Debug for Buffered<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffered").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! Sends a clone of the body.
+
+use http::Request;
+use http_body::Body;
+
+use super::{Guard, ReplayPolicy, Spare, copy_head};
+
+/// Sends again what can be cloned and says exactly how long it is.
+///
+/// `Clone` on a body can lie: some share one stream between all clones, and then what the first attempt has sent is missing in
+/// the second. So the clone is asked again when the 401 is there. If it has become shorter, the 401 is handed on. A body that
+/// doesn't know its length couldn't tell, and isn't kept; [`Buffered`](super::Buffered) is for those. One that goes on
+/// promising a length it doesn't have can't deceive a server either: HTTP sends that length along, and clients and servers
+/// fail a body that is shorter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cloned;
+
+impl<B: Body + Clone> ReplayPolicy<Request<B>> for Cloned {
+    fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
+        let length = Length(request.body().size_hint().exact()?);
+        let copy = request.body().clone();
+        length.is_that_of(&copy).then(|| Spare::guarded(copy_head(request, copy), length))
+    }
+}
+
+/// What a body said about its length when it was cloned.
+struct Length(u64);
+
+impl Length {
+    fn is_that_of(&self, body: &impl Body) -> bool {
+        body.size_hint().exact() == Some(self.0) && (self.0 == 0 || !body.is_end_stream())
+    }
+}
+
+impl<B: Body> Guard<Request<B>> for Length {
+    fn hold(&mut self, spare: &Request<B>) -> bool {
+        self.is_that_of(spare.body())
+    }
+
+    fn take_over(&mut self, spare: &Request<B>) -> bool {
+        self.is_that_of(spare.body())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        sync::{Arc, Mutex},
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http_body::{Frame, SizeHint};
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// What octocrab's body does: one stream for all clones.
+    #[derive(Clone)]
+    struct Liar {
+        inner: Arc<Mutex<Full<Bytes>>>,
+        knows_length: bool,
+    }
+
+    impl Liar {
+        fn new(knows_length: bool) -> Self {
+            Self { inner: Arc::new(Mutex::new(Full::from("text"))), knows_length }
+        }
+    }
+
+    impl Body for Liar {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Pin::new(&mut *self.inner.lock().unwrap()).poll_frame(cx)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.inner.lock().unwrap().is_end_stream()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            if self.knows_length { self.inner.lock().unwrap().size_hint() } else { SizeHint::default() }
+        }
+    }
+
+    fn read(body: &mut Liar) {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(body).poll_frame(cx).is_ready());
+    }
+
+    #[test]
+    fn a_clone_that_lies_is_found_out_before_and_during_the_wait_for_a_token() {
+        let mut request = Request::new(Liar::new(true));
+        let mut spare = Cloned.keep(&mut request).unwrap();
+        assert!(spare.hold());
+        read(request.body_mut());
+        assert!(!spare.hold());
+        assert!(spare.take_over().is_none());
+        assert!(Cloned.keep(&mut Request::new(Liar::new(false))).is_none(), "it couldn't be found out");
+    }
+
+    #[test]
+    fn an_honest_one_is_kept() {
+        let mut request = Request::new(Full::<Bytes>::from("text"));
+        let mut spare = Cloned.keep(&mut request).unwrap();
+        drop(request);
+        assert!(spare.hold());
+        assert_eq!(spare.take_over().unwrap().body().size_hint().exact(), Some(4));
+        assert!(Cloned.keep(&mut Request::new(Full::<Bytes>::default())).unwrap().hold());
+    }
+}

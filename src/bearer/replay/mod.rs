@@ -1,0 +1,154 @@
+//! Which requests are kept so that they can be sent again with another token.
+//!
+//! After a 401 the token is renewed in any case. Whether the request itself is sent again is decided by a policy, before it is
+//! sent the first time, because afterwards its body is gone:
+//!
+//! | policy | keeps | costs a request that is kept |
+//! |---|---|---|
+//! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation |
+//! | [`Never`] | nothing | nothing |
+//! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto` |
+//! | [`Cloned`] | requests whose body can be cloned and knows its length | as `Auto`, and the body's clone |
+//! | [`Buffered`] | all requests, up to a limit: what streams is copied while it is sent | as `Auto`, five allocations and a copy up to the limit |
+//!
+//! Which one for which stack:
+//!
+//! | stack | |
+//! |---|---|
+//! | hyper-util with `Full`, `Empty` or `String`; reqwest without streams | `Auto` |
+//! | uploads, reqwest with streams | `Buffered::new(limit, reqwest::Body::wrap)` and the like |
+//! | tonic: no request is ever empty | `Buffered::new(64 * 1024, tonic::body::Body::new)` |
+//! | a proxy with axum's body | `Buffered::new(64 * 1024, axum::body::Body::new)`, or `WhenEmpty::new(axum::body::Body::empty)` |
+//!
+//! **No body is ever sent again in part.** What can't be sent again whole isn't: its 401 is handed on. And where the second attempt
+//! takes a body over while the first still sends it, the first one gets an error, never an end, which a server could take for
+//! the body's.
+
+use std::fmt;
+
+use http::Request;
+
+mod auto;
+mod buffered;
+mod cloned;
+mod never;
+mod tee;
+mod when_empty;
+
+pub use auto::Auto;
+pub use buffered::Buffered;
+pub use cloned::Cloned;
+pub use never::Never;
+pub use tee::Tee;
+pub use when_empty::WhenEmpty;
+
+/// Decides which requests can be sent again. Implemented by the policies of this module.
+///
+/// ```
+/// use http::Request;
+/// use tower_bearer::replay::{Auto, ReplayPolicy, Spare};
+///
+/// /// Sends nothing again that may change something.
+/// struct OnlySafeMethods;
+///
+/// impl<B: 'static> ReplayPolicy<Request<B>> for OnlySafeMethods {
+///     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
+///         request.method().is_safe().then(|| Auto.keep(request)).flatten()
+///     }
+/// }
+/// # assert!(OnlySafeMethods.keep(&mut Request::new(String::new())).is_some());
+/// # assert!(OnlySafeMethods.keep(&mut Request::post("/").body(String::new()).unwrap()).is_none());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the replay policy `{Self}` can't keep a `{R}`",
+    label = "this policy doesn't fit these requests",
+    note = "`replay::Never` fits all; `Auto` wants a body that is `'static`, `Cloned` one that is `Body + Clone`; \
+            `Buffered` and `WhenEmpty` are made for one body type, that of the function they get"
+)]
+pub trait ReplayPolicy<R> {
+    /// A second copy of a request that is about to be sent, without the token; `None` if there can't be one.
+    fn keep(&self, request: &mut R) -> Option<Spare<R>>;
+
+    /// Whether somebody who chose this policy expects requests to be sent again, and should be told if one isn't.
+    fn replays(&self) -> bool {
+        true
+    }
+}
+
+/// A request kept to be sent again. `Debug` doesn't show it: there are secrets of others in requests.
+pub struct Spare<R> {
+    request: R,
+    guard: Option<Box<dyn Guard<R>>>,
+}
+
+impl<R> Spare<R> {
+    /// Keeps this request. It must be the same as the one that is sent, body included.
+    pub fn new(request: R) -> Self {
+        Self { request, guard: None }
+    }
+
+    fn guarded(request: R, guard: impl Guard<R> + 'static) -> Self {
+        Self { request, guard: Some(Box::new(guard)) }
+    }
+
+    pub(crate) fn request(&self) -> &R {
+        &self.request
+    }
+
+    /// The first attempt was refused: whether this one can still be sent whole. If so, the first gets no more of the body until
+    /// it is decided, so that this stays true.
+    pub(crate) fn hold(&mut self) -> bool {
+        self.guard.as_mut().is_none_or(|guard| guard.hold(&self.request))
+    }
+
+    /// The request, to be sent now, if it is still whole. (Dropping it instead lets the first attempt go on.)
+    pub(crate) fn take_over(self) -> Option<R> {
+        let Self { request, guard } = self;
+        guard.is_none_or(|mut guard| guard.take_over(&request)).then_some(request)
+    }
+}
+
+impl<R> fmt::Debug for Spare<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
+    }
+}
+
+/// Knows whether a request that was kept is still whole.
+trait Guard<R>: Send + Sync {
+    fn hold(&mut self, spare: &R) -> bool;
+    fn take_over(&mut self, spare: &R) -> bool;
+}
+
+/// The head of a request with another body.
+fn copy_head<B, C>(request: &Request<B>, body: C) -> Request<C> {
+    let mut copy = Request::new(body);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_is_whole() {
+        let mut request = Request::post("https://api.test/x")
+            .header("x-id", "1")
+            .extension("extension")
+            .version(http::Version::HTTP_2)
+            .body(String::from("text"))
+            .unwrap();
+        let spare = Auto.keep(&mut request).unwrap().take_over().unwrap();
+        assert_eq!(spare.method(), request.method());
+        assert_eq!(spare.uri(), request.uri());
+        assert_eq!(spare.version(), request.version());
+        assert_eq!(spare.headers(), request.headers());
+        assert_eq!(spare.extensions().get::<&str>(), Some(&"extension"));
+        assert_eq!(spare.body(), request.body());
+    }
+}

@@ -1,0 +1,79 @@
+//! Sends again what has no body, whatever the body's type.
+
+use std::fmt;
+
+use http::Request;
+use http_body::Body;
+
+use super::{ReplayPolicy, Spare, copy_head};
+
+/// Sends again the requests in which there is nothing: for body types that [`Auto`](super::Auto) doesn't know.
+///
+/// Whether there is nothing in a body is its own word ([`Body::is_end_stream`], or a length of exactly zero): one that has
+/// something in it is never sent again empty.
+///
+/// ```
+/// use axum::body::Body;
+/// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin, replay::WhenEmpty};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+/// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?)
+///     .replay(WhenEmpty::new(Body::empty));
+/// # let _ = layer;
+/// # Ok(())
+/// # }
+/// ```
+pub struct WhenEmpty<B> {
+    make: fn() -> B,
+}
+
+impl<B> WhenEmpty<B> {
+    /// With the function that makes an empty body.
+    pub fn new(make: fn() -> B) -> Self {
+        Self { make }
+    }
+}
+
+impl<B: Body> ReplayPolicy<Request<B>> for WhenEmpty<B> {
+    fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
+        let body = request.body();
+        let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
+        empty.then(|| Spare::new(copy_head(request, (self.make)())))
+    }
+}
+
+impl<B> Clone for WhenEmpty<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for WhenEmpty<B> {}
+
+impl<B> fmt::Debug for WhenEmpty<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WhenEmpty").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
+
+    use super::*;
+
+    #[test]
+    fn only_what_says_that_it_is_empty() {
+        type Boxed = BoxBody<Bytes, Infallible>;
+        let policy = WhenEmpty::<Boxed>::new(|| Empty::new().boxed());
+        let keeps = |body: Boxed| policy.keep(&mut Request::new(body)).is_some();
+        assert!(keeps(Empty::new().boxed()));
+        assert!(keeps(Full::default().boxed()));
+        assert!(!keeps(Full::from("text").boxed()));
+    }
+}

@@ -1,0 +1,102 @@
+//! The layer as a middleware of `reqwest-middleware`.
+
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use http::Extensions;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{BearerAuthLayer, PerRequest, replay::ReplayPolicy};
+
+/// Puts the token on every request, recovers from a 401 and keeps the fence, as around any other service.
+///
+/// Add it last, so that it is innermost: middlewares that were added before it (tracing, retries) then see what the layer makes
+/// of a 401, and the token is chosen when the request is sent. The inner error comes back as it was, ours as
+/// [`Error::Middleware`] with a [`tower_bearer::Error`](crate::Error) in it. [`PerRequest`] is looked for in the extensions of
+/// the request (`RequestBuilder::with_extension`) if the layer [asks](BearerAuthLayer::ask_requests).
+///
+/// ```
+/// use reqwest_middleware::ClientBuilder;
+/// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+/// let client = ClientBuilder::new(reqwest::Client::new())
+///     .with(BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?))
+///     .build();
+/// # let _ = client; // client.get("https://api.example.com/documents").send().await?
+/// # Ok(())
+/// # }
+/// ```
+impl<P> Middleware for BearerAuthLayer<P>
+where
+    P: ReplayPolicy<Request> + Clone + Send + Sync + 'static,
+{
+    // Written out: it is what `async_trait` would make of it, which this crate needs for nothing else.
+    fn handle<'life0, 'life1, 'life2, 'run>(
+        &'life0 self,
+        request: Request,
+        extensions: &'life1 mut Extensions,
+        next: Next<'life2>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response>> + Send + 'run>>
+    where
+        'life0: 'run,
+        'life1: 'run,
+        'life2: 'run,
+        Self: 'run,
+    {
+        Box::pin(async move {
+            let wishes = if self.link().asks_requests { extensions.get().copied() } else { None };
+            let wishes: PerRequest = wishes.unwrap_or_default();
+            if wishes.wants_no_token() {
+                return next.run(request, extensions).await;
+            }
+            let layer = match wishes.wait() {
+                Some(wait) => self.clone().max_wait(wait),
+                None => self.clone(),
+            };
+            let rest = Rest { next, extensions: Arc::new(Mutex::new(mem::take(extensions))) };
+            let travelled = rest.extensions.clone();
+            let result = layer.layer(rest).call(request).await;
+            *extensions = mem::take(&mut *travelled.lock().unwrap_or_else(PoisonError::into_inner));
+            result.map_err(|error| error.into_inner().unwrap_or_else(Error::middleware))
+        })
+    }
+}
+
+/// What comes after this middleware, as a service. The extensions go from one attempt to the next.
+#[derive(Clone)]
+struct Rest<'a> {
+    next: Next<'a>,
+    extensions: Arc<Mutex<Extensions>>,
+}
+
+impl<'a> Service<Request> for Rest<'a> {
+    type Response = Response;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { next, extensions: shared } = self.clone();
+        Box::pin(async move {
+            let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut extensions = mem::take(&mut *lock());
+            let result = next.run(request, &mut extensions).await;
+            *lock() = extensions;
+            result
+        })
+    }
+}
