@@ -151,10 +151,10 @@ async fn what_a_crash_has_left_is_in_nobodys_way() {
         fs::write(directory.0.join("token.lock"), torn).unwrap();
         assert_eq!(store.lease("a", std::time::Duration::from_secs(1)).await.unwrap(), Lease::Granted, "{torn}");
     }
-    assert_eq!(store.load().await.unwrap().unwrap().data.as_slice(), b"first");
+    assert_eq!(store.load().await.unwrap().unwrap().data(), b"first");
     assert_eq!(store.swap(1, b"second").await.unwrap(), Swap::Done);
     assert_eq!(mode(&directory.path()), 0o600);
-    assert_eq!(store.load().await.unwrap().unwrap().data.as_slice(), b"second");
+    assert_eq!(store.load().await.unwrap().unwrap().data(), b"second");
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_link_stays_a_link() {
     assert_eq!(by_link.swap(1, b"second").await.unwrap(), Swap::Done);
     assert_eq!(directory.names(), ["real", "token"]);
     assert!(fs::symlink_metadata(directory.path()).unwrap().is_symlink());
-    assert_eq!(direct.load().await.unwrap().unwrap().data.as_slice(), b"second");
+    assert_eq!(direct.load().await.unwrap().unwrap().data(), b"second");
 }
 
 #[tokio::test]

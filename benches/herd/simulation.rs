@@ -151,7 +151,7 @@ impl TokenStore for Shelf {
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let mut contents = self.0.lock().expect("nobody panics");
-        if contents.entry.as_ref().map_or(0, |entry| entry.version) != expected {
+        if contents.entry.as_ref().map_or(0, |entry| entry.version()) != expected {
             return Ok(Swap::Lost);
         }
         contents.entry = Some(Entry::new(expected + 1, data.to_vec()));
@@ -180,7 +180,7 @@ impl TokenStore for Shelf {
         loop {
             let mut notified = pin!(self.1.notified());
             notified.as_mut().enable();
-            if self.0.lock().expect("nobody panics").entry.as_ref().is_some_and(|entry| entry.version != known) {
+            if self.0.lock().expect("nobody panics").entry.as_ref().is_some_and(|entry| entry.version() != known) {
                 return;
             }
             notified.await;

@@ -86,7 +86,7 @@ impl TokenStore for FileStore {
             sleep(POLL).await;
             // What is wrong with it, whoever loads it will say.
             match self.blocking(Place::load).await {
-                Ok(entry) if entry.as_ref().map_or(0, |entry| entry.version) == known => {}
+                Ok(entry) if entry.as_ref().map_or(0, |entry| entry.version()) == known => {}
                 _ => return,
             }
         }
@@ -156,7 +156,7 @@ impl Place {
 
     fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let _locked = self.locked()?;
-        if self.load()?.map_or(0, |entry| entry.version) != expected {
+        if self.load()?.map_or(0, |entry| entry.version()) != expected {
             return Ok(Swap::Lost);
         }
         self.replace(expected + 1, data).map_err(|error| failed(&self.file, "can't be written", &error))?;

@@ -22,7 +22,7 @@ impl TokenStore for Memory {
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
-        if entry.as_ref().map_or(0, |entry| entry.version) != expected {
+        if entry.as_ref().map_or(0, |entry| entry.version()) != expected {
             return Ok(Swap::Lost);
         }
         *entry = Some(Entry::new(expected + 1, data.to_vec()));

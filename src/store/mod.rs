@@ -97,16 +97,26 @@ pub trait TokenStore: Send + Sync + 'static {
 /// What a store keeps. `Debug` doesn't show the data: there are tokens in it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Counts the swaps; the first entry is version 1.
-    pub version: u64,
-    /// What was stored.
-    pub data: Zeroizing<Vec<u8>>,
+    version: u64,
+    data: Zeroizing<Vec<u8>>,
 }
 
 impl Entry {
     /// An entry as a store has found it.
     pub fn new(version: u64, data: Vec<u8>) -> Self {
         Self { version, data: Zeroizing::new(data) }
+    }
+
+    /// Counts the swaps; the first entry is version 1.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What was stored. Zeroized when the entry is dropped.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
     }
 }
 

@@ -55,7 +55,7 @@ impl Record {
     /// [`StoreError::unusable`] if it is none of ours.
     pub(crate) fn read(entry: Option<&Entry>, identity: &Identity) -> Result<Self, StoreError> {
         let Some(entry) = entry else { return Ok(Self::default()) };
-        let data = entry.data.as_slice();
+        let data = entry.data();
         let damaged =
             |_| StoreError::unusable("what is stored is damaged, or another program's: look at it, then move it away");
         // A newer format may have members that this one doesn't know: the number is read first.

@@ -20,12 +20,12 @@ async fn compares_and_swaps(one: &impl TokenStore, other: &impl TokenStore) {
     for (version, data) in [(0, &b"first\n\0\xff"[..]), (1, b""), (2, b"third")] {
         assert_eq!(one.swap(version, data).await.unwrap(), Swap::Done);
         let entry = other.load().await.unwrap().unwrap();
-        assert_eq!((entry.version, entry.data.as_slice()), (version + 1, data));
+        assert_eq!((entry.version(), entry.data()), (version + 1, data));
     }
     for stale in [0, 2, 4, u64::MAX - 1] {
         assert_eq!(other.swap(stale, b"stale").await.unwrap(), Swap::Lost, "{stale}");
     }
-    assert_eq!(one.load().await.unwrap().unwrap().data.as_slice(), b"third");
+    assert_eq!(one.load().await.unwrap().unwrap().data(), b"third");
 }
 
 async fn leases(one: &impl TokenStore, other: &impl TokenStore) {
@@ -54,11 +54,11 @@ async fn leases(one: &impl TokenStore, other: &impl TokenStore) {
 }
 
 async fn tells_of_changes(one: &impl TokenStore, other: &impl TokenStore) {
-    let known = one.load().await.unwrap().unwrap().version;
+    let known = one.load().await.unwrap().unwrap().version();
     let long = Duration::from_secs(20);
     let changed = async {
         // It may say so for nothing.
-        while other.load().await.unwrap().unwrap().version == known {
+        while other.load().await.unwrap().unwrap().version() == known {
             other.changed(known).await;
         }
     };
@@ -70,7 +70,7 @@ async fn tells_of_changes(one: &impl TokenStore, other: &impl TokenStore) {
 
 async fn lets_one_of_many_win<S: TokenStore>(one: S, other: S) {
     let stores = [std::sync::Arc::new(one), std::sync::Arc::new(other)];
-    let version = stores[0].load().await.unwrap().unwrap().version;
+    let version = stores[0].load().await.unwrap().unwrap().version();
     let swaps = (0..20_u8).map(|number| {
         let store = stores[usize::from(number % 2)].clone();
         tokio::spawn(async move { store.swap(version, &[number]).await.unwrap() })
@@ -80,5 +80,5 @@ async fn lets_one_of_many_win<S: TokenStore>(one: S, other: S) {
         won += usize::from(swap.await.unwrap() == Swap::Done);
     }
     assert_eq!(won, 1);
-    assert_eq!(stores[1].load().await.unwrap().unwrap().version, version + 1);
+    assert_eq!(stores[1].load().await.unwrap().unwrap().version(), version + 1);
 }

@@ -395,7 +395,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     pub(super) async fn load(&self) -> Result<(Record, u64), StoreError> {
         let entry = self.ask(self.store.load()).await?;
-        let version = entry.as_ref().map_or(0, |entry| entry.version);
+        let version = entry.as_ref().map_or(0, |entry| entry.version());
         let record = Record::read(entry.as_ref(), &self.identity)?;
         self.memo().known = version;
         Ok((record, version))

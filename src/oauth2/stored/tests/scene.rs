@@ -140,7 +140,7 @@ impl TokenStore for Shelf {
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         self.fail(true).await?;
         let mut inner = self.lock();
-        if inner.entry.as_ref().map_or(0, |entry| entry.version) != expected {
+        if inner.entry.as_ref().map_or(0, |entry| entry.version()) != expected {
             return Ok(Swap::Lost);
         }
         inner.entry = Some(Entry::new(expected + 1, data.to_vec()));
