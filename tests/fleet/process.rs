@@ -12,7 +12,8 @@ use tokio::{
 };
 use tower_bearer::{
     oauth2::{Grant, RefreshToken},
-    store::{FileStore, RedisStore, TokenStore},
+    store::{FileStore, RedisStore, StoreErrorKind, TokenStore},
+    testing::AuthorizationServer,
 };
 
 use crate::{redis_server::signal, replica::Orders};
@@ -98,19 +99,34 @@ pub(crate) fn number(report: &Value, name: &str) -> u64 {
     report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"))
 }
 
-/// What is stored, and its version.
-pub(crate) async fn stored(orders: &Orders) -> (u64, Value) {
-    async fn load(mut store: impl TokenStore, orders: &Orders) -> (u64, Value) {
+/// What is stored.
+pub(crate) async fn stored(orders: &Orders) -> Value {
+    async fn load(mut store: impl TokenStore, orders: &Orders) -> Value {
         store.bind(&RefreshToken::new(orders.endpoint()).identity());
-        match store.load().await.unwrap() {
-            Some(entry) => (entry.version, serde_json::from_slice(&entry.data).unwrap()),
-            None => (0, Value::Null),
-        }
+        let entry = loop {
+            match store.load().await {
+                // Every write is synced, and this may be a slow disk.
+                Err(error) if error.kind() == StoreErrorKind::Unreachable => say(&error.to_string()),
+                loaded => break loaded.unwrap(),
+            }
+        };
+        entry.map_or(Value::Null, |entry| serde_json::from_slice(&entry.data).unwrap())
     }
     match orders.store.contains("://") {
         true => load(RedisStore::connect(&orders.store, "fleet").unwrap(), orders).await,
         false => load(FileStore::new(&orders.store), orders).await,
     }
+}
+
+/// How many requests sent a refresh token that had been sent before.
+pub(crate) fn replays(server: &AuthorizationServer) -> usize {
+    let requests = server.recorded();
+    assert_eq!(requests.len() as u64, server.token_requests(), "all are remembered");
+    let mut sent: Vec<_> = requests.iter().filter_map(|request| request.field("refresh_token")).collect();
+    let all = sent.len();
+    sent.sort_unstable();
+    sent.dedup();
+    all - sent.len()
 }
 
 /// Says on stderr how far a test is.

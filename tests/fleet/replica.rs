@@ -3,6 +3,7 @@
 //! A line of JSON for each report. On stdin it takes the order `refresh`, and its end when that closes: so it never outlives the test.
 
 use std::{
+    io::Write,
     path::Path,
     process::ExitCode,
     sync::{
@@ -254,7 +255,8 @@ impl Replica {
             "store_calls": progress.store_calls.load(SeqCst),
             "cpu_ms": cpu_ms(),
         });
-        println!("{line}");
+        // Nobody may be there any more.
+        let _ = writeln!(std::io::stdout(), "{line}");
     }
 }
 
