@@ -52,8 +52,8 @@ async fn steady(name: &str, store: String, processes: u32) {
     assert_eq!((fleet.server.reuse_detections(), replays(&fleet.server)), (0, 0), "{name}");
 }
 
-/// Every three seconds a process is killed and another one takes its place; one is paused while it refreshes, until its lease has
-/// ended; Redis is restarted once.
+/// Every three seconds a process is killed and another one takes its place, some of them while they refresh; one is paused while it
+/// refreshes, until its lease has ended; Redis is restarted once, and an answer arrives while it is down.
 async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<RedisServer>) {
     let grace = Duration::from_secs(20);
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
@@ -64,9 +64,15 @@ async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<
         match (turn, &mut redis) {
             _ if Instant::now() >= end => break,
             (5, _) => fleet.pause_one_that_refreshes().await,
-            (12, Some(redis)) => {
-                say(&format!("{name}: Redis is restarted"));
-                redis.restart(Duration::ZERO).await;
+            (11, Some(redis)) => {
+                let number = fleet.one_that_refreshes(Duration::from_millis(300)).await;
+                say(&format!("{name}: Redis is restarted while {number} refreshes"));
+                redis.restart(Duration::from_millis(500)).await;
+            }
+            (3 | 7 | 9 | 13, _) => {
+                let number = fleet.one_that_refreshes(Duration::from_millis(1000)).await;
+                say(&format!("{name}: {number} is killed while it refreshes"));
+                fleet.replace(number).await;
             }
             _ => fleet.replace(turn % processes as usize).await,
         }
@@ -75,7 +81,7 @@ async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<
     let (requests, replays) = (fleet.server.token_requests(), replays(&fleet.server));
     say(&format!("{name}: {} requests, {requests} token requests, {replays} of them once more", total.ok));
     total.is_flawless(name);
-    assert!(replays > 0, "{name}: nobody had to go on for the one that was paused");
+    assert!(replays >= 5, "{name}: others had to go on for four that were killed and one that was paused");
     assert_eq!(fleet.server.reuse_detections(), 0, "{name}");
 }
 
@@ -178,13 +184,18 @@ impl Fleet {
         self.gone.add(&killed.report());
     }
 
-    /// It has sent the refresh token, and is stopped until the others have gone on without it; then the answer reaches it.
-    async fn pause_one_that_refreshes(&self) {
-        self.server.fault(Fault::delay(Duration::from_millis(1500)));
+    /// Waits for the next refresh. Its answer takes so long.
+    async fn one_that_refreshes(&self, takes: Duration) -> usize {
+        self.server.fault(Fault::delay(takes));
         let next = self.server.token_requests() + 1;
         timeout(Duration::from_secs(10), self.server.wait_for_token_requests(next)).await.expect("a refresh");
         let asked = self.server.recorded().pop().unwrap();
-        let number: usize = asked.headers()["x-replica"].to_str().unwrap().parse().unwrap();
+        asked.headers()["x-replica"].to_str().unwrap().parse().unwrap()
+    }
+
+    /// It has sent the refresh token, and is stopped until the others have gone on without it; then the answer reaches it.
+    async fn pause_one_that_refreshes(&self) {
+        let number = self.one_that_refreshes(Duration::from_millis(1500)).await;
         say(&format!("{}: {number} is paused while it refreshes", self.name));
         self.processes[number].signal(Signal::SIGSTOP);
         sleep(Duration::from_secs(4)).await;
