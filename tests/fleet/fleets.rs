@@ -37,7 +37,7 @@ pub(crate) async fn disturbed_on_a_file() {
 /// A server that takes every spent refresh token for stolen.
 async fn steady(name: &str, store: String, processes: u32) {
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
-    let mut fleet = Fleet::start(name, server, store, processes, None).await;
+    let mut fleet = Fleet::start(name, server, store, processes, None, true).await;
     let began = Instant::now();
     let before = fleet.server.token_requests();
     wait(name, MINUTE).await;
@@ -57,7 +57,7 @@ async fn steady(name: &str, store: String, processes: u32) {
 async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<RedisServer>) {
     let grace = Duration::from_secs(20);
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
-    let mut fleet = Fleet::start(name, server, store, processes, Some(grace)).await;
+    let mut fleet = Fleet::start(name, server, store, processes, Some(grace), true).await;
     let end = Instant::now() + MINUTE;
     for turn in 1.. {
         sleep(Duration::from_secs(3)).await;
@@ -83,6 +83,46 @@ async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<
     total.is_flawless(name);
     assert!(replays >= 5, "{name}: others had to go on for four that were killed and one that was paused");
     assert_eq!(fleet.server.reuse_detections(), 0, "{name}");
+}
+
+/// What can be fetched again needs no store: neither one that hangs nor one that is gone makes a request fail.
+pub(crate) async fn without_redis() {
+    let mut redis = RedisServer::start().await;
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
+    let mut fleet = Fleet::start("client credentials", server, redis.url(), 3, None, false).await;
+    sleep(LIFE).await;
+    say("client credentials: Redis is stopped");
+    redis.signal(Signal::SIGSTOP);
+    sleep(3 * LIFE).await;
+    redis.signal(Signal::SIGCONT);
+    sleep(2 * LIFE).await;
+    say("client credentials: Redis is gone");
+    redis.restart(3 * LIFE).await;
+    sleep(2 * LIFE).await;
+    let before = fleet.server.token_requests();
+    sleep(4 * LIFE).await;
+    let shared = fleet.server.token_requests() - before;
+    let total = fleet.end().await;
+    say(&format!("client credentials: {} requests, {} token requests", total.ok, fleet.server.token_requests()));
+    total.is_flawless("client credentials");
+    assert!(shared <= 7, "{shared} token requests in four lives: they don't share any more");
+}
+
+/// A process is paused with the newest refresh token on its way to it. The other can't know, and reports its loss; then it arrives.
+pub(crate) async fn late_answer() {
+    let (redis, directory) = (RedisServer::start().await, Directory::new());
+    for store in [redis.url(), directory.file("tokens")] {
+        let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
+        let mut fleet = Fleet::start("two", server, store, 2, Some(Duration::ZERO), true).await;
+        fleet.pause_one_that_refreshes().await;
+        for process in &mut fleet.processes {
+            process.until("requests have a token again", |report| report["state"] == "Live").await;
+        }
+        sleep(2 * LIFE).await;
+        let total = fleet.end().await;
+        assert_eq!((total.failed, total.losses), (0, 1), "{:?}", total.errors);
+        assert_eq!((fleet.server.reuse_detections(), replays(&fleet.server)), (0, 0));
+    }
 }
 
 /// Whoever comes first asks, and the others take what it brought.
@@ -166,8 +206,10 @@ impl Fleet {
         store: String,
         processes: u32,
         grace: Option<Duration>,
+        rotates: bool,
     ) -> Self {
-        let orders = orders(&server, store, grace);
+        let mut orders = orders(&server, store, grace);
+        orders.refresh_token.take_if(|_| !rotates);
         let start = |number| Process::start(&Orders { number, ..orders.clone() });
         let processes = (0..processes).map(start).collect();
         let mut fleet = Self { name: name.into(), server, orders, processes, gone: Total::default() };

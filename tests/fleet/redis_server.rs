@@ -63,9 +63,13 @@ impl RedisServer {
         self.port
     }
 
+    pub(crate) fn signal(&self, what: Signal) {
+        signal(self.child.id(), what);
+    }
+
     /// Ends it as an operator would, and starts it on the same port with the same data.
     pub(crate) async fn restart(&mut self, pause: Duration) {
-        signal(self.child.id(), Signal::SIGTERM);
+        self.signal(Signal::SIGTERM);
         timeout(Duration::from_secs(10), self.child.wait()).await.expect("it ends when asked").unwrap();
         sleep(pause).await;
         self.child = spawn(&self.arguments, self.port).await;

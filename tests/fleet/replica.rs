@@ -188,7 +188,7 @@ impl Replica {
 
     /// One request.
     async fn send(mut self) {
-        if self.counts.losses.load(SeqCst) > 0 {
+        if self.is_lost() {
             return;
         }
         let published = self.progress.is_stored();
@@ -214,10 +214,14 @@ impl Replica {
 
     fn fail(&self, error: &str) {
         // After a loss there is no token, as it should be.
-        if self.counts.losses.load(SeqCst) == 0 && self.token.status().state() != State::ReauthorizationRequired {
+        if !self.is_lost() {
             self.counts.failed.fetch_add(1, SeqCst);
             self.say(error);
         }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.token.status().state() == State::ReauthorizationRequired
     }
 
     fn say(&self, error: &str) {
