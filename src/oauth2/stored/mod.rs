@@ -167,6 +167,9 @@ const LEASE: Duration = Duration::from_secs(1);
 const SHORTEST_LEASE: Duration = Duration::from_millis(30);
 
 #[cfg(test)]
+mod outage;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
