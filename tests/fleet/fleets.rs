@@ -108,6 +108,32 @@ pub(crate) async fn without_redis() {
     assert!(shared <= 7, "{shared} token requests in four lives: they don't share any more");
 }
 
+/// Without the store a refresh token is not spent, however long it takes; with it again, all goes on.
+pub(crate) async fn not_spent_without_redis() {
+    let mut redis = RedisServer::start().await;
+    let grace = Duration::from_secs(20);
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
+    let mut fleet = Fleet::start("rotating", server, redis.url(), 3, Some(grace), true).await;
+    sleep(LIFE).await;
+    let server = &fleet.server;
+    let spent = async {
+        sleep(LIFE / 4).await;
+        let before = server.token_requests();
+        sleep(3 * LIFE).await;
+        server.token_requests() - before
+    };
+    let (spent, ()) = tokio::join!(spent, redis.restart(4 * LIFE));
+    assert_eq!(spent, 0, "without a store");
+    let began = Instant::now();
+    for process in &mut fleet.processes {
+        process.until("requests have a token again", |report| report["state"] == "Live").await;
+        say(&format!("rotating: a token {:.1?} after Redis came back", began.elapsed()));
+    }
+    let total = fleet.end().await;
+    say(&format!("rotating: {} requests, {} failed meanwhile", total.ok, total.failed));
+    assert_eq!((total.losses, fleet.server.reuse_detections()), (0, 0), "{:?}", total.errors);
+}
+
 /// A process is paused with the newest refresh token on its way to it. The other can't know, and reports its loss; then it arrives.
 pub(crate) async fn late_answer() {
     let (redis, directory) = (RedisServer::start().await, Directory::new());

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         beside("a_fleet_on_redis_outlives_kills_pauses_and_a_restart_of_redis", fleets::disturbed_on_redis),
         beside("two_processes_on_a_file_outlive_kills_and_pauses", fleets::disturbed_on_a_file),
         beside("client_credentials_go_on_without_redis", fleets::without_redis),
+        beside("a_refresh_token_is_not_spent_without_redis", fleets::not_spent_without_redis),
         beside("an_answer_that_comes_late_revives_those_who_reported_its_loss", fleets::late_answer),
         beside("an_idle_replica_leaves_the_store_alone", fleets::idle),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
