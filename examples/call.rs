@@ -5,6 +5,7 @@
 //!     --scope document_read --count 10 --interval 500 https://api.example.com/documents
 //! ```
 //!
+//! With `--store FILE`, or `--store redis://…` (feature `redis`), the next run goes on with the token of this one as long as it lives.
 //! A line per request goes to stderr; one JSON object to stdout at the end. The exit code is 0 only if all answers were 2xx. For
 //! grants that need a browser there is `login`.
 
@@ -12,15 +13,18 @@
 mod calls;
 #[path = "shared/endpoint.rs"]
 mod endpoint;
+#[path = "shared/keep.rs"]
+mod keep;
 
 use std::process::ExitCode;
 
 use calls::{Calls, pair};
 use clap::{Parser, ValueEnum};
 use endpoint::Endpoint;
+use keep::keep;
 use tower_bearer::{
-    BoxError, BoxTokenSource, IntoTokenSource, TokenSource,
-    oauth2::{ClientCredentials, LegacyPassword, RefreshToken, Stored, TokenSet},
+    BoxError, BoxTokenSource,
+    oauth2::{ClientCredentials, LegacyPassword, RefreshToken, TokenSet},
 };
 
 /// Calls an API with a live OAuth 2.0 token.
@@ -41,6 +45,9 @@ struct Args {
     /// One more parameter of the token request
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='))]
     param: Vec<(String, String)>,
+    /// Where tokens are kept from one run to the next: a file, or a Redis server (with the feature `redis`)
+    #[arg(long, value_name = "FILE|redis://HOST")]
+    store: Option<String>,
     #[command(flatten)]
     calls: Calls,
 }
@@ -62,20 +69,21 @@ async fn main() -> ExitCode {
 fn source(args: &Args) -> Result<BoxTokenSource, BoxError> {
     let (endpoint, scope) = (args.endpoint.open()?, args.scope.join(" "));
     let params = args.param.iter().cloned();
-    Ok(match args.grant {
+    let store = args.store.as_deref();
+    match args.grant {
         Grant::ClientCredentials => {
             let grant = ClientCredentials::new(endpoint).scope(scope);
-            params.fold(grant, |grant, (name, value)| grant.param(name, value)).into_token_source().boxed()
+            keep(params.fold(grant, |grant, (name, value)| grant.param(name, value)), None, store)
         }
         Grant::Password => {
             let grant = LegacyPassword::new(endpoint, &args.username, args.password.clone()).scope(scope);
-            params.fold(grant, |grant, (name, value)| grant.param(name, value)).into_token_source().boxed()
+            keep(params.fold(grant, |grant, (name, value)| grant.param(name, value)), None, store)
         }
         Grant::RefreshToken => {
             let held = args.refresh_token.clone().ok_or("--grant refresh_token needs --refresh-token")?;
             let grant = RefreshToken::new(endpoint).scope(scope);
             let grant = params.fold(grant, |grant, (name, value)| grant.param(name, value));
-            Stored::new(grant).holding(TokenSet::of_refresh_token(held)).boxed()
+            keep(grant, Some(TokenSet::of_refresh_token(held)), store)
         }
-    })
+    }
 }

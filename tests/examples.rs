@@ -72,6 +72,39 @@ async fn call_reports_what_it_did() {
     }
 }
 
+/// And a refresh token that was rotated on the way is found again.
+#[tokio::test]
+async fn a_second_run_of_call_goes_on_with_the_token_in_the_file() {
+    let server = AuthorizationServer::start().await.unwrap();
+    let (token_url, api_url) = (server.token_url(), server.api_url("/documents"));
+    let client = ["--token-url", &token_url, "--client-id", "client", "--client-secret", "secret"];
+    let held = server.issue_refresh_token("client", None);
+    let directory = std::env::temp_dir().join(format!("tower-bearer-call-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = |name: &str| directory.join(name).display().to_string();
+    let user = ["--grant", "refresh_token", "--refresh-token", &held];
+    for (grant, store, requests) in [(&[][..], path("client"), 1), (&user[..], path("user"), 2)] {
+        for run in 1..=2 {
+            let (output, report) = run_call(&[&client[..], grant, &["--store", &store, &api_url]].concat()).await;
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!((&report["ok"], server.token_requests()), (&1.into(), requests), "{store}, run {run}");
+        }
+    }
+    let other = ["--scope", "other", "--store", &path("user"), &api_url];
+    let (_, report) = run_call(&[&client[..], &user, &other].concat()).await;
+    assert!(report["error"].as_str().unwrap().contains("belongs to another"), "{report}");
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!((server.token_requests(), server.reuse_detections()), (2, 0));
+}
+
+#[cfg(not(feature = "redis"))]
+#[tokio::test]
+async fn call_says_what_redis_needs() {
+    let (output, report) = run_call(&["--token-url", "http://127.0.0.1:9", "--store", "redis://h", "http://h"]).await;
+    assert!(!output.status.success());
+    assert!(report["error"].as_str().unwrap().contains("--features redis"), "{report}");
+}
+
 #[tokio::test]
 async fn call_fails_with_the_reason() {
     let server = AuthorizationServer::start().await.unwrap();

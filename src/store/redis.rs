@@ -148,7 +148,9 @@ impl TokenStore for RedisStore {
 
     async fn changed(&self, known: u64) {
         let mut announced = self.announced();
-        if announced.wait_for(|version| *version != known && *version != 0).await.is_err() {
+        // Not merely another one: what is older was announced before `known` was stored, and where nobody hears announcements any more
+        // (the connection went silently) it would be news for ever.
+        if announced.wait_for(|version| *version > known).await.is_err() {
             // Nobody listens any more: the runtime is shutting down.
             std::future::pending().await
         }
@@ -263,6 +265,19 @@ mod tests {
             assert!(!tag(&keys.entry).is_empty());
             assert_eq!((tag(&keys.entry), tag(&keys.entry)), (tag(&keys.lease), tag(&keys.channel)), "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_announced_before_is_no_news() {
+        let store = RedisStore::connect("redis://127.0.0.1:1", "x").unwrap();
+        let (sender, receiver) = watch::channel(3);
+        store.announced.set(receiver).unwrap();
+        let hears = |known| timeout(LONGEST_ANSWER, store.changed(known));
+        hears(2).await.unwrap();
+        hears(3).await.unwrap_err();
+        hears(5).await.unwrap_err();
+        sender.send_replace(6);
+        hears(5).await.unwrap();
     }
 
     #[test]

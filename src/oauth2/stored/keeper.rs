@@ -65,6 +65,8 @@ pub(super) struct Memo {
     unsent: Option<String>,
     leases: u64,
     unreachable: bool,
+    /// The store could not be read when it was last tried.
+    gone: bool,
     /// There is something worth a fetch.
     pub(super) news: bool,
     /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
@@ -311,12 +313,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Resolves when there is something worth a fetch.
     pub(super) async fn news(&self) {
         loop {
-            let (known, resolve_at) = {
+            let (known, resolve_at, gone) = {
                 let memo = self.memo();
                 if memo.news {
                     return;
                 }
-                (memo.known, memo.resolve_at)
+                (memo.known, memo.resolve_at, memo.gone)
             };
             let resolve = async {
                 match resolve_at {
@@ -332,14 +334,20 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
                 }
                 () = self.store.changed(known) => self.look().await,
+                // Whoever waits for the store need not wait for the end of a backoff that has grown with the outage.
+                () = sleep(self.options.lease), if gone => self.look().await,
             }
         }
     }
 
-    /// Whether another process has stored something new.
+    /// Whether another process has stored something new, or the store is there again.
     async fn look(&self) {
-        let before = self.memo().known;
+        let (before, gone) = {
+            let memo = self.memo();
+            (memo.known, memo.gone)
+        };
         match self.load().await {
+            Ok(_) if gone => self.memo().news = true,
             Ok((record, version)) if version != before => {
                 let request = FetchRequest::new(Duration::ZERO);
                 let new = record.set.as_ref().is_some_and(|set| {
@@ -394,7 +402,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     }
 
     pub(super) async fn load(&self) -> Result<(Record, u64), StoreError> {
-        let entry = self.ask(self.store.load()).await?;
+        let loaded = self.ask(self.store.load()).await;
+        self.memo().gone = loaded.is_err();
+        let entry = loaded?;
         let version = entry.as_ref().map_or(0, |entry| entry.version());
         let record = Record::read(entry.as_ref(), &self.identity)?;
         self.memo().known = version;

@@ -1,0 +1,308 @@
+//! Processes that share a store for a minute, left alone and disturbed.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+use tower_bearer::testing::{AuthorizationServer, Fault};
+
+use crate::{
+    process::{Process, number, replays, say, wait},
+    redis_server::{Directory, RedisServer},
+    replica::Orders,
+};
+
+pub(crate) async fn steady_on_redis() {
+    let redis = RedisServer::start().await;
+    steady("8 processes on Redis", redis.url(), 8).await;
+}
+
+pub(crate) async fn steady_on_a_file() {
+    let directory = Directory::new();
+    steady("2 processes on a file", directory.file("tokens"), 2).await;
+}
+
+pub(crate) async fn disturbed_on_redis() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    disturbed("8 disturbed processes on Redis", url, 8, Some(redis)).await;
+}
+
+pub(crate) async fn disturbed_on_a_file() {
+    let directory = Directory::new();
+    disturbed("2 disturbed processes on a file", directory.file("tokens"), 2, None).await;
+}
+
+/// A server that takes every spent refresh token for stolen.
+async fn steady(name: &str, store: String, processes: u32) {
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
+    let mut fleet = Fleet::start(name, server, store, processes, None, true).await;
+    let began = Instant::now();
+    let before = fleet.server.token_requests();
+    wait(name, MINUTE).await;
+    let lives = began.elapsed().as_secs_f64() / LIFE.as_secs_f64();
+    let requests = fleet.server.token_requests() - before;
+    let per_life = requests as f64 / lives;
+    let total = fleet.end().await;
+    say(&format!("{name}: {} requests, {} token requests, {per_life:.3} per lifetime", total.ok, requests));
+    total.is_flawless(name);
+    assert!(total.ok > 1000, "{name}: only {} requests", total.ok);
+    assert!(per_life <= 1.45, "{name}: {per_life:.3} token requests per lifetime");
+    assert_eq!((fleet.server.reuse_detections(), replays(&fleet.server)), (0, 0), "{name}");
+}
+
+/// Every three seconds a process is killed and another one takes its place, some of them while they refresh; one is paused while it
+/// refreshes, until its lease has ended; Redis is restarted once, and an answer arrives while it is down.
+async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<RedisServer>) {
+    let grace = Duration::from_secs(20);
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
+    let mut fleet = Fleet::start(name, server, store, processes, Some(grace), true).await;
+    let end = Instant::now() + MINUTE;
+    for turn in 1.. {
+        sleep(Duration::from_secs(3)).await;
+        match (turn, &mut redis) {
+            _ if Instant::now() >= end => break,
+            (5, _) => fleet.pause_one_that_refreshes().await,
+            (11, Some(redis)) => {
+                let number = fleet.one_that_refreshes(Duration::from_millis(300)).await;
+                say(&format!("{name}: Redis is restarted while {number} refreshes"));
+                redis.restart(Duration::from_millis(500)).await;
+            }
+            (3 | 7 | 9 | 13, _) => {
+                let number = fleet.one_that_refreshes(Duration::from_millis(1000)).await;
+                say(&format!("{name}: {number} is killed while it refreshes"));
+                fleet.replace(number).await;
+            }
+            _ => fleet.replace(turn % processes as usize).await,
+        }
+    }
+    let total = fleet.end().await;
+    let (requests, replays) = (fleet.server.token_requests(), replays(&fleet.server));
+    say(&format!("{name}: {} requests, {requests} token requests, {replays} of them once more", total.ok));
+    total.is_flawless(name);
+    assert!(replays >= 5, "{name}: others had to go on for four that were killed and one that was paused");
+    assert_eq!(fleet.server.reuse_detections(), 0, "{name}");
+}
+
+/// What can be fetched again needs no store: neither one that hangs nor one that is gone makes a request fail.
+pub(crate) async fn without_redis() {
+    let mut redis = RedisServer::start().await;
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
+    let mut fleet = Fleet::start("client credentials", server, redis.url(), 3, None, false).await;
+    sleep(LIFE).await;
+    say("client credentials: Redis is stopped");
+    redis.signal(Signal::SIGSTOP);
+    sleep(3 * LIFE).await;
+    redis.signal(Signal::SIGCONT);
+    sleep(2 * LIFE).await;
+    say("client credentials: Redis is gone");
+    redis.restart(3 * LIFE).await;
+    sleep(2 * LIFE).await;
+    let before = fleet.server.token_requests();
+    sleep(4 * LIFE).await;
+    let shared = fleet.server.token_requests() - before;
+    let total = fleet.end().await;
+    say(&format!("client credentials: {} requests, {} token requests", total.ok, fleet.server.token_requests()));
+    total.is_flawless("client credentials");
+    assert!(shared <= 7, "{shared} token requests in four lives: they don't share any more");
+}
+
+/// Without the store a refresh token is not spent, however long it takes; with it again, all goes on.
+pub(crate) async fn not_spent_without_redis() {
+    let mut redis = RedisServer::start().await;
+    let grace = Duration::from_secs(20);
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
+    let mut fleet = Fleet::start("rotating", server, redis.url(), 3, Some(grace), true).await;
+    sleep(LIFE).await;
+    let server = &fleet.server;
+    let spent = async {
+        sleep(LIFE / 4).await;
+        let before = server.token_requests();
+        sleep(3 * LIFE).await;
+        server.token_requests() - before
+    };
+    let (spent, ()) = tokio::join!(spent, redis.restart(4 * LIFE));
+    assert_eq!(spent, 0, "without a store");
+    let began = Instant::now();
+    for process in &mut fleet.processes {
+        process.until("requests have a token again", |report| report["state"] == "Live").await;
+        say(&format!("rotating: a token {:.1?} after Redis came back", began.elapsed()));
+    }
+    let total = fleet.end().await;
+    say(&format!("rotating: {} requests, {} failed meanwhile", total.ok, total.failed));
+    assert_eq!((total.losses, fleet.server.reuse_detections()), (0, 0), "{:?}", total.errors);
+}
+
+/// A process is paused with the newest refresh token on its way to it. The other can't know, and reports its loss; then it arrives.
+pub(crate) async fn late_answer() {
+    let (redis, directory) = (RedisServer::start().await, Directory::new());
+    for store in [redis.url(), directory.file("tokens")] {
+        let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
+        let mut fleet = Fleet::start("two", server, store, 2, Some(Duration::ZERO), true).await;
+        fleet.pause_one_that_refreshes().await;
+        for process in &mut fleet.processes {
+            process.until("requests have a token again", |report| report["state"] == "Live").await;
+        }
+        sleep(2 * LIFE).await;
+        let total = fleet.end().await;
+        assert_eq!((total.failed, total.losses), (0, 1), "{:?}", total.errors);
+        assert_eq!((fleet.server.reuse_detections(), replays(&fleet.server)), (0, 0));
+    }
+}
+
+/// Whoever comes first asks, and the others take what it brought.
+pub(crate) async fn mass_start() {
+    let redis = RedisServer::start().await;
+    let server = AuthorizationServer::builder().latency(Duration::from_millis(200)).start().await.unwrap();
+    let orders = Orders { refresh_token: None, every: 1000, ..orders(&server, redis.url(), None) };
+    let mut processes: Vec<_> = (0..50).map(|number| Process::start(&Orders { number, ..orders.clone() })).collect();
+    for process in &mut processes {
+        process.until("it has a token", |report| number(report, "ok") > 0).await;
+    }
+    let mut total = Total::default();
+    for process in processes {
+        total.add(&process.end().await);
+    }
+    total.is_flawless("50 replicas");
+    assert_eq!(server.token_requests(), 1);
+}
+
+/// With a token that lives for long, a replica asks the store only when somebody else has stored something.
+pub(crate) async fn idle() {
+    let (mut redis, directory) = (RedisServer::start().await, Directory::new());
+    let hour = Duration::from_secs(3600);
+    for store in [redis.url(), directory.file("tokens")] {
+        let server = AuthorizationServer::builder().lifetime(Some(hour)).start().await.unwrap();
+        let orders = Orders { every: 3_600_000, ..orders(&server, store, None) };
+        let (mut idle, mut busy) = (Process::start(&orders), Process::start(&orders));
+        for generation in 1..4 {
+            let has = |report: &Value| number(report, "generation") == generation;
+            busy.until("it has a token", has).await;
+            idle.until("it has the other's token", has).await;
+            sleep(Duration::from_secs(1)).await;
+            let before = idle.report();
+            sleep(Duration::from_secs(2)).await;
+            let after = idle.report();
+            let cpu = number(&after, "cpu_ms") - number(&before, "cpu_ms");
+            say(&format!("idle on {}: {cpu} ms of processor time in 2 s, with 20 reports", orders.store));
+            assert_eq!(before["store_calls"], after["store_calls"], "{} {before} {after}", orders.store);
+            if generation == 2 && orders.store == redis.url() {
+                // Who listened must listen again.
+                redis.restart(Duration::from_secs(2)).await;
+                sleep(Duration::from_secs(1)).await;
+            }
+            busy.order_refresh().await;
+        }
+        for process in [busy, idle] {
+            let last = process.end().await;
+            assert_eq!(last["storage"], "Sound", "{last}");
+        }
+    }
+}
+
+fn orders(server: &AuthorizationServer, store: String, grace: Option<Duration>) -> Orders {
+    Orders {
+        store,
+        token_url: server.token_url(),
+        api_url: server.api_url("/documents"),
+        refresh_token: Some(server.issue_refresh_token("client", Some("read"))),
+        replay_grace: grace.map(|grace| grace.as_millis() as u64),
+        number: 0,
+        every: 50,
+        dies: None,
+        late: 0,
+        armed_by_order: false,
+    }
+}
+
+struct Fleet {
+    name: String,
+    server: AuthorizationServer,
+    orders: Orders,
+    processes: Vec<Process>,
+    /// Of those that were killed.
+    gone: Total,
+}
+
+impl Fleet {
+    async fn start(
+        name: &str,
+        server: AuthorizationServer,
+        store: String,
+        processes: u32,
+        grace: Option<Duration>,
+        rotates: bool,
+    ) -> Self {
+        let mut orders = orders(&server, store, grace);
+        orders.refresh_token.take_if(|_| !rotates);
+        let start = |number| Process::start(&Orders { number, ..orders.clone() });
+        let processes = (0..processes).map(start).collect();
+        let mut fleet = Self { name: name.into(), server, orders, processes, gone: Total::default() };
+        for process in &mut fleet.processes {
+            process.until("it has a token", |report| number(report, "ok") > 0).await;
+        }
+        fleet
+    }
+
+    async fn replace(&mut self, number: usize) {
+        let orders = Orders { number: number as u32, ..self.orders.clone() };
+        let mut killed = std::mem::replace(&mut self.processes[number], Process::start(&orders));
+        killed.kill().await;
+        self.gone.add(&killed.report());
+    }
+
+    /// Waits for the next refresh. Its answer takes so long.
+    async fn one_that_refreshes(&self, takes: Duration) -> usize {
+        self.server.fault(Fault::delay(takes));
+        let next = self.server.token_requests() + 1;
+        timeout(Duration::from_secs(10), self.server.wait_for_token_requests(next)).await.expect("a refresh");
+        let asked = self.server.recorded().pop().unwrap();
+        asked.headers()["x-replica"].to_str().unwrap().parse().unwrap()
+    }
+
+    /// It has sent the refresh token, and is stopped until the others have gone on without it; then the answer reaches it.
+    async fn pause_one_that_refreshes(&self) {
+        let number = self.one_that_refreshes(Duration::from_millis(1500)).await;
+        say(&format!("{}: {number} is paused while it refreshes", self.name));
+        self.processes[number].signal(Signal::SIGSTOP);
+        sleep(Duration::from_secs(4)).await;
+        self.processes[number].signal(Signal::SIGCONT);
+    }
+
+    async fn end(&mut self) -> Total {
+        let mut total = std::mem::take(&mut self.gone);
+        for process in self.processes.drain(..) {
+            total.add(&process.end().await);
+        }
+        total
+    }
+}
+
+#[derive(Default)]
+struct Total {
+    ok: u64,
+    failed: u64,
+    losses: u64,
+    errors: Vec<Value>,
+}
+
+impl Total {
+    fn add(&mut self, report: &Value) {
+        // Killed before its first.
+        if report.is_null() {
+            return;
+        }
+        self.ok += number(report, "ok");
+        self.failed += number(report, "failed");
+        self.losses += number(report, "losses");
+        self.errors.extend(report["errors"].as_array().into_iter().flatten().cloned());
+    }
+
+    fn is_flawless(&self, name: &str) {
+        assert_eq!((self.failed, self.losses), (0, 0), "{name}: {:?}", self.errors);
+    }
+}
+
+const LIFE: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_secs(60);

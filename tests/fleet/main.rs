@@ -1,0 +1,72 @@
+//! Rotation that survives crashes and replicas: real processes, killed and paused, on real stores.
+//!
+//! This program is the test and each of the processes: started as `replica`, it is one of a fleet (`replica`); otherwise it runs the
+//! tests. All of them are flagged as ignored, because they need a Redis server (`redis-server` in the path) or take a minute;
+//! asked for, they fail if it is missing.
+
+mod crash;
+mod example;
+mod fleets;
+mod process;
+mod redis_server;
+mod replica;
+mod steps;
+mod tls;
+
+use std::{future::Future, process::ExitCode, sync::RwLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("replica") {
+        return replica::main();
+    }
+    let mut arguments = Arguments::from_args();
+    // They wait for most of the time, and side by side they take no longer than the longest.
+    arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
+    let trials = vec![
+        beside("a_fleet_on_redis_fetches_once_for_all", fleets::steady_on_redis),
+        beside("two_processes_on_a_file_fetch_once_for_both", fleets::steady_on_a_file),
+        beside("a_fleet_on_redis_outlives_kills_pauses_and_a_restart_of_redis", fleets::disturbed_on_redis),
+        beside("two_processes_on_a_file_outlive_kills_and_pauses", fleets::disturbed_on_a_file),
+        beside("client_credentials_go_on_without_redis", fleets::without_redis),
+        beside("a_refresh_token_is_not_spent_without_redis", fleets::not_spent_without_redis),
+        beside("an_answer_that_comes_late_revives_those_who_reported_its_loss", fleets::late_answer),
+        beside("an_idle_replica_leaves_the_store_alone", fleets::idle),
+        alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
+        alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start),
+        alone("redis_over_tls_with_a_password", tls::with_a_password),
+        alone("a_second_run_of_call_goes_on_with_the_token_on_redis", example::called_twice),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test that leaves room for others.
+fn beside<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> Trial {
+    trial(name, move || {
+        let _turn = TURNS.read();
+        run(test())
+    })
+}
+
+/// A test that keeps the machine busy.
+fn alone<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> Trial {
+    trial(name, move || {
+        let _turn = TURNS.write();
+        run(test())
+    })
+}
+
+fn trial(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    Trial::test(name, test).with_ignored_flag(true)
+}
+
+fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(test);
+    Ok(())
+}
+
+/// Poisoned by a test that failed: the others have their turn all the same.
+static TURNS: RwLock<()> = RwLock::new(());
+
+const SIDE_BY_SIDE: usize = 16;

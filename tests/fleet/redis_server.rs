@@ -1,0 +1,126 @@
+//! A Redis server of the test's own: on a free port, in a directory that goes with it, durable as the documentation asks for.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+/// Killed when it is dropped.
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+    arguments: Vec<String>,
+    _directory: Directory,
+}
+
+impl RedisServer {
+    /// Starts it; the test fails if there is none to start.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Directory::new(), &[]).await
+    }
+
+    /// The same with more arguments, and files in a directory that is there already.
+    pub(crate) async fn start_with(directory: Directory, more: &[String]) -> Self {
+        let port = free_port();
+        let plain = if more.iter().any(|argument| argument == "--tls-port") { 0 } else { port };
+        let own = [
+            "--bind",
+            "127.0.0.1",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--save",
+            "",
+            "--loglevel",
+            "warning",
+        ];
+        let mut arguments: Vec<String> = own.map(str::to_owned).into();
+        arguments.extend(["--port".into(), plain.to_string(), "--dir".into(), directory.0.display().to_string()]);
+        arguments.extend(more.iter().map(|argument| argument.replace("{port}", &port.to_string())));
+        let child = spawn(&arguments, port).await;
+        Self { child, port, arguments, _directory: directory }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn signal(&self, what: Signal) {
+        signal(self.child.id(), what);
+    }
+
+    /// Ends it as an operator would, and starts it on the same port with the same data.
+    pub(crate) async fn restart(&mut self, pause: Duration) {
+        self.signal(Signal::SIGTERM);
+        timeout(Duration::from_secs(10), self.child.wait()).await.expect("it ends when asked").unwrap();
+        sleep(pause).await;
+        self.child = spawn(&self.arguments, self.port).await;
+    }
+}
+
+async fn spawn(arguments: &[String], port: u16) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn().expect("redis-server is needed: scripts/test installs it");
+    for _ in 0..400 {
+        if tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+            return child;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "redis-server ended at once");
+        sleep(Duration::from_millis(25)).await;
+    }
+    panic!("redis-server listens on no port after ten seconds");
+}
+
+/// Sends a signal to one process of this test.
+pub(crate) fn signal(pid: Option<u32>, signal: Signal) {
+    let pid = pid.expect("a process that wasn't waited for yet");
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+}
+
+/// Free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A directory that is removed when this is dropped.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tower-bearer-fleet-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left of it harms nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
