@@ -34,7 +34,7 @@ pub(crate) async fn with_a_password() {
 
     let (one, other) = (store("marked-right", true), store("marked-right", true));
     assert_eq!(one.swap(0, b"first").await.unwrap(), Swap::Done);
-    assert_eq!(&*other.load().await.unwrap().unwrap().data, b"first");
+    assert_eq!(other.load().await.unwrap().unwrap().data(), b"first");
     let news = async {
         other.changed(1).await;
         other.load().await.unwrap().unwrap().version()
