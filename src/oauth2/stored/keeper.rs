@@ -60,12 +60,15 @@ pub(super) struct Memo {
     /// What is in use and not in the store.
     pub(super) unsaved: Option<Unsaved>,
     pub(super) is_saving: bool,
-    /// The lease of an intent that nothing followed.
-    unsent: Option<String>,
+    /// How many leases were asked for, and the last of them under which something may have been spent: the intents of later ones
+    /// were followed by nothing.
     leases: u64,
+    spent: u64,
     unreachable: bool,
     /// There is something worth a fetch.
     pub(super) news: bool,
+    /// The version that the store said was changed, and how often it said so in vain.
+    told: (u64, u32),
     /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
     resolve_at: Option<Moment>,
     /// That is now.
@@ -110,18 +113,23 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// With a store that works, and nothing in hand that it doesn't have.
     async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
         let give_up = self.time.now() + request.timeout();
+        let mut waited = false;
         loop {
             let (record, _) = self.load().await?;
             self.inbox.hold(record.set.as_ref());
             match self.plan(&record, request) {
                 Plan::HandOn(set) => return Ok(self.hand_on_stored(&record, &set)?),
                 Plan::Wait(error) => return Err(error.into()),
-                Plan::Fetch(_) => {}
+                Plan::Fetch(_) if waited && (self.inbox.is_closed() || self.time.now() >= give_up) => {
+                    return Err(FetchError::try_again("another process that shares the store is still fetching").into());
+                }
+                Plan::Fetch(_) => waited = true,
             }
             let lease = self.next_lease();
+            let asked_at = self.time.now();
             let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
-                    let worked = self.work(&lease, request).await;
+                    let worked = self.work(&lease, asked_at, request).await;
                     // If it can't be given back, it ends by itself.
                     let _ = self.ask(self.store.release(&lease)).await;
                     match worked.transpose() {
@@ -132,18 +140,18 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
                 Lease::Held(left) => left,
             };
-            if self.inbox.is_closed() || self.time.now() >= give_up {
-                return Err(FetchError::try_again("another process that shares the store is still fetching").into());
-            }
-            let known = self.memo().known;
             // Either it has done, or it is dead.
-            let _ = timeout(left.clamp(SHORTEST_WAIT, self.options.lease), self.store.changed(known)).await;
+            let _ = timeout(left.clamp(SHORTEST_WAIT, self.options.lease), self.told_of_change()).await;
         }
     }
 
     /// With the lease. `None` if somebody else has changed what is stored meanwhile.
-    async fn work(self: &Arc<Self>, lease: &str, request: &FetchRequest) -> Result<Option<Handed>, Trouble> {
-        let leased_at = self.time.now();
+    async fn work(
+        self: &Arc<Self>,
+        lease: &str,
+        leased_at: Moment,
+        request: &FetchRequest,
+    ) -> Result<Option<Handed>, Trouble> {
         // Again: what another process stored before it gave the lease back.
         let (mut record, mut version) = self.load().await?;
         let Fetch { held, spend, dead } = match self.plan(&record, request) {
@@ -154,7 +162,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let before = match (spend, &dead) {
             (Spend::Once, _) => {
                 record.intent = Some(Intent { at: self.time.wall(), by: lease.to_owned() });
-                self.memo().unsent = Some(lease.to_owned());
+                true
+            }
+            (Spend::Again, _) => {
+                // From now on it doesn't matter what became of the first attempt, which whoever made it may know.
+                record.intent = record.intent.map(|intent| Intent { by: lease.to_owned(), ..intent });
+                self.note_spent();
                 true
             }
             (_, Some(dead)) if record.dead.as_ref() != Some(dead) => {
@@ -170,14 +183,16 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
         }
         let is_late = self.time.now().since(leased_at) > self.options.lease / 2;
+        // It may be free because somebody else has had it meanwhile, and that one has left another version.
         if spend != Spend::Nothing
             && is_late
-            && self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
+            && (self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
+                || self.load().await?.1 != version)
         {
             return Ok(None);
         }
 
-        self.memo().unsent = None;
+        let spent_before = if spend == Spend::Nothing { self.memo().spent } else { self.note_spent() };
         // A little early, since the connection may have to be made first: the token then counts as older than it is, never as
         // younger.
         let sent = self.time.now();
@@ -191,7 +206,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     Ok(Swap::Done) => {}
                     Ok(Swap::Lost) if !spent => return Ok(None),
                     stored => {
-                        let place = if spent { Place::Of(record.set) } else { Place::Free };
+                        let place = if spent { Place::Of(record.set) } else { Place::Free(record.set) };
                         self.keep_unsaved(set.clone(), place);
                         // Lost: another process has taken over while this one slept. It may have stored a newer set.
                         if stored.is_ok() && self.save(Some(lease)).await.is_ok() && self.memo().unsaved.is_none() {
@@ -203,7 +218,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 Ok(Some(self.hand_on(&set, self.time.now().since(sent))?))
             }
             Err(error) => {
-                self.write_down(lease, spend, record, version, &error).await;
+                self.write_down(spent_before, spend, record, version, &error).await;
                 Err(Trouble::Fetch(match dead {
                     Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
                         FetchError::reauthorize(EndpointError::unsent(&dead.text))
@@ -224,18 +239,22 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         tracing::warn!(%error, "fetching a token without the store");
         let sent = self.time.now();
         let set = self.grant.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
-        self.keep_unsaved(set.clone(), Place::Free);
+        // What the store has is what it had before the first of these.
+        let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
+        self.keep_unsaved(set.clone(), Place::Free(before));
         self.save_later();
         self.hand_on(&set, self.time.now().since(sent))
     }
 
     /// Tells the others how it failed, and whether the refresh token is still good. As far as the store lets it: what isn't written
     /// makes the next one more careful, nothing else.
-    async fn write_down(&self, lease: &str, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
+    async fn write_down(&self, spent: u64, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
         let refusal = error.cause().downcast_ref::<EndpointError>();
         let unspent = spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted());
         if unspent {
+            // Should the intent stay nevertheless, this owner knows better.
             record.intent = None;
+            self.memo().spent = spent;
         }
         if error.kind() == FetchErrorKind::ReauthorizationRequired
             && let Some(refusal) = refusal.filter(|refusal| refusal.code().is_some())
@@ -250,10 +269,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 record.failure = Some(Failure { count, until, by: self.me.clone(), text: error.cause().to_string() });
             }
         }
-        let written = self.swap(version, &record).await;
-        if unspent && !matches!(written, Ok(Swap::Done)) {
-            self.memo().unsent = Some(lease.to_owned());
-        }
+        let _ = self.swap(version, &record).await;
+    }
+
+    /// From now on what is written about any lease of ours counts; returns how far it did before.
+    fn note_spent(&self) -> u64 {
+        let mut memo = self.memo();
+        let leases = memo.leases;
+        std::mem::replace(&mut memo.spent, leases)
     }
 
     /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
@@ -273,45 +296,50 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// What came from elsewhere, and what is in hand, into the store.
     async fn take_letters(self: &Arc<Self>) -> Result<(), StoreError> {
-        if let Some(seed) = self.inbox.seed() {
-            self.plant(seed).await?;
-            self.inbox.planted();
-        }
         if let Some(set) = self.inbox.take() {
             self.inbox.hold(Some(&set));
             self.keep_unsaved(set, Place::Any);
         }
-        let saved = self.save(None).await;
-        if saved.is_err() {
+        let saved = self.save_all().await;
+        if saved.is_err() && self.memo().unsaved.is_some() {
             self.save_later();
         }
         saved
     }
 
+    /// What the configuration begins with, and then what came later.
+    pub(super) async fn save_all(&self) -> Result<(), StoreError> {
+        self.plant().await?;
+        self.save(None).await
+    }
+
     /// What the configuration begins with: only if it isn't what it began with last time.
-    async fn plant(&self, set: TokenSet) -> Result<(), StoreError> {
+    async fn plant(&self) -> Result<(), StoreError> {
+        let Some(set) = self.inbox.seed() else { return Ok(()) };
         let seed = Some(record::seed(&set));
         loop {
             let (mut record, version) = self.load().await?;
             if record.seed == seed {
-                return Ok(());
+                break;
             }
             record.seed.clone_from(&seed);
             if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
-                return Ok(());
+                break;
             }
         }
+        self.inbox.planted();
+        Ok(())
     }
 
     /// Resolves when there is something worth a fetch.
     pub(super) async fn news(&self) {
         loop {
-            let (known, resolve_at) = {
+            let resolve_at = {
                 let memo = self.memo();
                 if memo.news {
                     return;
                 }
-                (memo.known, memo.resolve_at)
+                memo.resolve_at
             };
             let resolve = async {
                 match resolve_at {
@@ -326,9 +354,24 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     let mut memo = self.memo();
                     (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
                 }
-                () = self.store.changed(known) => self.look().await,
+                () = self.told_of_change() => self.look().await,
             }
         }
+    }
+
+    /// Resolves when the store says that it has changed. One that has said so in vain is asked later each time: it may be one that
+    /// can't tell, or one whose announcements don't arrive.
+    async fn told_of_change(&self) {
+        let (known, in_vain) = {
+            let memo = self.memo();
+            (memo.known, if memo.told.0 == memo.known { memo.told.1 } else { 0 })
+        };
+        if in_vain > 0 {
+            let pause = SHORTEST_WAIT.saturating_mul(1 << (in_vain - 1).min(16));
+            sleep(pause.min(self.options.lease)).await;
+        }
+        self.store.changed(known).await;
+        self.memo().told = (known, in_vain.saturating_add(1));
     }
 
     /// Whether another process has stored something new.
@@ -343,8 +386,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 });
                 self.memo().news |= new;
             }
-            // A store that has nothing to say, or can't: it isn't asked again at once.
-            Ok(_) => sleep(SHORTEST_WAIT).await,
+            Ok(_) => {}
             Err(_) => sleep(self.options.lease).await,
         }
     }
@@ -362,7 +404,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             request,
             handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
             me: &self.me,
-            unsent: memo.unsent.as_deref(),
+            spent: memo.spent,
             resolve: memo.resolve,
             grace: self.options.grace,
             now: self.time.wall(),
@@ -451,5 +493,5 @@ const UNREPEATABLE: Duration = Duration::from_secs(30);
 /// No store of a program that is in use takes longer; a lease of the default length has ended by then.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
-/// Between two looks at a store that can't tell of changes.
+/// Between two looks at a store that says in vain that it has changed: the first time.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);

@@ -28,14 +28,23 @@ pub(super) enum Place {
     Any,
     /// Of the set whose refresh token was spent for it, and of no other: that would be newer.
     Of(Option<TokenSet>),
-    /// Of one that has expired, or none: it was fetched without the store, and can be fetched again.
-    Free,
+    /// Of the one that was there when it was fetched, one that has expired, or none: it can be fetched again, and another that is
+    /// good will do for all.
+    Free(Option<TokenSet>),
 }
 
 impl Unsaved {
     /// Whether it can't be had again.
     pub(super) fn is_spent(&self) -> bool {
-        !matches!(self.place, Place::Free)
+        !matches!(self.place, Place::Free(_))
+    }
+
+    /// In the place of what it was fetched.
+    pub(super) fn before(&self) -> Option<&TokenSet> {
+        match &self.place {
+            Place::Any => None,
+            Place::Of(before) | Place::Free(before) => before.as_ref(),
+        }
     }
 }
 
@@ -47,13 +56,23 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Stores what is not stored yet, unless something newer is there.
     pub(super) async fn save(&self, lease: Option<&str>) -> Result<(), StoreError> {
         let _one_at_a_time = self.saving.lock().await;
+        if lease.is_some() || !self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
+            return self.save_under(lease).await;
+        }
+        let own = self.next_lease();
+        let saved = self.save_under(Some(&own)).await;
+        // If it can't be given back, it ends by itself.
+        let _ = self.ask(self.store.release(&own)).await;
+        saved
+    }
+
+    async fn save_under(&self, lease: Option<&str>) -> Result<(), StoreError> {
         loop {
             let Some(Unsaved { set, place }) = self.memo().unsaved.clone() else { return Ok(()) };
             if let Place::Of(_) = place {
+                let Some(lease) = lease else { return Err(StoreError::unreachable("another set came meanwhile")) };
                 // Whoever has the lease may be spending the same refresh token, and what that brings is newer.
-                let own = self.next_lease();
-                let holder = lease.unwrap_or(&own);
-                if self.ask(self.store.lease(holder, self.options.lease)).await? != Lease::Granted {
+                if self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted {
                     return Err(StoreError::unreachable("another process works on it"));
                 }
             }
@@ -89,8 +108,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 "it was emptied while a token set was renewed; a new authorization, adopted, fills it again",
             )),
             (Place::Of(_), Some(_)) => Ok(None),
-            (Place::Free, Some(stored)) if is_alive(stored) => Ok(None),
-            (Place::Free, _) => Ok(Some(record.with_set(set.clone()))),
+            (Place::Free(before), Some(stored))
+                if is_alive(stored) && !before.as_ref().is_some_and(|before| is_same(stored, before)) =>
+            {
+                Ok(None)
+            }
+            (Place::Free(_), _) => Ok(Some(record.with_set(set.clone()))),
         }
     }
 
@@ -103,14 +126,18 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let keeper = self.clone();
         tokio::spawn(async move {
             let mut wait = SHORTEST_WAIT;
-            let mut attempts = 0;
-            // Nobody is there any more who would tell: as long as a process may take to end.
-            while !(keeper.inbox.is_closed() && attempts > ATTEMPTS_AFTER_THE_END) {
+            let mut attempts_left = ATTEMPTS_AFTER_THE_END;
+            loop {
                 sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
-                attempts += 1;
-                if keeper.save(None).await.is_ok() {
+                let Err(error) = keeper.save_all().await else {
                     tracing::info!("the token set is stored");
+                    break;
+                };
+                // Nobody is there any more who would tell: as long as a process may take to end.
+                attempts_left -= u32::from(keeper.inbox.is_closed());
+                if attempts_left == 0 {
+                    tracing::error!(%error, "a token set could not be stored, and is lost");
                     break;
                 }
             }
