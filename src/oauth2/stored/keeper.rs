@@ -198,7 +198,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let sent = self.time.now();
         let repeatable = self.grant.is_repeatable(held.as_ref());
         let limit = if repeatable { request.timeout() } else { UNREPEATABLE };
-        match self.while_leased(lease, self.grant.exchange(held.as_ref(), limit)).await {
+        match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
             Ok(brought) => {
                 let set = brought.succeed(held.as_ref());
                 let spent = spend != Spend::Nothing;
@@ -238,7 +238,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         tracing::warn!(%error, "fetching a token without the store");
         let sent = self.time.now();
-        let set = self.grant.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
+        let set = self.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
         // What the store has is what it had before the first of these.
         let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
         self.keep_unsaved(set.clone(), Place::Free(before));
@@ -277,6 +277,16 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let mut memo = self.memo();
         let leases = memo.leases;
         std::mem::replace(&mut memo.spent, leases)
+    }
+
+    /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
+    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        match timeout(LONGEST_EXCHANGE, self.grant.exchange(held, limit)).await {
+            Ok(exchanged) => exchanged,
+            Err(_) => {
+                Err(FetchError::try_again(format!("the grant took longer than {LONGEST_EXCHANGE:?} and was dropped")))
+            }
+        }
     }
 
     /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
@@ -489,6 +499,9 @@ impl From<StoreError> for Trouble {
 
 /// How long an exchange may take that spends what it sends: giving it up early would lose it.
 const UNREPEATABLE: Duration = Duration::from_secs(30);
+
+/// A grant that asks twice, as `LegacyPassword` does, may take the longest limit twice.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(61);
 
 /// No store of a program that is in use takes longer; a lease of the default length has ended by then.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);

@@ -137,7 +137,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 // Nobody is there any more who would tell: as long as a process may take to end.
                 attempts_left -= u32::from(keeper.inbox.is_closed());
                 if attempts_left == 0 {
-                    tracing::error!(%error, "a token set could not be stored, and is lost");
+                    tracing::error!(%error, "nobody is left to use a token set that could not be stored: given up");
                     break;
                 }
             }

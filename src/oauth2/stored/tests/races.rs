@@ -138,6 +138,7 @@ async fn a_user_who_authorizes_while_the_store_is_down_is_let_in() {
     sleep(10 * SECOND).await;
     assert_eq!((shelf.refresh_token().as_deref(), token.status().storage()), (Some("n"), Storage::Sound));
     // What the configuration begins with is known, and older.
+    drop(token);
     let (again, _) = begin(&server, &shelf);
     again.ready().await.unwrap();
     assert_eq!((carried(&again).as_deref(), server.requests()), (Some("new"), 0));
@@ -163,4 +164,32 @@ async fn what_is_not_stored_at_the_end_is_stored_when_the_store_comes_back() {
     shelf.fault(Fault::None);
     sleep(10 * SECOND).await;
     assert_eq!(shelf.refresh_token().as_deref(), Some("r1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_adopted_and_stored_after_the_end_goes_before_the_configuration() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    shelf.fault(Fault::Down);
+    let (token, account) = begin(&server, &shelf);
+    let set = TokenSet::of_access_token("new").expires_in(HOUR).with_refresh_token("n");
+    account.adopt(set.with_requested_at(server.wall.wall())).await;
+    drop(token);
+    shelf.fault(Fault::None);
+    sleep(10 * SECOND).await;
+    assert_eq!(shelf.refresh_token().as_deref(), Some("n"));
+    let (again, _) = begin(&server, &shelf);
+    again.ready().await.unwrap();
+    assert_eq!((carried(&again).as_deref(), server.requests()), (Some("new"), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_hangs_does_not_stop_a_fleet_for_ever() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.takes(100 * HOUR);
+    let (one, other) = (plain(&server, &shelf, 1), plain(&server, &shelf, 2));
+    sleep(SECOND).await;
+    assert_eq!(server.requests(), 1);
+    server.takes(SECOND);
+    sleep(2 * MINUTE).await;
+    assert_eq!((one.status().state(), other.status().state()), (State::Live, State::Live));
 }
