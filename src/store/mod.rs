@@ -20,7 +20,7 @@
 //! | `format` | 1 |
 //! | `identity` | whose tokens these are: an [`Identity`], hashed |
 //! | `set` | `access_token`, `refresh_token`, `scope`, `lifetime_ms`, `requested_at_ms`, `refresh_lifetime_ms`, `refresh_requested_at_ms` (times since the Unix epoch) |
-//! | `seed` | a hash of the set that the configuration began with, so that a restart doesn't go back to it |
+//! | `seeds` | hashes of the sets that configurations began with, the last one last, so that a restart doesn't go back to one |
 //! | `intent` | `at_ms`, `by`: a refresh token is about to be spent; if it stays, an answer was lost |
 //! | `dead` | `lost`, `text`: why the refresh token in `set` is not used any more |
 //! | `failure` | `count`, `until_ms`, `by`, `text`: how the last fetch failed, and how long everybody waits |

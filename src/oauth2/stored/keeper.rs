@@ -326,13 +326,16 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// What the configuration begins with: only if it isn't what it began with last time.
     async fn plant(&self) -> Result<(), StoreError> {
         let Some(set) = self.inbox.seed() else { return Ok(()) };
-        let seed = Some(record::seed(&set));
+        let seed = record::seed(&set);
+        // One that works once is no beginning any more when another configuration has taken its place: old and new processes run side by side
+        // while an application is rolled out.
+        let is_spent = set.refresh_token.is_some() && !self.grant.is_repeatable(Some(&set));
         loop {
             let (mut record, version) = self.load().await?;
-            if record.seed == seed {
+            if record.seeds.last() == Some(&seed) || (is_spent && record.seeds.contains(&seed)) {
                 break;
             }
-            record.seed.clone_from(&seed);
+            record.note_seed(&seed);
             if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
                 break;
             }

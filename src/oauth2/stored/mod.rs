@@ -83,7 +83,8 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
     ///
     /// A store that outlives the process knows which set a configuration began with: when the process is started anew with the
-    /// same one, it goes on with what is stored, and with another one it begins anew.
+    /// same one, it goes on with what is stored, and with another one it begins anew. Not with one that works once and that it began
+    /// with before: that is spent, and whoever still has it is an old process in the middle of a rollout.
     #[must_use]
     pub fn holding(self, set: TokenSet) -> Self {
         self.keeper.inbox.plant(set);

@@ -193,3 +193,17 @@ async fn a_grant_that_hangs_does_not_stop_a_fleet_for_ever() {
     sleep(2 * MINUTE).await;
     assert_eq!((one.status().state(), other.status().state()), (State::Live, State::Live));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_old_process_that_starts_during_a_rollout_does_not_go_back_to_what_it_began_with() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let begin = |with: &str| rotating(&server, &shelf).holding(TokenSet::of_refresh_token(with));
+    assert_eq!(fetch(&mut begin("old")).await.unwrap(), "a1");
+    assert_eq!(fetch(&mut begin("new")).await.unwrap(), "a2");
+    for with in ["old", "new", "old"] {
+        assert_eq!(fetch(&mut begin(with)).await.unwrap(), "a2", "{with}");
+    }
+    sleep(HOUR).await;
+    assert_eq!(fetch(&mut begin("old")).await.unwrap(), "a3", "it goes on with what is stored");
+    assert_eq!((shelf.refresh_token().as_deref(), server.reuses()), (Some("r3"), 0));
+}
