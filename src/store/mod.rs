@@ -66,7 +66,11 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Puts `data` in the place of the entry of version `expected` (0: of none), as version `expected + 1`.
     ///
     /// # Errors
-    /// As for [`load`](Self::load). Then the data may be there or not.
+    /// As for [`load`](Self::load). Then the data may be there or not, or arrive later, while the version is still `expected`.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when it takes longer than five seconds, as those of all other calls are. That may leave it done or not, but
+    /// nothing between.
     fn swap(&self, expected: u64, data: &[u8]) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
     /// Asks for the right to work on the entry, for so long; or prolongs it, if `holder` has it.
@@ -82,7 +86,8 @@ pub trait TokenStore: Send + Sync + 'static {
     fn release(&self, holder: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Resolves when there may be an entry of another version than `known`, or a lease may have been given back. The sooner it does,
-    /// the less others wait; nothing is lost if it never does.
+    /// the less others wait; nothing is lost if it never does. A store that can't tell may sleep for a while and return: one that
+    /// returns in vain is asked again at a slowing pace.
     ///
     /// # Cancel safety
     /// The future is dropped and made anew all the time.

@@ -26,7 +26,7 @@ use crate::{
     oauth2::EndpointError,
     store::{
         Identity, Lease, StoreError, Swap, TokenStore,
-        record::{self, Dead, Failure, Intent, Record},
+        record::{Dead, Failure, Intent, Record},
     },
 };
 
@@ -64,15 +64,15 @@ pub(super) struct Memo {
     /// were followed by nothing.
     leases: u64,
     spent: u64,
-    unreachable: bool,
+    pub(super) unreachable: bool,
     /// There is something worth a fetch.
     pub(super) news: bool,
     /// The version that the store said was changed, and how often it said so in vain.
-    told: (u64, u32),
+    pub(super) told: (u64, u32),
     /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
-    resolve_at: Option<Moment>,
+    pub(super) resolve_at: Option<Moment>,
     /// That is now.
-    resolve: bool,
+    pub(super) resolve: bool,
 }
 
 /// An access token, and how old it was at which moment.
@@ -229,23 +229,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// Without a store: only what can be repeated goes on.
-    async fn renew_alone(self: &Arc<Self>, error: StoreError, request: &FetchRequest) -> Result<Handed, FetchError> {
-        self.memo().unreachable = true;
-        let held = self.inbox.held();
-        if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
-            return Err(error.into());
-        }
-        tracing::warn!(%error, "fetching a token without the store");
-        let sent = self.time.now();
-        let set = self.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
-        // What the store has is what it had before the first of these.
-        let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
-        self.keep_unsaved(set.clone(), Place::Free(before));
-        self.save_later();
-        self.hand_on(&set, self.time.now().since(sent))
-    }
-
     /// Tells the others how it failed, and whether the refresh token is still good. As far as the store lets it: what isn't written
     /// makes the next one more careful, nothing else.
     async fn write_down(&self, spent: u64, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
@@ -280,7 +263,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     }
 
     /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
-    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+    pub(super) async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         match timeout(LONGEST_EXCHANGE, self.grant.exchange(held, limit)).await {
             Ok(exchanged) => exchanged,
             Err(_) => {
@@ -301,106 +284,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             biased;
             exchanged = exchange => exchanged,
             () = renewing => unreachable!("it renews for ever"),
-        }
-    }
-
-    /// What came from elsewhere, and what is in hand, into the store.
-    async fn take_letters(self: &Arc<Self>) -> Result<(), StoreError> {
-        if let Some(set) = self.inbox.take() {
-            self.inbox.hold(Some(&set));
-            self.keep_unsaved(set, Place::Any);
-        }
-        let saved = self.save_all().await;
-        if saved.is_err() && self.memo().unsaved.is_some() {
-            self.save_later();
-        }
-        saved
-    }
-
-    /// What the configuration begins with, and then what came later.
-    pub(super) async fn save_all(&self) -> Result<(), StoreError> {
-        self.plant().await?;
-        self.save(None).await
-    }
-
-    /// What the configuration begins with: only if it isn't what it began with last time.
-    async fn plant(&self) -> Result<(), StoreError> {
-        let Some(set) = self.inbox.seed() else { return Ok(()) };
-        let seed = record::seed(&set);
-        // One that works once is no beginning any more when another configuration has taken its place: old and new processes run side by side
-        // while an application is rolled out.
-        let is_spent = set.refresh_token.is_some() && !self.grant.is_repeatable(Some(&set));
-        loop {
-            let (mut record, version) = self.load().await?;
-            if record.seeds.last() == Some(&seed) || (is_spent && record.seeds.contains(&seed)) {
-                break;
-            }
-            record.note_seed(&seed);
-            if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
-                break;
-            }
-        }
-        self.inbox.planted();
-        Ok(())
-    }
-
-    /// Resolves when there is something worth a fetch.
-    pub(super) async fn news(&self) {
-        loop {
-            let resolve_at = {
-                let memo = self.memo();
-                if memo.news {
-                    return;
-                }
-                memo.resolve_at
-            };
-            let resolve = async {
-                match resolve_at {
-                    Some(at) => sleep(at.since(self.time.now())).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.inbox.arrived.notified() => if self.inbox.has_news() { return },
-                () = resolve => {
-                    let mut memo = self.memo();
-                    (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
-                }
-                () = self.told_of_change() => self.look().await,
-            }
-        }
-    }
-
-    /// Resolves when the store says that it has changed. One that has said so in vain is asked later each time: it may be one that
-    /// can't tell, or one whose announcements don't arrive.
-    async fn told_of_change(&self) {
-        let (known, in_vain) = {
-            let memo = self.memo();
-            (memo.known, if memo.told.0 == memo.known { memo.told.1 } else { 0 })
-        };
-        if in_vain > 0 {
-            let pause = SHORTEST_WAIT.saturating_mul(1 << (in_vain - 1).min(16));
-            sleep(pause.min(self.options.lease)).await;
-        }
-        self.store.changed(known).await;
-        self.memo().told = (known, in_vain.saturating_add(1));
-    }
-
-    /// Whether another process has stored something new.
-    async fn look(&self) {
-        let before = self.memo().known;
-        match self.load().await {
-            Ok((record, version)) if version != before => {
-                let request = FetchRequest::new(Duration::ZERO);
-                let new = record.set.as_ref().is_some_and(|set| {
-                    let memo = self.memo();
-                    plan::is_worth_handing_on(set, &self.question(&memo, &request))
-                });
-                self.memo().news |= new;
-            }
-            Ok(_) => {}
-            Err(_) => sleep(self.options.lease).await,
         }
     }
 
@@ -510,4 +393,4 @@ const LONGEST_EXCHANGE: Duration = Duration::from_secs(61);
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
 /// Between two looks at a store that says in vain that it has changed: the first time.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(20);

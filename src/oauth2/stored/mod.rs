@@ -1,7 +1,7 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 //!
-//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `saving` is for what could
-//! not be stored; `handle` gives an owner another set.
+//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `saving` is for what is
+//! not stored yet, `news` for what others have stored; `handle` gives an owner another set.
 
 use std::{
     fmt,
@@ -20,6 +20,7 @@ use crate::{
 
 mod handle;
 mod keeper;
+mod news;
 mod plan;
 mod saving;
 

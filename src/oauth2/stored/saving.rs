@@ -1,4 +1,5 @@
-//! What was brought and could not be stored: it is in use, it is stored as soon as that works, and until then nothing is spent.
+//! Into the store: what came from elsewhere, and what was brought and could not be stored. That is in use, it is stored as soon as that
+//! works, and until then nothing is spent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,10 @@ use super::{
 };
 use crate::{
     FetchError, FetchRequest,
-    store::{Lease, StoreError, Swap, TokenStore, record::Record},
+    store::{
+        Lease, StoreError, Swap, TokenStore,
+        record::{self, Record},
+    },
 };
 
 /// A set that is not in the store.
@@ -49,6 +53,46 @@ impl Unsaved {
 }
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
+    /// What came from elsewhere, and what is in hand, into the store.
+    pub(super) async fn take_letters(self: &Arc<Self>) -> Result<(), StoreError> {
+        if let Some(set) = self.inbox.take() {
+            self.inbox.hold(Some(&set));
+            self.keep_unsaved(set, Place::Any);
+        }
+        let saved = self.save_all().await;
+        if saved.is_err() && self.memo().unsaved.is_some() {
+            self.save_later();
+        }
+        saved
+    }
+
+    /// What the configuration begins with, and then what came later.
+    async fn save_all(&self) -> Result<(), StoreError> {
+        self.plant().await?;
+        self.save(None).await
+    }
+
+    /// What the configuration begins with: only if it isn't what it began with last time.
+    async fn plant(&self) -> Result<(), StoreError> {
+        let Some(set) = self.inbox.seed() else { return Ok(()) };
+        let seed = record::seed(&set);
+        // One that works once is no beginning any more when another configuration has taken its place: old and new processes run side by side
+        // while an application is rolled out.
+        let is_spent = set.refresh_token.is_some() && !self.grant.is_repeatable(Some(&set));
+        loop {
+            let (mut record, version) = self.load().await?;
+            if record.seeds.last() == Some(&seed) || (is_spent && record.seeds.contains(&seed)) {
+                break;
+            }
+            record.note_seed(&seed);
+            if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
+                break;
+            }
+        }
+        self.inbox.planted();
+        Ok(())
+    }
+
     pub(super) fn keep_unsaved(&self, set: TokenSet, place: Place) {
         self.memo().unsaved = Some(Unsaved { set, place });
     }
@@ -146,6 +190,27 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             drop(memo);
             keeper.inbox.arrived.notify_one();
         });
+    }
+
+    /// Without a store: only what can be repeated goes on.
+    pub(super) async fn renew_alone(
+        self: &Arc<Self>,
+        error: StoreError,
+        request: &FetchRequest,
+    ) -> Result<Handed, FetchError> {
+        self.memo().unreachable = true;
+        let held = self.inbox.held();
+        if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "fetching a token without the store");
+        let sent = self.time.now();
+        let set = self.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
+        // What the store has is what it had before the first of these.
+        let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
+        self.keep_unsaved(set.clone(), Place::Free(before));
+        self.save_later();
+        self.hand_on(&set, self.time.now().since(sent))
     }
 
     /// What is not stored is used as long as it is good.
