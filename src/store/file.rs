@@ -4,12 +4,13 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, SystemTime},
 };
 
 use sha2::{Digest, Sha256};
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
 use zeroize::Zeroizing;
 
 use super::{Entry, Lease, StoreError, Swap, TokenStore, identity::hex};
@@ -43,12 +44,14 @@ use crate::clock::{Clock, SystemClock};
 #[derive(Clone, Debug)]
 pub struct FileStore {
     path: PathBuf,
+    /// A file system that hangs costs one thread: a call whose future was dropped goes on, and the next one waits for its end.
+    one_at_a_time: Arc<Mutex<()>>,
 }
 
 impl FileStore {
     /// The file at this path. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), one_at_a_time: Arc::default() }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -56,7 +59,11 @@ impl FileStore {
         work: impl FnOnce(&Place) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
-        let work = move || Place::of(&path).and_then(|place| work(&place));
+        let turn = self.one_at_a_time.clone().lock_owned().await;
+        let work = move || {
+            let _until_the_end = turn;
+            Place::of(&path).and_then(|place| work(&place))
+        };
         spawn_blocking(work).await.map_err(|_| StoreError::unreachable("the runtime is shutting down"))?
     }
 }
@@ -330,3 +337,40 @@ const POLL: Duration = Duration::from_millis(250);
 /// Two seconds in all; whoever has the lock has it for a few writes to a disk.
 const LOCK_ATTEMPTS: u32 = 400;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    };
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_costs_one_thread() {
+        let store = FileStore::new(std::env::temp_dir().join("never-made"));
+        let (go_on, hangs) = mpsc::channel::<()>();
+        let begun = Arc::new(AtomicU32::new(0));
+        let begins = begun.clone();
+        let hung = store.blocking(move |_| {
+            begins.fetch_add(1, Ordering::Relaxed);
+            let _ = hangs.recv();
+            Ok(())
+        });
+        timeout(10 * POLL, hung).await.unwrap_err();
+        for _ in 0..20 {
+            let begins = begun.clone();
+            let next = store.blocking(move |_| {
+                begins.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
+            timeout(LOCK_PAUSE, next).await.unwrap_err();
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        drop(go_on);
+        assert_eq!(store.load().await.unwrap(), None, "and when it hangs no longer, it goes on");
+    }
+}

@@ -14,7 +14,8 @@
 //! # What can be seen of it
 //!
 //! [`Status::storage`](crate::Status::storage) says how it is with the store, and so do [metrics and events](crate::telemetry). Why
-//! it failed, `tracing` is told at the level warn: "the token store failed", with the field `error`.
+//! it failed, `tracing` is told at the level warn: "the token store failed", and "a token set that nobody uses any more could not be
+//! stored: given up", both with the field `error`.
 //!
 //! # What is stored
 //!
@@ -25,7 +26,7 @@
 //! | `format` | 1 |
 //! | `identity` | whose tokens these are: an [`Identity`], hashed |
 //! | `set` | `access_token`, `refresh_token`, `scope`, `lifetime_ms`, `requested_at_ms`, `refresh_lifetime_ms`, `refresh_requested_at_ms` (times since the Unix epoch) |
-//! | `seed` | a hash of the set that the configuration began with, so that a restart doesn't go back to it |
+//! | `seeds` | hashes of the sets that configurations began with, the last one last, so that a restart doesn't go back to one |
 //! | `intent` | `at_ms`, `by`: a refresh token is about to be spent; if it stays, an answer was lost |
 //! | `dead` | `lost`, `text`: why the refresh token in `set` is not used any more |
 //! | `failure` | `count`, `until_ms`, `by`, `text`: how the last fetch failed, and how long everybody waits |
@@ -71,7 +72,11 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Puts `data` in the place of the entry of version `expected` (0: of none), as version `expected + 1`.
     ///
     /// # Errors
-    /// As for [`load`](Self::load). Then the data may be there or not.
+    /// As for [`load`](Self::load). Then the data may be there or not, or arrive later, while the version is still `expected`.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when it takes longer than five seconds, as those of all other calls are. That may leave it done or not, but
+    /// nothing between.
     fn swap(&self, expected: u64, data: &[u8]) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
     /// Asks for the right to work on the entry, for so long; or prolongs it, if `holder` has it.
@@ -87,7 +92,8 @@ pub trait TokenStore: Send + Sync + 'static {
     fn release(&self, holder: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Resolves when there may be an entry of another version than `known`, or a lease may have been given back. The sooner it does,
-    /// the less others wait; nothing is lost if it never does.
+    /// the less others wait; nothing is lost if it never does. A store that can't tell may sleep for a while and return: one that
+    /// returns in vain is asked again at a slowing pace.
     ///
     /// # Cancel safety
     /// The future is dropped and made anew all the time.

@@ -13,7 +13,8 @@ use super::{Entry, Identity, StoreError, TokenSet, identity::hex};
 #[derive(Clone, Default)]
 pub(crate) struct Record {
     pub(crate) set: Option<TokenSet>,
-    pub(crate) seed: Option<String>,
+    /// What configurations began with, the last one last.
+    pub(crate) seeds: Vec<String>,
     pub(crate) intent: Option<Intent>,
     pub(crate) dead: Option<Dead>,
     pub(crate) failure: Option<Failure>,
@@ -90,7 +91,15 @@ impl Record {
 
     /// With this set in the place of the one there was: what stood in its way is over.
     pub(crate) fn with_set(self, set: TokenSet) -> Self {
-        Self { set: Some(set), seed: self.seed, ..Self::default() }
+        Self { set: Some(set), seeds: self.seeds, ..Self::default() }
+    }
+
+    /// Notes that a configuration began with this.
+    pub(crate) fn note_seed(&mut self, seed: &str) {
+        self.seeds.retain(|known| known != seed);
+        self.seeds.push(seed.to_owned());
+        let too_many = self.seeds.len().saturating_sub(MOST_SEEDS);
+        self.seeds.drain(..too_many);
     }
 }
 
@@ -113,8 +122,8 @@ struct Written {
     identity: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     set: Option<WrittenSet>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seeds: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<WrittenIntent>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +178,7 @@ impl Written {
             format: FORMAT,
             identity: identity.as_str().to_owned(),
             set: record.set.as_ref().map(WrittenSet::of),
-            seed: record.seed.clone(),
+            seeds: record.seeds.clone(),
             intent: record.intent.as_ref().map(intent),
             dead: record.dead.clone(),
             failure: record.failure.as_ref().map(failure),
@@ -196,7 +205,7 @@ impl From<Written> for Record {
     fn from(written: Written) -> Self {
         Self {
             set: written.set.map(Into::into),
-            seed: written.seed,
+            seeds: written.seeds,
             intent: written.intent.map(|intent| Intent { at: from_ms(intent.at_ms), by: intent.by }),
             dead: written.dead,
             failure: written.failure.map(|failure| Failure {
@@ -238,6 +247,9 @@ fn whole_ms(time: Duration) -> u64 {
 
 const FORMAT: u32 = 1;
 
+/// More configurations than take turns in one rollout.
+const MOST_SEEDS: usize = 16;
+
 /// The year 10 000 or so: what stands there must not take the arithmetic of times beyond what they can be.
 const LATEST: u64 = 253_402_300_800_000;
 
@@ -257,7 +269,7 @@ mod tests {
         (set.scope, set.requested_at, set.refresh_requested_at) = (Some("x y".into()), at, at);
         Record {
             set: Some(set),
-            seed: Some("seed".into()),
+            seeds: vec!["seed".into()],
             intent: Some(Intent { at, by: "me".into() }),
             dead: Some(Dead { lost: false, text: "revoked".into() }),
             failure: Some(Failure { count: 2, until: at, by: "you".into(), text: "503".into() }),
@@ -280,7 +292,7 @@ mod tests {
         );
         assert_eq!(set.refresh_lifetime, set_again.refresh_lifetime);
         assert_eq!(set.refresh_requested_at, set_again.refresh_requested_at);
-        assert_eq!((record.seed, record.intent), (again.seed, again.intent));
+        assert_eq!((record.seeds, record.intent), (again.seeds, again.intent));
         assert_eq!((record.dead, record.failure), (again.dead, again.failure));
     }
 
@@ -290,7 +302,7 @@ mod tests {
         assert_eq!(
             written,
             format!(
-                r#"{{"format":1,"identity":"{}","set":{{"access_token":"a\"\n","refresh_token":"ü","scope":"x y","lifetime_ms":1500,"requested_at_ms":1700000000123,"refresh_lifetime_ms":86400000,"refresh_requested_at_ms":1700000000123}},"seed":"seed","intent":{{"at_ms":1700000000123,"by":"me"}},"dead":{{"lost":false,"text":"revoked"}},"failure":{{"count":2,"until_ms":1700000000123,"by":"you","text":"503"}}}}"#,
+                r#"{{"format":1,"identity":"{}","set":{{"access_token":"a\"\n","refresh_token":"ü","scope":"x y","lifetime_ms":1500,"requested_at_ms":1700000000123,"refresh_lifetime_ms":86400000,"refresh_requested_at_ms":1700000000123}},"seeds":["seed"],"intent":{{"at_ms":1700000000123,"by":"me"}},"dead":{{"lost":false,"text":"revoked"}},"failure":{{"count":2,"until_ms":1700000000123,"by":"you","text":"503"}}}}"#,
                 identity().as_str()
             )
         );

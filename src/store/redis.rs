@@ -110,11 +110,13 @@ impl TokenStore for RedisStore {
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
         let mut connection = self.connection().await?;
-        let found: Result<(Option<u64>, Option<Vec<u8>>), _> =
-            connection.hmget(&self.keys.entry, &["version", "data"]).await;
-        match found.map_err(|error| failed(&error))? {
-            (Some(version), Some(data)) => Ok(Some(Entry::new(version, data))),
-            (None, None) => Ok(None),
+        // As bytes: a version that is no number is somebody's mistake, not an answer to wait for.
+        let found = connection.hmget(&self.keys.entry, &["version", "data"]).await;
+        let (version, data): (Option<Vec<u8>>, Option<Vec<u8>>) = found.map_err(|error| failed(&error))?;
+        let number = version.as_deref().and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
+        match (version, number, data) {
+            (Some(_), Some(number), Some(data)) => Ok(Some(Entry::new(number, data))),
+            (None, _, None) => Ok(None),
             _ => Err(StoreError::unusable(format!("{} is not whole: restore it, or remove it", self.keys.entry))),
         }
     }
@@ -205,7 +207,11 @@ fn failed(error: &RedisError) -> StoreError {
         ErrorKind::Server(ServerErrorKind::NoPerm) => true,
         _ => matches!(error.code(), Some("WRONGTYPE" | "NOAUTH" | "WRONGPASS" | "NOPERM")),
     };
-    let text = format!("Redis: {error}");
+    let text = match error.kind() {
+        // Their own text shows the answer, which may be a token.
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => "Redis: an answer that makes no sense".to_owned(),
+        _ => format!("Redis: {error}"),
+    };
     if lasting { StoreError::unusable(text) } else { StoreError::unreachable(text) }
 }
 
@@ -286,5 +292,14 @@ mod tests {
         assert!(!error.to_string().contains("secret"), "{error}");
         let store = RedisStore::connect("redis://app:secret@host", "x").unwrap();
         assert!(!format!("{store:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_was_found_instead_is_not_repeated() {
+        let found = redis::Value::BulkString(b"secret".to_vec());
+        let error = redis::from_redis_value::<u64>(found).map_err(RedisError::from).unwrap_err();
+        assert!(error.to_string().contains("secret"), "or this is about nothing: {error}");
+        let error = failed(&error);
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -119,11 +119,11 @@ impl Inbox {
     }
 
     /// Whoever waits learns that it is in vain: handles keep this, and would keep the senders with it. What is in use stays to be
-    /// given back.
+    /// given back, and what the configuration began with to be noted beside a set that is still to be stored.
     pub(super) fn close(&self) {
         let mut letters = self.lock();
-        let held = letters.held.take();
-        let waiting = std::mem::replace(&mut *letters, Letters { held, closed: true, ..Letters::default() });
+        let (held, seed) = (letters.held.take(), letters.seed.take());
+        let waiting = std::mem::replace(&mut *letters, Letters { held, seed, closed: true, ..Letters::default() });
         drop(letters);
         drop(waiting);
     }

@@ -27,7 +27,7 @@ use crate::{
     oauth2::EndpointError,
     store::{
         Identity, Lease, StoreError, Swap, TokenStore,
-        record::{self, Dead, Failure, Intent, Record},
+        record::{Dead, Failure, Intent, Record},
     },
 };
 
@@ -61,18 +61,21 @@ pub(super) struct Memo {
     /// What is in use and not in the store.
     pub(super) unsaved: Option<Unsaved>,
     pub(super) is_saving: bool,
-    /// The lease of an intent that nothing followed.
-    unsent: Option<String>,
+    /// How many leases were asked for, and the last of them under which something may have been spent: the intents of later ones
+    /// were followed by nothing.
     leases: u64,
-    unreachable: bool,
+    spent: u64,
+    pub(super) unreachable: bool,
     /// The store could not be read when it was last tried.
-    gone: bool,
+    pub(super) gone: bool,
     /// There is something worth a fetch.
     pub(super) news: bool,
+    /// The version that the store said was changed, and how often it said so in vain.
+    pub(super) told: (u64, u32),
     /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
-    resolve_at: Option<Moment>,
+    pub(super) resolve_at: Option<Moment>,
     /// That is now.
-    resolve: bool,
+    pub(super) resolve: bool,
 }
 
 /// An access token, and how old it was at which moment.
@@ -113,18 +116,23 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// With a store that works, and nothing in hand that it doesn't have.
     async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
         let give_up = self.time.now() + request.timeout();
+        let mut waited = false;
         loop {
             let (record, _) = self.load().await?;
             self.inbox.hold(record.set.as_ref());
             match self.plan(&record, request) {
                 Plan::HandOn(set) => return Ok(self.hand_on_stored(&record, &set)?),
                 Plan::Wait(error) => return Err(error.into()),
-                Plan::Fetch(_) => {}
+                Plan::Fetch(_) if waited && (self.inbox.is_closed() || self.time.now() >= give_up) => {
+                    return Err(FetchError::try_again("another process that shares the store is still fetching").into());
+                }
+                Plan::Fetch(_) => waited = true,
             }
             let lease = self.next_lease();
+            let asked_at = self.time.now();
             let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
-                    let worked = self.work(&lease, request).await;
+                    let worked = self.work(&lease, asked_at, request).await;
                     // If it can't be given back, it ends by itself.
                     let _ = self.ask(self.store.release(&lease)).await;
                     match worked.transpose() {
@@ -135,18 +143,18 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
                 Lease::Held(left) => left,
             };
-            if self.inbox.is_closed() || self.time.now() >= give_up {
-                return Err(FetchError::try_again("another process that shares the store is still fetching").into());
-            }
-            let known = self.memo().known;
             // Either it has done, or it is dead.
-            let _ = timeout(left.clamp(SHORTEST_WAIT, self.options.lease), self.store.changed(known)).await;
+            let _ = timeout(left.clamp(SHORTEST_WAIT, self.options.lease), self.told_of_change()).await;
         }
     }
 
     /// With the lease. `None` if somebody else has changed what is stored meanwhile.
-    async fn work(self: &Arc<Self>, lease: &str, request: &FetchRequest) -> Result<Option<Handed>, Trouble> {
-        let leased_at = self.time.now();
+    async fn work(
+        self: &Arc<Self>,
+        lease: &str,
+        leased_at: Moment,
+        request: &FetchRequest,
+    ) -> Result<Option<Handed>, Trouble> {
         // Again: what another process stored before it gave the lease back.
         let (mut record, mut version) = self.load().await?;
         let Fetch { held, spend, dead } = match self.plan(&record, request) {
@@ -157,7 +165,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let before = match (spend, &dead) {
             (Spend::Once, _) => {
                 record.intent = Some(Intent { at: self.time.wall(), by: lease.to_owned() });
-                self.memo().unsent = Some(lease.to_owned());
+                true
+            }
+            (Spend::Again, _) => {
+                // From now on it doesn't matter what became of the first attempt, which whoever made it may know.
+                record.intent = record.intent.map(|intent| Intent { by: lease.to_owned(), ..intent });
+                self.note_spent();
                 true
             }
             (_, Some(dead)) if record.dead.as_ref() != Some(dead) => {
@@ -173,20 +186,22 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
         }
         let is_late = self.time.now().since(leased_at) > self.options.lease / 2;
+        // It may be free because somebody else has had it meanwhile, and that one has left another version.
         if spend != Spend::Nothing
             && is_late
-            && self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
+            && (self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
+                || self.load().await?.1 != version)
         {
             return Ok(None);
         }
 
-        self.memo().unsent = None;
+        let spent_before = if spend == Spend::Nothing { self.memo().spent } else { self.note_spent() };
         // A little early, since the connection may have to be made first: the token then counts as older than it is, never as
         // younger.
         let sent = self.time.now();
         let repeatable = self.grant.is_repeatable(held.as_ref());
         let limit = if repeatable { request.timeout() } else { UNREPEATABLE };
-        match self.while_leased(lease, self.grant.exchange(held.as_ref(), limit)).await {
+        match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
             Ok(brought) => {
                 let set = brought.succeed(held.as_ref());
                 let spent = spend != Spend::Nothing;
@@ -197,7 +212,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                         if let Err(error) = &stored {
                             warn!(%error, "the token store failed");
                         }
-                        let place = if spent { Place::Of(record.set) } else { Place::Free };
+                        let place = if spent { Place::Of(record.set) } else { Place::Free(record.set) };
                         self.keep_unsaved(set.clone(), place);
                         // Lost: another process has taken over while this one slept. It may have stored a newer set.
                         if stored.is_ok() && self.save(Some(lease)).await.is_ok() && self.memo().unsaved.is_none() {
@@ -209,7 +224,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 Ok(Some(self.hand_on(&set, self.time.now().since(sent))?))
             }
             Err(error) => {
-                self.write_down(lease, spend, record, version, &error).await;
+                self.write_down(spent_before, spend, record, version, &error).await;
                 Err(Trouble::Fetch(match dead {
                     Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
                         FetchError::reauthorize(EndpointError::unsent(&dead.text))
@@ -220,28 +235,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// Without a store: only what can be repeated goes on.
-    async fn renew_alone(self: &Arc<Self>, error: StoreError, request: &FetchRequest) -> Result<Handed, FetchError> {
-        self.memo().unreachable = true;
-        let held = self.inbox.held();
-        if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
-            return Err(error.into());
-        }
-        warn!(%error, "the token store failed");
-        let sent = self.time.now();
-        let set = self.grant.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
-        self.keep_unsaved(set.clone(), Place::Free);
-        self.save_later();
-        self.hand_on(&set, self.time.now().since(sent))
-    }
-
     /// Tells the others how it failed, and whether the refresh token is still good. As far as the store lets it: what isn't written
     /// makes the next one more careful, nothing else.
-    async fn write_down(&self, lease: &str, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
+    async fn write_down(&self, spent: u64, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
         let refusal = error.cause().downcast_ref::<EndpointError>();
         let unspent = spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted());
         if unspent {
+            // Should the intent stay nevertheless, this owner knows better.
             record.intent = None;
+            self.memo().spent = spent;
         }
         if error.kind() == FetchErrorKind::ReauthorizationRequired
             && let Some(refusal) = refusal.filter(|refusal| refusal.code().is_some())
@@ -256,9 +258,23 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 record.failure = Some(Failure { count, until, by: self.me.clone(), text: error.cause().to_string() });
             }
         }
-        let written = self.swap(version, &record).await;
-        if unspent && !matches!(written, Ok(Swap::Done)) {
-            self.memo().unsent = Some(lease.to_owned());
+        let _ = self.swap(version, &record).await;
+    }
+
+    /// From now on what is written about any lease of ours counts; returns how far it did before.
+    fn note_spent(&self) -> u64 {
+        let mut memo = self.memo();
+        let leases = memo.leases;
+        std::mem::replace(&mut memo.spent, leases)
+    }
+
+    /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
+    pub(super) async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        match timeout(LONGEST_EXCHANGE, self.grant.exchange(held, limit)).await {
+            Ok(exchanged) => exchanged,
+            Err(_) => {
+                Err(FetchError::try_again(format!("the grant took longer than {LONGEST_EXCHANGE:?} and was dropped")))
+            }
         }
     }
 
@@ -277,91 +293,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// What came from elsewhere, and what is in hand, into the store.
-    async fn take_letters(self: &Arc<Self>) -> Result<(), StoreError> {
-        if let Some(seed) = self.inbox.seed() {
-            self.plant(seed).await?;
-            self.inbox.planted();
-        }
-        if let Some(set) = self.inbox.take() {
-            self.inbox.hold(Some(&set));
-            self.keep_unsaved(set, Place::Any);
-        }
-        let saved = self.save(None).await;
-        if let Err(error) = &saved {
-            warn!(%error, "the token store failed");
-            self.save_later();
-        }
-        saved
-    }
-
-    /// What the configuration begins with: only if it isn't what it began with last time.
-    async fn plant(&self, set: TokenSet) -> Result<(), StoreError> {
-        let seed = Some(record::seed(&set));
-        loop {
-            let (mut record, version) = self.load().await?;
-            if record.seed == seed {
-                return Ok(());
-            }
-            record.seed.clone_from(&seed);
-            if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Resolves when there is something worth a fetch.
-    pub(super) async fn news(&self) {
-        loop {
-            let (known, resolve_at, gone) = {
-                let memo = self.memo();
-                if memo.news {
-                    return;
-                }
-                (memo.known, memo.resolve_at, memo.gone)
-            };
-            let resolve = async {
-                match resolve_at {
-                    Some(at) => sleep(at.since(self.time.now())).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.inbox.arrived.notified() => if self.inbox.has_news() { return },
-                () = resolve => {
-                    let mut memo = self.memo();
-                    (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
-                }
-                () = self.store.changed(known) => self.look().await,
-                // Whoever waits for the store need not wait for the end of a backoff that has grown with the outage.
-                () = sleep(self.options.lease), if gone => self.look().await,
-            }
-        }
-    }
-
-    /// Whether another process has stored something new, or the store is there again.
-    async fn look(&self) {
-        let (before, gone) = {
-            let memo = self.memo();
-            (memo.known, memo.gone)
-        };
-        match self.load().await {
-            Ok(_) if gone => self.memo().news = true,
-            Ok((record, version)) if version != before => {
-                let request = FetchRequest::new(Duration::ZERO);
-                let new = record.set.as_ref().is_some_and(|set| {
-                    let memo = self.memo();
-                    plan::is_worth_handing_on(set, &self.question(&memo, &request))
-                });
-                self.memo().news |= new;
-            }
-            // A store that has nothing to say, or can't: it isn't asked again at once.
-            Ok(_) => sleep(SHORTEST_WAIT).await,
-            Err(_) => sleep(self.options.lease).await,
-        }
-    }
-
     fn plan(&self, record: &Record, request: &FetchRequest) -> Plan {
         let memo = self.memo();
         let question = self.question(&memo, request);
@@ -375,7 +306,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             request,
             handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
             me: &self.me,
-            unsent: memo.unsent.as_deref(),
+            spent: memo.spent,
             resolve: memo.resolve,
             grace: self.options.grace,
             now: self.time.wall(),
@@ -463,8 +394,11 @@ impl From<StoreError> for Trouble {
 /// How long an exchange may take that spends what it sends: giving it up early would lose it.
 const UNREPEATABLE: Duration = Duration::from_secs(30);
 
+/// A grant that asks twice, as `LegacyPassword` does, may take the longest limit twice.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(61);
+
 /// No store of a program that is in use takes longer; a lease of the default length has ended by then.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
-/// Between two looks at a store that can't tell of changes.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// Between two looks at a store that says in vain that it has changed: the first time.
+pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(20);

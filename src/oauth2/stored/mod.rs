@@ -1,7 +1,7 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 //!
-//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `saving` is for what could
-//! not be stored; `handle` gives an owner another set.
+//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `saving` is for what is
+//! not stored yet, `news` for what others have stored; `handle` gives an owner another set.
 
 use std::{
     fmt,
@@ -21,6 +21,7 @@ use crate::{
 
 mod handle;
 mod keeper;
+mod news;
 mod plan;
 mod saving;
 
@@ -84,7 +85,8 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
     ///
     /// A store that outlives the process knows which set a configuration began with: when the process is started anew with the
-    /// same one, it goes on with what is stored, and with another one it begins anew.
+    /// same one, it goes on with what is stored, and with another one it begins anew. Not with one that works once and that it began
+    /// with before: that is spent, and whoever still has it is an old process in the middle of a rollout.
     #[must_use]
     pub fn holding(self, set: TokenSet) -> Self {
         self.keeper.inbox.plant(set);

@@ -19,8 +19,8 @@ pub(super) struct Question<'a> {
     pub(super) handed: Option<&'a str>,
     /// This process, among those that share the store.
     pub(super) me: &'a str,
-    /// The lease of an intent of ours that was written and not followed by anything that could spend what it is about.
-    pub(super) unsent: Option<&'a str>,
+    /// The last lease of ours under which something may have been spent: the intents of later ones were followed by nothing.
+    pub(super) spent: u64,
     /// What became of an intent is to be found out now, though the access token still works.
     pub(super) resolve: bool,
     /// How long after a refresh token may have been spent it is sent again.
@@ -71,7 +71,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     let asked = question.request.reason() == FetchReason::Asked;
     // A refusal may have been a mistake, and somebody who asks may know. What was lost stays lost.
     let dead = record.dead.clone().filter(|dead| dead.lost || !asked);
-    let lost = || record.intent.as_ref().filter(|intent| Some(&*intent.by) != question.unsent);
+    let lost = || record.intent.as_ref().filter(|intent| !is_unsent(&intent.by, question));
     let (spend, dead) = match lost() {
         _ if dead.is_some() || repeatable(record.set.as_ref()) => (Spend::Nothing, dead),
         None => (Spend::Once, None),
@@ -110,6 +110,12 @@ fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchErr
     Some(FetchError::try_again(text).retry_after(left))
 }
 
+/// Whether nothing followed an intent that was written under this lease, because it is ours and we know it.
+fn is_unsent(lease: &str, question: &Question<'_>) -> bool {
+    let number = lease.strip_prefix(question.me).and_then(|number| number.strip_prefix('-'));
+    number.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number > question.spent)
+}
+
 /// Between two times, whichever comes first: a clock that was set back says no more than one that runs ahead.
 fn distance(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap_or_default()
@@ -143,7 +149,7 @@ mod tests {
     }
 
     fn ask<'a>(request: &'a FetchRequest, handed: Option<&'a str>, later: Duration) -> Question<'a> {
-        Question { request, handed, me: "me", unsent: None, resolve: false, grace: 10 * SECOND, now: now() + later }
+        Question { request, handed, me: "me", spent: 0, resolve: false, grace: 10 * SECOND, now: now() + later }
     }
 
     /// As the refresh token grant sees it.
@@ -211,12 +217,19 @@ mod tests {
     #[test]
     fn an_intent_that_nothing_followed_does_not_count() {
         let due = request(FetchReason::Due, None);
-        let intent = Some(Intent { at: now(), by: "lease".into() });
-        let record = Record { set: Some(set()), intent, ..Record::default() };
-        let question = Question { unsent: Some("lease"), ..ask(&due, Some("a"), 3600 * SECOND) };
-        assert_eq!(fetch(&record, &question).spend, Spend::Once);
-        let question = Question { unsent: Some("another"), ..question };
-        assert_eq!(fetch(&record, &question).spend, Spend::Nothing);
+        for (by, expected) in [
+            ("me-8", Spend::Once),
+            ("me-7", Spend::Nothing),
+            ("me-6", Spend::Nothing),
+            ("other-8", Spend::Nothing),
+            ("me8", Spend::Nothing),
+            ("me", Spend::Nothing),
+        ] {
+            let intent = Some(Intent { at: now(), by: by.into() });
+            let record = Record { set: Some(set()), intent, ..Record::default() };
+            let question = Question { spent: 7, ..ask(&due, Some("a"), 3600 * SECOND) };
+            assert_eq!(fetch(&record, &question).spend, expected, "{by}");
+        }
     }
 
     #[test]

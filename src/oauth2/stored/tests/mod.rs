@@ -4,5 +4,6 @@
 mod adopting;
 mod fleet;
 mod lost;
+mod races;
 mod scene;
 mod trouble;

@@ -70,6 +70,18 @@ struct Inner {
     fault: Fault,
     /// This owner thinks that its leases are prolonged, as if it slept.
     asleep: Option<String>,
+    /// The next call of this kind is done at once, and answered so much later.
+    late: Option<(Call, Duration)>,
+    /// It says that it has changed whenever it is asked.
+    nervous: bool,
+    loads: u64,
+}
+
+/// What a store is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Lease,
+    Swap,
 }
 
 impl Shelf {
@@ -101,6 +113,18 @@ impl Shelf {
         self.lock().lease.as_ref().filter(|(_, end)| Instant::now() < *end).map(|(holder, _)| holder.clone())
     }
 
+    pub(super) fn answers_late(&self, call: Call, by: Duration) {
+        self.lock().late = Some((call, by));
+    }
+
+    pub(super) fn is_nervous(&self) {
+        self.lock().nervous = true;
+    }
+
+    pub(super) fn loads(&self) -> u64 {
+        self.lock().loads
+    }
+
     /// Somebody takes the lease and dies.
     pub(super) fn lease_to_the_dead(&self, time: Duration) {
         self.lock().lease = Some(("dead".into(), Instant::now() + time));
@@ -122,23 +146,7 @@ impl Shelf {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap()
-    }
-}
-
-fn owner(holder: &str) -> &str {
-    holder.split_once('-').map_or(holder, |(owner, _)| owner)
-}
-
-impl TokenStore for Shelf {
-    async fn load(&self) -> Result<Option<Entry>, StoreError> {
-        self.fail(false).await?;
-        Ok(self.entry())
-    }
-
-    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
-        self.fail(true).await?;
+    fn swap_now(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let mut inner = self.lock();
         if inner.entry.as_ref().map_or(0, |entry| entry.version()) != expected {
             return Ok(Swap::Lost);
@@ -151,20 +159,62 @@ impl TokenStore for Shelf {
         }
     }
 
-    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
-        self.fail(false).await?;
+    fn lease_now(&self, holder: &str, time: Duration) -> Lease {
         let mut inner = self.lock();
         let now = Instant::now();
         if inner.asleep.as_deref() == Some(owner(holder)) {
-            return Ok(Lease::Granted);
+            return Lease::Granted;
         }
         match &inner.lease {
-            Some((other, end)) if now < *end && other != holder => Ok(Lease::Held(*end - now)),
+            Some((other, end)) if now < *end && other != holder => Lease::Held(*end - now),
             _ => {
                 inner.lease = Some((holder.to_owned(), now + time));
-                Ok(Lease::Granted)
+                Lease::Granted
             }
         }
+    }
+
+    /// After the call was done.
+    async fn lag(&self, call: Call) {
+        let late = self.lock().late.take_if(|(late, _)| *late == call);
+        if let Some((_, by)) = late {
+            sleep(by).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+}
+
+fn owner(holder: &str) -> &str {
+    holder.split_once('-').map_or(holder, |(owner, _)| owner)
+}
+
+impl TokenStore for Shelf {
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        {
+            let mut inner = self.lock();
+            inner.loads += 1;
+            // Time stands still for who never waits.
+            assert!(!inner.nervous || inner.loads < 10_000, "asked over and over");
+        }
+        self.fail(false).await?;
+        Ok(self.entry())
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        self.fail(true).await?;
+        let swapped = self.swap_now(expected, data);
+        self.lag(Call::Swap).await;
+        swapped
+    }
+
+    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        self.fail(false).await?;
+        let leased = self.lease_now(holder, time);
+        self.lag(Call::Lease).await;
+        Ok(leased)
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
@@ -174,6 +224,9 @@ impl TokenStore for Shelf {
     }
 
     async fn changed(&self, known: u64) {
+        if self.lock().nervous {
+            return;
+        }
         let _ = self.1.subscribe().wait_for(|version| *version != known && *version != 0).await;
     }
 }
@@ -233,6 +286,11 @@ impl Server {
 
     pub(super) fn takes(&self, time: Duration) {
         self.lock().takes = time;
+    }
+
+    /// How long a refresh token that was spent is answered again.
+    pub(super) fn grace(&self, time: Duration) {
+        self.lock().grace = time;
     }
 
     pub(super) fn requests(&self) -> u64 {
