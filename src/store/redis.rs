@@ -111,9 +111,8 @@ impl TokenStore for RedisStore {
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
         let mut connection = self.connection().await?;
         // As bytes: a version that is no number is somebody's mistake, not an answer to wait for.
-        let found: Result<(Option<Vec<u8>>, Option<Vec<u8>>), _> =
-            connection.hmget(&self.keys.entry, &["version", "data"]).await;
-        let (version, data) = found.map_err(|error| failed(&error))?;
+        let found = connection.hmget(&self.keys.entry, &["version", "data"]).await;
+        let (version, data): (Option<Vec<u8>>, Option<Vec<u8>>) = found.map_err(|error| failed(&error))?;
         let number = version.as_deref().and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
         match (version, number, data) {
             (Some(_), Some(number), Some(data)) => Ok(Some(Entry::new(number, data))),
