@@ -196,6 +196,30 @@ async fn a_link_stays_a_link() {
 }
 
 #[tokio::test]
+async fn a_lock_file_that_was_removed_is_made_anew() {
+    let directory = Directory::new();
+    let store = FileStore::new(directory.path());
+    store.swap(0, b"first").await.unwrap();
+    // Somebody tidies up while it is locked: who comes next must not lock another file and think that it is alone.
+    let old = fs::File::open(directory.0.join("token.lock")).unwrap();
+    old.lock().unwrap();
+    fs::remove_file(directory.0.join("token.lock")).unwrap();
+    assert_eq!(store.swap(1, b"second").await.unwrap(), Swap::Done);
+    let new = fs::File::open(directory.0.join("token.lock")).unwrap();
+    new.lock().unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.swap(2, b"third").await }
+    });
+    // It has the file open by now, or soon, and the name goes once more.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::remove_file(directory.0.join("token.lock")).unwrap();
+    drop(new);
+    assert_eq!(waiting.await.unwrap().unwrap(), Swap::Done);
+    assert!(directory.0.join("token.lock").exists());
+}
+
+#[tokio::test]
 async fn a_lock_that_is_never_given_back_is_an_error_and_no_hang() {
     let directory = Directory::new();
     let store = FileStore::new(directory.path());

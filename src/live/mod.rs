@@ -16,7 +16,7 @@ use std::{
 use http::HeaderValue;
 use tokio::{sync::watch, time};
 
-use crate::{ErrorKind, IntoTokenSource, TokenError, clock::Timeline};
+use crate::{ErrorKind, IntoTokenSource, Storage, TokenError, clock::Timeline};
 
 mod builder;
 mod cell;
@@ -190,8 +190,9 @@ impl LiveToken {
         self.current().map(|(header, _)| header)
     }
 
-    /// Fetches nothing any more. Returns when a fetch under way has ended (so that what it brought is stored). The token in use
-    /// serves until it expires; after that, requests fail with [`ErrorKind::Stopped`].
+    /// Fetches nothing any more. Returns when a fetch under way has ended and what it brought is stored; a store that can't be reached
+    /// is waited for no longer than ten seconds, and [`Status::storage`] says so then. The token in use serves until it expires;
+    /// after that, requests fail with [`ErrorKind::Stopped`].
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing back.
@@ -200,6 +201,8 @@ impl LiveToken {
         let mut status = self.shared.status.subscribe();
         // An error means that the task is gone, which is what is waited for.
         let _ = status.wait_for(|snapshot| snapshot.state == State::Stopped && !snapshot.fetching).await;
+        let stored = status.wait_for(|snapshot| snapshot.storage != Storage::Unsaved);
+        let _ = time::timeout(LAST_STORING, stored).await;
     }
 
     /// Why there is no token, for somebody who can't wait and found none.
@@ -338,6 +341,9 @@ impl LiveToken {
         }
     }
 }
+
+/// How long a store is waited for at the end: supervisors that end a process give it ten to thirty seconds.
+const LAST_STORING: Duration = Duration::from_secs(10);
 
 impl fmt::Debug for LiveToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

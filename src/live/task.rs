@@ -22,7 +22,7 @@ use super::{
     telemetry::{Fingerprint, Telemetry},
 };
 use crate::{
-    AccessToken, BoxTokenSource, FetchError, FetchReason, TokenSource,
+    AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource,
     clock::{Moment, Timeline},
 };
 
@@ -76,15 +76,18 @@ impl Task {
                     Box::pin(self.fetch(reason)).await;
                 }
                 _ => {
+                    let stopped = self.decider.is_stopped();
+                    let storing = stopped && self.is_storing();
                     self.desk.report(&self.decider, now);
                     let nap = self.desk.nap(self.decider.wake_at(now), now);
-                    if self.decider.is_stopped() {
+                    let nap = if storing { Some(nap.map_or(STORING_PAUSE, |nap| nap.min(STORING_PAUSE))) } else { nap };
+                    if stopped && !storing {
                         // Whoever waits for it elsewhere learns that it is over. It may panic.
                         let source = self.source.take();
                         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(source)));
                     }
                     // What it had to tell last is enough until that was acted upon.
-                    let source = self.source.as_mut().filter(|_| !self.decider.is_changed());
+                    let source = self.source.as_mut().filter(|_| !stopped && !self.decider.is_changed());
                     tokio::select! {
                         // First, so that whoever asks after it finds the fetch begun.
                         biased;
@@ -95,6 +98,12 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Whether the source still tries to store what it brought last.
+    fn is_storing(&mut self) -> bool {
+        let Some(source) = &self.source else { return false };
+        self.desk.ask_about_storage(source, &mut self.decider) == Storage::Unsaved
     }
 
     /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
@@ -122,10 +131,7 @@ impl Task {
 
         // A source that was given up may panic once more.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(fetch)));
-        // It may be anybody's, and panic.
-        let storage = std::panic::catch_unwind(AssertUnwindSafe(|| source.storage()));
-        let storage = storage.unwrap_or_default();
-        let stored = decider.stored(storage);
+        desk.ask_about_storage(source, decider);
         desk.take_demands(decider);
         let now = desk.time.now();
         let (failures_before, _) = decider.failures();
@@ -133,9 +139,6 @@ impl Task {
         let new = desk.publish(outcome, now);
         desk.settle();
         desk.report(decider, now);
-        if stored {
-            desk.tell(|telemetry| telemetry.stored(storage));
-        }
         let took = now.since(started);
         desk.tell(|telemetry| match decider.failures() {
             (failures, Some(error)) => {
@@ -229,6 +232,16 @@ impl Desk {
         [beat, wait].into_iter().flatten().min()
     }
 
+    /// How it is with the source's store.
+    fn ask_about_storage(&self, source: &BoxTokenSource, decider: &mut Decider) -> Storage {
+        // It may be anybody's, and panic.
+        let storage = std::panic::catch_unwind(AssertUnwindSafe(|| source.storage())).unwrap_or_default();
+        if decider.stored(storage) {
+            self.tell(|telemetry| telemetry.stored(storage));
+        }
+        storage
+    }
+
     /// Tells everybody how things are; wakes those who wait only if it concerns them.
     fn report(&self, decider: &Decider, now: Moment) {
         let Some(shared) = self.shared.upgrade() else { return };
@@ -290,6 +303,9 @@ async fn sleep(nap: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+/// How often a source that stores something after `shutdown` is asked whether it has.
+const STORING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Timers stand still while a machine is suspended; after it, the clocks are looked at within this time.
 const HEARTBEAT: Duration = Duration::from_secs(30);

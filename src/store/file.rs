@@ -184,7 +184,13 @@ impl Place {
         drop(new);
         fs::rename(&self.new, &self.file)?;
         #[cfg(unix)]
-        File::open(&self.directory)?.sync_all()?;
+        match File::open(&self.directory)?.sync_all() {
+            // Some network file systems have nothing to sync there.
+            Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                return Err(error);
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -212,16 +218,34 @@ impl Place {
     /// The lock file, locked until it is dropped: for moments, by threads and processes alike, and never longer than its process lives.
     fn locked(&self) -> Result<File, StoreError> {
         let failed = |error| failed(&self.lock, "can't be locked", &error);
-        let lock = private().read(true).write(true).create(true).truncate(false).open(&self.lock).map_err(failed)?;
         for _ in 0..LOCK_ATTEMPTS {
+            let lock =
+                private().read(true).write(true).create(true).truncate(false).open(&self.lock).map_err(failed)?;
             match lock.try_lock() {
-                Ok(()) => return Ok(lock),
+                // One that somebody has removed meanwhile locks nothing.
+                Ok(()) if self.is_the_lock(&lock) => return Ok(lock),
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
         let text = format!("another process keeps {} locked: is it stopped?", self.lock.display());
         Err(StoreError::unreachable(text))
+    }
+
+    /// Whether this is the file that others would lock now.
+    #[cfg(unix)]
+    fn is_the_lock(&self, lock: &File) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |about: fs::Metadata| (about.dev(), about.ino());
+        let (ours, named) = (lock.metadata().map(identity), fs::metadata(&self.lock).map(identity));
+        matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
+    }
+
+    /// Where an open file can't be removed.
+    #[cfg(not(unix))]
+    fn is_the_lock(&self, _: &File) -> bool {
+        true
     }
 }
 

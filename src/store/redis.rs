@@ -28,7 +28,8 @@ use super::{Entry, Identity, Lease, StoreError, Swap, TokenStore};
 /// - **Not encrypted there.** Whoever can read the database has the tokens, so give it a user of its own (ACL: keys
 ///   `~tower-bearer:*`, channels `&tower-bearer:*`).
 /// - Three names for each token set: `tower-bearer:{IDENTITY:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
-///   `:changed` for the channel. In a cluster they lie in one slot.
+///   `:changed` for the channel. They lie in one slot of a cluster; this
+///   client itself follows no redirections, so a cluster needs a proxy, or a name that leads to the node with that slot.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{ClientCredentials, Stored, TokenEndpoint}, store::RedisStore};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::{
     sync,
     time::{sleep, timeout},
@@ -18,8 +18,9 @@ use tracing::warn;
 use super::{
     Grant, TokenSet,
     handle::Inbox,
+    memo::Memo,
     plan::{self, Fetch, Plan, Question, Spend},
-    saving::{Place, Unsaved},
+    saving::Place,
 };
 use crate::{
     AccessToken, FetchError, FetchErrorKind, FetchRequest, Storage, backoff,
@@ -49,33 +50,6 @@ pub(super) struct Keeper<G, S> {
 pub(super) struct Options {
     pub(super) grace: Duration,
     pub(super) lease: Duration,
-}
-
-/// What an owner remembers from one fetch to the next.
-#[derive(Default)]
-pub(super) struct Memo {
-    /// The access token that was handed on last.
-    pub(super) handed: Option<SecretString>,
-    /// The version of the entry that was seen last.
-    pub(super) known: u64,
-    /// What is in use and not in the store.
-    pub(super) unsaved: Option<Unsaved>,
-    pub(super) is_saving: bool,
-    /// How many leases were asked for, and the last of them under which something may have been spent: the intents of later ones
-    /// were followed by nothing.
-    leases: u64,
-    spent: u64,
-    pub(super) unreachable: bool,
-    /// The store could not be read when it was last tried.
-    pub(super) gone: bool,
-    /// There is something worth a fetch.
-    pub(super) news: bool,
-    /// The version that the store said was changed, and how often it said so in vain.
-    pub(super) told: (u64, u32),
-    /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
-    pub(super) resolve_at: Option<Moment>,
-    /// That is now.
-    pub(super) resolve: bool,
 }
 
 /// An access token, and how old it was at which moment.

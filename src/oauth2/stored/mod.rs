@@ -1,7 +1,7 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 //!
 //! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `saving` is for what is
-//! not stored yet, `news` for what others have stored; `handle` gives an owner another set.
+//! not stored yet, `news` for what others have stored; `memo` is what an owner remembers; `handle` gives it another set.
 
 use std::{
     fmt,
@@ -21,6 +21,7 @@ use crate::{
 
 mod handle;
 mod keeper;
+mod memo;
 mod news;
 mod plan;
 mod saving;
@@ -65,6 +66,9 @@ impl<G: Grant> Stored<G> {
 
 impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Keeps what the grant brings in this store, and takes up what is there already: of an earlier run, or of another process.
+    ///
+    /// **A store is for one user's tokens.** Grants that go on for a user, such as [`RefreshToken`](super::RefreshToken), don't know which
+    /// user it is: two of them need two files, or two names in Redis.
     pub fn in_store(grant: G, mut store: S) -> Self {
         let identity = grant.identity();
         store.bind(&identity);

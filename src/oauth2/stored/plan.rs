@@ -75,7 +75,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     let (spend, dead) = match lost() {
         _ if dead.is_some() || repeatable(record.set.as_ref()) => (Spend::Nothing, dead),
         None => (Spend::Once, None),
-        Some(intent) if distance(intent.at, question.now) <= question.grace => (Spend::Again, None),
+        Some(intent) if distance(intent.at, question.now) < question.grace => (Spend::Again, None),
         // Later, to show it again is what a thief would do (RFC 9700 §4.14.2).
         Some(_) => (Spend::Nothing, Some(Dead { lost: true, text: LOST.to_owned() })),
     };
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(fetch(&record, &ask(&due, Some("a"), SECOND)).spend, Spend::Once);
 
         record.intent = Some(Intent { at: now() + 2 * SECOND, by: "lease".into() });
-        for later in [2, 12] {
+        for later in [2, 11] {
             let again = fetch(&record, &ask(&due, Some("a"), later * SECOND));
             assert_eq!(again.spend, Spend::Again);
             assert_eq!(again.held.unwrap().refresh_token(), Some("r"));
@@ -207,7 +207,7 @@ mod tests {
 
         for reason in [FetchReason::Due, FetchReason::First, FetchReason::Asked, FetchReason::Refused] {
             let request = request(reason, Some("a"));
-            let late = fetch(&record, &ask(&request, Some("a"), 13 * SECOND));
+            let late = fetch(&record, &ask(&request, Some("a"), 12 * SECOND));
             assert_eq!(late.spend, Spend::Nothing);
             assert!(late.dead.unwrap().lost);
             assert_eq!(late.held.unwrap().refresh_token(), None);

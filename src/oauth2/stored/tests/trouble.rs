@@ -3,7 +3,7 @@
 use tokio::time::sleep;
 
 use super::scene::{Fault, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain};
-use crate::{State, Storage, store::Entry};
+use crate::{State, Storage, clock::Clock, store::Entry};
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_stored_is_used_and_nothing_is_spent_until_it_is() {
@@ -46,6 +46,36 @@ async fn a_store_that_comes_back_soon_is_not_noticed_by_requests() {
     sleep(10 * SECOND).await;
     assert_eq!((token.status().state(), token.status().storage()), (State::Live, Storage::Sound));
     assert_eq!((server.requests(), shelf.refresh_token().as_deref()), (2, Some("r2")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_until_the_answer_is_stored_but_not_for_ever() {
+    for outage in [2 * SECOND, HOUR] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.takes(SECOND);
+        let (token, _account) = begin(&server, &shelf);
+        sleep(SECOND / 2).await;
+        shelf.fault(Fault::ReadOnly);
+        let back = tokio::spawn({
+            let shelf = shelf.clone();
+            async move {
+                sleep(outage).await;
+                shelf.fault(Fault::None);
+            }
+        });
+        let began = server.wall.wall();
+        token.shutdown().await;
+        let took = server.wall.wall().duration_since(began).unwrap();
+        assert_eq!(token.status().state(), State::Stopped);
+        if outage == HOUR {
+            assert_eq!((token.status().storage(), shelf.refresh_token().as_deref()), (Storage::Unsaved, Some("r0")));
+            assert!(took >= 10 * SECOND && took < 11 * SECOND, "{took:?}");
+        } else {
+            assert_eq!((token.status().storage(), shelf.refresh_token().as_deref()), (Storage::Sound, Some("r1")));
+            assert!(took < 5 * SECOND, "{took:?}");
+        }
+        back.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]
