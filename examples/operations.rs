@@ -29,6 +29,11 @@
 //!         expr: tower_bearer_state{state=~"rejected|reauthorization_required"} == 1
 //!         annotations:
 //!           summary: "{{ $labels.token }}: {{ $labels.state }}; waiting doesn't help"
+//!       - alert: TokenIsNotSaved
+//!         expr: tower_bearer_storage{storage="unsaved"} == 1
+//!         for: 1m
+//!         annotations:
+//!           summary: "{{ $labels.token }}: if the process ends now, a user has to log in again"
 //!       - alert: RequestsWaitForAToken
 //!         expr: sum by (instance, token) (rate(tower_bearer_wait_duration_seconds_count{why="no_token"}[5m])) > 0
 //! ```

@@ -10,6 +10,9 @@ export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 # Everything is compiled once here: what incremental compilation writes down for a next time is work for nothing.
 export CARGO_INCREMENTAL=0
 
+# Enough for a backtrace that names lines; what a debugger wants besides takes longer to write and link than most tests to run.
+export CARGO_PROFILE_DEV_DEBUG=line-tables-only
+
 current=""
 reason=""
 times=()

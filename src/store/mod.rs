@@ -56,7 +56,54 @@ pub use token_set::TokenSet;
 ///
 /// To be implemented for other databases. Two things must be true of it, whatever crashes: [`swap`](Self::swap) is atomic, and when
 /// it has returned, the entry is there to stay. The version is what fences: a process that was paused past its lease finds another
-/// version, and changes nothing. So leases need not be exact: two holders at once cost a token request, never a token.
+/// version, and changes nothing. So versions never start anew while somebody uses the entry, and leases need not be exact: two
+/// holders at once cost a token request, never a token. A holder is named anew for each fetch.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::store::{Entry, Lease, StoreError, Swap, TokenStore};
+/// # use std::io;
+/// # struct Database;
+/// # impl Database {
+/// #     async fn row(&self, _: &str) -> io::Result<Option<(u64, Vec<u8>)>> { Ok(None) }
+/// #     async fn change(&self, _: &str, _: u64, _: &[u8]) -> io::Result<u64> { Ok(1) }
+/// # }
+///
+/// /// The one row of a table `token (version, data, holder, until)`. What stands for parameters is left out here.
+/// struct Row(Database);
+///
+/// impl TokenStore for Row {
+///     async fn load(&self) -> Result<Option<Entry>, StoreError> {
+///         let row = self.0.row("SELECT version, data FROM token WHERE version > 0").await;
+///         Ok(row.map_err(StoreError::unreachable)?.map(|(version, data)| Entry::new(version, data)))
+///     }
+///
+///     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+///         // One statement, so that it is atomic; committed when this returns.
+///         let sql = "UPDATE token SET version = $1 + 1, data = $2 WHERE version = $1";
+///         let rows = self.0.change(sql, expected, data).await.map_err(StoreError::unreachable)?;
+///         Ok(if rows == 1 { Swap::Done } else { Swap::Lost })
+///     }
+///
+///     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+///         let sql = "UPDATE token SET holder = $2, until = now() + $1 WHERE holder = $2 OR until < now()";
+///         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+///         let rows = self.0.change(sql, milliseconds, holder.as_bytes()).await.map_err(StoreError::unreachable)?;
+///         Ok(if rows == 1 { Lease::Granted } else { Lease::Held(time) })
+///     }
+///
+///     async fn release(&self, holder: &str) -> Result<(), StoreError> {
+///         let sql = "UPDATE token SET until = now() WHERE holder = $2";
+///         self.0.change(sql, 0, holder.as_bytes()).await.map_err(StoreError::unreachable)?;
+///         Ok(())
+///     }
+///
+///     async fn changed(&self, _: u64) {
+///         // Or listen to notifications of the database.
+///         tokio::time::sleep(Duration::from_secs(1)).await;
+///     }
+/// }
+/// ```
 pub trait TokenStore: Send + Sync + 'static {
     /// Called once, before anything else: whose tokens these are, for stores that derive from it where they keep them.
     fn bind(&mut self, identity: &Identity) {
