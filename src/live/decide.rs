@@ -28,7 +28,7 @@ pub(crate) struct Decider {
     failures: u32,
     failure: Option<FetchError>,
     /// How long recent fetches took, in milliseconds begun, and where the next one is put.
-    durations: [u32; RECENT],
+    durations: [u32; schedule::RECENT],
     next_duration: usize,
     asked: bool,
     /// The source says that it has something new.
@@ -103,7 +103,7 @@ impl Decider {
             retry: Retry::Free,
             failures: 0,
             failure: None,
-            durations: [0; RECENT],
+            durations: [0; schedule::RECENT],
             next_duration: 0,
             asked: false,
             changed: false,
@@ -136,8 +136,7 @@ impl Decider {
         self.changed = true;
     }
 
-    /// The source says how it is with its store.
-    /// Whether it said otherwise before.
+    /// The source says how it is with its store; whether it said otherwise before.
     pub(crate) fn stored(&mut self, storage: Storage) -> bool {
         std::mem::replace(&mut self.storage, storage) != storage
     }
@@ -309,7 +308,7 @@ impl Decider {
         // A suspend during the fetch says nothing about how slow it is.
         let took = now.since(flight.started).min(schedule::LONGEST_FETCH);
         self.durations[self.next_duration] = u32::try_from(took.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
-        self.next_duration = (self.next_duration + 1) % RECENT;
+        self.next_duration = (self.next_duration + 1) % schedule::RECENT;
         let slowest = Duration::from_millis(self.durations.iter().copied().max().unwrap_or_default().into());
 
         let lifetime = self.lifetime(&token);
@@ -398,9 +397,6 @@ impl Decider {
         }
     }
 }
-
-/// How many fetches "recent" are: enough to remember a slow spell for a while, few enough to forget it.
-const RECENT: usize = 8;
 
 #[cfg(test)]
 mod tests {

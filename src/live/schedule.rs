@@ -72,6 +72,9 @@ pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(60);
 /// Ten years.
 const ABSURD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// How many fetches "recent" are: enough to remember a slow spell for a while, few enough to forget it.
+pub(crate) const RECENT: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
