@@ -89,8 +89,8 @@ copy_tree() {
   target=$(target_directory)
   rm -rf -- "$1"
   mkdir -p -- "$1"
-  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=node_modules . |
-    tar -xf - -C "$1"
+  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=./benches/instructions \
+    --exclude=node_modules . | tar -xf - -C "$1"
 }
 
 # cargo_hack ARGUMENT…: clippy over sets of features, in a copy of the tree without dev-dependencies: the
