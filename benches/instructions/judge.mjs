@@ -10,6 +10,7 @@ const instructions = new Map(
   readFileSync(0, "utf8")
     .trim()
     .split("\n")
+    .filter((line) => line !== "")
     .map((line) => JSON.parse(line))
     .map(({ id, profiles }) => [id, profiles[0].data.total.metrics.Ir.values.new]),
 );
