@@ -1,5 +1,5 @@
-//! Runs each program under callgrind and counts the instructions of its requests. What they may cost is judged by `judge.mjs`: gungraun
-//! compares a program with its own past, and here programs are compared with each other.
+//! Runs each program under callgrind and counts the instructions of its requests. What they may cost is judged by `judge.mjs`:
+//! gungraun compares a program with its own past, and here programs are compared with each other.
 
 use gungraun::{BinaryBenchmarkConfig, Callgrind, Command, EntryPoint, binary_benchmark, binary_benchmark_group, main};
 
@@ -19,6 +19,7 @@ fn program(path: &str) -> Command {
 
 binary_benchmark_group!(name = programs, benchmarks = program);
 
+// Of the environment programs see nothing, and addresses are the same each time: gungraun sees to both.
 main!(
     config = BinaryBenchmarkConfig::default()
         .tool(Callgrind::with_args(["--cache-sim=no"]).entry_point(EntryPoint::Custom("*counted_request*".to_owned())));

@@ -7,8 +7,8 @@
 //! `scripts/instructions` does both.
 //!
 //! Compiled as users compile by default, in the profile `release`, but for two things that are otherwise luck, and moved ratios by a
-//! tenth and more: the crate and the programs are one codegen unit each (`Cargo.toml` has the reason), and `HeaderMap::insert`, which
-//! is a fifth of what is counted, is called for all alike and inline for none.
+//! tenth and more: the crate and the programs are one codegen unit each (`Cargo.toml` has the reason), and `HeaderMap::insert`, two
+//! thirds of what the floor costs, is called by all alike and inline in none.
 
 use std::{
     convert::Infallible,
@@ -57,7 +57,7 @@ pub fn count<F: FnMut(GetRequest)>(candidate: impl FnOnce(&Layers) -> F) {
     let mut send = candidate(&layers);
     for _ in 0..REQUESTS {
         let mut request = request();
-        // As programs do in more places than one. Whose call is the only one has `insert` inline.
+        // Programs call `insert` in more places than one. Where one call is the only one, it is put inline.
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         counted_request(&mut send, request);
     }
