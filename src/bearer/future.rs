@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderValue, header::AUTHORIZATION};
 use pin_project_lite::pin_project;
 use sync_wrapper::SyncWrapper;
 use tower_service::Service;
@@ -38,18 +38,48 @@ pin_project! {
         S: Service<R>,
     {
         #[pin]
+        state: State<S::Future, Watched<S, R>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, W> {
+        // Sent, and whatever is answered is handed on.
+        Plain { #[pin] inner: F },
+        // What is answered says something about the token, or there is something to do before.
+        Watched { #[pin] watched: W },
+    }
+}
+
+pin_project! {
+    struct Watched<S, R>
+    where
+        S: Service<R>,
+    {
+        #[pin]
         inner: Option<S::Future>,
-        generation: Generation,
-        // The token to renew after a 401; nobody's if none is.
-        token: TokenId,
-        sent_to: Mark,
-        replays: bool,
+        ticket: Ticket,
+        // Whether somebody wants to know of answers that are no refusals: a judge, or the token's task after a second attempt.
+        told: bool,
         cold: Option<SyncWrapper<Box<Cold<S, R>>>>,
     }
 }
 
+/// What a refusal is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    /// The token to renew; nobody's if none is.
+    pub(super) token: TokenId,
+    /// What the request was sent with.
+    pub(super) generation: Generation,
+    pub(super) sent_to: Mark,
+    /// Whether its sender expects it to be sent again.
+    pub(super) replays: bool,
+}
+
 /// The rarer states, and what is kept for them.
-enum Cold<S: Service<R>, R> {
+pub(super) enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
     Spare { service: S, spare: Spare<R>, link: Arc<Link> },
     /// Not sent yet for want of a token. The service was polled ready.
@@ -76,7 +106,7 @@ enum Cold<S: Service<R>, R> {
 }
 
 /// What a request is, once it was sent, that had to wait for a token.
-enum After<R> {
+pub(super) enum After<R> {
     /// Sent for the first time, with what is sent again.
     Spare(Spare<R>),
     SentOnce,
@@ -85,43 +115,49 @@ enum After<R> {
     },
 }
 
-type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<S: Service<R>, R> ResponseFuture<S, R> {
+    /// Sent, and whatever is answered is handed on.
     #[inline]
-    pub(super) fn sent(inner: S::Future, generation: Generation, token: TokenId, sent_to: Mark, replays: bool) -> Self {
-        Self { inner: Some(inner), generation, token, sent_to, replays, cold: None }
+    pub(super) fn plain(inner: S::Future) -> Self {
+        Self { state: State::Plain { inner } }
     }
 
+    /// Sent, perhaps with something kept to be sent again. `judged`: the layer has a judge.
     #[inline]
-    pub(super) fn with_spare(mut self, service: S, spare: Spare<R>, link: Arc<Link>) -> Self {
-        self.cold = Some(SyncWrapper::new(Box::new(Cold::Spare { service, spare, link })));
-        self
-    }
-
-    /// For layers with a judge.
-    pub(super) fn judged(mut self, link: Arc<Link>) -> Self {
-        self.cold = Some(SyncWrapper::new(Box::new(Cold::SentOnce { link })));
-        self
+    pub(super) fn sent(inner: S::Future, ticket: Ticket, kept: Option<Box<Cold<S, R>>>, judged: bool) -> Self {
+        let cold = kept.map(SyncWrapper::new);
+        Self { state: State::Watched { watched: Watched { inner: Some(inner), ticket, told: judged, cold } } }
     }
 
     pub(super) fn failed(error: Error<S::Error>) -> Self {
-        Self::cold(Cold::Failed(error), TokenId::NONE, Mark::default(), false)
+        let ticket =
+            Ticket { token: TokenId::NONE, generation: Generation::NONE, sent_to: Mark::default(), replays: false };
+        Self::unsent(ticket, Cold::Failed(error))
     }
 
-    pub(super) fn waiting(service: S, request: R, spare: Option<Spare<R>>, link: Arc<Link>, replays: bool) -> Self
+    pub(super) fn waiting(
+        service: S,
+        request: R,
+        ticket: Ticket,
+        kept: Option<Box<Cold<S, R>>>,
+        link: Arc<Link>,
+    ) -> Self
     where
         R: HttpRequest,
     {
-        let (sent_to, renews) = (request.mark(), link.renews());
         let token = Box::pin(link.token.clone().acquire(link.max_wait(&request)));
-        let after = spare.map_or(After::SentOnce, After::Spare);
-        Self::cold(Cold::Waiting { token, service, request, after, link }, renews, sent_to, replays)
+        let after = match kept.map(|kept| *kept) {
+            Some(Cold::Spare { spare, .. }) => After::Spare(spare),
+            _ => After::SentOnce,
+        };
+        Self::unsent(ticket, Cold::Waiting { token, service, request, after, link })
     }
 
-    fn cold(cold: Cold<S, R>, token: TokenId, sent_to: Mark, replays: bool) -> Self {
+    fn unsent(ticket: Ticket, cold: Cold<S, R>) -> Self {
         let cold = Some(SyncWrapper::new(Box::new(cold)));
-        Self { inner: None, generation: Generation::NONE, token, sent_to, replays, cold }
+        Self { state: State::Watched { watched: Watched { inner: None, ticket, told: false, cold } } }
     }
 }
 
@@ -134,39 +170,52 @@ where
 
     // Small, and part of the caller (4 % of what the layer costs): whatever happens to few requests is elsewhere.
     #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.as_mut().project();
-        let Some(inner) = this.inner.as_pin_mut() else { return self.go_on(cx) };
-        match inner.poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::inner(error))),
-            Poll::Ready(Ok(response)) if *this.token == TokenId::NONE => Poll::Ready(Ok(response)),
-            Poll::Ready(Ok(response)) if challenge::is_refusal(response.status(), response.headers()) => {
-                self.refused_by_rule(response, cx)
-            }
-            Poll::Ready(Ok(response)) if this.cold.is_none() => Poll::Ready(Ok(response)),
-            Poll::Ready(Ok(response)) => match self.as_mut().verdict(&response, OnUnauthorized::HandOn) {
-                OnUnauthorized::HandOn => Poll::Ready(Ok(response)),
-                verdict => self.refused(response, verdict, cx),
-            },
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Plain { inner } => inner.poll(cx).map_err(Error::inner),
+            StateProjection::Watched { watched } => watched.poll(cx),
         }
     }
 }
 
-impl<S, R> ResponseFuture<S, R>
+impl<S, R> Watched<S, R>
 where
     S: Service<R, Response: HttpResponse, Error: Into<BoxError>> + Clone,
     R: HttpRequest,
 {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let this = self.as_mut().project();
+        let Some(inner) = this.inner.as_pin_mut() else { return self.go_on(cx) };
+        let answer = inner.poll(cx);
+        // Looked at where it lies: each time a response is moved costs as much as all that is decided here.
+        let (mut refused, mut told) = (false, false);
+        if let Poll::Ready(Ok(response)) = &answer
+            && this.ticket.token != TokenId::NONE
+        {
+            refused = challenge::is_refusal(response.status(), response.headers());
+            told = refused || *this.told;
+            if !told {
+                // With what was kept to be sent again goes the reason to keep it: bodies may go on although the response is there.
+                *this.cold = None;
+            }
+        }
+        match answer {
+            Poll::Ready(Ok(response)) if told => self.consider(response, refused, cx),
+            answer => answer.map_err(Error::inner),
+        }
+    }
+
     /// The rarer states, up to where there is something sent to wait for.
     #[cold]
     fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut this = self.as_mut().project();
         let Some(cold) = this.cold.as_mut() else { panic!("`ResponseFuture` polled after it was done") };
-        match ready!(cold.get_mut().poll(cx)) {
+        let cold = cold.get_mut();
+        match ready!(cold.poll(cx)) {
             Step::Sent(future, generation) => {
                 this.inner.set(Some(future));
-                *this.generation = generation;
+                this.ticket.generation = generation;
+                *this.told = cold.is_told();
                 // Goes round twice at most: nothing is sent a third time.
                 self.poll(cx)
             }
@@ -185,27 +234,28 @@ where
         let judge = cold.and_then(|cold| cold.link()).and_then(|link| link.judge.as_ref());
         let verdict = judge.map_or(by_rule, |judge| judge.judge(response.status(), response.headers()));
         if verdict == OnUnauthorized::HandOn {
-            // With what was kept to be sent again goes the reason to keep it: bodies may go on although the response is there.
             let cold = this.cold.take().map(SyncWrapper::into_inner);
             // If that is what a fetch was for, the token's task should know that it helped.
             if let Some(Cold::Replayed { asked, .. }) = cold.as_deref()
-                && let Some(token) = LiveToken::find(*this.token)
+                && let Some(token) = LiveToken::find(this.ticket.token)
             {
-                token.report_recovered(*this.generation, *asked);
+                token.report_recovered(this.ticket.generation, *asked);
             }
         }
         verdict
     }
 
-    /// The rule says that the API refused the token. The layer's judge has the last word, if there is one. (Takes the response, so
-    /// that `poll` needn't keep it where it can be looked at: half a percent of what the layer costs.)
+    /// The API refused the token by the rule, or somebody wants to know of any answer. The layer's judge has the last word, if there
+    /// is one.
     #[cold]
-    fn refused_by_rule(
+    fn consider(
         mut self: Pin<&mut Self>,
         response: S::Response,
+        refused: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        match self.as_mut().verdict(&response, OnUnauthorized::Recover) {
+        let by_rule = if refused { OnUnauthorized::Recover } else { OnUnauthorized::HandOn };
+        match self.as_mut().verdict(&response, by_rule) {
             OnUnauthorized::HandOn => Poll::Ready(Ok(response)),
             verdict => self.refused(response, verdict, cx),
         }
@@ -221,7 +271,7 @@ where
         let mut this = self.as_mut().project();
         // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
         this.inner.set(None);
-        if !response.is_from(*this.sent_to) {
+        if !response.is_from(this.ticket.sent_to) {
             *this.cold = None;
             return Poll::Ready(Ok(response));
         }
@@ -231,15 +281,15 @@ where
             && recovers
             && cold.hold()
         {
-            cold.renew(response, *this.generation);
+            cold.renew(response, this.ticket.generation);
             return self.go_on(cx);
         }
         let cold = this.cold.take().map(SyncWrapper::into_inner);
-        if let Some(token) = LiveToken::find(*this.token) {
-            if recovers && *this.replays && !matches!(cold.as_deref(), Some(Cold::Replayed { .. })) {
+        if let Some(token) = LiveToken::find(this.ticket.token) {
+            if recovers && this.ticket.replays && !matches!(cold.as_deref(), Some(Cold::Replayed { .. })) {
                 token.warn_not_replayed::<R>();
             }
-            token.report_refused(*this.generation);
+            token.report_refused(this.ticket.generation);
         }
         Poll::Ready(Ok(response))
     }
@@ -261,6 +311,11 @@ where
             Self::Spare { link, .. } | Self::SentOnce { link } | Self::Replayed { link, .. } => Some(link),
             _ => None,
         }
+    }
+
+    /// Whether somebody wants to know of answers that are no refusals.
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Replayed { .. }) || self.link().is_some_and(|link| link.judge.is_some())
     }
 
     /// Whether what is kept can be sent again, whole.
@@ -295,7 +350,7 @@ where
                             After::SentOnce => Self::SentOnce { link },
                             After::Replayed { asked } => Self::Replayed { link, asked },
                         };
-                        authorize(request.headers_mut(), header);
+                        request.headers_mut().insert(AUTHORIZATION, header);
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
@@ -321,7 +376,7 @@ where
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
                             *self = Self::Replayed { link, asked };
-                            authorize(request.headers_mut(), header);
+                            request.headers_mut().insert(AUTHORIZATION, header);
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {
@@ -341,14 +396,8 @@ where
     }
 }
 
-/// Not generic, so that the insertion in `BearerAuth::call` is the only one compiled into the user's code, and inlined there.
-#[cold]
-fn authorize(headers: &mut HeaderMap, header: HeaderValue) {
-    headers.insert(AUTHORIZATION, header);
-}
-
 impl<S: Service<R>, R> fmt::Debug for ResponseFuture<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::{LiveToken, live::TokenId};
+use crate::LiveToken;
 
 mod challenge;
 #[cfg(feature = "tower")]
@@ -50,12 +50,6 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The token to renew after a 401; nobody's if none is.
-    #[inline]
-    fn renews(&self) -> TokenId {
-        if self.recovers { self.token.id() } else { TokenId::NONE }
-    }
-
     /// What this request wants for itself, if it is asked.
     fn wishes_of(&self, request: &impl HttpRequest) -> PerRequest {
         let wishes = request.extensions().filter(|_| self.asks_requests).and_then(|all| all.get());

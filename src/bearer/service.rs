@@ -9,7 +9,11 @@ use std::{
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{HttpRequest, HttpResponse, Link, ResponseFuture, replay::ReplayPolicy};
+use super::{
+    HttpRequest, HttpResponse, Link, ResponseFuture,
+    future::{Cold, Ticket},
+    replay::ReplayPolicy,
+};
 use crate::{
     BoxError, Error,
     live::{Generation, Reader, TokenId},
@@ -59,25 +63,37 @@ where
         if !request.is_admitted(&self.link.fence) {
             return self.call_rarely(request);
         }
-        let Some((header, generation)) = self.link.token.header(&mut self.reader) else {
-            return self.wait_for_token(request);
-        };
-        let (renews, sent_to) = (self.link.renews(), request.mark());
-        // The clone for sending again is made before the call, of a service that is polled ready for it only when it comes to it.
-        let spare = match self.link.recovers {
-            true => self.policy.keep(&mut request).map(|spare| (self.inner.clone(), spare)),
+        let kept = match self.link.recovers {
+            true => Some(self.keep(&mut request)),
             false => None,
         };
-        request.headers_mut().insert(AUTHORIZATION, header);
-        let sent = ResponseFuture::sent(self.inner.call(request), generation, renews, sent_to, self.policy.replays());
-        match spare {
-            Some((service, spare)) => sent.with_spare(service, spare, self.link.clone()),
-            None => sent,
+        let generation = self.link.token.authorize(&mut self.reader, request.headers_mut());
+        if generation == Generation::NONE {
+            return self.wait_for_token(request, kept.flatten());
         }
+        let sent_to = request.mark();
+        let inner = self.inner.call(request);
+        let Some(kept) = kept else { return ResponseFuture::plain(inner) };
+        let ticket = Ticket { token: self.link.token.id(), generation, sent_to, replays: self.policy.replays() };
+        ResponseFuture::sent(inner, ticket, kept, false)
     }
 }
 
 impl<S, P> BearerAuth<S, P> {
+    /// What is needed to send this request again, if it can be.
+    #[inline]
+    fn keep<R>(&self, request: &mut R) -> Option<Box<Cold<S, R>>>
+    where
+        P: ReplayPolicy<R>,
+        S: Service<R> + Clone,
+    {
+        let spare = self.policy.keep(request)?;
+        // Cloned now, polled ready when it comes to it. Into memory that is there already: otherwise what is kept, a request, is moved
+        // once more.
+        let kept = Box::new_uninit();
+        Some(Box::write(kept, Cold::Spare { service: self.inner.clone(), spare, link: self.link.clone() }))
+    }
+
     /// What doesn't pass the fence by itself: requests to foreign origins, and all requests of a layer with rare options.
     #[cold]
     #[inline(never)]
@@ -91,39 +107,43 @@ impl<S, P> BearerAuth<S, P> {
         let untouched = link.wishes_of(&request).wants_no_token()
             || (link.keeps_authorization && request.headers_mut().contains_key(AUTHORIZATION));
         if untouched {
-            let sent_to = request.mark();
-            return ResponseFuture::sent(self.inner.call(request), Generation::NONE, TokenId::NONE, sent_to, false);
+            return ResponseFuture::plain(self.inner.call(request));
         }
         if !request.is_within(&link.fence) {
             return ResponseFuture::failed(Error::foreign_origin(request.describe_origin()));
         }
-        let Some((header, generation)) = link.token.header(&mut self.reader) else {
-            return self.wait_for_token(request);
-        };
-        let (renews, sent_to) = (link.renews(), request.mark());
-        let spare = if link.recovers { self.policy.keep(&mut request) } else { None };
-        let service = spare.is_some().then(|| self.inner.clone());
-        request.headers_mut().insert(AUTHORIZATION, header);
-        let sent = ResponseFuture::sent(self.inner.call(request), generation, renews, sent_to, self.policy.replays());
-        match (service, spare) {
-            (Some(service), Some(spare)) => sent.with_spare(service, spare, link.clone()),
-            _ if link.judge.is_some() && link.recovers => sent.judged(link.clone()),
-            _ => sent,
+        let (watched, judged) = (link.recovers, link.recovers && link.judge.is_some());
+        let mut kept = if watched { self.keep(&mut request) } else { None };
+        let generation = self.link.token.authorize(&mut self.reader, request.headers_mut());
+        if generation == Generation::NONE {
+            return self.wait_for_token(request, kept);
         }
+        if judged && kept.is_none() {
+            kept = Some(Box::new(Cold::SentOnce { link: self.link.clone() }));
+        }
+        let sent_to = request.mark();
+        let inner = self.inner.call(request);
+        if !watched {
+            return ResponseFuture::plain(inner);
+        }
+        let ticket = Ticket { token: self.link.token.id(), generation, sent_to, replays: self.policy.replays() };
+        ResponseFuture::sent(inner, ticket, kept, judged)
     }
 
     /// There is no valid token: the future takes the inner service along, because that one was polled ready.
     #[cold]
-    fn wait_for_token<R>(&mut self, mut request: R) -> ResponseFuture<S, R>
+    fn wait_for_token<R>(&mut self, request: R, kept: Option<Box<Cold<S, R>>>) -> ResponseFuture<S, R>
     where
         R: HttpRequest,
         P: ReplayPolicy<R>,
         S: Service<R, Response: HttpResponse, Error: Into<BoxError>> + Clone,
     {
-        let spare = if self.link.recovers { self.policy.keep(&mut request) } else { None };
+        let token = if self.link.recovers { self.link.token.id() } else { TokenId::NONE };
+        let replays = self.policy.replays();
+        let ticket = Ticket { token, generation: Generation::NONE, sent_to: request.mark(), replays };
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);
-        ResponseFuture::waiting(ready, request, spare, self.link.clone(), self.policy.replays())
+        ResponseFuture::waiting(ready, request, ticket, kept, self.link.clone())
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use tokio::{sync::watch, time};
 
 use crate::{ErrorKind, IntoTokenSource, Storage, TokenError, clock::Timeline};
@@ -223,13 +223,14 @@ impl LiveToken {
         id.find().map(|shared| Self { shared })
     }
 
-    /// The header to send now, for a service with a view of its own.
+    /// Puts the header to send now into a request, for a service with a view of its own. Returns its generation,
+    /// [`Generation::NONE`] if there is none.
     #[inline]
-    pub(crate) fn header(&self, reader: &mut Reader) -> Option<(HeaderValue, Generation)> {
-        reader.header(&self.shared.cell)
+    pub(crate) fn authorize(&self, reader: &mut Reader, headers: &mut HeaderMap) -> Generation {
+        reader.authorize(&self.shared.cell, headers)
     }
 
-    /// The same without such a view: where it doesn't matter what it costs.
+    /// The header to send now: where it doesn't matter what it costs.
     pub(crate) fn current(&self) -> Option<(HeaderValue, Generation)> {
         self.shared.cell.load()
     }
