@@ -2,10 +2,12 @@
 //! that takes 100 ms. The control is the bare client, without any token.
 //!
 //! What else runs on the machine moves the slowest thousandth by more than any layer does, and it comes and goes. So the two take
-//! turns in short runs, first one first and then the other, each run has quantiles of its own, and what is compared is their
-//! median over the runs: a disturbed run counts as one, however disturbed, where in a common heap of times the thousandth would
-//! consist of its requests alone. A renewal comes five times in each run, so that no median hides it. One server answers both, and
-//! both use the same connections.
+//! turns in short runs, now one first and now the other; runs are cut into windows of a lifetime, each window has quantiles of its
+//! own, and what is compared is their median over all windows. A disturbed window counts as one, however disturbed, where among
+//! all times together the slowest thousandth would be its requests alone. Each window has a renewal in it, so that no median
+//! hides what all renewals cost; what one costs single requests is for the counts to tell, which forgive nothing.
+//!
+//! One server answers both, over the same connections.
 
 use std::{
     fmt::Debug,
@@ -62,7 +64,7 @@ pub(crate) async fn measure(pairs: usize, length: Duration) -> Expiry {
     for pair in 1..=pairs {
         for turn in 0..2 {
             if (pair + turn) % 2 == 0 {
-                control.add(run(client.clone(), &server.api_url("/open"), length).await);
+                control.add(run(client.clone(), &server.api_url("/open"), length).await, length);
             } else {
                 // A token of its own for each run: the control knows of no renewal at all.
                 let started = Instant::now();
@@ -70,7 +72,7 @@ pub(crate) async fn measure(pairs: usize, length: Duration) -> Expiry {
                 token.ready().await.expect("a token");
                 let origin = Origin::parse(&server.origin()).expect("an origin");
                 let layer = BearerAuthLayer::new(token.clone(), origin);
-                live.add(run(layer.layer(client.clone()), &server.api_url("/documents"), length).await);
+                live.add(run(layer.layer(client.clone()), &server.api_url("/documents"), length).await, length);
                 lived += started.elapsed();
                 token.shutdown().await;
             }
@@ -106,25 +108,33 @@ fn source(server: &AuthorizationServer) -> ClientCredentials {
 /// Some runs of the same.
 #[derive(Default)]
 struct Runs {
-    /// In order, for each run.
-    times: Vec<Vec<Duration>>,
+    /// In order, for each window.
+    windows: Vec<Vec<Duration>>,
     requests: usize,
     waited: u64,
     failed: u64,
 }
 
 impl Runs {
-    fn add(&mut self, mut run: Run) {
-        run.times.sort_unstable();
+    fn add(&mut self, run: Run, length: Duration) {
+        let window = |begun: Duration| (begun.as_nanos() / LIFETIME.as_nanos()) as usize;
+        let mut windows = vec![Vec::new(); window(length)];
+        for (begun, took) in &run.times {
+            // What begins after the last whole window belongs to none.
+            if let Some(times) = windows.get_mut(window(*begun)) {
+                times.push(*took);
+            }
+        }
+        windows.iter_mut().for_each(|times| times.sort_unstable());
+        self.windows.append(&mut windows);
         self.requests += run.times.len();
-        self.times.push(run.times);
         self.waited += run.waited;
         self.failed += run.failed;
     }
 
-    /// The median of the runs' quantiles, in seconds.
+    /// The median of the windows' quantiles, in seconds.
     fn quantile(&self, part: f64) -> f64 {
-        median(self.times.iter().map(|times| share(times, part).as_secs_f64()).collect())
+        median(self.windows.iter().map(|times| share(times, part).as_secs_f64()).collect())
     }
 
     fn row(&self, name: &str) {
@@ -136,7 +146,8 @@ impl Runs {
 
 #[derive(Default)]
 struct Run {
-    times: Vec<Duration>,
+    /// When each request was begun, from the run's beginning, and how long it took.
+    times: Vec<(Duration, Duration)>,
     waited: u64,
     failed: u64,
 }
@@ -148,7 +159,7 @@ where
     S::Error: Debug + Send,
     S::Future: Send,
 {
-    let end = Instant::now() + length;
+    let begin = Instant::now();
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         let (mut client, url) = (client.clone(), url.to_owned());
@@ -156,7 +167,7 @@ where
             let mut run = Run::default();
             let sends = Sends::default();
             tokio::time::sleep(PAUSE * task / TASKS).await;
-            while Instant::now() < end {
+            while begin.elapsed() < length {
                 sends.0.store(0, Ordering::SeqCst);
                 let request = Request::get(&url).extension(sends.clone()).body(Empty::new()).expect("a request");
                 let start = Instant::now();
@@ -167,7 +178,7 @@ where
                     Ok(response) if response.status().is_success() => drop(response.into_body().collect().await),
                     _ => run.failed += 1,
                 }
-                run.times.push(start.elapsed());
+                run.times.push((start - begin, start.elapsed()));
                 // One that was refused and sent again has waited too, but for the token after.
                 let sent_once = sends.0.load(Ordering::SeqCst) == 1;
                 run.waited += u64::from(!sent_at_once || !sent_once);

@@ -13,8 +13,8 @@ async fn main() -> ExitCode {
     // `cargo test --benches` only asks whether it runs, and holds it to no time.
     let bench = std::env::args().any(|arg| arg == "--bench");
     let (pairs, length, requests, starts) = match bench {
-        true => (10, Duration::from_secs(2), 10_000, 25),
-        false => (1, Duration::from_millis(500), 100, 1),
+        true => (8, Duration::from_secs(2), 10_000, 15),
+        false => (1, Duration::from_secs(1), 100, 1),
     };
     let expiry = expiry::measure(pairs, length).await;
     let cold_start = cold_start::measure(requests, starts).await;
