@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
     // `cargo test --benches` only asks whether it runs, and holds it to no time.
     let bench = std::env::args().any(|arg| arg == "--bench");
     let (pairs, length, requests, starts) = match bench {
-        true => (8, Duration::from_secs(2), 10_000, 15),
+        true => (16, Duration::from_secs(1), 10_000, 15),
         false => (1, Duration::from_secs(1), 100, 1),
     };
     let expiry = expiry::measure(pairs, length).await;
