@@ -3,9 +3,10 @@
 //!
 //! What else runs on the machine moves the slowest thousandth by more than any layer does, and it comes and goes. So the two take
 //! turns in short runs, now one first and now the other; runs are cut into windows of a lifetime, each window has quantiles of its
-//! own, and what is compared is their median over all windows. A disturbed window counts as one, however disturbed, where among
-//! all times together the slowest thousandth would be its requests alone. Each window has a renewal in it, so that no median
-//! hides what all renewals cost; what one costs single requests is for the counts to tell, which forgive nothing.
+//! own, and each is compared with the window of the run beside it, seconds away: what counts is the median of that. A window with
+//! a disturbance counts as one, however bad, where among all times together the slowest thousandth would be its requests alone;
+//! and load that stays is in both of a pair. Each window has a renewal in it, so that no median hides what all renewals cost; what
+//! one costs single requests is for the counts to tell, which forgive nothing.
 //!
 //! One server answers both, over the same connections.
 
@@ -93,8 +94,8 @@ pub(crate) async fn measure(pairs: usize, length: Duration) -> Expiry {
         api.expired
     );
     Expiry {
-        p99_ratio: live.quantile(0.99) / control.quantile(0.99),
-        p999_extra_us: (live.quantile(0.999) - control.quantile(0.999)) * 1e6,
+        p99_ratio: live.beside(&control, 0.99, |live, control| live / control),
+        p999_extra_us: live.beside(&control, 0.999, |live, control| live - control) * 1e6,
         waited: live.waited,
         failed: live.failed + control.failed,
         expired_sent: api.expired,
@@ -138,6 +139,13 @@ impl Runs {
     /// The median of the windows' quantiles, in seconds.
     fn quantile(&self, part: f64) -> f64 {
         median(self.windows.iter().map(|times| share(times, part).as_secs_f64()).collect())
+    }
+
+    /// The median of what a window is to that of the other beside it.
+    fn beside(&self, other: &Self, part: f64, compare: fn(f64, f64) -> f64) -> f64 {
+        let quantile = |times: &[Duration]| share(times, part).as_secs_f64();
+        let windows = self.windows.iter().zip(&other.windows);
+        median(windows.map(|(ours, others)| compare(quantile(ours), quantile(others))).collect())
     }
 
     fn row(&self, name: &str) {
