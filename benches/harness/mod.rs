@@ -130,7 +130,7 @@ pub(crate) fn compare(
     (ratios, beyond(1, 0..samples) * 1e9 / requests as f64)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

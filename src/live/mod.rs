@@ -264,6 +264,10 @@ impl LiveToken {
         let limit = time::sleep(max_wait);
         let mut limit = std::pin::pin!(limit);
         loop {
+            // Whoever is woken by a token needs no look at the status, whose lock ten thousand would share.
+            if let Some(found) = self.current() {
+                return Ok(found);
+            }
             // In this order: a change after the look at the status is seen by `changed`.
             let hopeless = status.borrow_and_update().hopeless(deadline);
             if let Some(found) = self.current() {
@@ -273,6 +277,7 @@ impl LiveToken {
                 return Err(error);
             }
             tokio::select! {
+                biased;
                 changed = status.changed() => if changed.is_err() {
                     return Err(TokenError::new(ErrorKind::Stopped, None));
                 },

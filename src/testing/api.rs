@@ -25,7 +25,7 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiCounts {
-    /// Had a live token and were let in.
+    /// Had a live token, or went to `/api/open` without one, and were let in.
     pub accepted: u64,
     /// 401: no bearer token.
     pub missing: u64,
@@ -110,6 +110,7 @@ pub(super) fn decide(path: &str, head: &Parts, body: &Bytes, credential: Credent
         Credential::None if path == "/unauthorized" => {
             return (invalid_token("not wanted here"), Count::Missing);
         }
+        Credential::None if path == "/open" => return (described(head, body), Count::Accepted),
         Credential::None => return (challenge(StatusCode::UNAUTHORIZED, ""), Count::Missing),
         Credential::Bearer(standing) => standing,
     };
@@ -198,6 +199,8 @@ mod tests {
         }
         assert_eq!(at("/x", Credential::None).1.as_deref(), Some(plain));
         assert_eq!(at("/x", Credential::Bearer(Standing::Live)), (200, None, Count::Accepted));
+        assert_eq!(at("/open", Credential::None), (200, None, Count::Accepted));
+        assert_eq!(at("/open", Credential::Bearer(Standing::Expired)).2, Count::Expired);
         assert_eq!(at("/x", Credential::Several), (400, None, Count::Malformed));
     }
 

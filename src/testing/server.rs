@@ -33,12 +33,13 @@ use super::{
 /// | `/api/unauthorized` | 401 `invalid_token`, whatever the token |
 /// | `/api/scope-401` | 401 `insufficient_scope` |
 /// | `/api/redirect?to=URL` | 307 to URL |
+/// | `/api/open` | as any other, but without a token too |
 /// | any other below `/api/` | 200 and a JSON object: `method`, `path`, `body_length` |
 /// | `/redirect?to=URL` | 307 to URL, without asking for a token |
 /// | any other | 404 |
 ///
-/// Everything below `/api/` wants `Authorization: Bearer` with a live token of this server, and answers 401 with a
-/// challenge (RFC 6750 §3) otherwise.
+/// Everything below `/api/` but `/api/open` wants `Authorization: Bearer` with a live token of this server, and answers 401
+/// with a challenge (RFC 6750 §3) otherwise.
 ///
 /// ```
 /// use std::time::Duration;
