@@ -6,7 +6,7 @@ mod harness;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use harness::{Ratio, Static, compare, send, time};
+use harness::{Ratio, Static, compare, send, take_turns, time};
 use http::Request;
 use http_body_util::Empty;
 use tower::{Layer, Service};
@@ -39,40 +39,46 @@ async fn main() -> ExitCode {
     println!("1 KiB token, five other headers; median of {samples} pairs (quartiles)\n");
     let again = |service: &mut dyn FnMut(GetRequest)| time(REQUESTS, service);
     let (kept, floor_ns) = compare(
-        samples,
-        &mut [
-            &mut || again(&mut |request| send(&mut bare, request)),
-            &mut || again(&mut |request| send(&mut floor, request)),
-            &mut || again(&mut |request| send(&mut off, request)),
-            &mut || again(&mut |request| send(&mut never, request)),
-            &mut || again(&mut |request| send(&mut auto, request)),
-        ],
+        &take_turns(
+            samples,
+            &mut [
+                &mut || again(&mut |request| send(&mut bare, request)),
+                &mut || again(&mut |request| send(&mut floor, request)),
+                &mut || again(&mut |request| send(&mut off, request)),
+                &mut || again(&mut |request| send(&mut never, request)),
+                &mut || again(&mut |request| send(&mut auto, request)),
+            ],
+        ),
         REQUESTS,
     );
     let (cloned, cloned_floor_ns) = compare(
-        samples,
-        &mut [
-            &mut || again(&mut |request| send(&mut bare.clone(), request)),
-            &mut || again(&mut |request| send(&mut floor.clone(), request)),
-            &mut || again(&mut |request| send(&mut off.clone(), request)),
-        ],
+        &take_turns(
+            samples,
+            &mut [
+                &mut || again(&mut |request| send(&mut bare.clone(), request)),
+                &mut || again(&mut |request| send(&mut floor.clone(), request)),
+                &mut || again(&mut |request| send(&mut off.clone(), request)),
+            ],
+        ),
         REQUESTS,
     );
     let mut with_head = floor.clone();
     // What `auto` pays for: a copy of the head, kept in a box.
     let (head, _) = compare(
-        samples,
-        &mut [
-            &mut || again(&mut |request| send(&mut bare, request)),
-            &mut || again(&mut |request| send(&mut floor, request)),
-            &mut || {
-                again(&mut |mut request| {
-                    let spare = replay::ReplayPolicy::keep(&replay::Auto, &mut request);
-                    send(&mut with_head, request);
-                    drop(std::hint::black_box(Box::new(spare)));
-                })
-            },
-        ],
+        &take_turns(
+            samples,
+            &mut [
+                &mut || again(&mut |request| send(&mut bare, request)),
+                &mut || again(&mut |request| send(&mut floor, request)),
+                &mut || {
+                    again(&mut |mut request| {
+                        let spare = replay::ReplayPolicy::keep(&replay::Auto, &mut request);
+                        send(&mut with_head, request);
+                        drop(std::hint::black_box(Box::new(spare)));
+                    })
+                },
+            ],
+        ),
         REQUESTS,
     );
 

@@ -74,14 +74,17 @@ where
     }
 }
 
-/// How long this takes for a batch of requests, made beforehand.
-pub(crate) fn time(requests: usize, mut send: impl FnMut(Request<Empty<Bytes>>)) -> Duration {
+/// From when to when.
+pub(crate) type Span = (Instant, Instant);
+
+/// When this takes place for a batch of requests, made beforehand.
+pub(crate) fn time(requests: usize, mut send: impl FnMut(Request<Empty<Bytes>>)) -> Span {
     let batch: Vec<_> = (0..requests).map(|_| request()).collect();
     let start = Instant::now();
     for request in batch {
         send(request);
     }
-    start.elapsed()
+    (start, Instant::now())
 }
 
 /// What a candidate costs beyond the bare service, as a ratio to what the floor costs beyond it.
@@ -92,33 +95,36 @@ pub(crate) struct Ratio {
     pub(crate) quartiles: (f64, f64),
 }
 
-/// Takes `samples` samples of all candidates in turn, forwards and backwards; the first is the bare service, the second the
-/// floor. Returns a ratio for each of the others, and the floor's own cost in nanoseconds a request.
-pub(crate) fn compare(
-    samples: usize,
-    candidates: &mut [&mut dyn FnMut() -> Duration],
-    requests: usize,
-) -> (Vec<Ratio>, f64) {
+/// Takes `samples` samples of all candidates in turn, forwards and backwards. What comes back is by candidate, then by sample.
+pub(crate) fn take_turns(samples: usize, candidates: &mut [&mut dyn FnMut() -> Span]) -> Vec<Vec<Span>> {
     let mut took = vec![Vec::with_capacity(samples); candidates.len()];
     for sample in 0..samples + samples / 10 {
-        let mut times = vec![Duration::ZERO; candidates.len()];
         for turn in 0..candidates.len() {
             let at = if sample % 2 == 0 { turn } else { candidates.len() - 1 - turn };
-            times[at] = candidates[at]();
-        }
-        // The first tenth warms up.
-        if sample >= samples / 10 {
-            times.iter().zip(&mut took).for_each(|(time, took)| took.push(time.as_secs_f64()));
+            let span = candidates[at]();
+            // The first tenth warms up.
+            if sample >= samples / 10 {
+                took[at].push(span);
+            }
         }
     }
+    took
+}
+
+/// Compares what [`take_turns`] took: the first is the bare service, the second the floor. Returns a ratio for each of the others,
+/// and the floor's own cost in nanoseconds a request.
+pub(crate) fn compare(took: &[Vec<Span>], requests: usize) -> (Vec<Ratio>, f64) {
+    let samples = took[0].len();
+    let seconds =
+        |candidate: usize, sample: usize| (took[candidate][sample].1 - took[candidate][sample].0).as_secs_f64();
     // The median over a block of what each costs beyond the bare service, then the ratio, then the median of the blocks: a ratio
     // of single differences would be mostly noise.
     let beyond = |candidate: usize, block: std::ops::Range<usize>| {
-        median(block.map(|sample| took[candidate][sample] - took[0][sample]).collect())
+        median(block.map(|sample| seconds(candidate, sample) - seconds(0, sample)).collect())
     };
     let block = (samples / BLOCKS).max(1);
     let blocks = || (0..samples / block).map(|number| number * block..(number + 1) * block);
-    let ratios = (2..candidates.len())
+    let ratios = (2..took.len())
         .map(|candidate| {
             let mut ratios: Vec<_> =
                 blocks().map(|block| beyond(candidate, block.clone()) / beyond(1, block)).collect();
