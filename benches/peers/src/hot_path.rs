@@ -1,0 +1,196 @@
+//! What does a request pay that finds its token there? As a ratio to tower-http's static header, both beyond the bare service that
+//! takes the same kind of request; on one thread, and on two that share the token.
+//!
+//! A sample is a batch of requests through each of four: the floor's bare service, the floor, the peer's bare service, the peer,
+//! within microseconds of each other, so that whatever else the machine does hits all alike.
+
+use std::{
+    future::Future,
+    hint::spin_loop,
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::{
+    candidate::{Client, Peer},
+    endpoint::Endpoint,
+    inner::Nowhere,
+    peers::tower_http::TowerHttp,
+};
+
+/// The cost of a request, as a ratio to the floor's in the same run.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Cost {
+    pub one_thread: Ratio,
+    pub two_threads: Ratio,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Ratio {
+    pub median: f64,
+    /// A quarter of the blocks lies below the first, a quarter above the second.
+    pub quartiles: (f64, f64),
+    /// What the floor itself cost a request, in nanoseconds, by the median.
+    pub floor_ns: f64,
+}
+
+/// Measures a peer, with so many samples.
+pub async fn measure<P: Peer>(samples: usize) -> Cost {
+    let endpoint = Endpoint::start(Duration::from_secs(3_600), Duration::ZERO).expect("a loopback port");
+    let mut four = Four {
+        floor_bare: TowerHttp::bare(Nowhere),
+        floor: TowerHttp::client(&endpoint, Nowhere).await,
+        bare: P::bare(Nowhere),
+        peer: P::client(&endpoint, Nowhere).await,
+    };
+    // The first request fetches the token where a peer is lazy.
+    four.peer.send(P::Client::<Nowhere>::request()).await.expect("a request is sent");
+    let handle = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let one_thread = ratio(&run(four.clone(), samples, None, &handle));
+        let barrier = Barrier::default();
+        let (ours, other) = (four.clone(), four);
+        let took = thread::scope(|scope| {
+            scope.spawn(|| run(other, samples, Some(&barrier), &handle));
+            run(ours, samples, Some(&barrier), &handle)
+        });
+        Cost { one_thread, two_threads: ratio(&took) }
+    })
+    .await
+    .expect("no panic")
+}
+
+#[derive(Clone)]
+struct Four<FloorBare, Floor, Bare, Peer> {
+    floor_bare: FloorBare,
+    floor: Floor,
+    bare: Bare,
+    peer: Peer,
+}
+
+/// What each of the four took for each sample.
+type Took = [Vec<f64>; 4];
+
+fn run<A: Client, B: Client, C: Client, D: Client>(
+    mut four: Four<A, B, C, D>,
+    samples: usize,
+    barrier: Option<&Barrier>,
+    handle: &Handle,
+) -> Took {
+    // Some peers make a timer for each request. A thread of its own is in no task, which tokio would want to yield after a while.
+    let _runtime = handle.enter();
+    let mut took = Took::default();
+    for sample in 0..samples + samples / 10 {
+        let times = if sample % 2 == 0 {
+            let a = batch(&mut four.floor_bare, barrier);
+            let b = batch(&mut four.floor, barrier);
+            let c = batch(&mut four.bare, barrier);
+            [a, b, c, batch(&mut four.peer, barrier)]
+        } else {
+            let d = batch(&mut four.peer, barrier);
+            let c = batch(&mut four.bare, barrier);
+            let b = batch(&mut four.floor, barrier);
+            [batch(&mut four.floor_bare, barrier), b, c, d]
+        };
+        // The first tenth warms up.
+        if sample >= samples / 10 {
+            times.into_iter().zip(&mut took).for_each(|(time, took)| took.push(time));
+        }
+    }
+    took
+}
+
+/// The seconds of a request, in a batch of requests made beforehand.
+fn batch<C: Client>(client: &mut C, barrier: Option<&Barrier>) -> f64 {
+    let requests: Vec<_> = (0..REQUESTS).map(|_| C::request()).collect();
+    if let Some(barrier) = barrier {
+        barrier.wait();
+    }
+    let start = Instant::now();
+    for request in requests {
+        send_now(client, request);
+    }
+    start.elapsed().as_secs_f64() / REQUESTS as f64
+}
+
+/// Sends a request whose token is there. Where two threads contend for a lock, the loser would be put to sleep and woken; here it
+/// tries again at once, which is in its favour.
+pub fn send_now<C: Client>(client: &mut C, request: C::Request) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut future = pin!(client.send(request));
+    let mut tries = 0_u64;
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(sent) => return sent.expect("the inner service takes every request"),
+            Poll::Pending => relax(&mut tries),
+        }
+    }
+}
+
+/// Two threads meet here.
+#[derive(Debug, Default)]
+struct Barrier(AtomicU64);
+
+impl Barrier {
+    fn wait(&self) {
+        let turn = self.0.fetch_add(1, Ordering::AcqRel) / 2;
+        let mut tries = 0;
+        while self.0.load(Ordering::Acquire) / 2 <= turn {
+            relax(&mut tries);
+        }
+    }
+}
+
+/// The other thread may have been put aside: then this one mustn't keep it from coming back.
+fn relax(tries: &mut u64) {
+    *tries += 1;
+    if tries.is_multiple_of(1_000) {
+        thread::yield_now();
+    }
+    spin_loop();
+}
+
+/// The median over a block of what each costs beyond its bare service, then the ratio, then the median of the blocks: a ratio of
+/// single differences would be mostly noise.
+fn ratio(took: &Took) -> Ratio {
+    let samples = took[0].len();
+    let beyond = |bare: usize, range: std::ops::Range<usize>| {
+        median(range.map(|sample| took[bare + 1][sample] - took[bare][sample]).collect())
+    };
+    let block = (samples / BLOCKS).max(1);
+    let mut ratios: Vec<_> = (0..samples / block)
+        .map(|number| number * block..(number + 1) * block)
+        .map(|range| beyond(2, range.clone()) / beyond(0, range))
+        .filter(|ratio| ratio.is_finite())
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let at = |share: f64| ratios[(share * (ratios.len() - 1) as f64) as usize];
+    Ratio { median: at(0.5), quartiles: (at(0.25), at(0.75)), floor_ns: beyond(0, 0..samples) * 1e9 }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+const REQUESTS: usize = 100;
+const BLOCKS: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_of_what_each_costs_beyond_its_own_bare_service() {
+        let took = [vec![10.0; 50], vec![12.0; 50], vec![30.0; 50], vec![33.0; 50]];
+        let ratio = ratio(&took);
+        assert!((ratio.median - 1.5).abs() < 1e-9, "{ratio:?}");
+        assert!((ratio.floor_ns - 2e9).abs() < 1.0, "{ratio:?}");
+    }
+}
