@@ -38,6 +38,7 @@ pub struct Ratio {
     pub quartiles: (f64, f64),
     /// What the floor itself cost a request, in nanoseconds, by the median.
     pub floor_ns: f64,
+    pub samples: usize,
 }
 
 /// Measures a peer, with so many samples.
@@ -56,11 +57,11 @@ pub async fn measure<P: Peer>(samples: usize) -> Cost {
         let one_thread = ratio(&run(four.clone(), samples, None, &handle));
         let barrier = Barrier::default();
         let (ours, other) = (four.clone(), four);
-        let took = thread::scope(|scope| {
-            scope.spawn(|| run(other, samples, Some(&barrier), &handle));
-            run(ours, samples, Some(&barrier), &handle)
+        let (ours, other) = thread::scope(|scope| {
+            let other = scope.spawn(|| run(other, samples, Some(&barrier), &handle));
+            (run(ours, samples, Some(&barrier), &handle), other.join().expect("no panic"))
         });
-        Cost { one_thread, two_threads: ratio(&took) }
+        Cost { one_thread, two_threads: ratio(&at_the_same_time(ours, &other)) }
     })
     .await
     .expect("no panic")
@@ -74,20 +75,20 @@ struct Four<FloorBare, Floor, Bare, Peer> {
     peer: Peer,
 }
 
-/// What each of the four took for each sample.
-type Took = [Vec<f64>; 4];
+/// When the batches of the four began and ended.
+type Sample = [(Instant, Instant); 4];
 
 fn run<A: Client, B: Client, C: Client, D: Client>(
     mut four: Four<A, B, C, D>,
     samples: usize,
     barrier: Option<&Barrier>,
     handle: &Handle,
-) -> Took {
+) -> Vec<Sample> {
     // Some peers make a timer for each request. A thread of its own is in no task, which tokio would want to yield after a while.
     let _runtime = handle.enter();
-    let mut took = Took::default();
-    for sample in 0..samples + samples / 10 {
-        let times = if sample % 2 == 0 {
+    let warm_up = samples / 10;
+    let all = (0..samples + warm_up).map(|sample| {
+        if sample % 2 == 0 {
             let a = batch(&mut four.floor_bare, barrier);
             let b = batch(&mut four.floor, barrier);
             let c = batch(&mut four.bare, barrier);
@@ -97,17 +98,13 @@ fn run<A: Client, B: Client, C: Client, D: Client>(
             let c = batch(&mut four.bare, barrier);
             let b = batch(&mut four.floor, barrier);
             [batch(&mut four.floor_bare, barrier), b, c, d]
-        };
-        // The first tenth warms up.
-        if sample >= samples / 10 {
-            times.into_iter().zip(&mut took).for_each(|(time, took)| took.push(time));
         }
-    }
-    took
+    });
+    all.skip(warm_up).collect()
 }
 
-/// The seconds of a request, in a batch of requests made beforehand.
-fn batch<C: Client>(client: &mut C, barrier: Option<&Barrier>) -> f64 {
+/// A batch of requests made beforehand.
+fn batch<C: Client>(client: &mut C, barrier: Option<&Barrier>) -> (Instant, Instant) {
     let requests: Vec<_> = (0..REQUESTS).map(|_| C::request()).collect();
     if let Some(barrier) = barrier {
         barrier.wait();
@@ -116,7 +113,20 @@ fn batch<C: Client>(client: &mut C, barrier: Option<&Barrier>) -> f64 {
     for request in requests {
         send_now(client, request);
     }
-    start.elapsed().as_secs_f64() / REQUESTS as f64
+    (start, Instant::now())
+}
+
+/// Where a machine has something else to do, two threads aren't always at work at the same time, and then they share nothing: such
+/// samples are left out, unless hardly any would remain.
+fn at_the_same_time(ours: Vec<Sample>, other: &[Sample]) -> Vec<Sample> {
+    let together = |(ours, other): (&Sample, &Sample)| {
+        ours.iter().zip(other).all(|((begin, end), (other_begin, other_end))| {
+            let overlap = end.min(other_end).saturating_duration_since(*begin.max(other_begin));
+            overlap * 2 >= *end - *begin
+        })
+    };
+    let kept: Vec<_> = ours.iter().zip(other).filter(|&both| together(both)).map(|(ours, _)| *ours).collect();
+    if kept.len() >= BLOCKS * 4 { kept } else { ours }
 }
 
 /// Sends a request whose token is there. Where two threads contend for a lock, the loser would be put to sleep and woken; here it
@@ -158,20 +168,22 @@ fn relax(tries: &mut u64) {
 
 /// The median over a block of what each costs beyond its bare service, then the ratio, then the median of the blocks: a ratio of
 /// single differences would be mostly noise.
-fn ratio(took: &Took) -> Ratio {
-    let samples = took[0].len();
-    let beyond = |bare: usize, range: std::ops::Range<usize>| {
-        median(range.map(|sample| took[bare + 1][sample] - took[bare][sample]).collect())
+fn ratio(samples: &[Sample]) -> Ratio {
+    let beyond = |bare: usize, samples: &[Sample]| {
+        let seconds = |sample: &Sample, at: usize| (sample[at].1 - sample[at].0).as_secs_f64() / REQUESTS as f64;
+        median(samples.iter().map(|sample| seconds(sample, bare + 1) - seconds(sample, bare)).collect())
     };
-    let block = (samples / BLOCKS).max(1);
-    let mut ratios: Vec<_> = (0..samples / block)
-        .map(|number| number * block..(number + 1) * block)
-        .map(|range| beyond(2, range.clone()) / beyond(0, range))
-        .filter(|ratio| ratio.is_finite())
-        .collect();
+    let blocks = samples.chunks((samples.len() / BLOCKS).max(1));
+    let mut ratios: Vec<_> =
+        blocks.map(|block| beyond(2, block) / beyond(0, block)).filter(|ratio| ratio.is_finite()).collect();
     ratios.sort_by(f64::total_cmp);
     let at = |share: f64| ratios[(share * (ratios.len() - 1) as f64) as usize];
-    Ratio { median: at(0.5), quartiles: (at(0.25), at(0.75)), floor_ns: beyond(0, 0..samples) * 1e9 }
+    Ratio {
+        median: at(0.5),
+        quartiles: (at(0.25), at(0.75)),
+        floor_ns: beyond(0, samples) * 1e9,
+        samples: samples.len(),
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -186,11 +198,25 @@ const BLOCKS: usize = 25;
 mod tests {
     use super::*;
 
+    /// A sample whose batches take that long, in µs, the first of them from here on.
+    fn sample(start: Instant, took: [u64; 4]) -> Sample {
+        took.map(|took| (start, start + Duration::from_micros(took)))
+    }
+
     #[test]
     fn a_ratio_is_of_what_each_costs_beyond_its_own_bare_service() {
-        let took = [vec![10.0; 50], vec![12.0; 50], vec![30.0; 50], vec![33.0; 50]];
-        let ratio = ratio(&took);
+        let ratio = ratio(&vec![sample(Instant::now(), [1_000, 1_200, 3_000, 3_300]); 200]);
         assert!((ratio.median - 1.5).abs() < 1e-9, "{ratio:?}");
-        assert!((ratio.floor_ns - 2e9).abs() < 1.0, "{ratio:?}");
+        assert!((ratio.floor_ns - 2_000.0).abs() < 1e-3, "{ratio:?}");
+    }
+
+    #[test]
+    fn threads_that_were_not_at_work_together_are_left_out() {
+        let now = Instant::now();
+        let (together, apart) = (sample(now, [100; 4]), sample(now + Duration::from_micros(60), [100; 4]));
+        let ours = vec![sample(now, [100; 4]); 300];
+        let other: Vec<_> = (0..300).map(|at| if at < 120 { together } else { apart }).collect();
+        assert_eq!(at_the_same_time(ours.clone(), &other).len(), 120);
+        assert_eq!(at_the_same_time(ours, &vec![apart; 300]).len(), 300);
     }
 }

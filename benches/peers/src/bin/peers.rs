@@ -41,7 +41,7 @@ impl Run {
                 other => return Err(format!("{other}: unknown; there are --quick and --only NAME")),
             }
         }
-        let (samples, time) = if quick { (250, Duration::from_secs(1)) } else { (2_500, Duration::from_secs(4)) };
+        let (samples, time) = if quick { (250, Duration::from_secs(1)) } else { (1_500, Duration::from_secs(4)) };
         let results = Results { seconds: time.as_secs_f64(), samples, peers: Vec::new() };
         Ok(Self { samples, time, only, skipped: Vec::new(), allocations: allocations()?, results })
     }

@@ -29,7 +29,8 @@ impl Peer for Kube {
     const ABOUT: About = About {
         name: "kube-client",
         crates: &["kube-client"],
-        how: "`Config::auth_layer()`, the tower layer of its own client, with an exec credential: a small program that asks the token endpoint",
+        how: "`Config::auth_layer()`, the tower layer of its own client, with an exec credential: a small program \
+              that asks the token endpoint",
         life: Duration::from_millis(60_500),
         usable: Duration::from_millis(500),
         renews: Renews::InARequest,

@@ -1,4 +1,5 @@
-//! The middleware that one writes oneself for reqwest-middleware, which has none for tokens: shaped as the one in its documentation.
+//! The middleware that one writes oneself for reqwest-middleware, which has none for tokens: shaped as the one in its
+//! documentation.
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
@@ -86,7 +87,8 @@ impl Peer for ReqwestMiddleware {
     const ABOUT: About = About {
         name: "reqwest-middleware",
         crates: &["reqwest-middleware", "reqwest"],
-        how: "a middleware of one's own: a token in a `tokio::sync::RwLock`, fetched by the request that finds it too old; a `reqwest::Request` that a last middleware answers",
+        how: "a middleware of one's own: a token in a `tokio::sync::RwLock`, fetched by the request that finds it \
+              too old; a `reqwest::Request` that a last middleware answers",
         life: Duration::from_millis(500),
         usable: Duration::from_millis(300),
         renews: Renews::InARequest,

@@ -33,7 +33,8 @@ const ABOUT: About = About {
 impl Peer for Default {
     const ABOUT: About = About {
         name: "tower-bearer",
-        how: "`BearerAuthLayer::new(token, origin)`, a tower layer: after a 401 it renews the token and sends the request again",
+        how: "`BearerAuthLayer::new(token, origin)`, a tower layer: after a 401 it renews the token and sends the \
+              request again",
         ..ABOUT
     };
 

@@ -36,7 +36,7 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(about: &About, cost: Cost, allocations: u64, cold_start: ColdStart, refresh: Refresh) -> Self {
-        let seconds = |time: Duration| (about.renews != Renews::Never).then(|| time.as_secs_f64());
+        let seconds = |time: Duration| (about.renews != Renews::Never).then_some(time.as_secs_f64());
         Self {
             name: about.name.into(),
             crates: about.crates.iter().map(|&name| name.into()).collect(),
