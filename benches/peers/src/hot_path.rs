@@ -28,7 +28,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Cost {
     pub one_thread: Ratio,
-    pub two_threads: Ratio,
+    /// None if hardly any sample had both threads at work together: then there is nothing that they shared.
+    pub two_threads: Option<Ratio>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -61,7 +62,7 @@ pub async fn measure<P: Peer>(samples: usize) -> Cost {
             let other = scope.spawn(|| run(other, samples, Some(&barrier), &handle));
             (run(ours, samples, Some(&barrier), &handle), other.join().expect("no panic"))
         });
-        Cost { one_thread, two_threads: ratio(&at_the_same_time(ours, &other)) }
+        Cost { one_thread, two_threads: at_the_same_time(&ours, &other).map(|together| ratio(&together)) }
     })
     .await
     .expect("no panic")
@@ -117,8 +118,8 @@ fn batch<C: Client>(client: &mut C, barrier: Option<&Barrier>) -> (Instant, Inst
 }
 
 /// Where a machine has something else to do, two threads aren't always at work at the same time, and then they share nothing: such
-/// samples are left out, unless hardly any would remain.
-fn at_the_same_time(ours: Vec<Sample>, other: &[Sample]) -> Vec<Sample> {
+/// samples are left out.
+fn at_the_same_time(ours: &[Sample], other: &[Sample]) -> Option<Vec<Sample>> {
     let together = |(ours, other): (&Sample, &Sample)| {
         ours.iter().zip(other).all(|((begin, end), (other_begin, other_end))| {
             let overlap = end.min(other_end).saturating_duration_since(*begin.max(other_begin));
@@ -126,7 +127,7 @@ fn at_the_same_time(ours: Vec<Sample>, other: &[Sample]) -> Vec<Sample> {
         })
     };
     let kept: Vec<_> = ours.iter().zip(other).filter(|&both| together(both)).map(|(ours, _)| *ours).collect();
-    if kept.len() >= BLOCKS * 4 { kept } else { ours }
+    (kept.len() >= BLOCKS * 4).then_some(kept)
 }
 
 /// Sends a request whose token is there. Where two threads contend for a lock, the loser would be put to sleep and woken; here it
@@ -148,7 +149,13 @@ pub fn send_now<C: Client>(client: &mut C, request: C::Request) {
 struct Barrier(AtomicU64);
 
 impl Barrier {
+    /// Twice: who came first may have been put aside while it waited, and is back when it comes again.
     fn wait(&self) {
+        self.meet();
+        self.meet();
+    }
+
+    fn meet(&self) {
         let turn = self.0.fetch_add(1, Ordering::AcqRel) / 2;
         let mut tries = 0;
         while self.0.load(Ordering::Acquire) / 2 <= turn {
@@ -216,7 +223,7 @@ mod tests {
         let (together, apart) = (sample(now, [100; 4]), sample(now + Duration::from_micros(60), [100; 4]));
         let ours = vec![sample(now, [100; 4]); 300];
         let other: Vec<_> = (0..300).map(|at| if at < 120 { together } else { apart }).collect();
-        assert_eq!(at_the_same_time(ours.clone(), &other).len(), 120);
-        assert_eq!(at_the_same_time(ours, &vec![apart; 300]).len(), 300);
+        assert_eq!(at_the_same_time(&ours, &other).unwrap().len(), 120);
+        assert!(at_the_same_time(&ours, &vec![apart; 300]).is_none());
     }
 }

@@ -30,11 +30,11 @@ pub struct Refresh {
     /// The share of requests that took more than 5 ms.
     pub stalled: f64,
     pub fetches: u64,
-    /// How often the peer's usable life went by, and the first token.
+    /// How often the peer's usable life fits into the run.
     pub needed: Option<u64>,
     pub expired_sent: u64,
     pub failed: u64,
-    /// The longest of each hundredth of a second, in milliseconds: `(end of the request, in ms, how long)`.
+    /// The longest of those that begin within a hundredth of a second, in ms: `(from when on, how long)`.
     pub over_time: Vec<(u32, f64)>,
 }
 
@@ -59,7 +59,7 @@ pub async fn measure<P: Peer>(time: Duration) -> Refresh {
     }
     let fetches = endpoint.requests();
     let usable = P::ABOUT.usable;
-    let needed = (usable < LONGEST).then(|| 1 + (time.as_secs_f64() / usable.as_secs_f64()) as u64);
+    let needed = (usable < LONGEST).then(|| (time.as_secs_f64() / usable.as_secs_f64()).ceil() as u64);
     summary(
         start,
         &times,
@@ -67,7 +67,7 @@ pub async fn measure<P: Peer>(time: Duration) -> Refresh {
     )
 }
 
-/// A task: when each of its requests ended, and how long it took.
+/// A task: when each of its requests began, and how long it took.
 async fn one<C: Client>(mut client: C, begin: Instant, end: Instant) -> (Vec<(Instant, Duration)>, u64) {
     let (mut times, mut failed) = (Vec::new(), 0);
     let mut due = begin;
@@ -80,10 +80,7 @@ async fn one<C: Client>(mut client: C, begin: Instant, end: Instant) -> (Vec<(In
         // A timer that fires late is nobody's fault; a request that is late because of the one before is the peer's.
         let start = if late { due } else { Instant::now() };
         match client.send(request).await {
-            Ok(()) => {
-                let now = Instant::now();
-                times.push((now, now - start));
-            }
+            Ok(()) => times.push((start, start.elapsed())),
             Err(_) => failed += 1,
         }
         due += EVERY;
@@ -98,10 +95,10 @@ fn summary(start: Instant, times: &[(Instant, Duration)], counted: Refresh) -> R
         |share: f64| sorted.get((share * sorted.len().saturating_sub(1) as f64) as usize).copied().unwrap_or_default();
     let stalled = sorted.iter().filter(|took| **took > STALLED.as_secs_f64() * 1e6).count();
     let mut over_time: Vec<(u32, f64)> = Vec::new();
-    let mut by_end: Vec<_> = times.iter().collect();
-    by_end.sort();
-    for (end, took) in by_end {
-        let step = (end.saturating_duration_since(start).as_millis() / STEP.as_millis() * STEP.as_millis()) as u32;
+    let mut in_order: Vec<_> = times.iter().collect();
+    in_order.sort();
+    for (begin, took) in in_order {
+        let step = (begin.saturating_duration_since(start).as_millis() / STEP.as_millis() * STEP.as_millis()) as u32;
         let took = (took.as_secs_f64() * 1e6).round() / 1e3;
         match over_time.last_mut().filter(|(last, _)| *last == step) {
             Some((_, longest)) => *longest = longest.max(took),
@@ -151,7 +148,7 @@ mod tests {
     #[test]
     fn a_summary_counts_what_was_held_up_and_keeps_the_longest_of_each_step() {
         let start = Instant::now();
-        let took = |end: u64, took: u64| (start + Duration::from_millis(end), Duration::from_millis(took));
+        let took = |begin: u64, took: u64| (start + Duration::from_millis(begin), Duration::from_millis(took));
         let summary = summary(start, &[took(21, 1), took(29, 7), took(3, 2), took(25, 5)], EMPTY);
         assert_eq!((summary.requests, summary.stalled), (4, 0.25));
         assert_eq!((summary.p50_us, summary.max_us), (2_000.0, 7_000.0));

@@ -25,8 +25,8 @@ pub trait Visit {
 
 pub async fn each(visit: &mut impl Visit) {
     visit.visit::<TowerHttp>().await;
-    visit.visit::<WithoutRecovery>().await;
     visit.visit::<Default>().await;
+    visit.visit::<WithoutRecovery>().await;
     visit.visit::<Middle>().await;
     visit.visit::<Tonic>().await;
     visit.visit::<AliriReqwest>().await;

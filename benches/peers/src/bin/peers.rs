@@ -59,11 +59,11 @@ impl Visit for Run {
         let refresh = refresh::measure::<P>(self.time).await;
         let allocations = self.allocations[about.name].as_u64().expect("it counts the same peers");
         println!(
-            "{:<30} {:>6.2} {:>6.2} of a static header, {allocations} allocations; {:>5.1} % stalled, longest {:>7.2} ms, {} \
+            "{:<30} {:>6.2} {:>6} of a static header, {allocations} allocations; {:>5.1} % stalled, longest {:>7.2} ms, {} \
              fetches; {} for a cold start",
             about.name,
             cost.one_thread.median,
-            cost.two_threads.median,
+            cost.two_threads.map_or("-".into(), |ratio| format!("{:.2}", ratio.median)),
             refresh.stalled * 100.0,
             refresh.max_us / 1e3,
             refresh.fetches,

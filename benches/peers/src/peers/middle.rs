@@ -27,12 +27,10 @@ impl<I: Inner> Client for Authorized<I> {
         http_request()
     }
 
-    /// What its `HttpClient::execute` does around a `reqwest::Client`, which can't be taken out of it.
+    /// What its `HttpClient::get` does with a `reqwest::RequestBuilder`, which can't be taken out of it.
     async fn send(&mut self, mut request: HttpRequest) -> Result<(), Failed> {
         let header = self.authorizer.authorization_header()?;
-        if !request.headers().contains_key(AUTHORIZATION) {
-            request.headers_mut().insert(AUTHORIZATION, Arc::unwrap_or_clone(header));
-        }
+        request.headers_mut().insert(AUTHORIZATION, Arc::unwrap_or_clone(header));
         self.inner.call(request).await?;
         Ok(())
     }

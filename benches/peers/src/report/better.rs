@@ -23,7 +23,7 @@ const MEASURES: [Measure; 7] = [
     },
     Measure {
         what: "cost on two threads",
-        value: |entry| Some(entry.cost.two_threads.median),
+        value: |entry| entry.cost.two_threads.map(|ratio| ratio.median),
         shown: number,
         noise: 0.0,
     },

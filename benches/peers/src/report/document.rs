@@ -52,18 +52,22 @@ fn found(results: &Results) -> Result<String, String> {
     };
     Ok(format!(
         "# Performance\n\n\
-         A request that has its token pays {} times what tower-http's header costs that never changes ({} by default, which keeps a \
-         copy for a 401; with other ways to have a live token it is {}), and while tokens are renewed {} of the requests are held up \
-         for more than 5 ms (others: {}).\n\n\
-         {} real crates and this one did the same work in one run on one machine. Ratios carry over to other machines, times don't. \
-         This file is written by [`scripts/performance`](../scripts/performance); nobody edits it.\n",
+         A request that has its token pays {} times what tower-http's header costs that never changes, and {} times by default, \
+         which keeps a copy to send again after a 401 (other ways to have a live token: {} times); while tokens are renewed, {} of \
+         the requests are held up for more than 5 ms (others: {}).\n\n\
+         The real crates, {} of them, and this one did the same work in one run on one machine. Ratios carry over to other machines, \
+         times don't. This file is written by [`scripts/performance`](../scripts/performance); nobody edits it.\n",
         number(plain.cost.one_thread.median),
         number(default.cost.one_thread.median),
         range(|entry| entry.cost.one_thread.median, number),
-        percent(plain.refresh.stalled.max(default.refresh.stalled)),
+        none_or(plain.refresh.stalled.max(default.refresh.stalled)),
         range(|entry| entry.refresh.stalled, percent),
         crates(results),
     ))
+}
+
+fn none_or(share: f64) -> String {
+    if share == 0.0 { "none".into() } else { percent(share) }
 }
 
 fn crates(results: &Results) -> usize {
@@ -74,18 +78,23 @@ fn crates(results: &Results) -> usize {
 }
 
 fn request_path(input: &Input) -> String {
-    let floor = |of: fn(&Entry) -> f64| {
-        let mut all: Vec<_> = input.results.peers.iter().map(of).collect();
+    let floor = |of: fn(&Entry) -> Option<f64>| {
+        let mut all: Vec<_> = input.results.peers.iter().filter_map(of).collect();
         all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
+        all.get(all.len() / 2).map_or("-".into(), |ns| format!("{ns:.0} ns"))
     };
-    let one = floor(|entry| entry.cost.one_thread.floor_ns);
-    let two = floor(|entry| entry.cost.two_threads.floor_ns);
+    let one = floor(|entry| Some(entry.cost.one_thread.floor_ns));
+    let two = floor(|entry| Some(entry.cost.two_threads?.floor_ns));
     let rows = input.results.peers.iter().map(|entry| {
         let ratio = |ratio: crate::hot_path::Ratio| {
             format!("{} ({} to {})", number(ratio.median), number(ratio.quartiles.0), number(ratio.quartiles.1))
         };
-        vec![name(entry), ratio(entry.cost.one_thread), ratio(entry.cost.two_threads), entry.allocations.to_string()]
+        vec![
+            name(entry),
+            ratio(entry.cost.one_thread),
+            entry.cost.two_threads.map_or("-".into(), ratio),
+            entry.allocations.to_string(),
+        ]
     });
     let head = ["", "one thread", "two threads that share the token", "allocations"];
     format!(
@@ -98,13 +107,13 @@ fn request_path(input: &Input) -> String {
          at once. A sample is a batch of 100 requests made beforehand; floor and peer take turns within microseconds, forwards \
          and backwards. On two threads each has its own clone and both run the same batches; samples in which the two were not \
          at work together are left out, and who loses a lock tries again at once instead of being put to sleep, which favours \
-         those with locks. Allocations are counted in a run of their own. Of Azure's pipeline, AWS's orchestrator and kube- \
-         client's stack only the part that authorizes is run, which favours them; all peers were built and driven, Azure's \
+         those with locks. Allocations are counted in a run of their own. Of Azure's pipeline, AWS's orchestrator and kube-client's \
+         stack only the part that authorizes is run, which favours them; all peers were built and driven, Azure's \
          credential, which insists on https, through a transport that goes to loopback.\n\n\
-         {}\n",
-        nanoseconds(one),
-        nanoseconds(two),
-        input.results.samples,
+         {}",
+        one,
+        two,
+        number(input.results.samples as f64),
         table(&head, true, rows),
         table(
             &["", "what was used"],
@@ -112,10 +121,6 @@ fn request_path(input: &Input) -> String {
             input.results.peers.iter().map(|entry| vec![name(entry), entry.how.clone()])
         ),
     )
-}
-
-fn nanoseconds(ns: f64) -> String {
-    format!("{ns:.0} ns")
 }
 
 /// This crate stands out in the tables.
@@ -169,9 +174,10 @@ fn expiry(input: &Input) -> String {
          requests as come in 100 ms. Where a peer renews a fixed time before the end (kube-client 60 s, yup-oauth2 60 s, gcp_auth \
          20 s, Azure five minutes, google-cloud-auth four), tokens live half a second or a second longer than that, so that it \
          renews as often; where it reads whole seconds or waits a second between fetches (middle, aliri_reqwest), they live two. \
-         *Needed* is how often the part of the life in use went by, and the first. A request that was held up by the one before it \
+         *Needed* is how often the part of the life in use fits into the run. A request that was held up by the one before it \
          counts from when it was due. Where a peer leaves the token request to its user, it is made two fifths of the life before \
-         the end. A cold start is 128 requests at once without a token.\n",
+         the end. A cold start is 128 requests at once without a token. What tower-http's row shows, \
+         which renews nothing, is what the machine itself does to requests.\n",
         number(input.results.seconds),
         table(&head, true, rows),
     )
@@ -187,7 +193,7 @@ fn renewed_by(entry: &Entry) -> &'static str {
 
 fn life_and_usable(life: f64, usable: f64) -> String {
     match life == usable {
-        true => format!("{} s", number(life)),
+        true => format!("{life} s"),
         false => format!("{life} s ({usable} s)"),
     }
 }
@@ -206,7 +212,7 @@ fn where_better(results: &Results) -> String {
          - google-cloud-auth, gcp_auth, yup-oauth2, azure_identity, kube-client and AWS's clients find credentials by themselves \
          (files, metadata servers, command lines, workload identity). This crate asks OAuth 2.0 token endpoints and reads token \
          files; the rest is for you to write as a `TokenSource`.\n\
-         - tower-http and an interceptor need no task, and tower-http no runtime.\n\
+         - tower-http needs no task and no runtime.\n\
          - Who fetches in a request asks for no token while there are no requests. This crate renews a token that nobody uses, as \
          middle, aliri_reqwest and google-cloud-auth do.\n\
          - A fixed margin before the end of long tokens (five minutes of an hour) costs fewer token requests than 75 to 85 % of the \
@@ -291,7 +297,7 @@ mod tests {
             life: Some(60.5),
             usable: Some(0.5),
             in_the_background: false,
-            cost: Cost { one_thread: ratio, two_threads: ratio },
+            cost: Cost { one_thread: ratio, two_threads: Some(ratio) },
             allocations: 3,
             cold_start: ColdStart { fetches: 1, when_made: 0, failed: 0 },
             refresh: Refresh {
@@ -332,8 +338,13 @@ mod tests {
     fn it_begins_with_what_was_found() {
         let text = write(&input()).unwrap();
         let first = text.lines().nth(2).unwrap();
-        assert!(first.contains("pays 1.25 times") && first.contains("9.50 by default"), "{first}");
-        assert!(first.contains("1.01 to 17.9") && first.contains("others: 8.0 % to 32 %"), "{first}");
+        assert!(first.contains("pays 1.25 times") && first.contains("9.50 times by default"), "{first}");
+        assert!(
+            first.contains("1.01 to 17.9 times")
+                && first.contains("none of the requests")
+                && first.contains("(others: 8.0 % to 32 %)"),
+            "{first}"
+        );
         let sections: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         assert_eq!(sections[..3], ["What a request pays", "The moment of expiry", "Where a peer is better"]);
         assert_eq!(sections[3..], ["What this crate promises", "How to repeat it", "Machine and versions"]);

@@ -20,8 +20,10 @@ pub fn hot_path(path: &Path, results: &Results) -> Outcome {
     let count = results.peers.len();
     let root = SVGBackend::new(path, (WIDTH, 70 + count as u32 * 34)).into_drawing_area();
     root.fill(&WHITE)?;
-    let costs = |entry: &Entry| [entry.cost.one_thread.median, entry.cost.two_threads.median];
-    let most = results.peers.iter().flat_map(costs).fold(1.0, f64::max) * 1.12;
+    let costs = |entry: &Entry| {
+        [Some(entry.cost.one_thread), entry.cost.two_threads].map(|ratio| ratio.map(|ratio| ratio.median))
+    };
+    let most = results.peers.iter().flat_map(costs).flatten().fold(1.0, f64::max) * 1.12;
     let mut chart = ChartBuilder::on(&root)
         .margin(12)
         .caption("cost of a request, as a ratio to a static header (dark: one thread, light: two)", ("sans-serif", 17))
@@ -34,9 +36,8 @@ pub fn hot_path(path: &Path, results: &Results) -> Outcome {
     for (at, entry) in results.peers.iter().enumerate() {
         let bottom = (count - at - 1) as f64;
         let color = if entry.is_ours() { OURS } else { OTHERS };
-        for (value, (from, to), strength) in
-            costs(entry).into_iter().zip([(0.5, 0.88), (0.12, 0.5)]).zip([1.0, 0.5]).map(|((v, y), s)| (v, y, s))
-        {
+        for (value, (from, to, strength)) in costs(entry).into_iter().zip([(0.5, 0.88, 1.0), (0.12, 0.5, 0.5)]) {
+            let Some(value) = value else { continue };
             let bar = [(0.0, bottom + from), (value.max(0.0), bottom + to)];
             chart.draw_series([Rectangle::new(bar, color.mix(strength).filled())])?;
             let label = (value.max(0.0) + most * 0.005, bottom + (from + to) / 2.0);
@@ -49,7 +50,7 @@ pub fn hot_path(path: &Path, results: &Results) -> Outcome {
     Ok(())
 }
 
-/// A panel for each who renews: the longest wait in each hundredth of a second.
+/// A panel for each who renews: the longest time of the requests that begin in a hundredth of a second.
 ///
 /// # Errors
 ///
