@@ -164,14 +164,18 @@ impl Barrier {
     }
 }
 
-/// The other thread may have been put aside: then this one mustn't keep it from coming back.
+/// The other thread may have been put aside: then this one mustn't keep it from coming back. But not too soon, for whoever yields is
+/// put aside itself.
 fn relax(tries: &mut u64) {
     *tries += 1;
-    if tries.is_multiple_of(1_000) {
+    if tries.is_multiple_of(SPINS) {
         thread::yield_now();
     }
     spin_loop();
 }
+
+/// About a millisecond.
+const SPINS: u64 = 20_000;
 
 /// The median over a block of what each costs beyond its bare service, then the ratio, then the median of the blocks: a ratio of
 /// single differences would be mostly noise.
