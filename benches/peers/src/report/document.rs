@@ -249,7 +249,7 @@ fn repeat(results: &Results) -> String {
          ```console\n\
          scripts/performance           # everything, and writes this file anew\n\
          scripts/performance --quick   # the peers only, shorter, and writes nothing\n\
-         cargo run --release --manifest-path benches/peers/Cargo.toml -- --only kube-client   # one of them, after either\n\
+         target/peers/release/peers --only kube-client   # one of them, after either\n\
          ```\n\n\
          The peers are in [`benches/peers/src/peers/`](../benches/peers/src/peers), a file each: there one sees whether each is used \
          as it should be. Names for `--only`: {}. Anything else that the machine does shows in the longest times first.\n",
