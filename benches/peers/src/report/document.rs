@@ -60,14 +60,22 @@ fn found(results: &Results) -> Result<String, String> {
         number(plain.cost.one_thread.median),
         number(default.cost.one_thread.median),
         range(|entry| entry.cost.one_thread.median, number),
-        none_or(plain.refresh.stalled.max(default.refresh.stalled)),
+        held_up(plain.refresh.stalled.max(default.refresh.stalled), results),
         range(|entry| entry.refresh.stalled, percent),
         crates(results),
     ))
 }
 
-fn none_or(share: f64) -> String {
-    if share == 0.0 { "none".into() } else { percent(share) }
+/// A machine with something else to do holds up requests too; those of the static header say how many.
+fn held_up(share: f64, results: &Results) -> String {
+    let machine = results.peers.iter().find(|entry| !entry.renews()).map_or(0.0, |entry| entry.refresh.stalled);
+    match (share, machine) {
+        (0.0, _) => "none".into(),
+        (share, 0.0) => percent(share),
+        (share, machine) => {
+            format!("{} ({} without any renewal, for the machine was busy)", percent(share), percent(machine))
+        }
+    }
 }
 
 fn crates(results: &Results) -> usize {
@@ -357,6 +365,17 @@ mod tests {
         assert!(!text.contains("here without recovery: cheap 1.01, dear"), "{text}");
         assert!(text.contains("| dear | dear 4.5.6 |"), "{text}");
         assert!(text.contains("| requests that waited for a token | 0 | 1.25 | **no** |"), "{text}");
+    }
+
+    #[test]
+    fn a_busy_machine_is_told_from_a_renewal() {
+        let mut input = input();
+        input.results.peers[1].refresh.stalled = 0.009;
+        assert!(write(&input).unwrap().contains("renewed, 0.9 % of the requests"));
+        let mut fixed = entry("fixed", 1.0, 0.033);
+        fixed.life = None;
+        input.results.peers.insert(0, fixed);
+        assert!(write(&input).unwrap().contains("0.9 % (3.3 % without any renewal, for the machine was busy) of"));
     }
 
     #[test]
