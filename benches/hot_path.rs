@@ -16,8 +16,8 @@ use tower_http::auth::AddAuthorizationLayer;
 type GetRequest = Request<Empty<Bytes>>;
 
 /// Requests in a batch, and batches.
-const REQUESTS: usize = 200;
-const SAMPLES: usize = 3000;
+const REQUESTS: usize = 10;
+const SAMPLES: usize = 40_000;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -350,7 +350,7 @@ where
                             After::SentOnce => Self::SentOnce { link },
                             After::Replayed { asked } => Self::Replayed { link, asked },
                         };
-                        request.headers_mut().insert(AUTHORIZATION, header);
+                        request.headers_mut().insert(&AUTHORIZATION, header);
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
@@ -376,7 +376,7 @@ where
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
                             *self = Self::Replayed { link, asked };
-                            request.headers_mut().insert(AUTHORIZATION, header);
+                            request.headers_mut().insert(&AUTHORIZATION, header);
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {

@@ -80,7 +80,7 @@ impl Interceptor for LiveToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         match self.authorization() {
             Some(header) => {
-                request.metadata_mut().as_mut().insert(AUTHORIZATION, header);
+                request.metadata_mut().as_mut().insert(&AUTHORIZATION, header);
                 Ok(request)
             }
             None => Err(self.absence().into()),

@@ -58,7 +58,7 @@ impl TokenEndpoint {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = to.clone();
-        request.headers_mut().insert(CONTENT_TYPE, content_type);
+        request.headers_mut().insert(&CONTENT_TYPE, content_type);
         self.send(request, proof.authorization, masks, limit).await
     }
 
@@ -72,9 +72,9 @@ impl TokenEndpoint {
     ) -> Result<Arrived, FetchError> {
         let unsent = |error: BoxError| FetchError::rejected(EndpointError::unsent(&error.to_string()));
         let transport = self.transport().map_err(unsent)?;
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(&ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(authorization) = authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization);
+            request.headers_mut().insert(&AUTHORIZATION, authorization);
         }
         let requested_at = self.clock.wall();
         let answered = tokio::time::timeout(limit, run(transport, request)).await;
