@@ -38,13 +38,18 @@ async fn main() -> ExitCode {
     println!("cost beyond the bare service, as a ratio to tower-http's static header");
     println!("1 KiB token, five other headers; median of {samples} pairs (quartiles)\n");
     let again = |service: &mut dyn FnMut(GetRequest)| time(REQUESTS, service);
+    // One place for each that is measured twice: with two, the compiler would put nothing inline.
+    let (cloned_floor, cloned_off) = (floor.clone(), off.clone());
+    let mut with_head = floor.clone();
+    let mut send_floor = |request| send(&mut floor, request);
+    let mut send_off = |request| send(&mut off, request);
     let (kept, floor_ns) = compare(
         &take_turns(
             samples,
             &mut [
                 &mut || again(&mut |request| send(&mut bare, request)),
-                &mut || again(&mut |request| send(&mut floor, request)),
-                &mut || again(&mut |request| send(&mut off, request)),
+                &mut || again(&mut send_floor),
+                &mut || again(&mut send_off),
                 &mut || again(&mut |request| send(&mut never, request)),
                 &mut || again(&mut |request| send(&mut auto, request)),
             ],
@@ -56,28 +61,23 @@ async fn main() -> ExitCode {
             samples,
             &mut [
                 &mut || again(&mut |request| send(&mut bare.clone(), request)),
-                &mut || again(&mut |request| send(&mut floor.clone(), request)),
-                &mut || again(&mut |request| send(&mut off.clone(), request)),
+                &mut || again(&mut |request| send(&mut cloned_floor.clone(), request)),
+                &mut || again(&mut |request| send(&mut cloned_off.clone(), request)),
             ],
         ),
         REQUESTS,
     );
-    let mut with_head = floor.clone();
     // What `auto` pays for: a copy of the head, kept in a box.
     let (head, _) = compare(
         &take_turns(
             samples,
-            &mut [
-                &mut || again(&mut |request| send(&mut bare, request)),
-                &mut || again(&mut |request| send(&mut floor, request)),
-                &mut || {
-                    again(&mut |mut request| {
-                        let spare = replay::ReplayPolicy::keep(&replay::Auto, &mut request);
-                        send(&mut with_head, request);
-                        drop(std::hint::black_box(Box::new(spare)));
-                    })
-                },
-            ],
+            &mut [&mut || again(&mut |request| send(&mut bare, request)), &mut || again(&mut send_floor), &mut || {
+                again(&mut |mut request| {
+                    let spare = replay::ReplayPolicy::keep(&replay::Auto, &mut request);
+                    send(&mut with_head, request);
+                    drop(std::hint::black_box(Box::new(spare)));
+                })
+            }],
         ),
         REQUESTS,
     );
@@ -94,6 +94,9 @@ async fn main() -> ExitCode {
     row("recovery off, cloned for every request", cloned[0]);
 
     let one_thread = kept[0].median;
+    let default_beyond_head = kept[2].median - head[0].median + 1.0;
+    let extra_allocations = extra_allocations(&mut send_floor, &mut send_off);
+    println!("\nallocations beyond tower-http's, most of 0, 5, 6 and 12 headers: {extra_allocations}");
     println!(
         "\nRESULT {}",
         serde_json::json!({
@@ -101,13 +104,34 @@ async fn main() -> ExitCode {
             "renews": kept[1].median,
             "default": kept[2].median,
             "head_copy": head[0].median,
+            "default_beyond_head": default_beyond_head,
             "cloned_one_thread": cloned[0].median,
+            "extra_allocations": extra_allocations,
             "future_bytes": future_bytes,
             "floor_ns": floor_ns,
         })
     );
-    // What this crate promises for now; a machine that runs something else may make a run meaningless, so only this bench says.
-    if one_thread <= 1.5 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // What holds today (the aim is 1.1 for the first); a machine that runs something else may make a run meaningless, so only this
+    // bench says.
+    let good = one_thread <= 1.5 && default_beyond_head <= 2.5 && extra_allocations == 0 && future_bytes <= 64;
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the layer allocates beyond the floor, where it is most: maps of headers grow at some sizes.
+fn extra_allocations(floor: &mut dyn FnMut(GetRequest), service: &mut dyn FnMut(GetRequest)) -> u64 {
+    let sizes = [0, 5, 6, 12].into_iter().map(|headers| {
+        let count = |send: &mut dyn FnMut(GetRequest)| {
+            let mut request = Request::get("https://api.example.com/v1/documents?page=2");
+            for number in 0..headers {
+                request = request.header(format!("x-custom-{number}"), "value");
+            }
+            let request = request.body(Empty::new()).expect("a request");
+            allocation_counter::measure(|| send(request)).count_total
+        };
+        let floor = count(floor);
+        count(service).saturating_sub(floor)
+    });
+    sizes.max().unwrap_or_default()
 }
 
 fn size_of_future<S: Service<GetRequest>>(_: &S) -> usize {
