@@ -173,26 +173,37 @@ mod tests {
         AccessToken::new(secret).unwrap()
     }
 
+    /// What a request carries that this reader authorizes.
+    fn header(reader: &mut Reader, cell: &Cell) -> Option<(HeaderValue, Generation)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("is replaced"));
+        let generation = reader.authorize(cell, &mut headers);
+        assert_eq!(headers.len(), 1);
+        let header = headers.remove(AUTHORIZATION).unwrap();
+        assert_eq!(generation == Generation::NONE, header == "is replaced", "{generation:?} {header:?}");
+        (generation != Generation::NONE).then_some((header, generation))
+    }
+
     #[test]
     fn a_reader_follows_every_change() {
         let cell = Cell::empty();
         let mut reader = Reader::default();
-        assert!(reader.header(&cell).is_none());
+        assert!(header(&mut reader, &cell).is_none());
         for generation in 1..=3 {
             cell.publish(&token(&format!("t{generation}")), Generation(generation));
             for _ in 0..3 {
-                let (header, seen) = reader.header(&cell).unwrap();
-                assert_eq!(header, format!("Bearer t{generation}"));
+                let (found, seen) = header(&mut reader, &cell).unwrap();
+                assert_eq!(found, format!("Bearer t{generation}"));
                 assert_eq!(seen, Generation(generation));
             }
         }
         cell.clear();
-        assert!(reader.header(&cell).is_none());
+        assert!(header(&mut reader, &cell).is_none());
         assert_eq!(cell.generation(), Generation::NONE);
 
         // The same token again (a source gave it more life) is usable again, under its old number.
         cell.publish(&token("t3"), Generation(3));
-        assert_eq!(reader.header(&cell).unwrap().1, Generation(3));
+        assert_eq!(header(&mut reader, &cell).unwrap().1, Generation(3));
     }
 
     #[test]
@@ -207,8 +218,8 @@ mod tests {
                     let mut reader = Reader::default();
                     let mut last = Generation::NONE;
                     while !done.load(Ordering::Relaxed) {
-                        let (header, generation) = reader.header(&cell).unwrap();
-                        assert_eq!(header, format!("Bearer t{}", generation.0));
+                        let (found, generation) = header(&mut reader, &cell).unwrap();
+                        assert_eq!(found, format!("Bearer t{}", generation.0));
                         assert!(generation >= last, "went back from {last:?} to {generation:?}");
                         last = generation;
                     }
