@@ -15,7 +15,7 @@ use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 use super::{
-    HttpRequest, HttpResponse, Link, OnUnauthorized, challenge,
+    HttpRequest, HttpResponse, Link, OnUnauthorized, Ticket, challenge,
     replay::Spare,
     request::sealed::{Mark, Response as _},
 };
@@ -64,18 +64,6 @@ pin_project! {
         told: bool,
         cold: Option<SyncWrapper<Box<Cold<S, R>>>>,
     }
-}
-
-/// What a refusal is judged by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket {
-    /// The token to renew; nobody's if none is.
-    pub(super) token: TokenId,
-    /// What the request was sent with.
-    pub(super) generation: Generation,
-    pub(super) sent_to: Mark,
-    /// Whether its sender expects it to be sent again.
-    pub(super) replays: bool,
 }
 
 /// The rarer states, and what is kept for them.

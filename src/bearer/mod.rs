@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
-use crate::LiveToken;
+use crate::{
+    LiveToken,
+    live::{Generation, TokenId},
+};
 
 mod challenge;
 #[cfg(feature = "tower")]
@@ -60,4 +63,16 @@ impl Link {
     fn max_wait(&self, request: &impl HttpRequest) -> Duration {
         self.wishes_of(request).wait().unwrap_or(self.max_wait)
     }
+}
+
+/// What a refusal is judged by.
+#[derive(Clone, Copy, Debug)]
+struct Ticket {
+    /// The token to renew; nobody's if none is.
+    token: TokenId,
+    /// What the request was sent with.
+    generation: Generation,
+    sent_to: request::sealed::Mark,
+    /// Whether its sender expects it to be sent again.
+    replays: bool,
 }

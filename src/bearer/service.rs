@@ -9,11 +9,7 @@ use std::{
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{
-    HttpRequest, HttpResponse, Link, ResponseFuture,
-    future::{Cold, Ticket},
-    replay::ReplayPolicy,
-};
+use super::{HttpRequest, HttpResponse, Link, ResponseFuture, Ticket, future::Cold, replay::ReplayPolicy};
 use crate::{
     BoxError, Error,
     live::{Generation, Reader, TokenId},
