@@ -221,9 +221,9 @@ fn where_better(results: &Results) -> String {
          (files, metadata servers, command lines, workload identity). This crate asks OAuth 2.0 token endpoints and reads token \
          files; the rest is for you to write as a `TokenSource`.\n\
          - tower-http needs no task and no runtime.\n\
-         - On two threads the rows of this crate are those of threads that began one after the other, as workers of a pool do. There \
-         are as many copies of a header as cores, given to threads in the order in which they first ask; two with the same copy \
-         share it as all threads share tower-http's, and pay some 1.7 times what that costs them.\n\
+         - On two threads: there are twice as many copies of a header as cores (eight at most), given to threads in the order in which \
+         they first ask; in a program with more threads than copies, two that have the same one share it as all threads share \
+         tower-http's.\n\
          - Who fetches in a request asks for no token while there are no requests. This crate renews a token that nobody uses, as \
          middle, aliri_reqwest and google-cloud-auth do.\n\
          - A fixed margin before the end of long tokens (five minutes of an hour) costs fewer token requests than 75 to 85 % of the \
