@@ -156,7 +156,7 @@ where
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
-    // Small, and part of the caller (4 % of what the layer costs): whatever happens to few requests is elsewhere.
+    // Small, and part of the caller: whatever happens to few requests is elsewhere.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
