@@ -9,15 +9,10 @@ use std::{
     thread,
 };
 
-use bytes::Bytes;
-use harness::{Ratio, Span, Static, compare, send, take_turns, time};
-use http::Request;
-use http_body_util::Empty;
+use harness::{GetRequest, Ratio, Span, Static, compare, send, take_turns, time};
 use tower::Layer;
 use tower_bearer::{AccessToken, BearerAuth, BearerAuthLayer, LiveToken, Origin, replay};
 use tower_http::auth::{AddAuthorization, AddAuthorizationLayer};
-
-type GetRequest = Request<Empty<Bytes>>;
 
 /// Requests in a batch, and batches. So many in one that beginning a microsecond apart doesn't matter.
 const REQUESTS: usize = 500;
@@ -63,15 +58,14 @@ async fn main() -> ExitCode {
             "cloned_floor_ns": cloned_floor_ns,
         })
     );
-    // What holds today (the aim is 0.8 for the second, which is 0.7 to 0.9 from run to run); a machine that runs something else may
-    // make a run meaningless, so only this bench says.
-    if two_threads <= 0.5 && cloned_two_threads <= 1.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // A machine that runs something else may make a run meaningless, so only this bench says.
+    if two_threads <= 0.5 && cloned_two_threads <= 0.8 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[derive(Clone)]
 struct Services {
     floor: AddAuthorization<Static>,
-    off: BearerAuth<Static, replay::Never>,
+    off: BearerAuth<Static, replay::Off>,
     never: BearerAuth<Static, replay::Never>,
 }
 

@@ -89,7 +89,7 @@ copy_tree() {
   target=$(target_directory)
   rm -rf -- "$1"
   mkdir -p -- "$1"
-  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=./benches/instructions --exclude=./benches/peers \
+  tar -cf - --exclude="./${target#"$PWD"/}" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=./benches/programs --exclude=./benches/peers \
     --exclude=node_modules . | tar -xf - -C "$1"
 }
 

@@ -81,6 +81,7 @@ fn what_users_hold_goes_anywhere() {
     anywhere::<BearerAuth<Http, replay::Never>>();
     anywhere::<replay::Auto>();
     anywhere::<replay::Never>();
+    anywhere::<replay::Off>();
     anywhere::<replay::Cloned>();
     anywhere::<replay::WhenEmpty<UnsyncBoxBody<Bytes, BoxError>>>();
     anywhere::<replay::Buffered<UnsyncBoxBody<Bytes, BoxError>>>();

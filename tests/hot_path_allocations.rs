@@ -138,21 +138,14 @@ async fn without_replay_nothing_is_added_to_a_static_header() {
             let layer = BearerAuthLayer::new(token.clone(), origin());
             let mut never = layer.clone().replay(replay::Never).layer(Static(PhantomData));
             let mut without = layer.without_recovery().layer(Static(PhantomData));
-            // A policy without recovery has nothing to keep requests for.
-            let mut in_vain = without_recovery_but_auto(&token).layer(Static(PhantomData));
             for (name, counted) in [
                 ("Never", allocations(&mut never, kind, headers, &body)),
                 ("without_recovery", allocations(&mut without, kind, headers, &body)),
-                ("without_recovery, Auto", allocations(&mut in_vain, kind, headers, &body)),
             ] {
                 assert_eq!(counted, floor, "{name}, {headers} other headers, {kind:?}");
             }
         }
     }
-}
-
-fn without_recovery_but_auto(token: &LiveToken) -> BearerAuthLayer {
-    BearerAuthLayer::new(token.clone(), origin()).without_recovery().replay(replay::Auto)
 }
 
 /// A service that is cloned for every request must not pay either.

@@ -273,3 +273,15 @@ async fn without_recovery_a_401_means_nothing() {
     sleep(secs(100)).await;
     assert_eq!((issuer.fetches(), api.seen().len()), (1, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_replay_and_without_recovery_the_last_counts() {
+    let (api, issuer) = (Api::that_takes(&["t2"]), Issuer::new());
+    let token = issuer.ready().await;
+    let off = layer(&token).replay(replay::Auto).without_recovery();
+    let service = ServiceBuilder::new().layer(off.clone()).service(api.clone());
+    assert_eq!(service.oneshot(get("/a")).await.unwrap().status(), 401);
+    let service = ServiceBuilder::new().layer(off.replay(replay::Auto)).service(api.clone());
+    assert_eq!(service.oneshot(get("/a")).await.unwrap().status(), 200);
+    assert_eq!((issuer.fetches(), api.seen().len()), (2, 3));
+}

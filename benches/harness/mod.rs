@@ -14,8 +14,10 @@ use http::{Request, Response};
 use http_body_util::Empty;
 use tower::Service;
 
+pub(crate) type GetRequest = Request<Empty<Bytes>>;
+
 /// The request as users send it: an https URL, five other headers, two of them with names of their own.
-pub(crate) fn request() -> Request<Empty<Bytes>> {
+pub(crate) fn request() -> GetRequest {
     Request::get("https://api.example.com/v1/documents?page=2")
         .header("accept", "application/json")
         .header("accept-encoding", "gzip")
@@ -88,7 +90,7 @@ fn received<T>(response: T) {
 pub(crate) type Span = (Instant, Instant);
 
 /// When this takes place for a batch of requests, made beforehand.
-pub(crate) fn time(requests: usize, mut send: impl FnMut(Request<Empty<Bytes>>)) -> Span {
+pub(crate) fn time(requests: usize, mut send: impl FnMut(GetRequest)) -> Span {
     let batch: Vec<_> = (0..requests).map(|_| request()).collect();
     let start = Instant::now();
     for request in batch {
@@ -101,8 +103,16 @@ pub(crate) fn time(requests: usize, mut send: impl FnMut(Request<Empty<Bytes>>))
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
-    /// A quarter of the blocks lie below the first, a quarter above the second.
+    /// A quarter of the ratios lie below the first, a quarter above the second.
     pub(crate) quartiles: (f64, f64),
+}
+
+impl Ratio {
+    pub(crate) fn of(mut ratios: Vec<f64>) -> Self {
+        ratios.sort_by(f64::total_cmp);
+        let at = |share: f64| ratios[(share * (ratios.len() - 1) as f64) as usize];
+        Self { median: at(0.5), quartiles: (at(0.25), at(0.75)) }
+    }
 }
 
 /// Takes `samples` samples of all candidates in turn, forwards and backwards. What comes back is by candidate, then by sample.
@@ -135,13 +145,7 @@ pub(crate) fn compare(took: &[Vec<Span>], requests: usize) -> (Vec<Ratio>, f64) 
     let block = (samples / BLOCKS).max(1);
     let blocks = || (0..samples / block).map(|number| number * block..(number + 1) * block);
     let ratios = (2..took.len())
-        .map(|candidate| {
-            let mut ratios: Vec<_> =
-                blocks().map(|block| beyond(candidate, block.clone()) / beyond(1, block)).collect();
-            ratios.sort_by(f64::total_cmp);
-            let at = |share: f64| ratios[(share * (ratios.len() - 1) as f64) as usize];
-            Ratio { median: at(0.5), quartiles: (at(0.25), at(0.75)) }
-        })
+        .map(|candidate| Ratio::of(blocks().map(|block| beyond(candidate, block.clone()) / beyond(1, block)).collect()))
         .collect();
     (ratios, beyond(1, 0..samples) * 1e9 / requests as f64)
 }

@@ -5,7 +5,6 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     BoxError, Error, LiveToken, TokenError,
-    live::{Generation, TokenId},
+    live::{Generation, PerThread, TokenId},
 };
 
 pin_project! {
@@ -69,24 +68,24 @@ pin_project! {
 /// The rarer states, and what is kept for them.
 pub(super) enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
-    Spare { service: S, spare: Spare<R>, link: Arc<Link> },
+    Spare { service: S, spare: Spare<R>, link: PerThread<Link> },
     /// Not sent yet for want of a token. The service was polled ready.
     Waiting {
         token: Wait<Result<(HeaderValue, Generation), TokenError>>,
         service: S,
         request: R,
         after: After<R>,
-        link: Arc<Link>,
+        link: PerThread<Link>,
     },
     /// Sent, and can't be sent again.
-    SentOnce { link: Arc<Link> },
+    SentOnce { link: PerThread<Link> },
     /// The token was refused: waits for another one, `true`, or for the news that there will be none. `asked`: that one is
     /// fetched because of this, so that what becomes of the second attempt says whether it helped.
-    Renewing { token: Wait<bool>, held: S::Response, service: S, spare: Spare<R>, link: Arc<Link>, asked: bool },
+    Renewing { token: Wait<bool>, held: S::Response, service: S, spare: Spare<R>, link: PerThread<Link>, asked: bool },
     /// There is another token; the service must be ready to send again.
-    Readying { service: S, request: R, link: Arc<Link>, asked: bool },
+    Readying { service: S, request: R, link: PerThread<Link>, asked: bool },
     /// Sent again.
-    Replayed { link: Arc<Link>, asked: bool },
+    Replayed { link: PerThread<Link>, asked: bool },
     /// Over before it began.
     Failed(Error<S::Error>),
     /// Between two of the others.
@@ -130,7 +129,7 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
         request: R,
         ticket: Ticket,
         kept: Option<Box<Cold<S, R>>>,
-        link: Arc<Link>,
+        link: PerThread<Link>,
     ) -> Self
     where
         R: HttpRequest,

@@ -1,12 +1,12 @@
 //! The layer: options, and what every service of it shares.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use http::{HeaderMap, StatusCode};
 use tower_layer::Layer;
 
 use super::{BearerAuth, Judge, Link, OnUnauthorized, Origin, origin::Fence, replay};
-use crate::{IntoTokenSource, LiveToken};
+use crate::{IntoTokenSource, LiveToken, live::PerThread};
 
 /// Puts a live token on every request: `Authorization: Bearer …` (RFC 6750 §2.1).
 ///
@@ -45,7 +45,7 @@ use crate::{IntoTokenSource, LiveToken};
 /// ```
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer<P = replay::Auto> {
-    link: Arc<Link>,
+    link: PerThread<Link>,
     policy: P,
 }
 
@@ -56,12 +56,11 @@ impl BearerAuthLayer {
             token,
             fence: Fence::around(origin),
             max_wait: MAX_WAIT,
-            recovers: true,
             keeps_authorization: false,
             asks_requests: false,
             judge: None,
         };
-        Self { link: Arc::new(link), policy: replay::Auto }
+        Self { link: link.share(), policy: replay::Auto }
     }
 
     /// The same, with a token of its own from this source: [`LiveToken::spawn`] and [`BearerAuthLayer::new`] in one.
@@ -141,15 +140,15 @@ impl<P> BearerAuthLayer<P> {
         })
     }
 
-    /// Which requests are sent again after a 401: [`replay::Auto`] unless said otherwise.
+    /// What a 401 sets off: [`replay::Auto`] unless said otherwise.
     pub fn replay<Q>(self, policy: Q) -> BearerAuthLayer<Q> {
         BearerAuthLayer { link: self.link, policy }
     }
 
     /// Hands on every 401 and draws no conclusions from it: the token is renewed on its schedule only. For APIs that answer 401
-    /// for reasons other than the token.
-    pub fn without_recovery(self) -> BearerAuthLayer<replay::Never> {
-        self.with(|link| link.recovers = false).replay(replay::Never)
+    /// for reasons other than the token. The same as [`replay`](Self::replay) with [`replay::Off`]; the last of them counts.
+    pub fn without_recovery(self) -> BearerAuthLayer<replay::Off> {
+        self.replay(replay::Off)
     }
 
     /// The token that this layer sends.
@@ -163,7 +162,9 @@ impl<P> BearerAuthLayer<P> {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Link)) -> Self {
-        change(Arc::make_mut(&mut self.link));
+        let mut link = Link::clone(&self.link);
+        change(&mut link);
+        self.link = link.share();
         self
     }
 }

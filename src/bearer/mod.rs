@@ -5,11 +5,11 @@
 //! renew → send), `challenge` (is this answer about the token?). `request` says which types all of this works on;
 //! `tonic` and `reqwest_middleware` are for stacks that aren't tower's.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     LiveToken,
-    live::{Generation, TokenId},
+    live::{Cell, Generation, PerThread, TokenId},
 };
 
 mod challenge;
@@ -46,13 +46,19 @@ pub(crate) struct Link {
     /// Closed where one of the options below is set: whoever uses none of them doesn't pay for any.
     fence: origin::Fence,
     max_wait: Duration,
-    recovers: bool,
     keeps_authorization: bool,
     asks_requests: bool,
     judge: Option<Judge>,
 }
 
 impl Link {
+    /// Where options are set that a request must be asked about first, services read an empty cell: so it is the rare path that they
+    /// take, and nobody else's requests are asked.
+    fn share(self) -> PerThread<Self> {
+        let cell = if self.fence.is_closed() { Arc::new(Cell::empty()) } else { self.token.cell() };
+        PerThread::new(self, cell)
+    }
+
     /// What this request wants for itself, if it is asked.
     fn wishes_of(&self, request: &impl HttpRequest) -> PerRequest {
         let wishes = request.extensions().filter(|_| self.asks_requests).and_then(|all| all.get());

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, mem,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,7 +11,7 @@ use tower_service::Service;
 use super::{HttpRequest, HttpResponse, Link, ResponseFuture, Ticket, future::Cold, replay::ReplayPolicy};
 use crate::{
     BoxError, Error,
-    live::{Generation, Reader, TokenId},
+    live::{Generation, PerThread, Reader, TokenId},
 };
 
 /// A service that sends its requests with a live token; made by [`BearerAuthLayer`](crate::BearerAuthLayer).
@@ -22,13 +21,13 @@ use crate::{
 pub struct BearerAuth<S, P> {
     inner: S,
     reader: Reader,
-    link: Arc<Link>,
+    link: PerThread<Link>,
     policy: P,
 }
 
 impl<S, P> BearerAuth<S, P> {
-    pub(super) fn new(inner: S, link: Arc<Link>, policy: P) -> Self {
-        Self { inner, reader: Reader::default(), link, policy }
+    pub(super) fn new(inner: S, link: PerThread<Link>, policy: P) -> Self {
+        Self { inner, reader: Reader::new(), link, policy }
     }
 
     /// The wrapped service.
@@ -56,20 +55,19 @@ where
 
     #[inline]
     fn call(&mut self, mut request: R) -> Self::Future {
-        if !request.is_admitted(&self.link.fence) {
-            return self.call_rarely(request);
-        }
-        let kept = match self.link.recovers {
-            true => Some(self.keep(&mut request)),
-            false => None,
-        };
-        let generation = self.link.token.authorize(&mut self.reader, request.headers_mut());
-        if generation == Generation::NONE {
-            return self.wait_for_token(request, kept.flatten());
+        let kept = if self.link.fence.is_closed() { None } else { self.keep(&mut request) };
+        // First the header, then the fence: nothing is sent before both. What is read of the URI was written a moment ago, when the request
+        // was moved here, and the processor waits for it; this way it puts in the header meanwhile (1.0 instead of 1.15 times the time that
+        // a static header takes).
+        let generation = self.reader.authorize(self.link.seat(), request.headers_mut());
+        if generation == Generation::NONE || !request.is_admitted(&self.link.fence) {
+            return self.call_rarely(request, kept);
         }
         let sent_to = request.mark();
         let inner = self.inner.call(request);
-        let Some(kept) = kept else { return ResponseFuture::plain(inner) };
+        if !self.policy.recovers() {
+            return ResponseFuture::plain(inner);
+        }
         let ticket = Ticket { token: self.link.token.id(), generation, sent_to, replays: self.policy.replays() };
         ResponseFuture::sent(inner, ticket, kept, false)
     }
@@ -90,10 +88,10 @@ impl<S, P> BearerAuth<S, P> {
         Some(Box::write(kept, Cold::Spare { service: self.inner.clone(), spare, link: self.link.clone() }))
     }
 
-    /// What doesn't pass the fence by itself: requests to foreign origins, and all requests of a layer with rare options.
+    /// Requests that find no token, or no way through the fence: foreign ones, and all of a layer with rare options.
     #[cold]
     #[inline(never)]
-    fn call_rarely<R>(&mut self, mut request: R) -> ResponseFuture<S, R>
+    fn call_rarely<R>(&mut self, mut request: R, mut kept: Option<Box<Cold<S, R>>>) -> ResponseFuture<S, R>
     where
         R: HttpRequest,
         P: ReplayPolicy<R>,
@@ -108,18 +106,19 @@ impl<S, P> BearerAuth<S, P> {
         if !request.is_within(&link.fence) {
             return ResponseFuture::failed(Error::foreign_origin(request.describe_origin()));
         }
-        let (watched, judged) = (link.recovers, link.recovers && link.judge.is_some());
-        let mut kept = if watched { self.keep(&mut request) } else { None };
-        let generation = self.link.token.authorize(&mut self.reader, request.headers_mut());
-        if generation == Generation::NONE {
+        if !link.fence.is_closed() {
             return self.wait_for_token(request, kept);
         }
+        let judged = self.policy.recovers() && link.judge.is_some();
+        kept = self.keep(&mut request);
+        let Some((header, generation)) = link.token.current() else { return self.wait_for_token(request, kept) };
+        request.headers_mut().insert(&AUTHORIZATION, header);
         if judged && kept.is_none() {
             kept = Some(Box::new(Cold::SentOnce { link: self.link.clone() }));
         }
         let sent_to = request.mark();
         let inner = self.inner.call(request);
-        if !watched {
+        if !self.policy.recovers() {
             return ResponseFuture::plain(inner);
         }
         let ticket = Ticket { token: self.link.token.id(), generation, sent_to, replays: self.policy.replays() };
@@ -134,7 +133,7 @@ impl<S, P> BearerAuth<S, P> {
         P: ReplayPolicy<R>,
         S: Service<R, Response: HttpResponse, Error: Into<BoxError>> + Clone,
     {
-        let token = if self.link.recovers { self.link.token.id() } else { TokenId::NONE };
+        let token = if self.policy.recovers() { self.link.token.id() } else { TokenId::NONE };
         let replays = self.policy.replays();
         let ticket = Ticket { token, generation: Generation::NONE, sent_to: request.mark(), replays };
         let clone = self.inner.clone();
@@ -145,12 +144,7 @@ impl<S, P> BearerAuth<S, P> {
 
 impl<S: Clone, P: Clone> Clone for BearerAuth<S, P> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            reader: self.reader.clone(),
-            link: self.link.clone(),
-            policy: self.policy.clone(),
-        }
+        Self { inner: self.inner.clone(), reader: Reader::new(), link: self.link.clone(), policy: self.policy.clone() }
     }
 }
 

@@ -131,7 +131,7 @@ impl Builder {
         let id = TokenId::next();
         let shared = Arc::new(Shared {
             id,
-            cell: Cell::empty(),
+            cell: Arc::new(Cell::empty()),
             status: watch::Sender::new(Snapshot::starting()),
             demands: demands.clone(),
             time: time.clone(),

@@ -1,21 +1,26 @@
 //! The lock-free read: how a request gets its header.
 //!
-//! What keeps it cheap, each measured on two cores as a ratio to a header that never changes (`benches/hot_path.rs`,
-//! `benches/instructions`):
+//! What keeps it cheap, each measured on two cores as a ratio to a header that never changes (`benches/hot_path`,
+//! `benches/contention.rs`, `benches/programs`):
 //! - A service keeps the header it used last and compares one number, the version; equal means "still right". Loading an `ArcSwap`
 //!   for every request costs 1.4 times the instructions.
-//! - Header values share a reference count between clones, and a count that several cores write costs more than all the rest.
-//!   So a token is published as several headers, each on memory of its own, and threads spread over them (two threads: 0.16 to
-//!   0.44; with one shared header: 1.1 to 1.3).
-//! - "Expired" is published as one more version. The request path needs no clock (24 ns, nearly what a static header costs).
+//! - Counts that several threads write cost more than all the rest, and clones of a header value share one. So a token is published
+//!   as several headers, each on memory of its own, and threads spread over them (two threads: 0.3; with one shared header: 1.1 to
+//!   1.3).
+//! - Services that are cloned for every request share more: the layer's `Arc`, and the header, which a new clone has none of. Both are
+//!   there once for each thread, [`PerThread`] and [`Seat`] (one thread: 1.1, two threads: 0.3; with one `Arc` and a load from the
+//!   `ArcSwap` instead: 1.7 and 0.9).
+//! - "Expired" is published as one more version. The request path needs no clock, which takes as long as a third of the header.
 //! - The header is put into the request here, not in generic code: two thirds of what a request pays are `HeaderMap::insert`. Here it
 //!   is compiled once, as a part of [`Reader::authorize`]; in a program that inserts headers elsewhere too it would be a call, with
 //!   a hash that is computed instead of known (1.25 instead of 1.10 times the instructions).
 
 use std::{
     cell::Cell as ThreadCell,
+    fmt,
+    ops::Deref,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -23,6 +28,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use try_lock::TryLock;
 
 use crate::AccessToken;
 
@@ -34,9 +40,10 @@ impl Generation {
     pub(crate) const NONE: Self = Self(0);
 }
 
-/// Holds what requests may use now. One task writes, everybody reads: whoever holds it keeps what is written more often off its
-/// cache line.
+/// Holds what requests may use now. One task writes, everybody reads; on a cache line of its own, so that nobody waits for what is
+/// written more often.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Cell {
     version: AtomicU64,
     published: ArcSwapOption<Published>,
@@ -45,7 +52,7 @@ pub(crate) struct Cell {
 #[derive(Debug)]
 struct Published {
     generation: Generation,
-    /// A thread always uses the same.
+    /// One for each slot.
     headers: Box<[HeaderValue]>,
 }
 
@@ -77,56 +84,160 @@ impl Cell {
     pub(crate) fn load(&self) -> Option<(HeaderValue, Generation)> {
         let published = self.published.load();
         let published = published.as_ref()?;
-        Some((published.headers[slot() % published.headers.len()].clone(), published.generation))
+        Some((published.headers[slot()].clone(), published.generation))
     }
 }
 
 /// A service's own view of a [`Cell`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Reader {
-    /// The version that `header` is right for.
-    version: u64,
-    header: HeaderValue,
-    /// The version seen last.
-    seen: u64,
+    kept: Kept,
+    /// Whether it was asked before.
+    is_used: bool,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self { version: u64::MAX, header: HeaderValue::from_static(""), seen: VERSION_NONE }
-    }
+/// A header, and the version that it is right for.
+#[derive(Debug)]
+struct Kept {
+    version: u64,
+    header: HeaderValue,
+}
+
+impl Kept {
+    /// Right for no version.
+    const NOTHING: Self = Self { version: u64::MAX, header: HeaderValue::from_static("") };
 }
 
 impl Reader {
+    pub(crate) const fn new() -> Self {
+        Self { kept: Kept::NOTHING, is_used: false }
+    }
+
     /// Puts the header to send now into a request. Returns its generation, [`Generation::NONE`] if there is none.
-    pub(crate) fn authorize(&mut self, cell: &Cell, headers: &mut HeaderMap) -> Generation {
-        let version = cell.version.load(Ordering::Acquire);
-        let (header, generation) = if version == self.version {
-            (self.header.clone(), Generation(version))
-        } else {
-            match self.reload(cell) {
-                Some(found) => found,
-                None => return Generation::NONE,
+    pub(crate) fn authorize(&mut self, seat: &Seat, headers: &mut HeaderMap) -> Generation {
+        let mut version = seat.cell.version.load(Ordering::Acquire);
+        let header = loop {
+            if version == self.kept.version {
+                break self.kept.header.clone();
             }
+            if !self.is_used
+                && let Some(kept) = seat.kept.0.try_lock()
+                && kept.version == version
+            {
+                self.is_used = true;
+                break kept.header.clone();
+            }
+            if !self.look_up(seat) {
+                return Generation::NONE;
+            }
+            version = seat.cell.version.load(Ordering::Acquire);
         };
         // The name by value: `insert` is compiled for each type of name. All others in this crate pass a reference, so this one needn't
         // be a call. (By reference, copying the name stalls the processor: a quarter of the time spent here.)
         headers.insert(AUTHORIZATION, header);
-        generation
+        Generation(version)
+    }
+
+    /// Keeps the header to send now. Where: a service that was used before will be used again; one that is used for the first time may
+    /// be one that is cloned for every request, and leaves the header to the next. `false` if there is none.
+    #[cold]
+    fn look_up(&mut self, seat: &Seat) -> bool {
+        // What was kept isn't right any more, and a secret: it goes, whether there is another or not.
+        self.kept = Kept::NOTHING;
+        let found = match seat.cell.generation() {
+            Generation::NONE => None,
+            _ => seat.cell.load(),
+        };
+        let kept = found.map(|(header, generation)| Kept { version: generation.0, header });
+        let is_found = kept.is_some();
+        match seat.kept.0.try_lock() {
+            Some(mut shared) if !self.is_used || !is_found => *shared = kept.unwrap_or(Kept::NOTHING),
+            // Nobody waits for the lock.
+            _ => self.kept = kept.unwrap_or(Kept::NOTHING),
+        }
+        is_found
+    }
+}
+
+/// What the services of one thread share: the header for those that have none yet.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    cell: Arc<Cell>,
+    slot: usize,
+    /// Free whenever it is asked for, unless several threads have one slot. A lock of one write instead of the two of an `ArcSwap`'s
+    /// guard.
+    kept: Apart<TryLock<Kept>>,
+}
+
+impl Seat {
+    fn here(cell: Arc<Cell>) -> Self {
+        Self { cell, slot: slot(), kept: Apart(TryLock::new(Kept::NOTHING)) }
+    }
+}
+
+/// On cache lines of its own (processors fetch them in pairs): it is written with every request, and what lies beside it is read by
+/// other threads' (two threads: 0.9 instead of 0.3).
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// An `Arc` that is cloned with every request, so each thread has one: a clone goes to the [`Seat`] of the thread that asks for it.
+///
+/// The others are copies of the value, made when the first request comes from there, at most one for each slot. They belong to the first
+/// one and know nothing of it: clones that outlive it work on, and share what they have.
+pub(crate) struct PerThread<T>(Arc<Place<T>>);
+
+struct Place<T> {
+    value: T,
+    seat: Seat,
+    /// Nothing in the copies.
+    elsewhere: Option<OnceLock<Copies<T>>>,
+}
+
+/// By slot.
+type Copies<T> = Box<[OnceLock<PerThread<T>>]>;
+
+impl<T: Clone> PerThread<T> {
+    /// Services that share this read that cell.
+    pub(crate) fn new(value: T, cell: Arc<Cell>) -> Self {
+        Self(Arc::new(Place { value, seat: Seat::here(cell), elsewhere: Some(OnceLock::new()) }))
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.0.seat
     }
 
     #[cold]
-    fn reload(&mut self, cell: &Cell) -> Option<(HeaderValue, Generation)> {
-        let Some((header, generation)) = cell.load() else {
-            *self = Self::default();
-            return None;
-        };
-        // Kept from the second use on: a service that is cloned for every request and used once would pay for nothing.
-        if self.seen == generation.0 {
-            (self.version, self.header) = (generation.0, header.clone());
-        }
-        self.seen = generation.0;
-        Some((header, generation))
+    fn clone_elsewhere(&self, slot: usize) -> Self {
+        let Some(elsewhere) = &self.0.elsewhere else { return Self(self.0.clone()) };
+        let copies = elsewhere.get_or_init(|| (0..slots()).map(|_| OnceLock::new()).collect());
+        let there = copies[slot].get_or_init(|| {
+            let (value, seat) = (self.0.value.clone(), Seat::here(self.0.seat.cell.clone()));
+            Self(Arc::new(Place { value, seat, elsewhere: None }))
+        });
+        Self(there.0.clone())
+    }
+}
+
+impl<T: Clone> Clone for PerThread<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        let slot = slot();
+        if slot == self.0.seat.slot { Self(self.0.clone()) } else { self.clone_elsewhere(slot) }
+    }
+}
+
+impl<T> Deref for PerThread<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for PerThread<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.value.fmt(f)
     }
 }
 
@@ -148,19 +259,25 @@ fn slots() -> usize {
     }
 }
 
-/// The number of this thread, given out in the order in which threads ask.
+/// Which of the slots this thread uses. They are given out in the order in which threads ask.
+#[inline]
 fn slot() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
     thread_local! {
-        static SLOT: ThreadCell<usize> = const { ThreadCell::new(0) };
+        static SLOT: ThreadCell<usize> = const { ThreadCell::new(usize::MAX) };
     }
     SLOT.with(|slot| match slot.get() {
-        0 => {
-            slot.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        usize::MAX => {
+            slot.set(next_slot());
             slot.get()
         }
         slot => slot,
     })
+}
+
+#[cold]
+fn next_slot() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed) % slots()
 }
 
 #[cfg(test)]
@@ -169,15 +286,21 @@ mod tests {
 
     use super::*;
 
-    fn token(secret: &str) -> AccessToken {
-        AccessToken::new(secret).unwrap()
+    fn token(number: u64) -> AccessToken {
+        AccessToken::new(format!("t{number}")).unwrap()
+    }
+
+    /// A cell, and a seat at it.
+    fn seat() -> (Arc<Cell>, Seat) {
+        let cell = Arc::new(Cell::empty());
+        (cell.clone(), Seat::here(cell))
     }
 
     /// What a request carries that this reader authorizes.
-    fn header(reader: &mut Reader, cell: &Cell) -> Option<(HeaderValue, Generation)> {
+    fn header(reader: &mut Reader, seat: &Seat) -> Option<(HeaderValue, Generation)> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("is replaced"));
-        let generation = reader.authorize(cell, &mut headers);
+        let generation = reader.authorize(seat, &mut headers);
         assert_eq!(headers.len(), 1);
         let header = headers.remove(AUTHORIZATION).unwrap();
         assert_eq!(generation == Generation::NONE, header == "is replaced", "{generation:?} {header:?}");
@@ -185,53 +308,128 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_follows_every_change() {
-        let cell = Cell::empty();
-        let mut reader = Reader::default();
-        assert!(header(&mut reader, &cell).is_none());
+    fn readers_follow_every_change() {
+        let (cell, seat) = seat();
+        let mut reader = Reader::new();
+        assert!(header(&mut reader, &seat).is_none());
         for generation in 1..=3 {
-            cell.publish(&token(&format!("t{generation}")), Generation(generation));
+            cell.publish(&token(generation), Generation(generation));
             for _ in 0..3 {
-                let (found, seen) = header(&mut reader, &cell).unwrap();
-                assert_eq!(found, format!("Bearer t{generation}"));
-                assert_eq!(seen, Generation(generation));
+                for reader in [&mut reader, &mut Reader::new()] {
+                    let (found, seen) = header(reader, &seat).unwrap();
+                    assert_eq!(found, format!("Bearer t{generation}"));
+                    assert_eq!(seen, Generation(generation));
+                }
             }
         }
         cell.clear();
-        assert!(header(&mut reader, &cell).is_none());
+        assert!(header(&mut reader, &seat).is_none());
+        assert!(header(&mut Reader::new(), &seat).is_none());
         assert_eq!(cell.generation(), Generation::NONE);
 
         // The same token again (a source gave it more life) is usable again, under its old number.
-        cell.publish(&token("t3"), Generation(3));
-        assert_eq!(header(&mut reader, &cell).unwrap().1, Generation(3));
+        cell.publish(&token(3), Generation(3));
+        assert_eq!(header(&mut reader, &seat).unwrap().1, Generation(3));
+    }
+
+    #[test]
+    fn a_secret_goes_when_it_is_not_sent_any_more() {
+        let (cell, seat) = seat();
+        let mut reader = Reader::new();
+        let kept = |reader: &Reader| (reader.kept.header.clone(), seat.kept.0.try_lock().unwrap().header.clone());
+        cell.publish(&token(1), Generation(1));
+        header(&mut reader, &seat);
+        header(&mut reader, &seat);
+        assert!(kept(&reader).0 == "Bearer t1" && kept(&reader).1 == "Bearer t1");
+        cell.publish(&token(2), Generation(2));
+        header(&mut reader, &seat);
+        assert_eq!(kept(&reader).0, "Bearer t2");
+        header(&mut Reader::new(), &seat);
+        assert_eq!(kept(&reader).1, "Bearer t2");
+        cell.clear();
+        header(&mut reader, &seat);
+        assert!(kept(&reader).0.is_empty() && kept(&reader).1.is_empty());
+    }
+
+    #[test]
+    fn a_lock_that_somebody_holds_is_not_waited_for() {
+        let (cell, seat) = seat();
+        cell.publish(&token(1), Generation(1));
+        let _held = seat.kept.0.try_lock().unwrap();
+        let mut reader = Reader::new();
+        for _ in 0..3 {
+            assert_eq!(header(&mut reader, &seat).unwrap().1, Generation(1));
+        }
+        cell.clear();
+        assert!(header(&mut reader, &seat).is_none());
     }
 
     #[test]
     fn readers_never_see_a_header_of_another_generation() {
-        let cell = Arc::new(Cell::empty());
-        let done = Arc::new(AtomicBool::new(false));
-        cell.publish(&token("t1"), Generation(1));
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                let (cell, done) = (cell.clone(), done.clone());
-                thread::spawn(move || {
-                    let mut reader = Reader::default();
-                    let mut last = Generation::NONE;
-                    while !done.load(Ordering::Relaxed) {
-                        let (found, generation) = header(&mut reader, &cell).unwrap();
-                        assert_eq!(found, format!("Bearer t{}", generation.0));
-                        assert!(generation >= last, "went back from {last:?} to {generation:?}");
-                        last = generation;
-                    }
-                })
-            })
-            .collect();
-        for generation in 2..2000 {
-            cell.publish(&token(&format!("t{generation}")), Generation(generation));
+        // One seat for all: what happens where there are more threads than slots.
+        let (cell, seat) = seat();
+        let done = AtomicBool::new(false);
+        cell.publish(&token(1), Generation(1));
+        let read = |clones: bool| {
+            let mut reader = Reader::new();
+            let mut last = Generation::NONE;
+            while !done.load(Ordering::Relaxed) {
+                if clones {
+                    reader = Reader::new();
+                }
+                let (found, generation) = header(&mut reader, &seat).unwrap();
+                assert_eq!(found, format!("Bearer t{}", generation.0));
+                assert!(generation >= last, "went back from {last:?} to {generation:?}");
+                last = generation;
+            }
+        };
+        thread::scope(|scope| {
+            for clones in [false, true, true] {
+                scope.spawn(move || read(clones));
+            }
+            for generation in 2..2000 {
+                cell.publish(&token(generation), Generation(generation));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// Runs this on a thread with another slot.
+    fn elsewhere<T: Send>(run: impl Fn() -> T + Sync) -> T {
+        let here = slot();
+        let there = || (slot() != here).then(&run);
+        loop {
+            let ran = thread::scope(|scope| scope.spawn(there).join().unwrap());
+            if let Some(result) = ran {
+                return result;
+            }
         }
-        done.store(true, Ordering::Relaxed);
-        for reader in readers {
-            reader.join().unwrap();
-        }
+    }
+
+    #[test]
+    fn each_thread_has_a_place_of_its_own() {
+        let is_one = |a: &PerThread<_>, b: &PerThread<_>| Arc::ptr_eq(&a.0, &b.0);
+        let counted = Arc::new(());
+        let first = PerThread::new(counted.clone(), Arc::new(Cell::empty()));
+        assert!(is_one(&first, &first.clone()));
+
+        let (there, again) = elsewhere(|| {
+            let there = first.clone();
+            assert!(is_one(&there, &there.clone()));
+            assert_eq!(there.seat().slot, slot());
+            (there, first.clone())
+        });
+        assert!(!is_one(&first, &there));
+        assert!(is_one(&there, &again), "copied once");
+        assert!(is_one(&there, &there.clone()), "a copy isn't copied, here where its slot isn't");
+        assert!(Arc::ptr_eq(&first.seat().cell, &there.seat().cell));
+        assert_eq!(Arc::strong_count(&counted), 3);
+
+        // None holds the others.
+        drop((first, again));
+        assert_eq!(Arc::strong_count(&counted), 2);
+        assert!(is_one(&there, &elsewhere(|| there.clone())));
+        drop(there);
+        assert_eq!(Arc::strong_count(&counted), 1);
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use tokio::{sync::watch, time};
 
 use crate::{ErrorKind, IntoTokenSource, Storage, TokenError, clock::Timeline};
@@ -32,8 +32,7 @@ pub mod telemetry;
 mod tests;
 
 pub use builder::Builder;
-use cell::Cell;
-pub(crate) use cell::{Generation, Reader};
+pub(crate) use cell::{Cell, Generation, PerThread, Reader};
 use demand::Demands;
 pub(crate) use registry::TokenId;
 use status::Snapshot;
@@ -70,10 +69,9 @@ pub struct LiveToken {
 ///
 /// All of it lies on two cache lines of 64 bytes (processors fetch them in pairs) that are written when a token is published, and
 /// not in between: the pointer's reference counts, which handles write, lie before them.
-#[repr(align(128))]
 pub(crate) struct Shared {
     id: TokenId,
-    cell: Cell,
+    cell: Arc<Cell>,
     status: watch::Sender<Snapshot>,
     demands: Arc<Demands>,
     time: Arc<Timeline>,
@@ -223,11 +221,9 @@ impl LiveToken {
         id.find().map(|shared| Self { shared })
     }
 
-    /// Puts the header to send now into a request, for a service with a view of its own. Returns its generation,
-    /// [`Generation::NONE`] if there is none.
-    #[inline]
-    pub(crate) fn authorize(&self, reader: &mut Reader, headers: &mut HeaderMap) -> Generation {
-        reader.authorize(&self.shared.cell, headers)
+    /// Where services read what to send.
+    pub(crate) fn cell(&self) -> Arc<Cell> {
+        self.shared.cell.clone()
     }
 
     /// The header to send now: where it doesn't matter what it costs.

@@ -1,12 +1,13 @@
 //! Which requests are kept so that they can be sent again with another token.
 //!
-//! After a 401 the token is renewed in any case. Whether the request itself is sent again is decided by a policy, before it is
-//! sent the first time, because afterwards its body is gone:
+//! After a 401 the token is renewed, with all policies but [`Off`]. Whether the request itself is sent again is decided by a policy,
+//! before it is sent the first time, because afterwards its body is gone:
 //!
 //! | policy | keeps | costs a request that is kept |
 //! |---|---|---|
 //! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation |
 //! | [`Never`] | nothing | nothing |
+//! | [`Off`] | nothing, and no answer is looked at | nothing |
 //! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto` |
 //! | [`Cloned`] | requests whose body can be cloned and knows its length | as `Auto`, and the body's clone |
 //! | [`Buffered`] | all requests, up to a limit: what streams is copied while it is sent | as `Auto`, five allocations and a copy up to the limit |
@@ -32,6 +33,7 @@ mod auto;
 mod buffered;
 mod cloned;
 mod never;
+mod off;
 mod tee;
 mod when_empty;
 
@@ -39,6 +41,7 @@ pub use auto::Auto;
 pub use buffered::Buffered;
 pub use cloned::Cloned;
 pub use never::Never;
+pub use off::Off;
 pub use tee::Tee;
 pub use when_empty::WhenEmpty;
 
@@ -71,6 +74,11 @@ pub trait ReplayPolicy<R> {
 
     /// Whether somebody who chose this policy expects requests to be sent again, and should be told if one isn't.
     fn replays(&self) -> bool {
+        true
+    }
+
+    /// Whether answers are looked at: without, a 401 is handed on like any other, and renews no token.
+    fn recovers(&self) -> bool {
         true
     }
 }

@@ -1,10 +1,10 @@
 //! A live token, and a 401 is handed on.
 
-use instructions::{Inner, count, send};
+use programs::{Inner, run, send};
 use tower::Layer;
 
 fn main() {
-    count(|layers| {
+    run(|layers| {
         let mut service = layers.live.clone().without_recovery().layer(Inner);
         move |request| send(&mut service, request)
     });

@@ -1,10 +1,11 @@
-//! How many instructions does the layer cost a request that has its token? Counted by callgrind, so that the same code gives the
-//! same number on a busy machine and an idle one: what a stopwatch can't promise (`benches/hot_path.rs`), CI can hold to 2 %.
+//! What does the layer cost a request that has its token? The programs that are asked, one for each candidate, in `src/bin`: in one
+//! program with the others, what the compiler puts inline for one depends on what the others call. All else is alike, and here: what is
+//! set up before, the requests, the service below, and the one function that is measured, in two ways:
 //!
-//! Each candidate is a program of its own, in `src/bin`: in one program with the others, what the compiler puts inline for one
-//! depends on what the others call. All else is alike, and here: what is set up before, the requests, the service below, and the one
-//! function whose instructions count. `benches/count.rs` runs them, `judge.mjs` compares what they cost with `ratios.json`;
-//! `scripts/instructions` does both.
+//! - Counted by callgrind, so that the same code gives the same number on a busy machine and an idle one: what a stopwatch can't
+//!   promise, CI can hold to 2 %. `benches/count.rs` runs the programs, `judge.mjs` compares what they cost with `ratios.json`;
+//!   `scripts/instructions` does both.
+//! - Timed, taking turns with each other: `benches/hot_path` of the crate runs them and says what comes out.
 //!
 //! Compiled as users compile by default, in the profile `release`, but for two things that are otherwise luck, and moved ratios by a
 //! tenth and more: the crate and the programs are one codegen unit each (`Cargo.toml` has the reason), and `HeaderMap::insert`, two
@@ -12,10 +13,13 @@
 
 use std::{
     convert::Infallible,
+    env,
     future::Future,
     hint::black_box,
+    io,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -49,17 +53,45 @@ impl Layers {
     }
 }
 
-/// Sends requests through what `candidate` makes of the layers.
-pub fn count<F: FnMut(GetRequest)>(candidate: impl FnOnce(&Layers) -> F) {
+/// Sends requests through what `candidate` makes of the layers: so many that callgrind sees a steady state, or, started with the
+/// argument `timed` and a number of bytes, as many as it is asked to.
+pub fn run<F: FnMut(GetRequest)>(candidate: impl FnOnce(&Layers) -> F) {
+    let mut arguments = env::args().skip(1);
+    let timed = arguments.next().is_some_and(|argument| argument == "timed");
+    // All that follows lies so much further on: where things lie in memory moves ratios by a tenth, so each start is another sample.
+    let displaced = arguments.next().map_or(0, |bytes| bytes.parse().expect("a number of bytes"));
+    let _displaced = black_box(vec![0_u8; displaced]);
     // Without its runtime a token is gone.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let layers = runtime.block_on(Layers::new());
     let mut send = candidate(&layers);
-    for _ in 0..REQUESTS {
-        let mut request = request();
-        // Programs call `insert` in more places than one. Where one call is the only one, it is put inline.
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        counted_request(&mut send, request);
+    if timed {
+        take_turns(&mut send);
+    } else {
+        for _ in 0..REQUESTS {
+            measured_request(&mut send, accept(request()));
+        }
+    }
+}
+
+/// Each line says how many batches to send; the answer is a line with the median of the nanoseconds that a request took.
+fn take_turns(send: &mut impl FnMut(GetRequest)) {
+    for line in io::stdin().lines() {
+        let batches: usize = line.expect("lines").parse().expect("a number of batches");
+        let mut took: Vec<_> = (0..batches)
+            .map(|_| {
+                let batch: Vec<_> = (0..BATCH).map(|_| accept(request())).collect();
+                let start = Instant::now();
+                for request in batch {
+                    measured_request(send, request);
+                }
+                start.elapsed().as_nanos() as f64 / BATCH as f64
+            })
+            .collect();
+        // The others had the processor's caches before.
+        let warm = &mut took[batches / 5..];
+        warm.sort_by(f64::total_cmp);
+        println!("{}", warm[warm.len() / 2]);
     }
 }
 
@@ -108,10 +140,10 @@ impl Future for Answer {
     }
 }
 
-/// What callgrind counts, and nothing else: `benches/count.rs` knows it by its name. A request ends in it before the next is made,
-/// so that the allocator is in the same state every time: freeing many, it tidies up now and then, for some and not for others.
+/// What is measured, and nothing else: `benches/count.rs` knows it by its name. For callgrind a request ends in it before the next is
+/// made, so that the allocator is in the same state every time: freeing many, it tidies up now and then, for some and not for others.
 #[inline(never)]
-fn counted_request(send: &mut impl FnMut(GetRequest), request: GetRequest) {
+fn measured_request(send: &mut impl FnMut(GetRequest), request: GetRequest) {
     send(request);
 }
 
@@ -133,8 +165,19 @@ fn request() -> GetRequest {
         .expect("a request")
 }
 
+/// Programs call `insert` in more places than one: where one call is the only one, it is put inline. `#[inline]`, so that this one is in
+/// the program and not in the library.
+#[inline]
+fn accept(mut request: GetRequest) -> GetRequest {
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request
+}
+
 #[derive(Clone)]
 struct Tenant(#[allow(dead_code, reason = "only carried")] u64);
+
+/// Requests in a batch: it takes so long that reading the clock doesn't count.
+const BATCH: usize = 10;
 
 /// So many that what only the first ones pay for doesn't show. `judge.mjs` needs no number: it divides by what the floor costs.
 const REQUESTS: usize = 1000;

@@ -1,10 +1,10 @@
 //! The floor, cloned for every request.
 
-use instructions::{Inner, count, send};
+use programs::{Inner, run, send};
 use tower::Layer;
 
 fn main() {
-    count(|layers| {
+    run(|layers| {
         let service = layers.fixed.layer(Inner);
         move |request| send(&mut service.clone(), request)
     });

@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 
-const file = "benches/instructions/ratios.json";
+const file = "benches/programs/ratios.json";
 const { on, allowed_percent: allowed, ratios } = JSON.parse(readFileSync(new URL("ratios.json", import.meta.url), "utf8"));
 
 const instructions = new Map(
@@ -16,7 +16,7 @@ const instructions = new Map(
 );
 const of = (program) => {
   const number = instructions.get(program);
-  if (!(number > 0)) throw new Error(`nothing was counted for ${program}: is the function still called counted_request?`);
+  if (!(number > 0)) throw new Error(`nothing was counted for ${program}: is the function still called measured_request?`);
   return number;
 };
 

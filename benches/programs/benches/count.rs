@@ -22,6 +22,6 @@ binary_benchmark_group!(name = programs, benchmarks = program);
 // Of the environment programs see nothing, and addresses are the same each time: gungraun sees to both.
 main!(
     config = BinaryBenchmarkConfig::default()
-        .tool(Callgrind::with_args(["--cache-sim=no"]).entry_point(EntryPoint::Custom("*counted_request*".to_owned())));
+        .tool(Callgrind::with_args(["--cache-sim=no"]).entry_point(EntryPoint::Custom("*measured_request*".to_owned())));
     binary_benchmark_groups = programs
 );

@@ -1,10 +1,10 @@
 //! The floor: a header that never changes.
 
-use instructions::{Inner, count, send};
+use programs::{Inner, run, send};
 use tower::Layer;
 
 fn main() {
-    count(|layers| {
+    run(|layers| {
         let mut service = layers.fixed.layer(Inner);
         move |request| send(&mut service, request)
     });

@@ -1,0 +1,36 @@
+//! Looks at no answer.
+
+use super::{ReplayPolicy, Spare};
+
+/// Hands on every 401 and draws no conclusions from it: what
+/// [`BearerAuthLayer::without_recovery`](crate::BearerAuthLayer::without_recovery) chooses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Off;
+
+impl<R> ReplayPolicy<R> for Off {
+    fn keep(&self, _: &mut R) -> Option<Spare<R>> {
+        None
+    }
+
+    fn replays(&self) -> bool {
+        false
+    }
+
+    fn recovers(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn off_keeps_nothing_and_renews_nothing() {
+        assert!(Off.keep(&mut Request::new(String::new())).is_none());
+        assert!(!ReplayPolicy::<Request<String>>::replays(&Off));
+        assert!(!ReplayPolicy::<Request<String>>::recovers(&Off));
+    }
+}
