@@ -125,6 +125,21 @@ async fn reqwest_as_a_service() {
     assert_eq!(service.oneshot(request).await.unwrap_err().kind(), ErrorKind::ForeignOrigin);
 }
 
+/// A request of `http`'s doesn't say where it goes in a form that answers could be compared with: a 401 from below counts.
+#[tokio::test]
+async fn reqwest_below_requests_of_http() {
+    let bench = Bench::new(LONG).await;
+    let mut service = ServiceBuilder::new()
+        .layer(bench.layer.clone())
+        .map_request(|request: Request<String>| reqwest::Request::try_from(request).unwrap())
+        .service(reqwest::Client::new());
+    bench.server.revoke_all();
+    let request = Request::post(bench.server.api_url("/echo")).body(String::from("the whole body")).unwrap();
+    let response: reqwest::Response = service.ready().await.unwrap().call(request).await.unwrap();
+    assert_eq!((response.status(), response.bytes().await.unwrap()), (StatusCode::OK, "the whole body".into()));
+    assert_eq!(bench.server.token_requests(), 2);
+}
+
 /// reqwest follows redirects inside, where the layer can't see it, and takes the token off on the way to another host. The 401
 /// that comes of it says nothing about the token, even where the layer would send the token there if it were asked to.
 #[tokio::test]

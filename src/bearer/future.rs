@@ -260,6 +260,9 @@ where
         this.inner.set(None);
         if !response.is_from(this.ticket.sent_to) {
             *this.cold = None;
+            if let Some(token) = LiveToken::find(this.ticket.token) {
+                token.report_refused_elsewhere();
+            }
             return Poll::Ready(Ok(response));
         }
         let recovers = verdict == OnUnauthorized::Recover;

@@ -1,5 +1,7 @@
 //! The requests and responses that a token can travel with: those of `http`, and reqwest's own.
 
+use std::num::NonZeroU32;
+
 use http::{Extensions, HeaderMap, StatusCode};
 
 use super::origin::{self, Fence};
@@ -22,7 +24,7 @@ impl<B> HttpRequest for http::Request<B> {}
 impl<B> HttpResponse for http::Response<B> {}
 
 pub(crate) mod sealed {
-    use super::{Extensions, Fence, HeaderMap, StatusCode};
+    use super::{Extensions, Fence, HeaderMap, NonZeroU32, StatusCode};
 
     pub trait Request {
         /// Whether it may carry the token, and needn't be looked at first.
@@ -30,7 +32,7 @@ pub(crate) mod sealed {
         /// Whether it may carry the token.
         fn is_within(&self, fence: &Fence) -> bool;
         fn describe_origin(&self) -> String;
-        /// Where it is sent to, for those who follow redirects inside.
+        /// Where it is sent to, as far as it says: responses of those who follow redirects inside are compared with it.
         fn mark(&self) -> Mark;
         fn headers_mut(&mut self) -> &mut HeaderMap;
         /// `None` where it doesn't show them.
@@ -45,8 +47,9 @@ pub(crate) mod sealed {
     }
 
     /// Tells origins apart in little space: a hash, so that two of them may look the same (one pair in four thousand million).
+    /// `None`, the default, is where nobody knows, and any answer is taken for its own.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Mark(pub(super) u32);
+    pub struct Mark(pub(super) Option<NonZeroU32>);
 }
 
 impl<B> sealed::Request for http::Request<B> {
@@ -98,7 +101,7 @@ impl<B> sealed::Response for http::Response<B> {
 mod for_reqwest {
     use reqwest::{Request, Response, Url};
 
-    use super::{Extensions, Fence, HeaderMap, HttpRequest, HttpResponse, StatusCode, sealed};
+    use super::{Extensions, Fence, HeaderMap, HttpRequest, HttpResponse, NonZeroU32, StatusCode, sealed};
 
     impl HttpRequest for Request {}
     impl HttpResponse for Response {}
@@ -141,7 +144,7 @@ mod for_reqwest {
         /// reqwest follows redirects inside, and takes the token off where they lead to another host or port: what is answered
         /// there says nothing about the token, even if the layer would send it there when asked to.
         fn is_from(&self, sent_to: sealed::Mark) -> bool {
-            mark(self.url()) == sent_to
+            sent_to == sealed::Mark::default() || sent_to == mark(self.url())
         }
     }
 
@@ -153,7 +156,7 @@ mod for_reqwest {
             .into_iter()
             .flatten()
             .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        sealed::Mark(hash)
+        sealed::Mark(NonZeroU32::new(hash))
     }
 
     fn is_within(fence: &Fence, url: &Url) -> bool {

@@ -292,6 +292,11 @@ impl LiveToken {
         }
     }
 
+    /// Somebody answered 401 to whom the request was not sent: that says nothing about the token.
+    pub(crate) fn report_refused_elsewhere(&self) {
+        self.shared.telemetry.refused_elsewhere();
+    }
+
     /// The API answered 401 to a request with this generation. Nobody waits for what follows.
     pub(crate) fn report_refused(&self, refused: Generation) {
         self.shared.telemetry.refused();

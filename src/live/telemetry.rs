@@ -76,6 +76,7 @@
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
 //! | warn | the API refused the token, and this request can't be sent again (once for each token) | `token`, `request` (the type) |
+//! | debug | a refusal from another origin than the request was sent to is handed on (reqwest follows redirects) | `token` |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
 //!
 //! | field | |
@@ -252,6 +253,12 @@ impl Telemetry {
             "the API refused the token, and this request can't be sent again: the 401 is handed on; the replay policy \
              doesn't keep bodies of this type, or this one was beyond its limit"
         );
+    }
+
+    /// A request was answered 401 by somebody to whom it was not sent.
+    pub(super) fn refused_elsewhere(&self) {
+        let token = self.name();
+        debug!(token, "a refusal from another origin than the request was sent to is handed on");
     }
 
     /// Whether anybody is told how long a request waits.
