@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::StatusCode;
+use http::{Response, StatusCode};
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     set_default_local_recorder,
@@ -467,14 +467,21 @@ async fn refusals_are_counted_and_those_that_were_mended() {
     let mut closed = layer(&token).layer(Api::new(|_| refused()));
     assert_eq!(send(&mut closed, get("/a")).await.unwrap().status(), StatusCode::UNAUTHORIZED);
     assert_eq!(counts(), (23, 21));
+    // Sent again to a server that is busy: nobody knows whether the token would have been accepted.
+    let busy = || Response::builder().status(503).body(String::new()).unwrap();
+    let api = Api::new(move |seen| if seen.token() == "t4" { refused() } else { busy() });
+    let mut busy = layer(&token).layer(api.after(secs(1)));
+    let (answer, renewed) = tokio::join!(send(&mut busy, get("/a")), token.refresh());
+    renewed.unwrap();
+    assert_eq!((answer.unwrap().status(), counts()), (StatusCode::SERVICE_UNAVAILABLE, (24, 21)));
     // Never sent again.
     let mut never = layer(&token).replay(replay::Never).layer(Api::new(|_| refused()));
     assert_eq!(send(&mut never, get("/a")).await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(counts(), (24, 21));
+    assert_eq!(counts(), (25, 21));
     // Not this layer's business.
     let mut off = layer(&token).without_recovery().layer(Api::new(|_| refused()));
     send(&mut off, get("/a")).await.unwrap();
-    assert_eq!(counts(), (24, 21));
+    assert_eq!(counts(), (25, 21));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use http::Response;
 use tokio::time::sleep;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{FetchError, State};
@@ -74,6 +75,68 @@ async fn a_route_that_answers_401_to_everybody_where_a_client_has_one_token_at_a
         let (response, took) = timed(send(&mut service, get("/b"))).await;
         assert_eq!(response.unwrap().status(), 200);
         assert!(took <= Duration::from_millis(200), "{took:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(issuer.fetches() <= 20, "{} fetches in ten minutes", issuer.fetches());
+}
+
+/// How many fetches ten minutes cost in which every odd request that arrives is answered 401 and every even one like this.
+async fn fetches_where_401s_alternate_with(answer: Response<&'static str>) -> u64 {
+    let calls = AtomicU64::new(0);
+    let api = Api::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => refused(),
+        _ => answer.clone().map(str::to_owned),
+    });
+    let issuer = Issuer::new();
+    let mut service = ServiceBuilder::new().layer(layer(&issuer.ready().await)).service(api);
+    let start = now();
+    while start.elapsed() < secs(600) {
+        send(&mut service, get("/a")).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+    }
+    issuer.fetches()
+}
+
+/// A server that is down or busy says nothing about the token: that the second attempt is not refused is no proof that the fetch
+/// before it was needed.
+#[tokio::test(start_paused = true)]
+async fn answers_that_prove_nothing_do_not_end_the_pause() {
+    let answer = |status: u16| Response::builder().status(status).body("").unwrap();
+    let grpc = |status| Response::builder().header("grpc-status", status).body("").unwrap();
+    for answer in [answer(503), answer(429), grpc("14"), grpc("8")] {
+        let what = format!("{answer:?}");
+        let fetches = fetches_where_401s_alternate_with(answer).await;
+        assert!(fetches <= 20, "{fetches} fetches in ten minutes: {what}");
+    }
+    // These do: each fetch has helped, and so the next 401 is worth one.
+    for answer in [answer(200), answer(404), grpc("0")] {
+        let what = format!("{answer:?}");
+        let fetches = fetches_where_401s_alternate_with(answer).await;
+        assert!(fetches >= 500, "{fetches} fetches in ten minutes: {what}");
+    }
+}
+
+/// Nor does an answer from where the token was not sent to.
+#[cfg(feature = "reqwest")]
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_elsewhere_does_not_end_the_pause() {
+    use reqwest::{Method, ResponseBuilderExt};
+
+    let calls = Arc::new(AtomicU64::new(0));
+    let api = tower::service_fn(move |_: reqwest::Request| {
+        let (status, url) = match calls.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => (401, "https://api.test/a"),
+            _ => (200, "https://elsewhere.test/a"),
+        };
+        let response = Response::builder().status(status).url(url.parse().unwrap()).body("").unwrap();
+        std::future::ready(Ok::<_, std::convert::Infallible>(reqwest::Response::from(response)))
+    });
+    let issuer = Issuer::new();
+    let mut service = ServiceBuilder::new().layer(layer(&issuer.ready().await)).service(api);
+    let start = now();
+    while start.elapsed() < secs(600) {
+        let request = reqwest::Request::new(Method::GET, "https://api.test/a".parse().unwrap());
+        send(&mut service, request).await.unwrap();
         sleep(Duration::from_millis(100)).await;
     }
     assert!(issuer.fetches() <= 20, "{} fetches in ten minutes", issuer.fetches());

@@ -11,6 +11,16 @@ pub(crate) fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
         && !is_for_scope(headers)
 }
 
+/// Whether the response shows that the token is valid. What a server answers that is down or busy doesn't: whoever answers so may
+/// not have looked at the token.
+#[cold]
+pub(crate) fn is_acceptance(status: StatusCode, headers: &HeaderMap) -> bool {
+    let without_looking = status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || headers.get(&GRPC_STATUS).is_some_and(|status| FAILURES.iter().any(|failure| status == failure));
+    !without_looking && !is_refusal(status, headers)
+}
+
 /// Whether the response says that the token is valid but not for this (RFC 6750 §3.1, `insufficient_scope`): another one of the
 /// same kind would be refused as well. Servers should answer 403 with it, and some answer 401.
 #[cold]
@@ -35,16 +45,20 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The number of `UNAUTHENTICATED` among gRPC's status codes.
 const UNAUTHENTICATED: &str = "16";
 
+/// The numbers of those that are 5xx or 429 in HTTP (google.rpc.Code, "HTTP Mapping"): `UNKNOWN`, `DEADLINE_EXCEEDED`,
+/// `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`.
+const FAILURES: [&str; 7] = ["2", "4", "8", "12", "13", "14", "15"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(status: u16, headers: &[(&'static str, &'static str)]) -> bool {
+    fn response(status: u16, headers: &[(&'static str, &'static str)]) -> (StatusCode, HeaderMap) {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        is_refusal(StatusCode::from_u16(status).unwrap(), &map)
+        (StatusCode::from_u16(status).unwrap(), map)
     }
 
     #[test]
@@ -73,7 +87,37 @@ mod tests {
             (200, &[("grpc-status", "0")], false),
             (200, &[("grpc-status", "7")], false),
         ] {
-            assert_eq!(refusal(status, headers), expected, "{status} {headers:?}");
+            let (status, headers) = response(status, headers);
+            assert_eq!(is_refusal(status, &headers), expected, "{status} {headers:?}");
+            assert!(!(expected && is_acceptance(status, &headers)), "{status} {headers:?}: both");
+        }
+    }
+
+    #[test]
+    fn which_responses_show_that_the_token_is_valid() {
+        for (status, headers, expected) in [
+            (200, &[][..], true),
+            (304, &[], true),
+            (400, &[], true),
+            (403, &[], true),
+            (404, &[], true),
+            (401, &[], false),
+            (401, &[("www-authenticate", r#"Bearer error="insufficient_scope""#)], true),
+            (429, &[], false),
+            (500, &[], false),
+            (503, &[], false),
+            (599, &[], false),
+            (200, &[("grpc-status", "0")], true),
+            (200, &[("grpc-status", "5")], true),
+            (200, &[("grpc-status", "7")], true),
+            (200, &[("grpc-status", "8")], false),
+            (200, &[("grpc-status", "13")], false),
+            (200, &[("grpc-status", "14")], false),
+            (200, &[("grpc-status", "16")], false),
+            (503, &[("grpc-status", "0")], false),
+        ] {
+            let (status, headers) = response(status, headers);
+            assert_eq!(is_acceptance(status, &headers), expected, "{status} {headers:?}");
         }
     }
 

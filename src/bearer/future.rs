@@ -222,8 +222,10 @@ where
         let verdict = judge.map_or(by_rule, |judge| judge.judge(response.status(), response.headers()));
         if verdict == OnUnauthorized::HandOn {
             let cold = this.cold.take().map(SyncWrapper::into_inner);
-            // If that is what a fetch was for, the token's task should know that it helped.
+            // If that is what a fetch was for, the token's task should know that it helped: from then on the next 401 is worth one.
             if let Some(Cold::Replayed { asked, .. }) = cold.as_deref()
+                && challenge::is_acceptance(response.status(), response.headers())
+                && response.is_from(this.ticket.sent_to)
                 && let Some(token) = LiveToken::find(this.ticket.token)
             {
                 token.report_recovered(this.ticket.generation, *asked);

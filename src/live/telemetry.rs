@@ -35,7 +35,7 @@
 //! |---|---|
 //! | `tower_bearer_fetches_total` | fetches that have ended, with the label `outcome`: `fetched`, `try_again`, `rejected`, `reauthorization_required` (see [`FetchErrorKind`](crate::FetchErrorKind)) |
 //! | `tower_bearer_refusals_total` | 401s of the API for this token, those to requests that were sent again included |
-//! | `tower_bearer_recoveries_total` | requests that were sent again after a 401, and accepted |
+//! | `tower_bearer_recoveries_total` | requests that were sent again after a 401, and whose answer shows that the token was accepted: no refusal, no 5xx, no 429, nor what is that in gRPC |
 //!
 //! | histogram | unit | |
 //! |---|---|---|
