@@ -123,6 +123,21 @@ async fn a_foreign_request_fails_at_once_without_a_token_and_tells_no_secret() {
     assert!(!error.kind().is_transient() && error.into_inner().is_err() && api.seen().is_empty());
 }
 
+/// A service that was polled ready may hold a place below. What is not sent gives it back, even if nobody uses that clone again.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_request_keeps_no_place_in_a_limit_below() {
+    let token = Issuer::new().ready().await;
+    for layer in [layer(&token), layer(&token).ask_requests()] {
+        let service = ServiceBuilder::new().layer(layer).layer(ConcurrencyLimitLayer::new(1)).service(any());
+        let (mut idle, mut other) = (service.clone(), service);
+        let error = send(&mut idle, get("https://elsewhere.test/a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ForeignOrigin);
+        let response = timeout(secs(1), send(&mut other, get("/a"))).await.expect("the one place is free");
+        assert_eq!(response.unwrap().status(), 200);
+        drop(idle);
+    }
+}
+
 // Waiting
 
 #[tokio::test(start_paused = true)]

@@ -104,6 +104,8 @@ impl<S, P> BearerAuth<S, P> {
             return ResponseFuture::plain(self.inner.call(request));
         }
         if !request.is_within(&link.fence) {
+            // The ready one goes: nothing is sent with it, and it may hold a place in a limit below.
+            self.inner = self.inner.clone();
             return ResponseFuture::failed(Error::foreign_origin(request.describe_origin()));
         }
         if !link.fence.is_closed() {
