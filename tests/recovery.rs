@@ -14,11 +14,11 @@ use http::{Method, Request, Response, header::AUTHORIZATION};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::{sleep, timeout};
-use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{FetchError, FetchReason, State, replay};
+use tower::{ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
+use tower_bearer::{ErrorKind, FetchError, FetchReason, State, replay};
 
 mod support;
-use support::{API, Api, Issuer, challenged, get, layer, ok, refused, secs, send, timed};
+use support::{API, Api, Issuer, Seen, challenged, get, layer, ok, refused, secs, send, timed};
 
 /// A body that nobody can copy.
 fn stream(text: &'static str) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static {
@@ -242,6 +242,30 @@ async fn the_wait_for_another_token_ends_with_max_wait_or_before_a_backoff() {
     }
     assert_eq!(issuer.fetches(), fetches, "a 401 never bypasses `Retry-After`");
     assert_eq!(token.status().state(), State::Failing);
+}
+
+/// The token that it waited for expires while the service below gets ready, and no other comes: it waits for what is left of its
+/// wait, not for another whole one.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_no_longer_than_max_wait_after_a_401_however_often_it_waits() {
+    let answer = |seen: &Seen| if seen.uri.ends_with("/refused") { refused() } else { ok() };
+    let (api, issuer) = (Api::new(answer).after(secs(30)), Issuer::new());
+    let layered = layer(&issuer.ready().await).max_wait(secs(5));
+    issuer.takes(secs(3)).lifetime(secs(10));
+    let service = ServiceBuilder::new().layer(layered).layer(ConcurrencyLimitLayer::new(1)).service(api.clone());
+    let request = tokio::spawn(timed(service.clone().oneshot(get("/refused"))));
+    sleep(secs(1)).await;
+    // Next in the only place below: from the 401 on, until the second token has expired.
+    let occupies = tokio::spawn(service.oneshot(get("/a")));
+    sleep(secs(33)).await;
+    assert_eq!(issuer.finished(), 2);
+    issuer.hangs();
+    assert_eq!(occupies.await.unwrap().unwrap().status(), 200);
+    let (result, took) = request.await.unwrap();
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
+    // Thirty seconds until the 401, thirty in which the place is taken, the first three of them for a token: two are left.
+    assert!(took >= secs(62) && took <= secs(62) + Duration::from_millis(2), "{took:?}");
+    assert_eq!(api.tokens(), ["t1", "t1"]);
 }
 
 #[tokio::test(start_paused = true)]

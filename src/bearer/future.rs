@@ -6,6 +6,7 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{HeaderValue, header::AUTHORIZATION};
@@ -79,11 +80,18 @@ pub(super) enum Cold<S: Service<R>, R> {
     },
     /// Sent, and can't be sent again.
     SentOnce { link: PerThread<Link> },
-    /// The token was refused: waits for another one, `true`, or for the news that there will be none. `asked`: that one is
-    /// fetched because of this, so that what becomes of the second attempt says whether it helped.
-    Renewing { token: Wait<bool>, held: S::Response, service: S, spare: Spare<R>, link: PerThread<Link>, asked: bool },
-    /// There is another token; the service must be ready to send again.
-    Readying { service: S, request: R, link: PerThread<Link>, asked: bool },
+    /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
+    /// `asked`: that one is fetched because of this, so that what becomes of the second attempt says whether it helped.
+    Renewing {
+        token: Wait<Option<Duration>>,
+        held: S::Response,
+        service: S,
+        spare: Spare<R>,
+        link: PerThread<Link>,
+        asked: bool,
+    },
+    /// There is another token; the service must be ready to send again. `left`: how long it may wait if it needs one more.
+    Readying { service: S, request: R, link: PerThread<Link>, asked: bool, left: Duration },
     /// Sent again.
     Replayed { link: PerThread<Link>, asked: bool },
     /// Over before it began.
@@ -351,16 +359,16 @@ where
                         *self = Self::Renewing { token, held, service, spare, link, asked };
                         return Poll::Pending;
                     }
-                    Poll::Ready(false) => return Poll::Ready(Step::Over(Ok(held))),
-                    Poll::Ready(true) => match spare.take_over() {
+                    Poll::Ready(None) => return Poll::Ready(Step::Over(Ok(held))),
+                    Poll::Ready(Some(left)) => match spare.take_over() {
                         // The 401 goes, and with it the connection that its body occupies.
-                        Some(request) => *self = Self::Readying { service, request, link, asked },
+                        Some(request) => *self = Self::Readying { service, request, link, asked, left },
                         None => return Poll::Ready(Step::Over(Ok(held))),
                     },
                 },
-                Self::Readying { mut service, mut request, link, asked } => match service.poll_ready(cx) {
+                Self::Readying { mut service, mut request, link, asked, left } => match service.poll_ready(cx) {
                     Poll::Pending => {
-                        *self = Self::Readying { service, request, link, asked };
+                        *self = Self::Readying { service, request, link, asked, left };
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::inner(error)))),
@@ -372,7 +380,7 @@ where
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {
-                            let token = Box::pin(link.token.clone().acquire(link.max_wait(&request)));
+                            let token = Box::pin(link.token.clone().acquire(left));
                             let after = After::Replayed { asked };
                             *self = Self::Waiting { token, service, request, after, link };
                         }

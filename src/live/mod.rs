@@ -306,18 +306,19 @@ impl LiveToken {
     }
 
     /// The API answered 401 to a request with this generation: waits, no longer than this, until there is a token it has not
-    /// refused. `false` if there will be none.
-    pub(crate) async fn replace(self, refused: Generation, max_wait: Duration) -> bool {
+    /// refused, and says what is left of the wait. `None` if there will be none.
+    pub(crate) async fn replace(self, refused: Generation, max_wait: Duration) -> Option<Duration> {
         self.shared.telemetry.refused();
         let waiting = Waiting::after_refusal(&self.shared);
         let deadline = self.shared.time.now() + max_wait;
         let replaced = self.wait_for_another(refused, max_wait).await;
+        let left = deadline.since(self.shared.time.now());
         match replaced {
             true => waiting.with_token(),
-            false if self.shared.time.now() >= deadline => waiting.timed_out(),
+            false if left.is_zero() => waiting.timed_out(),
             false => waiting.failed(),
         }
-        replaced
+        replaced.then_some(left)
     }
 
     async fn wait_for_another(&self, refused: Generation, max_wait: Duration) -> bool {

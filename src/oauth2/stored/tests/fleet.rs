@@ -144,7 +144,8 @@ async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
         let (_, generation) = token.current().unwrap();
         token.clone().replace(generation, SECOND * 10)
     };
-    assert_eq!(tokio::join!(refused(&one), refused(&other)), (true, true));
+    let (one_replaced, other_replaced) = tokio::join!(refused(&one), refused(&other));
+    assert!(one_replaced.is_some() && other_replaced.is_some());
     assert_eq!((carried(&one).as_deref(), carried(&other).as_deref()), (Some("a2"), Some("a2")));
     assert_eq!(server.requests(), 2, "both were refused, one has fetched");
 }
