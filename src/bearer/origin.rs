@@ -113,7 +113,7 @@ impl fmt::Display for InvalidOrigin {
 impl error::Error for InvalidOrigin {}
 
 /// The origins of one layer. (`pub` because a sealed trait names it; nothing outside of the crate can.)
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fence {
     first: Origin,
     others: Vec<Origin>,
@@ -202,6 +202,18 @@ impl Fence {
     }
 }
 
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, others, any_https, closed, quick: _ } = self;
+        f.debug_struct("Fence")
+            .field("first", first)
+            .field("others", others)
+            .field("any_https", any_https)
+            .field("closed", closed)
+            .finish()
+    }
+}
+
 /// The origin of a URI as a text for an error: without user info, path and query, which may hold secrets.
 pub(crate) fn describe(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
@@ -212,7 +224,7 @@ pub(crate) fn describe(uri: &Uri) -> String {
     }
 }
 
-/// `==`, in place for hosts of up to 32 bytes: a call of `memcmp` costs as much as all the rest that a request pays for its origin.
+/// `==`, in place for hosts of 8 to 32 bytes: a call of `memcmp` costs as much as all the rest that a request pays for its origin.
 /// Two overlapping loads see all of a text that is at most twice as long as they are.
 #[inline]
 fn is_same(a: &[u8], b: &[u8]) -> bool {
@@ -306,10 +318,70 @@ mod tests {
             ("https://api.example.com:99999/", false),
             ("api.example.com:443", false), // CONNECT
             ("wss://api.example.com/", false),
+            ("httqs://api.example.com/", false),
         ] {
             let uri: Uri = uri.parse().expect(uri);
             assert_eq!(fence.admits(&uri), admitted, "{uri}");
         }
+    }
+
+    /// Short authorities are compared by loads that overlap: whatever differs, and wherever, is seen.
+    #[test]
+    fn look_alikes_of_hosts_of_every_length_stay_outside() {
+        for (origin, look_alikes) in [
+            ("https://api.eu.example.com", &["api.us.example.com", "api.euxexample.com", "api.eu.exemple.com"][..]),
+            ("https://documents.api.example.com", &["documents.apj.example.com", "documents-api.example.com"]),
+            (
+                "https://documents.api.eu.example.com",
+                &["documents.api.ew.example.com", "documents.apiieu.example.com", "documents.ap1.eu.example.com"],
+            ),
+            (
+                "https://api.example.com:8443",
+                &[
+                    "api.example.com:8444",
+                    "api.example.com:9443",
+                    "api.example.comx8443",
+                    "api.example.com:843",
+                    "api.example.com",
+                ],
+            ),
+            (
+                "https://documents.eu.example.com:8443",
+                &["documents.eu.example.com:8543", "documents.ev.example.com:8443"],
+            ),
+        ] {
+            let fence = Fence::around(Origin::parse(origin).unwrap());
+            let admits = |uri: &str| fence.admits(&uri.parse().expect(uri));
+            assert!(admits(&format!("{origin}/x")) && admits(&origin.replace("example", "EXAMPLE")), "{origin}");
+            for look_alike in look_alikes {
+                assert!(!admits(&format!("https://{look_alike}/x")), "{look_alike} passes for {origin}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_is_what_has_the_same_length_and_every_byte() {
+        for length in 0..=40 {
+            let text: Vec<u8> = (b'0'..).take(length).collect();
+            assert!(is_same(&text, &text.clone()), "{length}");
+            for at in 0..length {
+                let mut other = text.clone();
+                other[at] ^= 1;
+                assert!(!is_same(&text, &other) && !is_same(&other, &text), "{length}, byte {at}");
+            }
+            let longer = [&text[..], b"x"].concat();
+            assert!(!is_same(&text, &longer) && !is_same(&longer, &text), "{length} and one more");
+        }
+    }
+
+    #[test]
+    fn debug_shows_origins_and_not_how_they_are_compared() {
+        let mut fence = Fence::around(Origin::parse("https://a.test").unwrap());
+        fence.admit(Origin::parse("https://b.test:8443").unwrap());
+        assert_eq!(
+            format!("{fence:?}"),
+            "Fence { first: Origin(https://a.test), others: [Origin(https://b.test:8443)], any_https: false, closed: false }"
+        );
     }
 
     #[test]
