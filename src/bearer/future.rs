@@ -268,14 +268,8 @@ where
         let mut this = self.as_mut().project();
         // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
         this.inner.set(None);
-        if !response.is_from(this.ticket.sent_to) {
-            *this.cold = None;
-            if let Some(token) = LiveToken::find(this.ticket.token) {
-                token.report_refused_elsewhere();
-            }
-            return Poll::Ready(Ok(response));
-        }
-        let recovers = verdict == OnUnauthorized::Recover;
+        let is_ours = response.is_from(this.ticket.sent_to);
+        let recovers = is_ours && verdict == OnUnauthorized::Recover;
         let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
         if let Some(cold @ Cold::Spare { .. }) = cold
             && recovers
@@ -289,7 +283,10 @@ where
             if recovers && this.ticket.replays && !matches!(cold.as_deref(), Some(Cold::Replayed { .. })) {
                 token.warn_not_replayed::<R>();
             }
-            token.report_refused(this.ticket.generation);
+            match is_ours {
+                true => token.report_refused(this.ticket.generation),
+                false => token.report_refused_elsewhere(),
+            }
         }
         Poll::Ready(Ok(response))
     }
