@@ -129,7 +129,8 @@ impl<P> BearerAuthLayer<P> {
     /// # }
     /// ```
     ///
-    /// Each request costs an allocation more then. After [`without_recovery`](Self::without_recovery) nobody is asked.
+    /// A request that the [replay policy](crate::replay) doesn't keep costs an allocation then. After
+    /// [`without_recovery`](Self::without_recovery) nobody is asked.
     pub fn on_unauthorized<F>(self, judge: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync + 'static,

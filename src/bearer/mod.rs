@@ -43,7 +43,7 @@ pub use service::BearerAuth;
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     token: LiveToken,
-    /// Closed where one of the options below is set: whoever uses none of them doesn't pay for any.
+    /// Closed where headers are kept, requests asked or answers judged: whoever does none of that doesn't pay for it.
     fence: origin::Fence,
     max_wait: Duration,
     keeps_authorization: bool,

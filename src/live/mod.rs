@@ -42,8 +42,9 @@ use telemetry::{Telemetry, Waiting};
 
 /// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
 ///
-/// This is a handle; its clones are handles to the same token. When the last one goes (layers and services hold handles too, and
-/// so do requests that wait or can be sent again), the task ends.
+/// This is a handle; its clones are handles to the same token. When the last one goes, the task ends. Layers and services hold
+/// handles too, and so do requests under way that wait, have waited, can be sent again or were, and all those whose answers the layer
+/// [judges](crate::BearerAuthLayer::on_unauthorized).
 ///
 /// ```
 /// use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! A request that can't be sent again only needs the token if it is refused. A handle for that would cost every request two
 //! writes to a count that all threads share (0.4 of what a static header costs alone, far more on several cores), a number
-//! costs nothing. The lock is taken when a token begins, when it ends, and when a request is refused.
+//! costs nothing. The lock is taken when a token begins, when it ends, when a request is refused, and when one that was sent
+//! again is accepted.
 
 use std::{
     collections::BTreeMap,

@@ -79,6 +79,10 @@
 //! | debug | a refusal from another origin than the request was sent to is handed on (reqwest follows redirects) | `token` |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
 //!
+//! How long a request waits is measured if somebody can be told: a subscriber that wants debug events, or a recorder. What goes to
+//! `log` without a subscriber, by `tracing`'s feature of that name, can't be asked, and hears of waits only for tokens that are
+//! measured.
+//!
 //! | field | |
 //! |---|---|
 //! | `token` | the [name](crate::Builder::name); left out if there is none |
