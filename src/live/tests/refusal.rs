@@ -194,7 +194,10 @@ async fn a_replay_that_succeeds_ends_the_pause() {
     let generation = scene.generation();
     scene.token.report_recovered(generation, true);
     settle().await;
-    assert!(at_once(scene.token.clone().replace(generation, WAIT)).await.is_some(), "a second revocation is answered at once");
+    assert!(
+        at_once(scene.token.clone().replace(generation, WAIT)).await.is_some(),
+        "a second revocation is answered at once"
+    );
     let pauses = refuse_everything(&scene, secs(10)).await;
     assert!(pauses[0] < 3.0, "the pause grows from the start again: {pauses:?}");
 }
@@ -221,7 +224,10 @@ async fn a_whole_life_without_a_401_ends_the_pause() {
     tokio::time::sleep(secs(2)).await;
     assert!(at_once(scene.token.clone().replace(scene.generation(), WAIT)).await.is_some());
     tokio::time::sleep(secs(2)).await;
-    assert!(at_once(scene.token.clone().replace(scene.generation(), WAIT)).await.is_some(), "the first pause is a second");
+    assert!(
+        at_once(scene.token.clone().replace(scene.generation(), WAIT)).await.is_some(),
+        "the first pause is a second"
+    );
 }
 
 #[tokio::test(start_paused = true)]
