@@ -8,7 +8,7 @@ use std::{
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{HttpRequest, HttpResponse, Link, ResponseFuture, Ticket, future::Cold, replay::ReplayPolicy};
+use super::{HttpRequest, HttpResponse, Link, ResponseFuture, Ticket, cold::Cold, replay::ReplayPolicy};
 use crate::{
     BoxError, Error,
     live::{Generation, PerThread, Reader, TokenId},

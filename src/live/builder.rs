@@ -7,7 +7,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     Driver, LiveToken, Shared,
@@ -132,6 +132,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             id,
             cell: Arc::new(Cell::empty()),
+            news: Notify::new(),
             status: watch::Sender::new(Snapshot::starting()),
             demands: demands.clone(),
             time: time.clone(),

@@ -247,11 +247,14 @@ impl Desk {
         let Some(shared) = self.shared.upgrade() else { return };
         let snapshot = decider.snapshot(now, self.seen, self.settled);
         shared.telemetry.refresh(&snapshot, self.since, &self.time);
-        shared.status.send_if_modified(|known| {
-            let news = is_news(known, &snapshot);
+        let is_new = shared.status.send_if_modified(|known| {
+            let is_new = is_news(known, &snapshot);
             *known = snapshot;
-            news
+            is_new
         });
+        if is_new {
+            shared.news.notify_waiters();
+        }
     }
 }
 
@@ -279,6 +282,7 @@ impl Drop for Desk {
                 snapshot.seen = u64::MAX;
                 snapshot.settled = u64::MAX;
             });
+            shared.news.notify_waiters();
             let snapshot = shared.status.borrow().clone();
             shared.telemetry.refresh(&snapshot, self.since, &self.time);
         }

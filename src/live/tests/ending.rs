@@ -65,12 +65,12 @@ async fn shutdown_lets_the_token_serve_to_its_end_and_fetches_nothing_more() {
     at_once(scene.token.ready()).await.unwrap();
     scene.until(millis(99_990)).await;
     assert_eq!(scene.sent().as_deref(), Some("t1"));
-    let waits = tokio::spawn(scene.token.clone().acquire(secs(10)));
+    let waits = acquires(scene.token.clone(), secs(10));
     assert_eq!(at_once(waits).await.unwrap().unwrap().0, "Bearer t1");
     scene.until(millis(100_002)).await;
     assert_eq!(scene.sent(), None);
     assert!(!scene.token.status().is_usable());
-    assert_eq!(at_once(scene.token.clone().acquire(secs(10))).await.unwrap_err().kind(), ErrorKind::Stopped);
+    assert_eq!(at_once(scene.token.acquire(secs(10))).await.unwrap_err().kind(), ErrorKind::Stopped);
     assert_eq!(at_once(scene.token.ready()).await.unwrap_err().kind(), ErrorKind::Stopped);
     scene.until(DAY).await;
     assert_eq!(scene.count(), 1);
@@ -91,7 +91,7 @@ async fn after_shutdown_the_task_ends_when_its_token_does() {
 async fn shutdown_waits_for_the_fetch_under_way_and_its_token_serves() {
     let scene = Scene::always(fresh(secs(100)).taking(secs(5)));
     scene.until(secs(1)).await;
-    let waiting = tokio::spawn(join_all((0..10).map(|_| scene.token.clone().acquire(secs(10)))));
+    let waiting: Vec<_> = (0..10).map(|_| acquires(scene.token.clone(), secs(10))).collect();
     let ready = tokio::spawn({
         let token = scene.token.clone();
         async move { token.ready().await }
@@ -101,11 +101,11 @@ async fn shutdown_waits_for_the_fetch_under_way_and_its_token_serves() {
     within(secs(3), scene.token.shutdown()).await;
     assert_eq!((scene.script.now().as_secs(), scene.sent().as_deref()), (5, Some("t1")));
     // What comes will serve them: they need not fail because others were told to end.
-    assert!(at_once(waiting).await.unwrap().into_iter().all(|found| found.unwrap().0 == "Bearer t1"));
+    assert!(at_once(join_all(waiting)).await.into_iter().all(|found| found.unwrap().unwrap().0 == "Bearer t1"));
     at_once(ready).await.unwrap().unwrap();
     scene.until(secs(101)).await;
     assert_eq!((scene.sent(), scene.count()), (None, 1));
-    assert_eq!(at_once(scene.token.clone().acquire(secs(10))).await.unwrap_err().kind(), ErrorKind::Stopped);
+    assert_eq!(at_once(scene.token.acquire(secs(10))).await.unwrap_err().kind(), ErrorKind::Stopped);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +129,7 @@ async fn shutdown_in_a_backoff_fails_at_once_who_waits() {
     for act in [down(), fails(FetchError::try_again("busy").retry_after(secs(5)))] {
         let scene = Scene::always(act);
         scene.until(millis(100)).await;
-        let waiting = tokio::spawn(scene.token.clone().acquire(secs(10)));
+        let waiting = acquires(scene.token.clone(), secs(10));
         settle().await;
         at_once(scene.token.shutdown()).await;
         assert_eq!(at_once(waiting).await.unwrap().unwrap_err().kind(), ErrorKind::Stopped);
@@ -155,7 +155,7 @@ async fn without_its_driver_a_token_is_stopped_and_nobody_waits() {
             tokio::time::sleep(run).await;
         }
         let mut watch = token.watch();
-        let waiting = tokio::spawn(token.clone().acquire(HOUR));
+        let waiting = acquires(token.clone(), HOUR);
         let asking = tokio::spawn({
             let token = token.clone();
             async move { token.refresh().await }
@@ -167,7 +167,7 @@ async fn without_its_driver_a_token_is_stopped_and_nobody_waits() {
             assert_eq!(error.kind(), ErrorKind::Stopped);
         }
         at_once(asking).await.unwrap().ok();
-        assert_eq!(at_once(token.clone().acquire(HOUR)).await.unwrap_err().kind(), ErrorKind::Stopped);
+        assert_eq!(at_once(token.acquire(HOUR)).await.unwrap_err().kind(), ErrorKind::Stopped);
         assert_eq!(at_once(token.ready()).await.unwrap_err().kind(), ErrorKind::Stopped);
         assert_eq!(at_once(token.refresh()).await.unwrap_err().kind(), ErrorKind::Stopped);
         assert!(at_once(token.clone().replace(crate::live::Generation(1), HOUR)).await.is_none());

@@ -39,7 +39,7 @@ async fn a_source_that_hangs_is_given_up_after_a_minute_while_the_token_serves_t
     assert_eq!((scene.sent().as_deref(), scene.token.status().is_fetching()), (Some("t1"), true));
     scene.until(millis(100_002)).await;
     assert_eq!((scene.sent(), scene.token.status().state()), (None, State::Expired));
-    let error = within(secs(11), scene.token.clone().acquire(secs(10))).await.unwrap_err();
+    let error = within(secs(11), scene.token.acquire(secs(10))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 
     let again = scene.until_call(3).await;

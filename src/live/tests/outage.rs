@@ -80,7 +80,7 @@ async fn retry_after_is_obeyed_up_to_an_hour_whoever_waits() {
         // Requests that wait, all the time, and that would wait for long.
         for _ in 0..20 {
             let token = scene.token.clone();
-            tokio::spawn(token.acquire(secs(7200)));
+            acquires(token, secs(7200));
             tokio::time::sleep(secs(1)).await;
         }
         let at = scene.until_call(2).await.as_secs_f64();
@@ -135,7 +135,7 @@ async fn rejected_credentials_fail_at_once_and_are_tried_every_five_minutes() {
     let scene = Scene::always(fails(FetchError::rejected("unknown client")));
     scene.until(secs(1)).await;
     for _ in 0..3300 {
-        let error = at_once(scene.token.clone().acquire(HOUR)).await.unwrap_err();
+        let error = at_once(scene.token.acquire(HOUR)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Rejected);
         assert!(error.cause().unwrap().to_string().contains("unknown client"));
         tokio::time::sleep(secs(1)).await;
@@ -175,7 +175,7 @@ async fn what_needs_a_person_is_tried_only_when_asked_and_then_lives_again() {
             assert_eq!(scene.count(), tried, "{state:?}: a locked account: {:?}", scene.times());
             let status = scene.token.status();
             assert_eq!((status.state(), status.next_attempt_in(), status.failures()), (state, None, 1));
-            assert_eq!(at_once(scene.token.clone().acquire(HOUR)).await.unwrap_err().kind(), kind);
+            assert_eq!(at_once(scene.token.acquire(HOUR)).await.unwrap_err().kind(), kind);
             assert_eq!(at_once(scene.token.ready()).await.unwrap_err().kind(), kind);
 
             assert_eq!(at_once(scene.token.refresh()).await.unwrap_err().kind(), kind);

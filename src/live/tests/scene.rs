@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderValue;
 use tokio::{sync::watch, task::JoinHandle, time};
 
 use crate::{
-    AccessToken, FetchError, FetchReason, FetchRequest, LiveToken, TokenSource,
+    AccessToken, FetchError, FetchReason, FetchRequest, LiveToken, TokenError, TokenSource,
     clock::{Moment, Timeline, tests::ManualClock},
     live::{Builder, Generation},
 };
@@ -274,6 +275,14 @@ impl crate::clock::Clock for Shared {
 /// Gives everybody who can run the chance to, and lets no more than a few milliseconds pass.
 pub(super) async fn settle() {
     time::sleep(3 * MILLI).await;
+}
+
+/// A request that waits for a token, as a task of its own.
+pub(super) fn acquires(
+    token: LiveToken,
+    max_wait: Duration,
+) -> JoinHandle<Result<(HeaderValue, Generation), TokenError>> {
+    tokio::spawn(async move { token.acquire(max_wait).await })
 }
 
 /// The result of what must be over after at most this time.

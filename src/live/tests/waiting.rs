@@ -24,7 +24,7 @@ async fn nobody_waits_while_a_token_works() {
         let scene = Scene::new([fresh(secs(100))], act);
         scene.until(millis(99_900)).await;
         assert!(scene.count() > 1);
-        let (header, _) = at_once(scene.token.clone().acquire(secs(10))).await.unwrap();
+        let (header, _) = at_once(scene.token.acquire(secs(10))).await.unwrap();
         assert_eq!(header, "Bearer t1");
         at_once(scene.token.ready()).await.unwrap();
     }
@@ -35,7 +35,7 @@ async fn a_request_waits_no_longer_than_it_may() {
     let scene = Scene::new([fails(FetchError::try_again("slow to fail")).taking(secs(2))], hangs());
     for wait in [secs(3), secs(10)] {
         let began = scene.script.now();
-        let error = within(secs(11), scene.token.clone().acquire(wait)).await.unwrap_err();
+        let error = within(secs(11), scene.token.acquire(wait)).await.unwrap_err();
         let waited = scene.script.now() - began;
         assert!(waited >= wait && waited <= wait + millis(2), "{waited:?}");
         assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -50,9 +50,9 @@ async fn a_request_whose_wait_ends_before_the_next_attempt_fails_at_once_with_th
     let scene = Scene::new([busy.taking(secs(2))], fresh(HOUR));
 
     // One that was there when the fetch failed, and one that comes after.
-    let first = within(secs(3), scene.token.clone().acquire(secs(10))).await.unwrap_err();
+    let first = within(secs(3), scene.token.acquire(secs(10))).await.unwrap_err();
     assert!(scene.script.now() < millis(2_010));
-    let second = at_once(scene.token.clone().acquire(secs(10))).await.unwrap_err();
+    let second = at_once(scene.token.acquire(secs(10))).await.unwrap_err();
     for error in [first, second] {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.cause().unwrap().to_string().contains("come back later"));
@@ -60,7 +60,7 @@ async fn a_request_whose_wait_ends_before_the_next_attempt_fails_at_once_with_th
 
     // As soon as the next attempt lies within the wait, waiting makes sense.
     scene.until(secs(55)).await;
-    let (header, _) = within(secs(10), scene.token.clone().acquire(secs(10))).await.unwrap();
+    let (header, _) = within(secs(10), scene.token.acquire(secs(10))).await.unwrap();
     assert_eq!(header, "Bearer t1");
 }
 
@@ -71,7 +71,7 @@ async fn a_request_that_waits_fails_as_soon_as_waiting_is_in_vain() {
         (FetchError::reauthorize("dead"), ErrorKind::ReauthorizationRequired),
     ] {
         let scene = Scene::always(fails(error).taking(secs(2)));
-        let error = within(secs(3), scene.token.clone().acquire(secs(10))).await.unwrap_err();
+        let error = within(secs(3), scene.token.acquire(secs(10))).await.unwrap_err();
         assert_eq!(error.kind(), kind);
         assert!(scene.script.now() < millis(2_010));
     }
@@ -80,14 +80,14 @@ async fn a_request_that_waits_fails_as_soon_as_waiting_is_in_vain() {
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_through_failures_that_pass() {
     let scene = Scene::new([down(), down(), down()], fresh(HOUR));
-    let (header, _) = within(secs(10), scene.token.clone().acquire(secs(10))).await.unwrap();
+    let (header, _) = within(secs(10), scene.token.acquire(secs(10))).await.unwrap();
     assert_eq!((header.to_str().unwrap(), scene.count()), ("Bearer t1", 4));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_requests_at_a_cold_start_cost_one_fetch() {
     let scene = Scene::always(fresh(HOUR).taking(secs(1)));
-    let waiting = (0..1000).map(|_| scene.token.clone().acquire(secs(10)));
+    let waiting = (0..1000).map(|_| scene.token.acquire(secs(10)));
     let found = within(secs(2), join_all(waiting)).await;
     assert!(found.into_iter().all(|found| found.unwrap().0 == "Bearer t1"));
     assert_eq!(scene.count(), 1);
@@ -96,7 +96,7 @@ async fn a_thousand_requests_at_a_cold_start_cost_one_fetch() {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_requests_that_wait_when_the_fetch_fails_cost_one_more() {
     let scene = Scene::new([down().taking(secs(1))], fresh(HOUR).taking(secs(1)));
-    let waiting = (0..1000).map(|_| scene.token.clone().acquire(secs(10)));
+    let waiting = (0..1000).map(|_| scene.token.acquire(secs(10)));
     let found = within(secs(5), join_all(waiting)).await;
     assert!(found.into_iter().all(|found| found.unwrap().0 == "Bearer t1"));
     assert_eq!(scene.count(), 2);
@@ -105,8 +105,8 @@ async fn a_thousand_requests_that_wait_when_the_fetch_fails_cost_one_more() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_goes_away_takes_no_fetch_with_it() {
     let scene = Scene::always(fresh(HOUR).taking(secs(5)));
-    let patient = tokio::spawn(scene.token.clone().acquire(secs(10)));
-    let gone: Vec<_> = (0..100).map(|_| tokio::spawn(scene.token.clone().acquire(secs(10)))).collect();
+    let patient = acquires(scene.token.clone(), secs(10));
+    let gone: Vec<_> = (0..100).map(|_| acquires(scene.token.clone(), secs(10))).collect();
     scene.until(secs(1)).await;
     for waiter in &gone {
         waiter.abort();
