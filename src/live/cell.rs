@@ -284,6 +284,8 @@ fn next_slot() -> usize {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
+    use allocation_counter::measure;
+
     use super::*;
 
     fn token(number: u64) -> AccessToken {
@@ -392,6 +394,18 @@ mod tests {
             }
             done.store(true, Ordering::Relaxed);
         });
+    }
+
+    /// What is published is at most eight headers and the list of them: far from twenty times what one takes.
+    #[test]
+    fn publishing_costs_at_most_twenty_headers() {
+        let token = AccessToken::new("t".repeat(1024)).unwrap();
+        let cell = Cell::empty();
+        let one = measure(|| drop(token.authorization()));
+        let all = measure(|| cell.publish(&token, Generation(1)));
+        assert!(one.count_total > 0, "the allocator counts");
+        assert!(all.count_total <= 20 * one.count_total, "{all:?} for {one:?}");
+        assert!(all.bytes_total <= 20 * one.bytes_total, "{all:?} for {one:?}");
     }
 
     /// Runs this on a thread with another slot.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::tower_bearer::{
     BearerAuth, BearerAuthLayer, LiveToken, Origin,
     oauth2::{ClientCredentials, TokenEndpoint},
-    replay::{Auto, Never},
+    replay::{Auto, Off},
 };
 use tower::Layer;
 
@@ -57,7 +57,7 @@ impl Peer for WithoutRecovery {
         ..ABOUT
     };
 
-    type Client<I: Inner> = Tower<BearerAuth<End<I>, Never>>;
+    type Client<I: Inner> = Tower<BearerAuth<End<I>, Off>>;
     type Bare<I: Inner> = Tower<End<I>>;
 
     async fn client<I: Inner>(endpoint: &Endpoint, inner: I) -> Self::Client<I> {
