@@ -14,6 +14,8 @@ use http::{Request, Response};
 use http_body_util::Empty;
 use tower::Service;
 
+pub(crate) mod stops;
+
 pub(crate) type GetRequest = Request<Empty<Bytes>>;
 
 /// The request as users send it: an https URL, five other headers, two of them with names of their own.

@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
             "expired_sent": expiry.expired_sent,
             "fetch_ratio": expiry.fetch_ratio,
             "requests": expiry.requests,
+            "repeated": expiry.repeated,
             "cold_start_fetches": cold_start.fetches,
             "cold_start_spread_ratio": cold_start.spread_ratio,
             "cold_start_over_bare_watch": cold_start.over_bare_watch,
