@@ -8,6 +8,7 @@
 //! | `endpoint` | the token endpoint, the same for all |
 //! | `hot_path`, `refresh`, `cold_start` | what is measured |
 //! | `roster` | who takes part |
+//! | `stops` | whether the machine stood still meanwhile; the benches of the crate have it too |
 //! | `report/` | what was measured, as a document and plots |
 
 pub mod candidate;
@@ -19,3 +20,5 @@ pub mod peers;
 pub mod refresh;
 pub mod report;
 pub mod roster;
+#[path = "../../harness/stops.rs"]
+mod stops;

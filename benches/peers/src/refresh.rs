@@ -3,6 +3,9 @@
 //!
 //! A task's requests are due every 32 ms, whether the one before was held up or not, and a request that was held up before it could
 //! begin counts from when it was due: otherwise a peer that stalls would be asked less and look better.
+//!
+//! A machine that stands still holds up requests like a peer that waits. So a run is done again until the machine did not, or a few
+//! times; then the one counts in which it stood still for the shortest time, whatever that run found.
 
 use std::{
     sync::Arc,
@@ -16,6 +19,7 @@ use crate::{
     candidate::{Client, Peer},
     endpoint::Endpoint,
     inner::Gate,
+    stops::Watch,
 };
 
 /// What came of a run.
@@ -34,12 +38,31 @@ pub struct Refresh {
     pub needed: Option<u64>,
     pub expired_sent: u64,
     pub failed: u64,
+    /// For how long the machine stood still at the most, in microseconds.
+    pub stop_us: f64,
     /// The longest of those that begin within a hundredth of a second, in ms: `(from when on, how long)`.
     pub over_time: Vec<(u32, f64)>,
 }
 
-/// Runs a peer for so long.
+/// Runs a peer for so long, several times where the machine stands still.
 pub async fn measure<P: Peer>(time: Duration) -> Refresh {
+    let mut calmest: Option<Refresh> = None;
+    for _ in 0..RUNS {
+        let watch = Watch::start();
+        let refresh = run::<P>(time).await;
+        let refresh = Refresh { stop_us: watch.longest_stop().as_secs_f64() * 1e6, ..refresh };
+        let calm = refresh.stop_us < STALLED.as_secs_f64() * 1e6;
+        if calmest.as_ref().is_none_or(|known| refresh.stop_us < known.stop_us) {
+            calmest = Some(refresh);
+        }
+        if calm {
+            break;
+        }
+    }
+    calmest.expect("at least one run")
+}
+
+async fn run<P: Peer>(time: Duration) -> Refresh {
     let endpoint = Arc::new(Endpoint::start(P::ABOUT.life.min(LONGEST), LATENCY).expect("a loopback port"));
     let gate = Gate::default();
     let mut first = P::client(&endpoint, gate.clone()).await;
@@ -123,6 +146,8 @@ pub const LATENCY: Duration = Duration::from_millis(100);
 /// Between two requests of a task: some 4 000 a second altogether.
 const EVERY: Duration = Duration::from_millis(32);
 const STALLED: Duration = Duration::from_millis(5);
+/// At most: six times four seconds for each of 14 candidates are six minutes.
+const RUNS: usize = 6;
 const STEP: Duration = Duration::from_millis(10);
 /// The life of a token that never changes.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -138,6 +163,7 @@ const EMPTY: Refresh = Refresh {
     needed: None,
     expired_sent: 0,
     failed: 0,
+    stop_us: 0.0,
     over_time: Vec::new(),
 };
 

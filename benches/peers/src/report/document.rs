@@ -155,6 +155,7 @@ fn expiry(input: &Input) -> String {
             refresh.needed.map_or("-".into(), |needed| format!("{} ({needed})", refresh.fetches)),
             refresh.expired_sent.to_string(),
             refresh.failed.to_string(),
+            time(refresh.stop_us),
             if entry.renews() { format!("{}{made}", cold_start.fetches) } else { "-".into() },
         ]
     });
@@ -170,6 +171,7 @@ fn expiry(input: &Input) -> String {
         "fetches (needed)",
         "expired sent",
         "failed",
+        "machine stood still",
         "fetches of a cold start",
     ];
     format!(
@@ -185,7 +187,8 @@ fn expiry(input: &Input) -> String {
          *Needed* is how often the part of the life in use fits into the run. A request that was held up by the one before it \
          counts from when it was due. Where a peer leaves the token request to its user, it is made two fifths of the life before \
          the end. A cold start is 128 requests at once without a token. What tower-http's row shows, \
-         which renews nothing, is what the machine itself does to requests.\n",
+         which renews nothing, is what the machine itself does to requests. *Machine stood still* is the longest time for which a \
+         processor gave nothing to a thread that only looks at the clock; where that is more than 5 ms, the run is the calmest of six.\n",
         number(input.results.seconds),
         table(&head, true, rows),
     )
@@ -247,7 +250,9 @@ fn promises(benches: &[Found]) -> String {
     });
     format!(
         "## What this crate promises\n\n\
-         Its own benches (`cargo bench`) measure more closely and fail when a promise is broken. What token endpoints see of a whole \
+         Its own benches (`cargo bench`) measure more closely and fail when a promise is broken. They time each way of sending a request \
+         in a program of its own, with its data at many places in memory; above, all share one program, and where its code happens to \
+         lie there moves costs near the floor's by up to a fifth. What token endpoints see of a whole \
          fleet is in [Stores and fleets](fleets.md).\n\n{}",
         table(&["", "promised", "measured", "held"], false, rows)
     )
@@ -322,6 +327,7 @@ mod tests {
                 needed: Some(9),
                 expired_sent: 0,
                 failed: 0,
+                stop_us: 900.0,
                 over_time: vec![(0, 0.1)],
             },
         }
