@@ -27,14 +27,7 @@ pub(super) enum Cold<S: Service<R>, R> {
     SentOnce { link: PerThread<Link> },
     /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
     /// `asked`: that one is fetched because of this, so that what becomes of the second attempt says whether it helped.
-    Renewing {
-        token: Wait<Option<Duration>>,
-        held: S::Response,
-        service: S,
-        spare: Spare<R>,
-        link: PerThread<Link>,
-        asked: bool,
-    },
+    Renewing { token: Wait<Replaced>, held: S::Response, service: S, spare: Spare<R>, asked: bool },
     /// There is another token; the service must be ready to send again. `left`: how long it may wait if it needs one more.
     Readying { service: S, request: R, link: PerThread<Link>, asked: bool, left: Duration },
     /// Sent again.
@@ -66,6 +59,9 @@ type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A token, and the layer that waited for it: with a handle of its own each request would count the handles, which all write.
 type Acquired = (Result<(HeaderValue, Generation), TokenError>, PerThread<Link>);
 
+/// What is left of the wait for another one, if there is one.
+type Replaced = (Option<Duration>, PerThread<Link>);
+
 impl<S, R> Cold<S, R>
 where
     S: Service<R, Error: Into<BoxError>> + Clone,
@@ -96,8 +92,9 @@ where
     pub(super) fn renew(&mut self, held: S::Response, refused: Generation) {
         if let Self::Spare { service, spare, link } = mem::replace(self, Self::Moving) {
             let asked = link.token.is_reason_to_fetch(refused);
-            let token = Box::pin(link.token.clone().replace(refused, link.max_wait(spare.request())));
-            *self = Self::Renewing { token, held, service, spare, link, asked };
+            let max_wait = link.max_wait(spare.request());
+            let token = Box::pin(async move { (link.token.replace(refused, max_wait).await, link) });
+            *self = Self::Renewing { token, held, service, spare, asked };
         }
     }
 
@@ -120,13 +117,13 @@ where
                         return Poll::Ready(Step::Sent(service.call(request), generation));
                     }
                 },
-                Self::Renewing { mut token, held, service, spare, link, asked } => match token.as_mut().poll(cx) {
+                Self::Renewing { mut token, held, service, spare, asked } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Renewing { token, held, service, spare, link, asked };
+                        *self = Self::Renewing { token, held, service, spare, asked };
                         return Poll::Pending;
                     }
-                    Poll::Ready(None) => return Poll::Ready(Step::Over(Ok(held))),
-                    Poll::Ready(Some(left)) => match spare.take_over() {
+                    Poll::Ready((None, _)) => return Poll::Ready(Step::Over(Ok(held))),
+                    Poll::Ready((Some(left), link)) => match spare.take_over() {
                         // The 401 goes, and with it the connection that its body occupies.
                         Some(request) => *self = Self::Readying { service, request, link, asked, left },
                         None => return Poll::Ready(Step::Over(Ok(held))),

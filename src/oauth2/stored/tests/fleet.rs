@@ -140,9 +140,9 @@ async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
     one.ready().await.unwrap();
     other.ready().await.unwrap();
     sleep(2 * SECOND).await;
-    let refused = |token: &LiveToken| {
+    let refused = async |token: &LiveToken| {
         let (_, generation) = token.current().unwrap();
-        token.clone().replace(generation, SECOND * 10)
+        token.replace(generation, SECOND * 10).await
     };
     let (one_replaced, other_replaced) = tokio::join!(refused(&one), refused(&other));
     assert!(one_replaced.is_some() && other_replaced.is_some());
