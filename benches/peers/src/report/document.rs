@@ -29,7 +29,7 @@ pub const EXPIRY_PLOT: &str = "performance-expiry.svg";
 /// If this crate isn't among the results.
 pub fn write(input: &Input) -> Result<String, String> {
     let parts = [
-        found(&input.results)?,
+        found(input)?,
         request_path(input),
         expiry(input),
         where_better(&input.results),
@@ -41,7 +41,8 @@ pub fn write(input: &Input) -> Result<String, String> {
 }
 
 /// The first sentence says what was found.
-fn found(results: &Results) -> Result<String, String> {
+fn found(input: &Input) -> Result<String, String> {
+    let results = &input.results;
     let ours = |name| results.named(name).ok_or_else(|| format!("{name} isn't among the results"));
     let (plain, default) = (ours(OURS_WITHOUT_RECOVERY)?, ours(OURS)?);
     let others = || results.peers.iter().filter(|entry| !entry.is_ours() && entry.renews());
@@ -52,18 +53,25 @@ fn found(results: &Results) -> Result<String, String> {
     };
     Ok(format!(
         "# Performance\n\n\
-         A request that has its token pays {} times what tower-http's header costs that never changes, and {} times by default, \
+         A request that has its token pays {} times what tower-http's header costs that never changes{}, and {} times by default, \
          which keeps a copy to send again after a 401 (other ways to have a live token: {} times); while tokens are renewed, {} of \
          the requests are held up for more than 5 ms (others: {}).\n\n\
          The real crates, {} of them, and this one did the same work in one run on one machine. Ratios carry over to other machines, \
          times don't. This file is written by [`scripts/performance`](../scripts/performance); nobody edits it.\n",
         number(plain.cost.one_thread.median),
+        alone(&input.benches),
         number(default.cost.one_thread.median),
         range(|entry| entry.cost.one_thread.median, number),
         held_up(plain.refresh.stalled.max(default.refresh.stalled), results),
         range(|entry| entry.refresh.stalled, percent),
         crates(results),
     ))
+}
+
+/// What the bench `hot_path` finds, where no other code of the same program moves it.
+fn alone(benches: &[Found]) -> String {
+    let one_thread = benches.iter().find(|found| found.figure.key == "one_thread").and_then(|found| found.measured);
+    one_thread.map_or(String::new(), |ratio| format!(" ({} where each has a program of its own)", number(ratio)))
 }
 
 /// A machine with something else to do holds up requests too; those of the static header say how many.
@@ -355,7 +363,12 @@ mod tests {
     fn it_begins_with_what_was_found() {
         let text = write(&input()).unwrap();
         let first = text.lines().nth(2).unwrap();
-        assert!(first.contains("pays 1.25 times") && first.contains("9.50 times by default"), "{first}");
+        assert!(
+            first.contains("pays 1.25 times")
+                && first.contains("(1.25 where each has a program of its own)")
+                && first.contains("9.50 times by default"),
+            "{first}"
+        );
         assert!(
             first.contains("1.01 to 17.9 times")
                 && first.contains("none of the requests")
