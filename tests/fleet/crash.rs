@@ -100,6 +100,7 @@ impl Chain {
             api_url: server.api_url("/documents"),
             refresh_token: Some(server.issue_refresh_token("client", Some("read"))),
             replay_grace: (!grace).then_some(0),
+            lease: None,
             number: 0,
             every: 50,
             dies: None,

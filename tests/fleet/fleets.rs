@@ -135,19 +135,36 @@ pub(crate) async fn not_spent_without_redis() {
 }
 
 /// A process is paused with the newest refresh token on its way to it. The other can't know, and reports its loss; then it arrives.
+///
+/// Tokens live for an hour, and are refreshed when the test says so: a machine that stands still for longer than a lease, while one of
+/// them refreshes, is such a pause as well.
 pub(crate) async fn late_answer() {
     let (redis, directory) = (RedisServer::start().await, Directory::new());
     for store in [redis.url(), directory.file("tokens")] {
-        let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
+        let server = AuthorizationServer::start().await.unwrap();
         let mut fleet = Fleet::start("two", server, store, 2, Some(Duration::ZERO), true).await;
-        fleet.pause_one_that_refreshes().await;
-        for process in &mut fleet.processes {
-            process.until("requests have a token again", |report| report["state"] == "Live").await;
+        // Far longer than until the pause begins.
+        fleet.server.fault(Fault::delay(Duration::from_secs(5)));
+        let asked = fleet.server.token_requests() + 1;
+        let [paused, other] = &mut fleet.processes[..] else { panic!("two of them") };
+        paused.order_refresh().await;
+        timeout(Duration::from_secs(10), fleet.server.wait_for_token_requests(asked)).await.expect("a refresh");
+        paused.signal(Signal::SIGSTOP);
+        // It goes on asking until there is another.
+        other.order_refresh().await;
+        let report = other.until("it reports the loss", |report| number(report, "losses") == 1).await;
+        assert_eq!(report["state"], "ReauthorizationRequired", "{report}");
+        paused.signal(Signal::SIGCONT);
+        for process in [paused, &mut *other] {
+            let has = |report: &Value| report["state"] == "Live" && number(report, "refreshed") == 1;
+            process.until("it has the token that came late", has).await;
         }
-        sleep(2 * LIFE).await;
+        other.order_refresh().await;
+        other.until("it spends the refresh token that came with it", |report| number(report, "refreshed") == 2).await;
         let total = fleet.end().await;
         assert_eq!((total.failed, total.losses), (0, 1), "{:?}", total.errors);
         assert_eq!((fleet.server.reuse_detections(), replays(&fleet.server)), (0, 0));
+        assert!(fleet.server.token_requests() > asked);
     }
 }
 
@@ -208,6 +225,7 @@ fn orders(server: &AuthorizationServer, store: String, grace: Option<Duration>) 
         api_url: server.api_url("/documents"),
         refresh_token: Some(server.issue_refresh_token("client", Some("read"))),
         replay_grace: grace.map(|grace| grace.as_millis() as u64),
+        lease: None,
         number: 0,
         every: 50,
         dies: None,

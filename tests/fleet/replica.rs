@@ -30,7 +30,7 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     BearerAuth, BearerAuthLayer, BoxError, BoxTokenSource, LiveToken, Origin, State, TokenSource,
-    oauth2::{ClientCredentials, RefreshToken, Stored, TokenEndpoint, TokenSet},
+    oauth2::{ClientCredentials, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet},
     replay,
     store::{FileStore, RedisStore, TokenStore},
 };
@@ -53,6 +53,9 @@ pub(crate) struct Orders {
     /// Milliseconds
     #[arg(long)]
     pub(crate) replay_grace: Option<u64>,
+    /// Milliseconds
+    #[arg(long)]
+    pub(crate) lease: Option<u64>,
     #[arg(long, default_value_t = 0)]
     pub(crate) number: u32,
     /// Milliseconds from one request to the API to the next
@@ -78,6 +81,7 @@ impl Orders {
         arguments.push(format!("--late={late}"));
         arguments.extend(self.refresh_token.iter().map(|token| format!("--refresh-token={token}")));
         arguments.extend(self.replay_grace.iter().map(|grace| format!("--replay-grace={grace}")));
+        arguments.extend(self.lease.iter().map(|lease| format!("--lease={lease}")));
         arguments.extend(self.dies.iter().map(|step| format!("--dies={step:?}")));
         arguments.extend(self.armed_by_order.then(|| "--armed-by-order".into()));
         arguments
@@ -144,14 +148,23 @@ fn source(orders: &Orders, progress: &Arc<Progress>, store: impl TokenStore) -> 
     let transport = SteppingTransport { client, number: orders.number, progress: progress.clone() };
     let endpoint = orders.endpoint().http_service(transport);
     let store = Stepping { store, progress: progress.clone() };
+    let lease = orders.lease.map(Duration::from_millis);
     let Some(refresh_token) = &orders.refresh_token else {
-        return Stored::in_store(ClientCredentials::new(endpoint), store).boxed();
+        return leased(Stored::in_store(ClientCredentials::new(endpoint), store), lease).boxed();
     };
     let stored =
         Stored::in_store(RefreshToken::new(endpoint), store).holding(TokenSet::of_refresh_token(refresh_token));
+    let stored = leased(stored, lease);
     match orders.replay_grace {
         Some(grace) => stored.replay_grace(Duration::from_millis(grace)).boxed(),
         None => stored.boxed(),
+    }
+}
+
+fn leased<G: Grant, S: TokenStore>(stored: Stored<G, S>, lease: Option<Duration>) -> Stored<G, S> {
+    match lease {
+        Some(lease) => stored.lease(lease),
+        None => stored,
     }
 }
 
