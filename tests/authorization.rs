@@ -15,6 +15,10 @@ use tower_bearer::{
     testing::{AuthorizationServer, Builder, Fault},
 };
 
+#[path = "support/pace.rs"]
+mod pace;
+use pace::pace;
+
 const REDIRECT_URI: &str = "http://127.0.0.1:8421/callback";
 
 async fn start(builder: Builder) -> AuthorizationServer {
@@ -59,8 +63,9 @@ async fn until(token: &LiveToken, wanted: impl Fn(&Status) -> bool) {
     while !wanted(&watch.changed().await.expect("the token is there")) {}
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn refresh_tokens_rotate_and_none_is_spent_twice() {
+    pace();
     let server = start(AuthorizationServer::builder().lifetime(Some(Duration::from_millis(400)))).await;
     let source = source(&server, authorize(&server).await);
     let account = source.handle();
@@ -84,8 +89,9 @@ async fn refresh_tokens_rotate_and_none_is_spent_twice() {
     assert_eq!(server.reuse_detections(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_refresh_token_is_seen_before_and_after_and_healed_by_a_new_authorization() {
+    pace();
     let server = start(
         AuthorizationServer::builder()
             .lifetime(Some(Duration::from_secs(3)))
@@ -120,8 +126,9 @@ async fn the_end_of_a_refresh_token_is_seen_before_and_after_and_healed_by_a_new
     assert_eq!(server.token_requests(), requests + 1, "the code's exchange, and nothing else");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+    pace();
     let server = start(AuthorizationServer::builder().rotation(false).lifetime(Some(Duration::from_millis(300)))).await;
     let token = LiveToken::spawn(source(&server, authorize(&server).await));
     until(&token, |status| status.generation() >= 4).await;
@@ -130,8 +137,9 @@ async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
     assert!(spent.len() >= 3 && spent.iter().all(|one| one == &spent[0]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_password_is_sent_once_and_again_when_the_refresh_token_is_dead() {
+    pace();
     let server =
         start(AuthorizationServer::builder().user("alice", "right").lifetime(Some(Duration::from_millis(300)))).await;
     let token = LiveToken::spawn(LegacyPassword::new(endpoint(&server), "alice", "right"));

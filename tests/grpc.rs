@@ -22,7 +22,10 @@ use tower_bearer::{
 
 #[path = "../examples/shared/documents.rs"]
 mod documents;
+#[path = "support/pace.rs"]
+mod pace;
 use documents::{Documents, DocumentsClient, MESSAGE};
+use pace::pace;
 
 type WithStatus<E> = fn(Error<E>) -> Status;
 type Client<P> = DocumentsClient<MapErr<BearerAuth<Channel, P>, WithStatus<tonic::transport::Error>>>;
@@ -117,8 +120,9 @@ async fn an_upload_that_is_refused_at_its_beginning_is_sent_again_whole_however_
     assert_eq!(bench.server.token_requests(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn past_the_limit_the_refusal_is_handed_on_and_the_token_renewed_all_the_same() {
+    pace();
     let bench = Bench::new().await;
     let mut client = bench.with(Buffered::new(100, Body::new));
     bench.server.revoke_all();

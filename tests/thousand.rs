@@ -31,10 +31,13 @@ use tower_bearer::{
 
 #[path = "../examples/shared/documents.rs"]
 mod documents;
+#[path = "support/pace.rs"]
+mod pace;
 #[path = "../examples/shared/reverse_proxy.rs"]
 mod reverse_proxy;
 
 use documents::{Documents, DocumentsClient};
+use pace::pace;
 use reverse_proxy::reverse_proxy;
 
 /// Ten users, each with a request every tenth of a second.
@@ -48,6 +51,7 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        pace();
         let server = AuthorizationServer::builder().lifetime(Some(Duration::from_secs(1))).start().await.unwrap();
         let endpoint = TokenEndpoint::new(&server.token_url()).unwrap().client_secret_basic("client", "secret");
         let token = LiveToken::spawn(ClientCredentials::new(endpoint));
@@ -118,7 +122,7 @@ fn upload(body: &Bytes) -> impl http_body::Body<Data = Bytes, Error = Infallible
     StreamBody::new(stream::iter(pieces.map(|piece| Ok(Frame::data(piece)))))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn hyper_util_with_auto() {
     let bench = Bench::new().await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
@@ -132,7 +136,7 @@ async fn hyper_util_with_auto() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn reqwest_with_buffered_uploads() {
     let bench = Bench::new().await;
     let layer = bench.layer().replay(Buffered::new(64 * 1024, reqwest::Body::wrap));
@@ -148,7 +152,7 @@ async fn reqwest_with_buffered_uploads() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn reqwest_middleware_with_buffered_uploads() {
     let bench = Bench::new().await;
     let layer = bench.layer().replay(Buffered::new(64 * 1024, reqwest::Body::wrap));
@@ -162,7 +166,7 @@ async fn reqwest_middleware_with_buffered_uploads() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tonic_with_buffered_calls() {
     let bench = Bench::new().await;
     let url = format!("http://{}", Documents::serve(bench.server.api_url("/gate")).await.unwrap());
@@ -177,7 +181,7 @@ async fn tonic_with_buffered_calls() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_axum_proxy_with_buffered_bodies() {
     let bench = Bench::new().await;
     let upstream = bench.server.origin().strip_prefix("http://").unwrap().parse().unwrap();
@@ -194,7 +198,7 @@ async fn an_axum_proxy_with_buffered_bodies() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_boxed_service_with_auto() {
     let bench = Bench::new().await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
