@@ -37,7 +37,10 @@ pub(crate) async fn disturbed_on_a_file() {
 /// A server that takes every spent refresh token for stolen.
 async fn steady(name: &str, store: String, processes: u32) {
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
-    let mut fleet = Fleet::start(name, server, store, processes, None, true).await;
+    // Longer than any machine stands still: whoever lost its lease in the middle of a refresh would be taken for dead, and its refresh
+    // token sent once more.
+    let orders = Orders { lease: Some(20_000), ..orders(&server, store, None) };
+    let mut fleet = Fleet::start(name, server, orders, processes).await;
     let began = Instant::now();
     let before = fleet.server.token_requests();
     wait(name, MINUTE).await;
@@ -57,7 +60,8 @@ async fn steady(name: &str, store: String, processes: u32) {
 async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<RedisServer>) {
     let grace = Duration::from_secs(20);
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
-    let mut fleet = Fleet::start(name, server, store, processes, Some(grace), true).await;
+    let orders = orders(&server, store, Some(grace));
+    let mut fleet = Fleet::start(name, server, orders, processes).await;
     let end = Instant::now() + MINUTE;
     for turn in 1.. {
         sleep(Duration::from_secs(3)).await;
@@ -89,7 +93,8 @@ async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<
 pub(crate) async fn without_redis() {
     let mut redis = RedisServer::start().await;
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
-    let mut fleet = Fleet::start("client credentials", server, redis.url(), 3, None, false).await;
+    let orders = Orders { refresh_token: None, ..orders(&server, redis.url(), None) };
+    let mut fleet = Fleet::start("client credentials", server, orders, 3).await;
     sleep(LIFE).await;
     say("client credentials: Redis is stopped");
     redis.signal(Signal::SIGSTOP);
@@ -113,7 +118,8 @@ pub(crate) async fn not_spent_without_redis() {
     let mut redis = RedisServer::start().await;
     let grace = Duration::from_secs(20);
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
-    let mut fleet = Fleet::start("rotating", server, redis.url(), 3, Some(grace), true).await;
+    let orders = orders(&server, redis.url(), Some(grace));
+    let mut fleet = Fleet::start("rotating", server, orders, 3).await;
     sleep(LIFE).await;
     let server = &fleet.server;
     let spent = async {
@@ -142,7 +148,8 @@ pub(crate) async fn late_answer() {
     let (redis, directory) = (RedisServer::start().await, Directory::new());
     for store in [redis.url(), directory.file("tokens")] {
         let server = AuthorizationServer::start().await.unwrap();
-        let mut fleet = Fleet::start("two", server, store, 2, Some(Duration::ZERO), true).await;
+        let orders = orders(&server, store, Some(Duration::ZERO));
+        let mut fleet = Fleet::start("two", server, orders, 2).await;
         // Far longer than until the pause begins.
         fleet.server.fault(Fault::delay(Duration::from_secs(5)));
         let asked = fleet.server.token_requests() + 1;
@@ -244,16 +251,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start(
-        name: &str,
-        server: AuthorizationServer,
-        store: String,
-        processes: u32,
-        grace: Option<Duration>,
-        rotates: bool,
-    ) -> Self {
-        let mut orders = orders(&server, store, grace);
-        orders.refresh_token.take_if(|_| !rotates);
+    async fn start(name: &str, server: AuthorizationServer, orders: Orders, processes: u32) -> Self {
         let start = |number| Process::start(&Orders { number, ..orders.clone() });
         let processes = (0..processes).map(start).collect();
         let mut fleet = Self { name: name.into(), server, orders, processes, gone: Total::default() };
