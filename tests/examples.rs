@@ -145,6 +145,12 @@ async fn call_takes_a_password_and_a_refresh_token() {
 #[cfg(feature = "metrics")]
 #[tokio::test]
 async fn operations_warns_before_it_is_not_ready() {
+    let watched = tokio::time::timeout(Duration::from_secs(120), watch_operations());
+    watched.await.expect("what is waited for comes within seconds");
+}
+
+#[cfg(feature = "metrics")]
+async fn watch_operations() {
     let server = AuthorizationServer::builder().client("ops", "marked").start().await.unwrap();
     let mut program = Command::new(example("operations"))
         .envs([("LISTEN", "127.0.0.1:0"), ("CLIENT_ID", "ops"), ("CLIENT_SECRET", "marked")])
