@@ -55,7 +55,7 @@ mod tests {
         time::Duration,
     };
 
-    use tokio::time;
+    use tokio::{sync::oneshot, time};
 
     use super::*;
 
@@ -65,12 +65,17 @@ mod tests {
         let mut thread = OneThread::default();
         let calls = Arc::new(AtomicUsize::new(0));
         let count = calls.clone();
+        let (begins, begun) = oneshot::channel();
         let hang = move || {
             count.fetch_add(1, Ordering::SeqCst);
+            let _ = begins.send(());
             let _ = hangs.recv();
             1
         };
-        time::timeout(Duration::from_millis(20), thread.run(hang)).await.unwrap_err();
+        tokio::select! {
+            _ = thread.run(hang) => panic!("it hangs"),
+            began = begun => began.unwrap(),
+        }
         for _ in 0..20 {
             let count = calls.clone();
             let next = move || {

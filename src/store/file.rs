@@ -369,7 +369,7 @@ mod tests {
         mpsc,
     };
 
-    use tokio::time::timeout;
+    use tokio::{sync::oneshot, time::timeout};
 
     use super::*;
 
@@ -379,12 +379,17 @@ mod tests {
         let (go_on, hangs) = mpsc::channel::<()>();
         let begun = Arc::new(AtomicU32::new(0));
         let begins = begun.clone();
+        let (tells, told) = oneshot::channel();
         let hung = store.blocking(move |_| {
             begins.fetch_add(1, Ordering::Relaxed);
+            let _ = tells.send(());
             let _ = hangs.recv();
             Ok(())
         });
-        timeout(10 * POLL, hung).await.unwrap_err();
+        tokio::select! {
+            _ = hung => panic!("it hangs"),
+            began = told => began.unwrap(),
+        }
         for _ in 0..20 {
             let begins = begun.clone();
             let next = store.blocking(move |_| {
