@@ -1,7 +1,7 @@
 //! How does the layer fit among the middlewares of `reqwest-middleware`?
 //!
-//! `cargo run --features reqwest-middleware --example reqwest_middleware` calls an API whose tokens live for a second, for four
-//! seconds, and revokes one. One call brings credentials of its own and asks for no token. The exit code is 0 only if every other
+//! `cargo run --features reqwest-middleware --example reqwest_middleware` calls an API whose tokens live for three seconds, for
+//! four, and revokes one. One call brings credentials of its own and asks for no token. The exit code is 0 only if every other
 //! call succeeded.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tower_bearer::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let server = AuthorizationServer::builder().lifetime(Some(Duration::from_secs(1))).start().await?;
+    let server = AuthorizationServer::builder().lifetime(Some(Duration::from_secs(3))).start().await?;
     let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
     let token = LiveToken::spawn(ClientCredentials::new(endpoint));
     let client = ClientBuilder::new(reqwest::Client::new())
