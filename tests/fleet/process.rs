@@ -61,6 +61,24 @@ impl Process {
         panic!("waited in vain until {what}; the last report: {}", self.report())
     }
 
+    /// Waits until it has left its store alone for a second; returns the report after that.
+    pub(crate) async fn settled(&self) -> Value {
+        let settled = async {
+            let mut last = self.report();
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let next = self.report();
+                if next["store_calls"] == last["store_calls"] {
+                    return next;
+                }
+                last = next;
+            }
+        };
+        timeout(PATIENCE, settled)
+            .await
+            .unwrap_or_else(|_| panic!("it never leaves its store alone: {}", self.report()))
+    }
+
     /// Asks for a refresh.
     pub(crate) async fn order_refresh(&mut self) {
         self.stdin.as_mut().unwrap().write_all(b"refresh\n").await.unwrap();

@@ -69,9 +69,19 @@ impl RedisServer {
 
     /// Ends it as an operator would, and starts it on the same port with the same data.
     pub(crate) async fn restart(&mut self, pause: Duration) {
-        self.signal(Signal::SIGTERM);
-        timeout(Duration::from_secs(10), self.child.wait()).await.expect("it ends when asked").unwrap();
+        self.end().await;
         sleep(pause).await;
+        self.begin().await;
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) async fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
+        timeout(Duration::from_secs(30), self.child.wait()).await.expect("it ends when asked").unwrap();
+    }
+
+    /// After its end: on the same port with the same data.
+    pub(crate) async fn begin(&mut self) {
         self.child = spawn(&self.arguments, self.port).await;
     }
 }
