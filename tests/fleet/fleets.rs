@@ -181,12 +181,17 @@ pub(crate) async fn mass_start() {
     for process in &mut processes {
         process.until("it has a token", |report| number(report, "ok") > 0).await;
     }
-    let mut total = Total::default();
+    let (mut total, mut without_store) = (Total::default(), 0);
     for process in processes {
-        total.add(&process.end().await);
+        let last = process.end().await;
+        without_store += u64::from(number(&last, "store_errors") > 0);
+        total.add(&last);
     }
     total.is_flawless("50 replicas");
-    assert_eq!(server.token_requests(), 1);
+    // Whom Redis gave no answer within a second, because the machine stood still, goes on alone.
+    let requests = server.token_requests();
+    assert!((1..=1 + without_store).contains(&requests), "{requests}, and {without_store} without a store");
+    assert!(without_store < 25, "{without_store} of them");
 }
 
 /// With a token that lives for long, a replica asks the store only when somebody else has stored something.

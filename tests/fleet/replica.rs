@@ -270,6 +270,7 @@ impl Replica {
             "last_error": status.last_error().map(ToString::to_string),
             "exchanges": progress.exchanges.load(SeqCst),
             "store_calls": progress.store_calls.load(SeqCst),
+            "store_errors": progress.store_errors.load(SeqCst),
             "cpu_ms": cpu_ms(),
         });
         // Nobody may be there any more.

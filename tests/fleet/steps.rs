@@ -82,6 +82,8 @@ pub(crate) struct Progress {
     leased: AtomicBool,
     sent: AtomicBool,
     pub(crate) store_calls: AtomicU64,
+    /// Those that failed.
+    pub(crate) store_errors: AtomicU64,
     pub(crate) exchanges: AtomicU64,
 }
 
@@ -94,6 +96,7 @@ impl Progress {
             leased: false.into(),
             sent: false.into(),
             store_calls: 0.into(),
+            store_errors: 0.into(),
             exchanges: 0.into(),
         })
     }
@@ -117,6 +120,11 @@ impl Progress {
     /// Whether the answer of the last exchange is stored.
     pub(crate) fn is_stored(&self) -> bool {
         self.sent.load(SeqCst) && !self.leased.load(SeqCst)
+    }
+
+    fn note<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.store_errors.fetch_add(answer.is_err().into(), SeqCst);
+        answer
     }
 
     async fn around<T>(&self, what: What, work: impl Future<Output = T>) -> T {
@@ -149,28 +157,29 @@ impl<S: TokenStore> TokenStore for Stepping<S> {
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
         self.progress.store_calls.fetch_add(1, SeqCst);
         let what = if self.progress.leased.load(SeqCst) { What::LookAgain } else { What::Look };
-        self.progress.around(what, self.store.load()).await
+        self.progress.note(self.progress.around(what, self.store.load()).await)
     }
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         self.progress.store_calls.fetch_add(1, SeqCst);
         let swap = self.store.swap(expected, data);
-        match (self.progress.leased.load(SeqCst), self.progress.sent.load(SeqCst)) {
+        let swapped = match (self.progress.leased.load(SeqCst), self.progress.sent.load(SeqCst)) {
             // What the configuration begins with.
             (false, _) => swap.await,
             (true, false) => self.progress.around(What::Intent, swap).await,
             (true, true) => self.progress.around(What::Store, swap).await,
-        }
+        };
+        self.progress.note(swapped)
     }
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         self.progress.store_calls.fetch_add(1, SeqCst);
         let lease = self.store.lease(holder, time);
         if self.progress.leased.load(SeqCst) {
-            return lease.await;
+            return self.progress.note(lease.await);
         }
         self.progress.reach(Step::Before(What::Lease));
-        let leased = lease.await;
+        let leased = self.progress.note(lease.await);
         if matches!(leased, Ok(Lease::Granted)) {
             self.progress.leased.store(true, SeqCst);
             self.progress.sent.store(false, SeqCst);
