@@ -11,6 +11,7 @@ use crate::{
     process::{Process, number, replays, say, wait},
     redis_server::{Directory, RedisServer},
     replica::Orders,
+    stops::Watch,
 };
 
 pub(crate) async fn steady_on_redis() {
@@ -36,20 +37,28 @@ pub(crate) async fn disturbed_on_a_file() {
 
 /// A server that takes every spent refresh token for stolen.
 async fn steady(name: &str, store: String, processes: u32) {
-    let server = AuthorizationServer::builder().lifetime(Some(STEADY_LIFE)).start().await.unwrap();
+    let server = AuthorizationServer::builder().lifetime(Some(LIFE)).start().await.unwrap();
     let orders = Orders { lease: Some(LONG_LEASE), ..orders(&server, store, None) };
+    let machine = Watch::start();
     let mut fleet = Fleet::start(name, server, orders, processes).await;
     let began = Instant::now();
     let before = fleet.server.token_requests();
     wait(name, MINUTE).await;
-    let lives = began.elapsed().as_secs_f64() / STEADY_LIFE.as_secs_f64();
+    let lives = began.elapsed().as_secs_f64() / LIFE.as_secs_f64();
     let requests = fleet.server.token_requests() - before;
     let per_life = requests as f64 / lives;
+    let stop = machine.longest_stop();
     let total = fleet.end().await;
-    say(&format!("{name}: {} requests, {} token requests, {per_life:.3} per lifetime", total.ok, requests));
+    say(&format!(
+        "{name}: {} requests, {requests} token requests, {per_life:.3} per lifetime; the machine stood still for {stop:.0?}",
+        total.ok
+    ));
     total.is_flawless(name);
     assert!(total.ok > 1000, "{name}: only {} requests", total.ok);
-    assert!(per_life <= 1.45, "{name}: {per_life:.3} token requests per lifetime");
+    // A fetch that the machine holds up is a slow one, and the next eight begin earlier by as much: after half of the life, the earliest
+    // that the schedule knows.
+    let most = if stop < HELD_UP { 1.45 } else { 2.0 + 1.0 / lives };
+    assert!(per_life <= most, "{name}: {per_life:.3} token requests per lifetime, {most} at most");
     assert_eq!((fleet.server.reuse_detections(), replays(&fleet.server)), (0, 0), "{name}");
 }
 
@@ -322,8 +331,8 @@ impl Total {
 }
 
 const LIFE: Duration = Duration::from_secs(2);
-/// After a fetch that took a second, because the machine stood still, the next ones begin earlier by that: still in the last third.
-const STEADY_LIFE: Duration = Duration::from_secs(4);
+/// A fetch of that length fits into the last quarter of a life, with a quarter more: a longer one moves the next ones.
+const HELD_UP: Duration = Duration::from_millis(240);
 /// In milliseconds, and longer than any machine stands still: whoever has lost the lease in the middle of a refresh is taken for dead,
 /// and somebody else asks as well.
 const LONG_LEASE: u64 = 20_000;

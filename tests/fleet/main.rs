@@ -11,6 +11,8 @@ mod process;
 mod redis_server;
 mod replica;
 mod steps;
+#[path = "../../benches/harness/stops.rs"]
+mod stops;
 mod tls;
 
 use std::{future::Future, process::ExitCode, sync::RwLock};
