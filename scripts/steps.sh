@@ -16,6 +16,8 @@ export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 current=""
 reason=""
 times=()
+beside=""
+beside_log=""
 
 # step NAME COMMAND…: the command runs with `set -e` in force, so a function's first failing line ends it.
 step() {
@@ -35,8 +37,29 @@ fail() {
   exit 1
 }
 
+# beside COMMAND…: runs with what the steps that follow leave of the machine, in a process group of its own.
+beside() {
+  beside_log=$(mktemp)
+  setsid nice -n 19 "$@" >"$beside_log" 2>&1 &
+  beside=$!
+}
+
+# Waits for it, and shows what it printed.
+join() {
+  local status=0
+  wait "$beside" || status=$?
+  beside=""
+  cat -- "$beside_log"
+  rm -f -- "$beside_log"
+  return "$status"
+}
+
 summary() {
   local status=$?
+  if [ -n "$beside" ]; then
+    kill -- "-$beside" 2>/dev/null || true
+    rm -f -- "$beside_log"
+  fi
   if [ "${#times[@]}" -gt 0 ]; then
     printf '\nTimes\n'
     printf '%s\n' "${times[@]}"
