@@ -40,8 +40,10 @@ fail() {
 # beside COMMAND…: runs with what the steps that follow leave of the machine, in a process group of its own.
 beside() {
   beside_log=$(mktemp)
-  setsid nice -n 19 "$@" >"$beside_log" 2>&1 &
+  set -m # not setsid: to the scheduler a session is a user of its own, and gets half of the machine however nice it is
+  nice -n 19 "$@" >"$beside_log" 2>&1 &
   beside=$!
+  set +m
 }
 
 # Waits for it, and shows what it printed.
