@@ -80,8 +80,7 @@ pub(crate) struct Shared {
     cell: Arc<Cell>,
     status: watch::Sender<Snapshot>,
     /// Told when there is something new in the status, for requests that wait for a token or another one: with receivers of the status,
-    /// ten thousand that are sent at once would all write to the count of receivers (2.4 instead of 3.3 times what it takes to wake
-    /// them).
+    /// ten thousand that are sent at once would all write to the count of receivers, and take a quarter longer.
     news: Notify,
     demands: Arc<Demands>,
     time: Arc<Timeline>,
