@@ -1,6 +1,11 @@
 //! How a client proves to the token endpoint who it is (RFC 6749 §2.3).
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    prelude::BASE64_STANDARD,
+};
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -76,8 +81,10 @@ impl ClientAuth {
     pub(crate) fn known_id(&self) -> Option<String> {
         match self {
             Self::BasicValue(value) => {
-                let pair = Zeroizing::new(BASE64_STANDARD.decode(encoded(value.expose_secret())).ok()?);
-                Some(std::str::from_utf8(&pair).ok()?.split_once(':')?.0.to_owned())
+                let pair = pair(encoded(value.expose_secret()))?;
+                // RFC 7617 §2: the first colon ends the id. What follows may be in any encoding.
+                let id = &pair[..pair.iter().position(|byte| *byte == b':')?];
+                String::from_utf8(id.to_owned()).ok()
             }
             other => Some(other.id().to_owned()).filter(|id| !id.is_empty()),
         }
@@ -97,8 +104,7 @@ impl ClientAuth {
             Self::Unset => Vec::new(),
             Self::BasicValue(value) => {
                 let encoded = encoded(value.expose_secret());
-                let pair = BASE64_STANDARD.decode(encoded).ok().and_then(|pair| String::from_utf8(pair).ok());
-                let pair = pair.map(Zeroizing::new);
+                let pair = pair(encoded).map(|pair| Zeroizing::new(String::from_utf8_lossy(&pair).into_owned()));
                 let parts = pair.iter().flat_map(|pair| pair.split(':')).map(|part| part.to_owned().into());
                 parts.chain([encoded.to_owned().into()]).collect()
             }
@@ -146,6 +152,25 @@ fn encoded(value: &str) -> &str {
         _ => value.trim(),
     }
 }
+
+/// Id and secret as they were encoded: people leave out the padding (RFC 4648 §3.2) or take the alphabet for URLs (§5). No more than
+/// a look: the value is sent as it was handed out.
+fn pair(encoded: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let standard = |byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => byte,
+    };
+    let encoded: Zeroizing<Vec<u8>> = Zeroizing::new(encoded.bytes().map(standard).collect());
+    LENIENT.decode(&*encoded).ok().map(Zeroizing::new)
+}
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// RFC 6749 §2.3.1 and appendix B.
 fn encode(text: &str) -> Zeroizing<String> {
@@ -198,6 +223,26 @@ mod tests {
         }
         let sent = ClientAuth::BasicValue("aWQ6c2VjcmV0".into()).sent();
         assert!(["id", "secret", "aWQ6c2VjcmV0"].iter().all(|part| sent.iter().any(|sent| sent.as_str() == *part)));
+    }
+
+    #[test]
+    fn a_ready_made_value_is_read_however_it_was_encoded() {
+        // "idé:s>c?r" with and without padding, in both alphabets.
+        for value in ["aWTDqTpzPmM/cg==", "aWTDqTpzPmM/cg", "Basic aWTDqTpzPmM_cg", "aWTDqTpzPmM_cg=="] {
+            let auth = ClientAuth::BasicValue(value.into());
+            assert_eq!(auth.known_id().as_deref(), Some("idé"), "{value}");
+            assert_eq!(auth.identity(), "idé", "{value}");
+            let sent = auth.sent();
+            for part in ["idé", "s>c?r"] {
+                assert!(sent.iter().any(|sent| sent.as_str() == part), "{part} of {value}");
+            }
+        }
+        // The secret needn't be text.
+        let auth = ClientAuth::BasicValue(BASE64_STANDARD.encode(b"id:\xff").into());
+        assert_eq!(auth.known_id().as_deref(), Some("id"));
+        for value in ["", "opaque", "b3BhcXVl", "id:secret", "a"] {
+            assert_eq!(ClientAuth::BasicValue(value.into()).known_id(), None, "{value}");
+        }
     }
 
     #[test]
