@@ -228,6 +228,26 @@ async fn a_verifier_that_does_not_fit_gets_no_token() {
     assert_eq!(error.kind(), AuthorizationErrorKind::CodeRefused);
 }
 
+fn kept(pending: &PendingAuthorization) -> PendingAuthorization {
+    serde_json::from_str(&serde_json::to_string(pending).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn an_error_has_the_code_of_the_server() {
+    let server = start(AuthorizationServer::builder()).await;
+    let login = login(&server);
+    let pending = login.start();
+    let error = login.finish(kept(&pending), &server.deny(pending.url())).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (AuthorizationErrorKind::Denied, Some("access_denied")));
+    let silent = format!("error=Login_Required&state={}", pending.state());
+    let error = login.finish(kept(&pending), &silent).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (AuthorizationErrorKind::InteractionRequired, Some("Login_Required")));
+    let guessed = format!("code=guessed&state={}", pending.state());
+    let error = login.finish(pending, &guessed).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (AuthorizationErrorKind::CodeRefused, Some("invalid_grant")));
+    assert_eq!(server.recorded()[0].field("code"), Some("guessed"));
+}
+
 /// Whatever shape a refusal has, the state that follows is right.
 #[tokio::test]
 async fn every_shape_of_refusal_leads_to_the_right_state() {

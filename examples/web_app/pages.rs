@@ -91,7 +91,7 @@ fn api_answer(provider: &Provider, answer: &Result<(StatusCode, String), BoxErro
 
 /// The answer of the provider brought no token.
 pub(crate) fn not_connected(error: &AuthorizationError) -> Response {
-    use AuthorizationErrorKind::{CodeRefused, Denied, Expired, Refused, TryAgain};
+    use AuthorizationErrorKind::{CodeRefused, Denied, Expired, InteractionRequired, Refused, TryAgain};
     if error.kind() != Denied {
         eprintln!("{error}");
     }
@@ -99,6 +99,9 @@ pub(crate) fn not_connected(error: &AuthorizationError) -> Response {
         Denied => (StatusCode::OK, "You didn’t agree", "Nothing was connected, and nothing else has changed."),
         Expired | CodeRefused => {
             (StatusCode::BAD_REQUEST, "That took too long", "Nothing was connected. Please begin again.")
+        }
+        InteractionRequired => {
+            (StatusCode::BAD_REQUEST, "The provider needs you", "Nothing was connected. Please begin again.")
         }
         TryAgain => {
             (StatusCode::BAD_GATEWAY, "The provider has trouble", "Nothing was connected. Please try again in a while.")

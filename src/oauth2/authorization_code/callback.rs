@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use super::{
-    AuthorizationErrorKind::{Denied, Expired, Malformed, Refused, StateMismatch, TryAgain, WrongIssuer},
+    AuthorizationErrorKind::{Expired, Malformed, StateMismatch, WrongIssuer},
     PendingAuthorization,
     error::AuthorizationError,
 };
@@ -37,12 +37,7 @@ pub(crate) fn code(
     }
     match (params.error, params.code) {
         (Some(error), _) => {
-            let kind = match error.as_str() {
-                "access_denied" => Denied,
-                "server_error" | "temporarily_unavailable" => TryAgain,
-                _ => Refused,
-            };
-            Err(AuthorizationError::from_server(kind, &error, params.description.as_deref()))
+            Err(AuthorizationError::from_server(&error, params.reason.as_deref(), params.description.as_deref()))
         }
         (None, Some(code)) => Ok(code),
         (None, None) => Err(AuthorizationError::new(Malformed, "there is neither a code nor an error in it")),
@@ -56,6 +51,7 @@ struct Callback {
     iss: Option<String>,
     error: Option<String>,
     description: Option<String>,
+    reason: Option<String>,
 }
 
 fn read(callback: &str) -> Result<Callback, AuthorizationError> {
@@ -77,6 +73,7 @@ fn read(callback: &str) -> Result<Callback, AuthorizationError> {
             "iss" => params.iss.replace(value).is_some(),
             "error" => params.error.replace(value).is_some(),
             "error_description" => params.description.replace(value).is_some(),
+            "error_reason" => params.reason.replace(value).is_some(),
             _ => false,
         };
         if repeated {
@@ -95,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::oauth2::AuthorizationErrorKind;
+    use crate::oauth2::AuthorizationErrorKind::{self, Denied, InteractionRequired, Refused, TryAgain};
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -122,6 +119,9 @@ mod tests {
             ("?error=invalid_scope&state=s1", Err(Refused)),
             ("?error=server_error&state=s1", Err(TryAgain)),
             ("?error=temporarily_unavailable&state=s1", Err(TryAgain)),
+            ("?error=login_required&state=s1", Err(InteractionRequired)),
+            ("?error=user_cancelled_login&state=s1", Err(Denied)),
+            ("?error=other&error_reason=user_denied&state=s1", Err(Denied)),
             // An error wins over a code.
             ("?error=access_denied&code=c1&state=s1", Err(Denied)),
             ("?code=c1", Err(StateMismatch)),

@@ -2,13 +2,18 @@
 
 use std::{error, fmt};
 
-use crate::{FetchError, FetchErrorKind, oauth2::excerpt::is_unseen};
+use crate::{
+    FetchError, FetchErrorKind,
+    oauth2::{EndpointError, excerpt::is_unseen},
+};
+use AuthorizationErrorKind::{CodeRefused, Denied, InteractionRequired, Refused, TryAgain};
 
 /// Why an authorization brought no token.
 #[derive(Debug)]
 pub struct AuthorizationError {
     kind: AuthorizationErrorKind,
     text: String,
+    code: Option<String>,
     description: Option<String>,
     cause: Option<FetchError>,
 }
@@ -19,6 +24,9 @@ pub struct AuthorizationError {
 pub enum AuthorizationErrorKind {
     /// The user said no, or the server on behalf of the user (`access_denied`).
     Denied,
+    /// The server must show the user something (`login_required`, `consent_required` and the like, OpenID Connect Core §3.1.2.6):
+    /// begin again without `prompt=none`.
+    InteractionRequired,
     /// The server refused the request: its configuration, or the client's registration, must change.
     Refused,
     /// The server has trouble: the user may begin again.
@@ -38,33 +46,39 @@ pub enum AuthorizationErrorKind {
 
 impl AuthorizationError {
     pub(super) fn new(kind: AuthorizationErrorKind, text: &str) -> Self {
-        Self { kind, text: text.to_owned(), description: None, cause: None }
+        Self { kind, text: text.to_owned(), code: None, description: None, cause: None }
     }
 
     /// What the server says, in a URL that anybody can write: short, and on one line.
-    pub(super) fn from_server(kind: AuthorizationErrorKind, code: &str, description: Option<&str>) -> Self {
+    pub(super) fn from_server(code: &str, reason: Option<&str>, description: Option<&str>) -> Self {
+        let kind = of_code(code, reason);
         let description = description.map(|said| one_line(said, 256)).filter(|said| !said.is_empty());
-        let code = one_line(code, 64);
+        let code = one_line(code, LONGEST_CODE);
         let text = match &description {
             Some(said) => format!("the authorization server answered {code} (it says: {said})"),
             None => format!("the authorization server answered {code}"),
         };
-        Self { kind, text, description, cause: None }
+        Self { kind, text, code: Some(code).filter(|code| !code.is_empty()), description, cause: None }
     }
 
     pub(super) fn exchange(cause: FetchError) -> Self {
-        let kind = match cause.kind() {
-            FetchErrorKind::ReauthorizationRequired => AuthorizationErrorKind::CodeRefused,
-            FetchErrorKind::Rejected => AuthorizationErrorKind::Refused,
-            FetchErrorKind::TryAgain => AuthorizationErrorKind::TryAgain,
-        };
-        Self { kind, text: "the code brought no token".into(), description: None, cause: Some(cause) }
+        let code = cause.cause().downcast_ref().and_then(EndpointError::code);
+        let (kind, code) = (of_exchange(&cause), code.map(|code| one_line(code, LONGEST_CODE)));
+        Self { kind, text: "the code brought no token".into(), code, description: None, cause: Some(cause) }
     }
 
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> AuthorizationErrorKind {
         self.kind
+    }
+
+    /// The server's `error`, such as `access_denied`: from the callback (RFC 6749 §4.1.2.1), or from the token endpoint
+    /// ([`EndpointError::code`]). On one line and at most 64 characters long. From the callback it came through the browser: show it
+    /// as text.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 
     /// What the server says about it (`error_description`), on one line and at most 256 characters long. It came through the
@@ -78,7 +92,7 @@ impl AuthorizationError {
 impl fmt::Display for AuthorizationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            AuthorizationErrorKind::Denied => "the user did not agree: ",
+            Denied => "the user did not agree: ",
             _ => "the authorization failed: ",
         })?;
         f.write_str(&self.text)?;
@@ -95,6 +109,107 @@ impl error::Error for AuthorizationError {
     }
 }
 
+/// What an error of the authorization endpoint means (RFC 6749 §4.1.2.1). `reason` is Facebook's `error_reason`.
+fn of_code(code: &str, reason: Option<&str>) -> AuthorizationErrorKind {
+    let code = code.trim().to_ascii_lowercase();
+    let is_cancelled = |code: &str| code.split(['_', '-']).any(|word| matches!(word, "cancelled" | "canceled"));
+    match code.as_str() {
+        "access_denied" | "consent_denied" | "user_denied" => Denied,
+        // LinkedIn's and Apple's `user_cancelled_authorize`, and others like it.
+        code if is_cancelled(code) => Denied,
+        "server_error" | "temporarily_unavailable" => TryAgain,
+        // OpenID Connect Core §3.1.2.6; the last was the name of the one before it in drafts.
+        "interaction_required" | "login_required" | "consent_required" => InteractionRequired,
+        "account_selection_required" | "session_selection_required" => InteractionRequired,
+        _ if reason.is_some_and(|reason| reason.eq_ignore_ascii_case("user_denied")) => Denied,
+        _ => Refused,
+    }
+}
+
+/// What a failed exchange means. The one place that decides it.
+fn of_exchange(cause: &FetchError) -> AuthorizationErrorKind {
+    match cause.kind() {
+        FetchErrorKind::ReauthorizationRequired => CodeRefused,
+        FetchErrorKind::Rejected => Refused,
+        FetchErrorKind::TryAgain => TryAgain,
+    }
+}
+
 fn one_line(text: &str, longest: usize) -> String {
     text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(longest).collect::<String>().trim().to_owned()
+}
+
+/// In characters. More than any registered one has.
+const LONGEST_CODE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth2::refusal;
+
+    #[test]
+    fn every_code_of_the_authorization_endpoint() {
+        for (code, expected) in [
+            ("access_denied", Denied),
+            ("Access_Denied", Denied),
+            ("ACCESS_DENIED", Denied),
+            ("consent_denied", Denied),
+            ("user_denied", Denied),
+            ("user_cancelled_login", Denied),
+            ("user_cancelled_authorize", Denied),
+            ("User-Canceled", Denied),
+            ("oem_cancelled_login", Denied),
+            ("login_required", InteractionRequired),
+            ("consent_required", InteractionRequired),
+            ("interaction_required", InteractionRequired),
+            ("account_selection_required", InteractionRequired),
+            ("Login_Required", InteractionRequired),
+            ("server_error", TryAgain),
+            ("Temporarily_Unavailable", TryAgain),
+            ("invalid_request", Refused),
+            ("unauthorized_client", Refused),
+            ("invalid_scope", Refused),
+            ("uncancelledness", Refused),
+            ("access_denied_by_policy", Refused),
+            ("", Refused),
+        ] {
+            assert_eq!(AuthorizationError::from_server(code, None, None).kind(), expected, "{code}");
+        }
+        let error = |code, reason| AuthorizationError::from_server(code, Some(reason), None);
+        assert_eq!(error("200", "user_denied").kind(), Denied);
+        assert_eq!(error("server_error", "user_denied").kind(), TryAgain);
+        assert_eq!(error("invalid_scope", "other").kind(), Refused);
+    }
+
+    #[test]
+    fn a_code_is_short_and_on_one_line() {
+        for (code, expected) in [
+            ("access_denied", Some("access_denied".to_owned())),
+            ("Custom Code", Some("Custom Code".to_owned())),
+            ("a\nb\u{2028}c\u{1b}[31m", Some("a b c [31m".to_owned())),
+            (&"ü".repeat(99), Some("ü".repeat(64))),
+            (" \n", None),
+        ] {
+            assert_eq!(AuthorizationError::from_server(code, None, None).code(), expected.as_deref(), "{code}");
+        }
+        assert_eq!(AuthorizationError::new(AuthorizationErrorKind::Expired, "").code(), None);
+    }
+
+    #[test]
+    fn an_exchange_tells_the_code_of_the_token_endpoint() {
+        use crate::oauth2::refusal::GrantKind::AuthorizationCode;
+        for (status, code, expected) in [
+            (400, "invalid_grant", CodeRefused),
+            (401, "invalid_client", Refused),
+            (503, "temporarily_unavailable", TryAgain),
+        ] {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            let (verdict, _) = refusal::judge(AuthorizationCode, status, Some(code));
+            let endpoint =
+                EndpointError { status: Some(status), code: Some(code.into()), text: String::new(), acted: false };
+            let error = AuthorizationError::exchange(verdict.of(endpoint));
+            assert_eq!((error.kind(), error.code()), (expected, Some(code)));
+        }
+        assert_eq!(AuthorizationError::exchange(FetchError::try_again("no answer")).code(), None);
+    }
 }
