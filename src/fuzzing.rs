@@ -40,12 +40,8 @@ pub fn token_answer(
 /// # Errors
 /// What users get for it.
 #[cfg(feature = "oauth2")]
-pub fn callback_code(
-    callback: &str,
-    pending: &PendingAuthorization,
-    issuer: Option<&str>,
-) -> Result<String, AuthorizationError> {
-    oauth2::code(callback, pending, issuer, SystemTime::UNIX_EPOCH).map(|code| code.to_string())
+pub fn callback_code(callback: &str, pending: &PendingAuthorization) -> Result<String, AuthorizationError> {
+    oauth2::code(callback, pending, SystemTime::UNIX_EPOCH).map(|code| code.to_string())
 }
 
 /// Whether a response refuses the token that the request carried.

@@ -232,6 +232,73 @@ fn kept(pending: &PendingAuthorization) -> PendingAuthorization {
     serde_json::from_str(&serde_json::to_string(pending).unwrap()).unwrap()
 }
 
+/// Mix-up (RFC 9700 §4.4): the code of one server must not get to another one.
+#[tokio::test]
+async fn a_login_at_another_server_gets_neither_code_nor_verifier() {
+    let (honest, evil) = (start(AuthorizationServer::builder()).await, start(AuthorizationServer::builder()).await);
+    let (ours, theirs) = (login(&honest), login(&evil));
+    let pending = ours.start();
+    let callback = honest.approve(pending.url());
+    for callback in [callback.as_str(), callback.split_once('?').unwrap().1, "error=access_denied", ""] {
+        let error = theirs.finish(kept(&pending), callback).await.unwrap_err();
+        assert_eq!(error.kind(), AuthorizationErrorKind::WrongLogin, "{error}");
+        assert!(error.to_string().contains("token endpoint"), "{error}");
+    }
+    // At the same server: another client, another redirect URI, another issuer.
+    let elsewhere =
+        AuthorizationCode::new(endpoint(&honest), &honest.authorization_url(), "http://127.0.0.1:8421/other");
+    for (login, part) in [
+        (ours.clone().client_id("other"), "client id"),
+        (elsewhere.unwrap(), "redirect URI"),
+        (ours.clone().issuer(honest.issuer()), "issuer"),
+    ] {
+        let error = login.finish(kept(&pending), &callback).await.unwrap_err();
+        assert_eq!(error.kind(), AuthorizationErrorKind::WrongLogin, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!((honest.token_requests(), evil.token_requests()), (0, 0));
+    // The code is as good as it was.
+    ours.finish(pending, &callback).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_callback_at_another_address_is_not_exchanged() {
+    let server = start(AuthorizationServer::builder()).await;
+    let login = login(&server);
+    let pending = login.start();
+    let callback = server.approve(pending.url());
+    let query = callback.strip_prefix(REDIRECT_URI).unwrap();
+    for address in [
+        "https://127.0.0.1:8421/callback",
+        "http://localhost:8421/callback",
+        "http://127.0.0.1:8422/callback",
+        "http://127.0.0.1:8421/other",
+        "/other",
+        "//evil.test/callback",
+    ] {
+        let error = login.finish(kept(&pending), &format!("{address}{query}")).await.unwrap_err();
+        assert_eq!(error.kind(), AuthorizationErrorKind::StateMismatch, "{address}");
+    }
+    assert_eq!(server.token_requests(), 0);
+    for shape in ["/callback", "", "HTTP://127.0.0.1:8421/%63allback"] {
+        let pending = login.start();
+        let callback = server.approve(pending.url()).replacen(REDIRECT_URI, shape, 1);
+        login.finish(pending, &callback).await.unwrap();
+    }
+}
+
+/// RFC 6749 §4.1.3: it is in both requests or in none.
+#[tokio::test]
+async fn an_empty_redirect_uri_is_left_out_of_both_requests() {
+    let server = start(AuthorizationServer::builder().redirect_uri(REDIRECT_URI)).await;
+    let login = AuthorizationCode::new(endpoint(&server), &server.authorization_url(), "").unwrap();
+    let pending = login.start();
+    assert!(!pending.url().contains("redirect_uri"), "{}", pending.url());
+    let callback = server.approve(pending.url());
+    login.finish(pending, &callback).await.unwrap();
+    assert_eq!(server.recorded()[0].field("redirect_uri"), None);
+}
+
 #[tokio::test]
 async fn an_error_has_the_code_of_the_server() {
     let server = start(AuthorizationServer::builder()).await;
@@ -242,10 +309,10 @@ async fn an_error_has_the_code_of_the_server() {
     let silent = format!("error=Login_Required&state={}", pending.state());
     let error = login.finish(kept(&pending), &silent).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (AuthorizationErrorKind::InteractionRequired, Some("Login_Required")));
-    let guessed = format!("code=guessed&state={}", pending.state());
+    let guessed = format!("code=guessed?&state={}", pending.state());
     let error = login.finish(pending, &guessed).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (AuthorizationErrorKind::CodeRefused, Some("invalid_grant")));
-    assert_eq!(server.recorded()[0].field("code"), Some("guessed"));
+    assert_eq!(server.recorded()[0].field("code"), Some("guessed?"));
 }
 
 /// Whatever shape a refusal has, the state that follows is right.

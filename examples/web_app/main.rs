@@ -93,6 +93,7 @@ async fn callback(
     let pending = answer.get("state").and_then(|state| app.sessions.recall(&headers, state));
     let Some(pending) = pending else { return Ok(pages::unknown_answer()) };
     let pending: PendingAuthorization = serde_json::from_str(&pending)?;
+    // The query alone: a proxy before this app may change what stands before it.
     let set = match app.provider.login.finish(pending, &query.unwrap_or_default()).await {
         Ok(set) => set,
         Err(error) => return Ok(pages::not_connected(&error)),

@@ -8,6 +8,7 @@ use tower_bearer::{
     fuzzing,
     oauth2::{AuthorizationErrorKind, PendingAuthorization},
 };
+use url::Url;
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let mut parts = data.splitn(3, |byte| *byte == b'\n').map(str::from_utf8);
@@ -21,19 +22,37 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 });
 
 fn check(state: &str, issuer: Option<&str>, callback: &str) {
-    let pending = json!({ "v": 1, "url": "https://id.test/", "state": state, "verifier": null, "expires_at": 600 });
+    let login = json!({ "token_endpoint": "https://id.test/token", "redirect_uri": REDIRECT_URI, "issuer": issuer });
+    let url = "https://id.test/";
+    let pending = json!({ "v": 2, "url": url, "state": state, "verifier": null, "login": login, "expires_at": 600 });
     let pending: PendingAuthorization = serde_json::from_value(pending).expect("what is serialized looks so");
-    let outcome = fuzzing::callback_code(callback, &pending, issuer);
+    let outcome = fuzzing::callback_code(callback, &pending);
 
     // Read once more, by other code than the crate's.
-    let query = callback.split_once('?').map_or(callback, |(_, query)| query);
-    let query = query.split_once('#').map_or(query, |(query, _)| query);
+    let text = callback.trim();
+    let text = text.split_once('#').map_or(text, |(text, _)| text);
+    let first = text.chars().find(|c| "=&?/:".contains(*c));
+    let is_alone = matches!(first, None | Some('=' | '&'));
+    let is_readable = is_alone || first == Some(':') || text.starts_with(['?', '/']);
+    let (address, query) = match text.split_once('?') {
+        Some((address, query)) if !is_alone => (address, query),
+        _ if is_alone => ("", text),
+        _ => (text, ""),
+    };
     let pairs: Vec<(String, String)> = query.split('&').map(pair).collect();
     let all = |name: &str| pairs.iter().filter(|pair| pair.0 == name).map(|pair| pair.1.as_str()).collect::<Vec<_>>();
-    let [code, states, issuers, errors, descriptions] = ["code", "state", "iss", "error", "error_description"].map(all);
+    let [code, states, issuers, errors, descriptions, reasons] =
+        ["code", "state", "iss", "error", "error_description", "error_reason"].map(all);
 
     match outcome {
         Ok(found) => {
+            assert!(is_readable && !callback.trim().contains(char::is_control), "it can't be told what it is");
+            assert!(is_at_redirect_uri(address), "it came to another address");
+            // As browsers read it, whatever the crate takes it for.
+            if let Ok(url) = Url::parse(callback) {
+                assert_eq!(url.origin().ascii_serialization(), "https://app.test");
+                assert_eq!(decoded(url.path()), "/cb");
+            }
             assert_eq!(states, [state], "the state is another one");
             // RFC 6749 §3.1: a parameter without a value counts as omitted.
             assert!(errors.iter().all(|error| error.is_empty()), "there is an error in it");
@@ -44,38 +63,70 @@ fn check(state: &str, issuer: Option<&str>, callback: &str) {
             }
         }
         Err(error) => {
-            use AuthorizationErrorKind::{Denied, Expired, Malformed, Refused, StateMismatch, TryAgain, WrongIssuer};
+            use AuthorizationErrorKind::{
+                Denied, Expired, InteractionRequired, Malformed, Refused, StateMismatch, TryAgain, WrongIssuer,
+            };
             let (kind, text) = (error.kind(), error.to_string());
-            let twice = [&code, &states, &issuers, &errors, &descriptions].iter().any(|values| values.len() > 1);
+            let twice =
+                [&code, &states, &issuers, &errors, &descriptions, &reasons].iter().any(|values| values.len() > 1);
             let is_state = states == [state];
             let is_issuer = issuer.is_none_or(|issuer| issuers == [issuer]);
             let says_error = errors.iter().any(|error| !error.is_empty());
             let expected: &[_] = match () {
-                () if callback.len() > 64 * 1024 || twice => &[Malformed],
-                () if !is_state => &[StateMismatch],
+                () if callback.len() > 64 * 1024 || !is_readable => &[Malformed],
+                () if callback.trim().contains(char::is_control) || twice => &[Malformed],
+                () if !is_state || !is_at_redirect_uri(address) => &[StateMismatch],
                 () if !is_issuer => &[WrongIssuer],
-                () if says_error => &[Denied, Refused, TryAgain],
+                () if says_error => &[Denied, InteractionRequired, Refused, TryAgain],
                 () if code.iter().all(|code| code.is_empty()) => &[Malformed],
                 // There was nothing wrong with it.
                 () => &[],
             };
             assert!(expected.contains(&kind), "{kind:?} instead of {expected:?}");
             assert_ne!(kind, Expired);
-            assert_eq!(kind == Denied, says_error && expected.contains(&Denied) && errors == ["access_denied"]);
+            let is_from_server = expected.contains(&Denied);
+            if errors.iter().any(|error| error.eq_ignore_ascii_case("access_denied")) {
+                assert_eq!(kind == Denied, is_from_server);
+            }
 
             // Short, on one line, and with nothing of a callback that isn't ours.
             assert!(!text.contains(is_line_breaking), "more than one line");
             let description = error.description().unwrap_or_default();
             assert!(description.chars().count() <= 256 && text.chars().count() <= 512, "long");
             if kind == StateMismatch {
-                let other = fuzzing::callback_code("", &pending, issuer).expect_err("there is no state in it");
-                assert_eq!(text, other.to_string(), "something is shown of a callback that isn't ours");
+                let elsewhere = url::form_urlencoded::Serializer::for_suffix(String::from("/?"), 2)
+                    .append_pair("state", state)
+                    .finish();
+                let others = ["", &elsewhere].map(|callback| fuzzing::callback_code(callback, &pending));
+                let others = others.map(|other| other.expect_err("it isn't ours").to_string());
+                assert!(others.contains(&text), "something is shown of a callback that isn't ours");
             }
-            if ![Denied, Refused, TryAgain].contains(&kind) {
+            assert!(error.code().is_none_or(|code| is_from_server && code.chars().count() <= 64 && !code.is_empty()));
+            if !is_from_server {
                 assert_eq!(error.description(), None);
             }
         }
     }
+}
+
+/// Whether nothing but spelling tells it from the redirect URI. A query alone has no address.
+fn is_at_redirect_uri(address: &str) -> bool {
+    let base = Url::parse(REDIRECT_URI).expect("it is one");
+    // With its end marked, beyond which there is nothing to pass over.
+    let url = match address {
+        "" => return true,
+        path if path.starts_with('/') => base.join(&format!("{path}?")),
+        url => Url::parse(&format!("{url}?")),
+    };
+    url.is_ok_and(|url| url.origin() == base.origin() && unescaped(url.path()) == "/cb")
+}
+
+/// Percent-encoding decoded of what needs none, which is all that "/cb" is made of.
+fn unescaped(path: &str) -> String {
+    ["c", "b"].iter().fold(path.to_owned(), |path, letter| {
+        let code = format!("%{:x}", letter.as_bytes()[0]);
+        path.replace(&code, letter)
+    })
 }
 
 /// `name=value` of a form (WHATWG URL §5.1).
@@ -107,3 +158,5 @@ fn decoded(text: &str) -> String {
 fn is_line_breaking(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
+
+const REDIRECT_URI: &str = "https://app.test/cb";

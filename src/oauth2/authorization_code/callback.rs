@@ -8,26 +8,36 @@ use super::{
     AuthorizationErrorKind::{Expired, Malformed, StateMismatch, WrongIssuer},
     PendingAuthorization,
     error::AuthorizationError,
+    redirect_uri::Called,
 };
 
-/// Finds the code in a callback: the URL that was called, its query, or the form that was posted.
+/// Finds the code in a callback: the URL that was called, its path and query, its query alone, or the form that was posted.
 ///
 /// # Errors
 /// Why there is none, or why it isn't to be used.
 pub(crate) fn code(
     callback: &str,
     pending: &PendingAuthorization,
-    issuer: Option<&str>,
     now: SystemTime,
 ) -> Result<Zeroizing<String>, AuthorizationError> {
-    let params = read(callback)?;
+    if callback.len() > LONGEST {
+        return Err(AuthorizationError::new(Malformed, "it is longer than 64 KiB"));
+    }
+    let called = Called::read(callback).ok_or_else(|| {
+        AuthorizationError::new(Malformed, "it is neither a URL, nor a path with a query, nor a query alone")
+    })?;
+    let params = read(called.query)?;
     // First of all: an answer that belongs to another session must not change anything here, be it good or bad.
     if !params.state.as_deref().is_some_and(|state| pending.is_state(state)) {
         let why = "it belongs to another authorization, or to none: let the user begin again";
         return Err(AuthorizationError::new(StateMismatch, why));
     }
+    if !called.came_to(&pending.login().redirect_uri) {
+        let why = "it came to another address than the redirect URI: behind a proxy, hand in its query alone";
+        return Err(AuthorizationError::new(StateMismatch, why));
+    }
     // RFC 9207 §2.4.
-    if let Some(issuer) = issuer
+    if let Some(issuer) = pending.login().issuer.as_deref()
         && params.iss.as_deref() != Some(issuer)
     {
         return Err(AuthorizationError::new(WrongIssuer, "it doesn't come from the issuer that was asked"));
@@ -54,15 +64,7 @@ struct Callback {
     reason: Option<String>,
 }
 
-fn read(callback: &str) -> Result<Callback, AuthorizationError> {
-    if callback.len() > LONGEST {
-        return Err(AuthorizationError::new(Malformed, "it is longer than 64 KiB"));
-    }
-    let query = match callback.split_once('?') {
-        Some((_, query)) => query,
-        None => callback,
-    };
-    let query = query.split('#').next().unwrap_or_default();
+fn read(query: &str) -> Result<Callback, AuthorizationError> {
     let mut params = Callback::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = value.into_owned();
@@ -91,18 +93,32 @@ const LONGEST: usize = 64 * 1024;
 mod tests {
     use std::time::Duration;
 
+    use url::Url;
+
     use super::*;
-    use crate::oauth2::AuthorizationErrorKind::{self, Denied, InteractionRequired, Refused, TryAgain};
+    use crate::oauth2::{
+        AuthorizationCode,
+        AuthorizationErrorKind::{self, Denied, InteractionRequired, Refused, TryAgain},
+        TokenEndpoint,
+        authorization_code::login::Login,
+    };
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-    fn pending() -> PendingAuthorization {
-        let (state, verifier) = (String::from("s1").into(), None);
-        PendingAuthorization::new("https://id.test/".into(), state, verifier, NOW, Duration::from_secs(600))
+    const REDIRECT_URI: &str = "https://app.test/cb";
+
+    fn pending(issuer: Option<&str>) -> PendingAuthorization {
+        let endpoint = TokenEndpoint::new("https://id.test/token").unwrap().public_client("id");
+        let mut login = AuthorizationCode::new(endpoint, "https://id.test/", REDIRECT_URI).unwrap();
+        if let Some(issuer) = issuer {
+            login = login.issuer(issuer);
+        }
+        let (url, state) = (String::from("https://id.test/").into(), String::from("s1").into());
+        PendingAuthorization::new(Login::of(&login), url, state, None, NOW, Duration::from_secs(600))
     }
 
     fn outcome(callback: &str, issuer: Option<&str>) -> Result<String, AuthorizationErrorKind> {
-        code(callback, &pending(), issuer, NOW).map(|code| code.to_string()).map_err(|error| error.kind())
+        code(callback, &pending(issuer), NOW).map(|code| code.to_string()).map_err(|error| error.kind())
     }
 
     #[test]
@@ -122,6 +138,22 @@ mod tests {
             ("?error=login_required&state=s1", Err(InteractionRequired)),
             ("?error=user_cancelled_login&state=s1", Err(Denied)),
             ("?error=other&error_reason=user_denied&state=s1", Err(Denied)),
+            // A question mark needs no encoding.
+            ("code=a?b&state=s1", Ok("a?b")),
+            ("?code=a?b&state=s1", Ok("a?b")),
+            ("/cb?code=a?b/:&state=s1", Ok("a?b/:")),
+            ("https://app.test/cb?state=s1&code=a?", Ok("a?")),
+            ("state=s1&code=c1?#?", Ok("c1?")),
+            (" https://app.test/cb?code=c1&state=s1\r\n", Ok("c1")),
+            // Another address than the redirect URI.
+            ("https://evil.test/cb?code=c1&state=s1", Err(StateMismatch)),
+            ("http://app.test/cb?code=c1&state=s1", Err(StateMismatch)),
+            ("https://app.test/?code=c1&state=s1", Err(StateMismatch)),
+            ("/other?code=c1&state=s1", Err(StateMismatch)),
+            ("/other?error=access_denied&state=s1", Err(StateMismatch)),
+            (" https://evil.test/?a=b&code=c1&state=s1", Err(StateMismatch)),
+            ("ht\ntps://evil.test/?a=b&code=c1&state=s1", Err(Malformed)),
+            ("cb?code=c1&state=s1", Err(Malformed)),
             // An error wins over a code.
             ("?error=access_denied&code=c1&state=s1", Err(Denied)),
             ("?code=c1", Err(StateMismatch)),
@@ -152,8 +184,8 @@ mod tests {
     #[test]
     fn who_comes_late_begins_again() {
         let at = |seconds| NOW + Duration::from_secs(seconds);
-        assert!(code("?code=c1&state=s1", &pending(), None, at(599)).is_ok());
-        let error = code("?code=c1&state=s1", &pending(), None, at(600)).unwrap_err();
+        assert!(code("?code=c1&state=s1", &pending(None), at(599)).is_ok());
+        let error = code("?code=c1&state=s1", &pending(None), at(600)).unwrap_err();
         assert_eq!(error.kind(), Expired);
     }
 
@@ -161,7 +193,7 @@ mod tests {
     fn what_the_server_says_is_short_and_harmless() {
         for said in ["x".repeat(5000), "%1b[31m%0aline".into(), "a%E2%80%A8b%E2%80%A9c%C2%85d".into()] {
             let callback = format!("?error=access_denied&error_description={said}&state=s1");
-            let error = code(&callback, &pending(), None, NOW).unwrap_err();
+            let error = code(&callback, &pending(None), NOW).unwrap_err();
             assert!(error.description().unwrap().chars().count() <= 256, "{said}");
             assert!(!error.to_string().contains(['\u{1b}', '\n', '\u{85}', '\u{2028}', '\u{2029}']), "{error:?}");
         }
@@ -176,5 +208,63 @@ mod tests {
             let text: String = (0..rng.usize(0..14)).map(|_| pieces[rng.usize(0..pieces.len())]).collect();
             let _ = outcome(&text, None);
         }
+    }
+
+    #[test]
+    fn no_url_of_another_address_yields_a_code() {
+        let mut rng = fastrand::Rng::with_seed(12);
+        let pieces = [
+            "https",
+            "http",
+            "HTTPS",
+            ":",
+            "/",
+            "//",
+            "\\",
+            "@",
+            "app.test",
+            "evil.test",
+            ":443",
+            ":80",
+            "cb",
+            "%63b",
+            "..",
+            "%2e",
+            "?",
+            "&",
+            "#",
+            " ",
+            "\t",
+            "\u{a0}",
+            "\u{fffe}",
+            ".",
+            "=",
+            "x",
+            "[::1]",
+            "%",
+            "\0",
+        ];
+        let (query, mut taken) = ("code=c1&state=s1", 0);
+        for _ in 0..50_000 {
+            let mut parts = vec!["https", "://", "app.test", "/", "cb"];
+            for _ in 0..rng.usize(0..5) {
+                let piece = pieces[rng.usize(0..pieces.len())];
+                match rng.usize(0..=parts.len()) {
+                    at if at < parts.len() && rng.bool() => parts[at] = piece,
+                    at => parts.insert(at, piece),
+                }
+            }
+            let text = parts.concat();
+            for callback in [format!("{text}?{query}"), format!("{text}&{query}"), format!("{query}{text}")] {
+                if outcome(&callback, None).is_ok()
+                    && let Ok(url) = Url::parse(&callback)
+                {
+                    assert_eq!(url.origin().ascii_serialization(), "https://app.test", "{callback}");
+                    assert_eq!(url.path().replace("%63", "c"), "/cb", "{callback}");
+                    taken += 1;
+                }
+            }
+        }
+        assert!(taken > 1000, "{taken}");
     }
 }

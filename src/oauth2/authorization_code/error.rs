@@ -6,7 +6,7 @@ use crate::{
     FetchError, FetchErrorKind,
     oauth2::{EndpointError, excerpt::is_unseen},
 };
-use AuthorizationErrorKind::{CodeRefused, Denied, InteractionRequired, Refused, TryAgain};
+use AuthorizationErrorKind::{CodeRefused, Denied, InteractionRequired, Refused, TryAgain, WrongLogin};
 
 /// Why an authorization brought no token.
 #[derive(Debug)]
@@ -32,8 +32,12 @@ pub enum AuthorizationErrorKind {
     /// The server has trouble: the user may begin again.
     TryAgain,
     /// The callback belongs to another authorization, or to none: somebody else's, a page loaded again, or an attack (RFC 9700
-    /// §4.7). Nothing was exchanged.
+    /// §4.7). Or it came to another address than the redirect URI. Nothing was exchanged.
     StateMismatch,
+    /// Another login began the pending authorization: with another token endpoint, client id, redirect URI or issuer (mix-up, RFC
+    /// 9700 §4.4). Nothing was exchanged. Finish it with the login that began it; if that was configured anew meanwhile, the user
+    /// must begin again.
+    WrongLogin,
     /// The callback doesn't come from the issuer that was asked (RFC 9207). Nothing was exchanged.
     WrongIssuer,
     /// The user took too long, and must begin again.
@@ -47,6 +51,11 @@ pub enum AuthorizationErrorKind {
 impl AuthorizationError {
     pub(super) fn new(kind: AuthorizationErrorKind, text: &str) -> Self {
         Self { kind, text: text.to_owned(), code: None, description: None, cause: None }
+    }
+
+    /// `part` is what differs.
+    pub(super) fn wrong_login(part: &str) -> Self {
+        Self::new(WrongLogin, &format!("it was begun with another {part}: finish it with the login that began it"))
     }
 
     /// What the server says, in a URL that anybody can write: short, and on one line.
@@ -192,7 +201,7 @@ mod tests {
         ] {
             assert_eq!(AuthorizationError::from_server(code, None, None).code(), expected.as_deref(), "{code}");
         }
-        assert_eq!(AuthorizationError::new(AuthorizationErrorKind::Expired, "").code(), None);
+        assert_eq!(AuthorizationError::new(WrongLogin, "").code(), None);
     }
 
     #[test]

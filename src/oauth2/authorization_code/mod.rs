@@ -1,7 +1,8 @@
 //! The authorization code grant (RFC 6749 §4.1): a user agrees in a browser.
 //!
-//! `mod` builds the authorization URL and exchanges the code; `pending` is what has to be remembered in between; `callback`
-//! reads what the browser brings back; `pkce` ties the two ends together; `error` says what went wrong.
+//! `mod` has the options and exchanges the code; `request` builds the authorization URL; `pending` is what has to be remembered in
+//! between; `callback` reads what the browser brings back, and `redirect_uri` where to; `login` and `pkce` tie the two ends
+//! together; `error` says what went wrong.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -15,12 +16,16 @@ use super::{
 
 mod callback;
 mod error;
+mod login;
 mod pending;
 mod pkce;
+mod redirect_uri;
+mod request;
 
 #[cfg(fuzzing)]
 pub(crate) use callback::code;
 pub use error::{AuthorizationError, AuthorizationErrorKind};
+use login::Login;
 pub use pending::PendingAuthorization;
 
 /// Sends a user to the authorization server and gets a [`TokenSet`] for what comes back (RFC 6749 §4.1, with `state` and PKCE as
@@ -56,6 +61,7 @@ pub struct AuthorizationCode {
     endpoint: TokenEndpoint,
     authorize: Url,
     redirect_uri: String,
+    client_id: Option<String>,
     scope: Scope,
     params: Params,
     token_params: Params,
@@ -66,7 +72,8 @@ pub struct AuthorizationCode {
 
 impl AuthorizationCode {
     /// With this token endpoint, this authorization endpoint (https, or http on loopback), and this redirect URI, which must be the
-    /// registered one to the letter.
+    /// registered one to the letter. An empty redirect URI is left out of both requests: the server then takes the registered one,
+    /// if there is no other (RFC 6749 §3.1.2.3).
     ///
     /// # Errors
     /// [`InvalidEndpoint`] if the authorization endpoint is no such URL.
@@ -80,6 +87,7 @@ impl AuthorizationCode {
             endpoint,
             authorize,
             redirect_uri: redirect_uri.into(),
+            client_id: None,
             scope: Scope::default(),
             params: Params::default(),
             token_params: Params::default(),
@@ -87,6 +95,28 @@ impl AuthorizationCode {
             pkce: true,
             valid_for: VALID_FOR,
         })
+    }
+
+    /// The client's id in the authorization URL, which RFC 6749 §4.1.1 requires. Default: the one that the token endpoint was given.
+    ///
+    /// To be stated if there is none to be read in a [`client_basic_value`](TokenEndpoint::client_basic_value), or if it is encoded
+    /// there.
+    ///
+    /// ```
+    /// use tower_bearer::oauth2::{AuthorizationCode, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_basic_value("a-value-without-an-id");
+    /// let login = AuthorizationCode::new(endpoint, "https://id.example.com/authorize", "https://app.example.com/cb")?;
+    /// assert!(!login.start().url().contains("client_id"));
+    /// assert!(login.client_id("my-app").start().url().contains("&client_id=my-app&"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = Some(id.into());
+        self
     }
 
     /// Asks for a scope, or for several, space-delimited. May be called again for more.
@@ -119,7 +149,7 @@ impl AuthorizationCode {
         self
     }
 
-    /// How long the user may take: ten minutes unless said otherwise.
+    /// How long the user may take. Default: ten minutes.
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {
         self.valid_for = time;
@@ -141,29 +171,27 @@ impl AuthorizationCode {
     pub fn start(&self) -> PendingAuthorization {
         let state = pkce::random();
         let verifier = self.pkce.then(pkce::random);
-        let mut url = self.authorize.clone();
-        {
-            let mut query = url.query_pairs_mut();
-            query.append_pair("response_type", "code");
-            if let Some(id) = self.endpoint.client.known_id() {
-                query.append_pair("client_id", &id);
-            }
-            query.append_pair("redirect_uri", &self.redirect_uri).append_pair("state", &state);
-            if !self.scope.0.is_empty() {
-                query.append_pair("scope", &self.scope.0);
-            }
-            if let Some(verifier) = &verifier {
-                query
-                    .append_pair("code_challenge", &pkce::challenge(verifier))
-                    .append_pair("code_challenge_method", "S256");
-            }
-            query.extend_pairs(self.params.iter());
-        }
-        PendingAuthorization::new(url.into(), state, verifier, self.endpoint.clock.wall(), self.valid_for)
+        let url = self.url(&state, verifier.as_ref().map(|verifier| verifier.as_str()));
+        let now = self.endpoint.clock.wall();
+        PendingAuthorization::new(Login::of(self), url, state, verifier, now, self.valid_for)
     }
 
-    /// Takes what the browser brought to the redirect URI, the URL or its query, and exchanges the code in it. Once: whatever
-    /// comes of it, the pending authorization is used up.
+    /// Takes what the browser brought to the redirect URI, and exchanges the code in it. Once: whatever comes of it, the pending
+    /// authorization is used up. It must be one that this login began: the same token endpoint, client id, redirect URI and issuer.
+    ///
+    /// | `callback` | must equal the redirect URI in |
+    /// |---|---|
+    /// | the whole URL: `https://app.example.com/callback?code=…` | scheme, host, port, path, query |
+    /// | path and query: `/callback?code=…` | path, query |
+    /// | the query alone: `code=…` or `?code=…`; or a form that was posted (`response_mode=form_post`) | nothing |
+    ///
+    /// The more is handed in, the more is compared. The case of scheme and host, the default port, and percent-encoding that isn't
+    /// needed make no difference (RFC 3986 §6.2); a trailing slash does. The query must hold what the redirect URI's own query
+    /// holds.
+    ///
+    /// Behind a proxy that changes scheme, host or port, hand in path and query; if the path is changed as well (a prefix that is
+    /// stripped, a nested router), the query alone. Also with a redirect URI that isn't the address of a page
+    /// (`urn:ietf:wg:oauth:2.0:oob`).
     ///
     /// # Errors
     /// [`AuthorizationErrorKind`] tells a user who refused from an answer that isn't meant for this session, and from the rest.
@@ -171,7 +199,11 @@ impl AuthorizationCode {
     /// # Cancel safety
     /// Dropping the future may lose the code: the user has to begin again.
     pub async fn finish(&self, pending: PendingAuthorization, callback: &str) -> Result<TokenSet, AuthorizationError> {
-        let code = callback::code(callback, &pending, self.issuer.as_deref(), self.endpoint.clock.wall())?;
+        if let Some(part) = pending.difference(&Login::of(self)) {
+            return Err(AuthorizationError::wrong_login(part));
+        }
+        let code = callback::code(callback, &pending, self.endpoint.clock.wall())?;
+        // RFC 6749 §4.1.3: the redirect URI as it was in the authorization request, and not there if it wasn't (`field`).
         let form = Form::grant("authorization_code")
             .field("code", code.as_str())
             .field("redirect_uri", &self.redirect_uri)
