@@ -2,31 +2,43 @@
 
 use std::{
     fmt,
-    sync::{LazyLock, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use futures_util::StreamExt;
-use redis::{
-    AsyncCommands, Client, ErrorKind, RedisError, Script, ServerErrorKind,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
-use tokio::{
-    sync::{OnceCell, watch},
-    time::{sleep, timeout},
-};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
+use tokio::sync::watch;
 
 use super::{Entry, Identity, Lease, StoreError, Swap, TokenStore};
+
+mod connection;
+mod durability;
+mod failure;
+mod news;
+mod scripts;
+
+use connection::{Answers, Connection, LIMIT};
+use durability::Durability;
+use failure::failed;
+use news::{Heard, News};
 
 /// A Redis server, or another that speaks its protocol and runs Lua scripts (Valkey, KeyDB, Dragonfly), shared by a fleet: one of
 /// its processes fetches, and all have the new token at once.
 ///
-/// Reconnects by itself. Addresses, TLS (`rediss://`), names and passwords are the client's: see [`redis::Client`].
+/// Reconnects by itself, also after a failover behind a name or a proxy: any error ends the connection, and the next call makes a new one.
+/// Addresses, TLS (`rediss://`), names and passwords are the client's: see [`redis::Client`].
 ///
 /// - **Durable as the server is.** For refresh tokens that work once: `appendonly yes` and `appendfsync always`, and no eviction
-///   (`maxmemory-policy noeviction`).
+///   (`maxmemory-policy noeviction`). With replicas that may take over: [`wait_for_replicas`](Self::wait_for_replicas) or
+///   [`wait_for_disks`](Self::wait_for_disks).
 /// - **Not encrypted there.** Whoever can read the database has the tokens, so give it a user of its own (ACL: keys
 ///   `~tower-bearer:*`, channels `&tower-bearer:*`).
+/// - **Two connections**: one for commands, made when it is first needed, and one that hears what others have stored. The second one is
+///   kept alive by a `PING` every 30 seconds. When it can't be made, it is tried again after a quarter of a second, and then less and less
+///   often, up to every 30 seconds.
 /// - Three names for each token set: `tower-bearer:{IDENTITY:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
 ///   `:changed` for the channel. They lie in one slot of a cluster; this
 ///   client itself follows no redirections, so a cluster needs a proxy, or a name that leads to the node with that slot.
@@ -43,12 +55,17 @@ use super::{Entry, Identity, Lease, StoreError, Swap, TokenStore};
 /// # }
 /// ```
 pub struct RedisStore {
-    client: Client,
     name: String,
     keys: Keys,
-    connection: OnceCell<ConnectionManager>,
-    /// The version that was announced last.
-    announced: OnceLock<watch::Receiver<u64>>,
+    durability: Durability,
+    connection: Arc<Connection>,
+    /// What others have announced, from the first question on.
+    heard: OnceLock<watch::Receiver<Heard>>,
+    /// The number of the event up to which the caller knows everything.
+    told: AtomicU64,
+    /// Counts the writes that must be confirmed, and the last one of which it is known that enough have it.
+    written: AtomicU64,
+    confirmed: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -77,30 +94,146 @@ impl RedisStore {
     /// The same with a client of yours, for certificates and whatever else a URL doesn't say.
     pub fn of(client: Client, name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { client, keys: Keys::of("unbound", &name), name, connection: OnceCell::new(), announced: OnceLock::new() }
+        Self {
+            keys: Keys::of("unbound", &name),
+            name,
+            durability: Durability::Primary,
+            connection: Arc::new(Connection::new(client, LIMIT)),
+            heard: OnceLock::new(),
+            told: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+        }
     }
 
-    async fn connection(&self) -> Result<ConnectionManager, StoreError> {
-        let connect = async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(LONGEST_ANSWER))
-                .set_response_timeout(Some(LONGEST_ANSWER))
-                .set_number_of_retries(RETRIES)
-                .set_min_delay(FIRST_PAUSE)
-                .set_max_delay(LONGEST_PAUSE);
-            ConnectionManager::new_lazy_with_config(self.client.clone(), config)
+    /// How long Redis may take to answer, and how long it may take to connect. Default: 1 s each. At most 4 s.
+    ///
+    /// A call that finds its connection closed connects and asks once more, so it may take longer than one of these.
+    /// [`Stored`](crate::oauth2::Stored) gives up a call after five seconds, whatever is set here, and its lease lasts for a second by
+    /// default. If the server often takes longer than that, make the lease longer as well.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
+    /// let far_away = RedisStore::connect("rediss://redis.example.com", "documents")?.answer_limit(Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn answer_limit(mut self, limit: Duration) -> Self {
+        self.connection = Arc::new(Connection::new(self.connection.client().clone(), limit));
+        self
+    }
+
+    /// Counts as stored what so many replicas have in memory (`WAIT`). Default: what the primary has.
+    ///
+    /// A replica that takes over may lack the last writes of its primary. With this, a refresh token is spent only after the replicas
+    /// have been told so, and until they have what it brought, nothing more is spent. Ask for as many replicas as a failover can
+    /// choose from: with one of two, the other may still be behind.
+    ///
+    /// Too few of them within half of the [answer limit](Self::answer_limit) are an error, [`StoreError::unreachable`]. The primary has
+    /// the data then, and before it is used, this store waits for the replicas again.
+    ///
+    /// Replaces [`wait_for_disks`](Self::wait_for_disks).
+    ///
+    /// ```
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
+    /// let store = RedisStore::connect("rediss://redis.example.com", "documents")?.wait_for_replicas(1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn wait_for_replicas(mut self, replicas: u32) -> Self {
+        self.durability = Durability::Replicas(replicas);
+        self
+    }
+
+    /// Counts as stored what the primary and so many replicas have on their disks (`WAITAOF`). Default: what the primary has.
+    ///
+    /// This is for servers with `appendfsync everysec`, which could lose the last second otherwise. It needs Redis 7.2 and
+    /// `appendonly yes`; without them every call that writes a token set is an error, [`StoreError::unusable`]. All else is as for
+    /// [`wait_for_replicas`](Self::wait_for_replicas), which this replaces.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
+    /// let store = RedisStore::connect("rediss://redis.example.com", "documents")?
+    ///     // Such a server writes to its disk once a second.
+    ///     .answer_limit(Duration::from_secs(4))
+    ///     .wait_for_disks(1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn wait_for_disks(mut self, replicas: u32) -> Self {
+        self.durability = Durability::Disks(replicas);
+        self
+    }
+
+    /// Runs a script that writes, and waits until enough have what it wrote: if it says that it did.
+    async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
+        let mut commands = Pipeline::new();
+        commands.add_command(script);
+        let Some(wait) = self.durability.wait(self.connection.limit()) else {
+            return self.connection.ask(&commands).await.and_then(swapped);
         };
-        self.connection.get_or_try_init(|| connect).await.cloned().map_err(|error| failed(&error))
+        commands.add_command(wait);
+        // Counted before it is sent: the future may be dropped, and then it may be written or not.
+        let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
+        let answers = self.connection.ask(&commands).await?;
+        let over = answers.connection;
+        let judged = answers.values.get(1).map_or(Ok(()), |waited| self.durability.judge(waited));
+        let swapped = swapped(answers)?;
+        match (swapped, judged) {
+            (Swap::Lost, _) => {
+                // Nothing was written: it is as it was before.
+                let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
+            }
+            (Swap::Done, Ok(())) => {
+                self.confirmed.fetch_max(number, Ordering::SeqCst);
+            }
+            (Swap::Done, Err(error)) => {
+                // A primary without replicas may be one that was replaced and doesn't know: the next call looks for another.
+                self.connection.end(over).await;
+                return Err(error);
+            }
+        }
+        Ok(swapped)
     }
 
-    /// What was announced last, from the first call on.
-    fn announced(&self) -> watch::Receiver<u64> {
+    fn is_in_doubt(&self) -> bool {
+        self.confirmed.load(Ordering::SeqCst) < self.written.load(Ordering::SeqCst)
+    }
+
+    /// Asks one thing.
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let mut commands = Pipeline::new();
+        commands.add_command(command.clone());
+        read(self.connection.ask(&commands).await?.values.swap_remove(0))
+    }
+
+    /// What was announced, from the first call on.
+    fn heard(&self) -> watch::Receiver<Heard> {
         let listen = || {
-            let (sender, receiver) = watch::channel(0);
-            tokio::spawn(listen(self.client.clone(), self.keys.clone(), sender));
+            let (sender, receiver) = watch::channel(Heard::default());
+            tokio::spawn(news::listen(self.connection.clone(), self.keys.channel.clone(), sender));
             receiver
         };
-        self.announced.get_or_init(listen).clone()
+        self.heard.get_or_init(listen).clone()
+    }
+
+    fn heard_so_far(&self) -> Heard {
+        self.heard.get().map(|heard| *heard.borrow()).unwrap_or_default()
+    }
+
+    fn note_told(&self, number: u64) {
+        self.told.fetch_max(number, Ordering::SeqCst);
     }
 }
 
@@ -110,54 +243,92 @@ impl TokenStore for RedisStore {
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
-        let mut connection = self.connection().await?;
-        // As bytes: a version that is no number is somebody's mistake, not an answer to wait for.
-        let found = connection.hmget(&self.keys.entry, &["version", "data"]).await;
-        let (version, data): (Option<Vec<u8>>, Option<Vec<u8>>) = found.map_err(|error| failed(&error))?;
-        let number = version.as_deref().and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
-        match (version, number, data) {
-            (Some(_), Some(number), Some(data)) => Ok(Some(Entry::new(number, data))),
-            (None, _, None) => Ok(None),
-            _ => Err(StoreError::unusable(format!("{} is not whole: restore it, or remove it", self.keys.entry))),
+        if self.is_in_doubt() {
+            self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
         }
+        // What was announced until now, the answer knows.
+        let heard = self.heard_so_far().number;
+        let mut command = redis::cmd("HMGET");
+        // As bytes: a version that is no number is somebody's mistake, not an answer to wait for.
+        let found = self.ask(command.arg(&self.keys.entry).arg(&["version", "data"])).await?;
+        let (version, data): (Option<Vec<u8>>, Option<Vec<u8>>) = found;
+        let number = version.as_deref().and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
+        let entry = match (version, number, data) {
+            (Some(_), Some(number), Some(data)) => Some(Entry::new(number, data)),
+            (None, _, None) => None,
+            _ => {
+                return Err(StoreError::unusable(format!(
+                    "{} is not whole: restore it, or remove it",
+                    self.keys.entry
+                )));
+            }
+        };
+        self.note_told(heard);
+        Ok(entry)
     }
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
-        let mut connection = self.connection().await?;
-        let mut call = SWAP.prepare_invoke();
-        call.key(&self.keys.entry).arg(expected).arg(expected + 1).arg(data).arg(&self.keys.channel);
-        let done: Result<bool, _> = call.invoke_async(&mut connection).await;
-        Ok(if done.map_err(|error| failed(&error))? { Swap::Done } else { Swap::Lost })
+        let next = expected.checked_add(1).ok_or_else(|| StoreError::unusable("there is no higher version"))?;
+        let mut script = script(scripts::SWAP, &self.keys.entry);
+        script.arg(expected).arg(next).arg(data).arg(&self.keys.channel);
+        let swapped = self.write(script).await?;
+        let (heard, told) = (self.heard_so_far(), self.told.load(Ordering::SeqCst));
+        if swapped == Swap::Done && heard.is_covered_by(next, told) {
+            self.note_told(heard.number);
+        }
+        Ok(swapped)
     }
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
-        let mut connection = self.connection().await?;
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut call = LEASE.prepare_invoke();
-        call.key(&self.keys.lease).arg(holder).arg(time);
-        let left: Result<Option<i64>, _> = call.invoke_async(&mut connection).await;
-        Ok(match left.map_err(|error| failed(&error))? {
+        let left: Option<i64> = self.ask(script(scripts::LEASE, &self.keys.lease).arg(holder).arg(time)).await?;
+        Ok(match left {
             None => Lease::Granted,
             Some(left) => Lease::Held(Duration::from_millis(left.try_into().unwrap_or_default())),
         })
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
-        let mut call = RELEASE.prepare_invoke();
-        call.key(&self.keys.lease).arg(holder);
-        call.invoke_async(&mut connection).await.map_err(|error| failed(&error))
+        self.ask(script(scripts::RELEASE, &self.keys.lease).arg(holder)).await
     }
 
     async fn changed(&self, known: u64) {
-        let mut announced = self.announced();
-        // Not merely another one: what is older was announced before `known` was stored, and where nobody hears announcements any more
-        // (the connection went silently) it would be news for ever.
-        if announced.wait_for(|version| *version > known).await.is_err() {
-            // Nobody listens any more: the runtime is shutting down.
-            std::future::pending().await
+        // As it is now: of two who wait, none takes the news from the other.
+        let (mut heard, told) = (self.heard(), self.told.load(Ordering::SeqCst));
+        loop {
+            let now = *heard.borrow_and_update();
+            match now.for_one_who(told, known) {
+                News::None => {}
+                News::Known => self.note_told(now.number),
+                News::Other => return self.note_told(now.number),
+            }
+            if heard.changed().await.is_err() {
+                // Nobody listens any more: the runtime is shutting down.
+                return std::future::pending().await;
+            }
         }
     }
+}
+
+/// A script that works on one key.
+fn script(text: &str, key: &str) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(text).arg(1).arg(key);
+    command
+}
+
+/// What a script says that writes.
+fn swapped(mut answers: Answers) -> Result<Swap, StoreError> {
+    match (read(answers.values.swap_remove(0))?, answers.doubt) {
+        (true, _) => Ok(Swap::Done),
+        (false, None) => Ok(Swap::Lost),
+        // It may have been the first attempt of this very call that has changed it.
+        (false, Some(doubt)) => Err(doubt),
+    }
+}
+
+fn read<T: FromRedisValue>(value: redis::Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| failed(&RedisError::from(error)))
 }
 
 impl Keys {
@@ -168,54 +339,6 @@ impl Keys {
     }
 }
 
-/// Passes on what others announce, for as long as somebody wants to know.
-async fn listen(client: Client, keys: Keys, sender: watch::Sender<u64>) {
-    tokio::select! {
-        () = sender.closed() => {}
-        () = async {
-            loop {
-                // Whatever went wrong: until it works again, everybody finds out in their own time.
-                let _ = listen_once(&client, &keys, &sender).await;
-                sleep(LONGEST_PAUSE).await;
-            }
-        } => {}
-    }
-}
-
-async fn listen_once(client: &Client, keys: &Keys, sender: &watch::Sender<u64>) -> Result<(), RedisError> {
-    let connect = async {
-        let mut listening = client.get_async_pubsub().await?;
-        listening.subscribe(&keys.channel).await?;
-        // What was announced before this.
-        let mut asking = client.get_multiplexed_async_connection().await?;
-        let version: Option<u64> = asking.hget(&keys.entry, "version").await?;
-        Ok::<_, RedisError>((listening, version))
-    };
-    let late = |_| RedisError::from((ErrorKind::Io, "no answer in time"));
-    let (mut listening, version) = timeout(LONGEST_ANSWER, connect).await.map_err(late)??;
-    sender.send_replace(version.unwrap_or_default());
-    let mut messages = listening.on_message();
-    while let Some(message) = messages.next().await {
-        sender.send_replace(message.get_payload()?);
-    }
-    Ok(())
-}
-
-/// What somebody has to mend, and what may pass by itself.
-fn failed(error: &RedisError) -> StoreError {
-    let lasting = match error.kind() {
-        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::UnexpectedReturnType => true,
-        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
-        _ => matches!(error.code(), Some("WRONGTYPE" | "NOAUTH" | "WRONGPASS" | "NOPERM")),
-    };
-    let text = match error.kind() {
-        // Their own text shows the answer, which may be a token.
-        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => "Redis: an answer that makes no sense".to_owned(),
-        _ => format!("Redis: {error}"),
-    };
-    if lasting { StoreError::unusable(text) } else { StoreError::unreachable(text) }
-}
-
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the client: its address may hold a password.
@@ -223,42 +346,10 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// Compare and swap. That nobody may publish must not stop it half way.
-static SWAP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        local version = redis.call('HGET', KEYS[1], 'version') or '0'
-        if version ~= ARGV[1] then return 0 end
-        redis.call('HSET', KEYS[1], 'version', ARGV[2], 'data', ARGV[3])
-        redis.pcall('PUBLISH', ARGV[4], ARGV[2])
-        return 1",
-    )
-});
-
-/// Nothing if it was granted or prolonged, otherwise how many milliseconds somebody else has it.
-static LEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return nil end
-        if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.call('PTTL', KEYS[1]) end
-        redis.call('PEXPIRE', KEYS[1], ARGV[2])
-        return nil",
-    )
-});
-
-static RELEASE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(r"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"));
-
-/// As long as a lease by default: who has waited longer has lost it.
-const LONGEST_ANSWER: Duration = Duration::from_secs(1);
-
-/// How a lost connection is made anew before a command fails.
-const RETRIES: usize = 2;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[test]
@@ -277,14 +368,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_announced_before_is_no_news() {
         let store = RedisStore::connect("redis://127.0.0.1:1", "x").unwrap();
-        let (sender, receiver) = watch::channel(3);
-        store.announced.set(receiver).unwrap();
-        let hears = |known| timeout(LONGEST_ANSWER, store.changed(known));
+        let (sender, receiver) = watch::channel(Heard::default());
+        store.heard.set(receiver).unwrap();
+        let hears = |known| timeout(LIMIT, store.changed(known));
+        let announce = |version| sender.send_modify(|heard| heard.announced(Some(version)));
+        announce(3);
         hears(2).await.unwrap();
+        hears(2).await.expect_err("it was told");
         hears(3).await.unwrap_err();
         hears(5).await.unwrap_err();
-        sender.send_replace(6);
+        announce(6);
         hears(5).await.unwrap();
+        announce(7);
+        hears(7).await.expect_err("it is known");
+        hears(8).await.expect_err("it was known before 8");
+        announce(1);
+        hears(8).await.expect("8 is gone");
+        hears(8).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_wait_are_told() {
+        let store = RedisStore::connect("redis://127.0.0.1:1", "x").unwrap();
+        let (sender, receiver) = watch::channel(Heard::default());
+        store.heard.set(receiver).unwrap();
+        let announced = async { sender.send_modify(|heard| heard.announced(Some(2))) };
+        let hears = || timeout(LIMIT, store.changed(1));
+        let (one, other, ()) = tokio::join!(hears(), hears(), announced);
+        one.and(other).unwrap();
     }
 
     #[test]
@@ -293,14 +404,5 @@ mod tests {
         assert!(!error.to_string().contains("secret"), "{error}");
         let store = RedisStore::connect("redis://app:secret@host", "x").unwrap();
         assert!(!format!("{store:?}").contains("secret"));
-    }
-
-    #[test]
-    fn what_was_found_instead_is_not_repeated() {
-        let found = redis::Value::BulkString(b"secret".to_vec());
-        let error = redis::from_redis_value::<u64>(found).map_err(RedisError::from).unwrap_err();
-        assert!(error.to_string().contains("secret"), "or this is about nothing: {error}");
-        let error = failed(&error);
-        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -1,0 +1,165 @@
+//! The connection that commands go over, made when it is needed and given up as soon as anything is wrong with it.
+
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, Pipeline, RedisError, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
+
+use super::failure::failed;
+use crate::store::StoreError;
+
+/// One connection at a time, and none before it is needed.
+///
+/// Any error ends it. After a failover the old server still answers, with `READONLY`, `MASTERDOWN`, `LOADING` or `MOVED`, and a name or
+/// a proxy leads to the new one only who connects anew. A list of such answers would never be complete; a connection for each
+/// call that fails is cheap, because who asks a store that fails slows down.
+pub(super) struct Connection {
+    client: Client,
+    limit: Duration,
+    slot: Mutex<Slot>,
+    /// Told whenever a connection has taken the place of another one and works.
+    replaced: Notify,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// Counts the connections.
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+/// What Redis said to each command. To the first one it was no error.
+pub(super) struct Answers {
+    pub(super) values: Vec<Value>,
+    /// If the commands were sent once before, over a connection that ended: why. They may have been carried out then.
+    pub(super) doubt: Option<StoreError>,
+    /// The number of the connection that they came over.
+    pub(super) connection: u64,
+}
+
+/// Why there are none.
+enum Failure {
+    /// Redis says so: nothing was done.
+    Refused(StoreError),
+    /// The connection ended: it may have been done.
+    Ended(StoreError),
+    /// Nobody has said anything for as long as the limit.
+    Late(StoreError),
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, limit: Duration) -> Self {
+        let limit = limit.clamp(SHORTEST, LONGEST);
+        Self { client, limit, slot: Mutex::default(), replaced: Notify::new() }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How long each answer may take, and connecting.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Resolves when another connection than before has brought an answer. It may lead to another server.
+    pub(super) async fn replaced(&self) {
+        self.replaced.notified().await;
+    }
+
+    /// Sends these commands in one piece.
+    ///
+    /// A connection of an earlier call may have been closed meanwhile, or lead to a server that has been demoted. So what fails on one is
+    /// sent once more on a new one.
+    pub(super) async fn ask(&self, commands: &Pipeline) -> Result<Answers, StoreError> {
+        let (number, connection, is_new) = self.connected().await?;
+        let failure = match send(connection, commands, self.limit).await {
+            Ok(values) => {
+                if is_new {
+                    self.note_that_it_works(number);
+                }
+                return Ok(Answers { values, doubt: None, connection: number });
+            }
+            Err(failure) => failure,
+        };
+        self.end(number).await;
+        let doubt = match failure {
+            Failure::Late(error) => return Err(error),
+            Failure::Refused(error) | Failure::Ended(error) if is_new => return Err(error),
+            Failure::Refused(_) => None,
+            Failure::Ended(error) => Some(error),
+        };
+        let (number, connection, _) = self.connected().await?;
+        match send(connection, commands, self.limit).await {
+            Ok(values) => {
+                self.note_that_it_works(number);
+                Ok(Answers { values, doubt, connection: number })
+            }
+            Err(Failure::Refused(error) | Failure::Ended(error) | Failure::Late(error)) => {
+                self.end(number).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn connected(&self) -> Result<(u64, MultiplexedConnection, bool), StoreError> {
+        let mut slot = self.slot.lock().await;
+        if let Some(connection) = &slot.connection {
+            return Ok((slot.number, connection.clone(), false));
+        }
+        // Whoever waits for the lock meanwhile waits no longer than this.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let connection = timeout(self.limit, connecting).await.map_err(|_| late("connecting", self.limit))?;
+        let connection = connection.map_err(|error| failed(&error))?;
+        slot.number += 1;
+        slot.connection = Some(connection.clone());
+        Ok((slot.number, connection, true))
+    }
+
+    fn note_that_it_works(&self, number: u64) {
+        if number > 1 {
+            self.replaced.notify_waiters();
+        }
+    }
+
+    /// Ends the connection of this number, unless another one has taken its place.
+    pub(super) async fn end(&self, number: u64) {
+        let mut slot = self.slot.lock().await;
+        if slot.number == number {
+            slot.connection = None;
+        }
+    }
+}
+
+async fn send(
+    mut connection: MultiplexedConnection,
+    commands: &Pipeline,
+    limit: Duration,
+) -> Result<Vec<Value>, Failure> {
+    let sent = timeout(limit, connection.req_packed_commands(commands, 0, commands.len())).await;
+    let values = sent.map_err(|_| Failure::Late(late("waiting for an answer", limit)))?;
+    let values = values.map_err(|error| Failure::Ended(failed(&error)))?;
+    match values.first() {
+        Some(Value::ServerError(error)) => Err(Failure::Refused(failed(&RedisError::from(error.clone())))),
+        _ => Ok(values),
+    }
+}
+
+fn late(what: &str, limit: Duration) -> StoreError {
+    StoreError::unreachable(format!("Redis: timed out {what} after {limit:?}"))
+}
+
+/// As long as a lease by default: who has waited longer has lost it.
+pub(super) const LIMIT: Duration = Duration::from_secs(1);
+
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// `Stored` drops a call after five seconds. What is late must be found out before that, or the connection would be used again.
+const LONGEST: Duration = Duration::from_secs(4);

@@ -1,0 +1,48 @@
+//! What an error of Redis asks for.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::store::StoreError;
+
+/// What somebody has to mend, and what may pass by itself.
+pub(super) fn failed(error: &RedisError) -> StoreError {
+    let lasting = match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::UnexpectedReturnType => true,
+        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
+        _ => matches!(error.code(), Some("WRONGTYPE" | "NOAUTH" | "WRONGPASS" | "NOPERM")),
+    };
+    let text = match error.kind() {
+        // Their own text shows the answer, which may be a token.
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => "Redis: an answer that makes no sense".to_owned(),
+        _ => format!("Redis: {error}"),
+    };
+    if lasting { StoreError::unusable(text) } else { StoreError::unreachable(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreErrorKind;
+
+    #[test]
+    fn what_was_found_instead_is_not_repeated() {
+        let found = redis::Value::BulkString(b"secret".to_vec());
+        let error = redis::from_redis_value::<u64>(found).map_err(RedisError::from).unwrap_err();
+        assert!(error.to_string().contains("secret"), "or this is about nothing: {error}");
+        let error = failed(&error);
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn what_another_server_may_do_is_worth_another_try() {
+        use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, ReadOnly, TryAgain};
+        let kind = |kind: ErrorKind| failed(&RedisError::from((kind, "said"))).kind();
+        for passing in [BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain] {
+            assert_eq!(kind(passing.into()), StoreErrorKind::Unreachable, "{passing:?}");
+        }
+        assert_eq!(kind(ErrorKind::Io), StoreErrorKind::Unreachable);
+        for lasting in [NoPerm.into(), ErrorKind::AuthenticationFailed] {
+            assert_eq!(kind(lasting), StoreErrorKind::Unusable, "{lasting:?}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What others announce: who listens, what counts as news, and how long to wait when nobody can listen.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use futures_util::StreamExt;
+use redis::{ErrorKind, RedisError, Value};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::warn;
+
+use super::{connection::Connection, failure::failed};
+
+/// What was heard so far.
+///
+/// Only the last version is kept, and that is enough: versions of one entry rise one by one. Where they don't, the entry was removed,
+/// or an older one was put back, and whatever is known of it has to be looked at anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    /// Counts all events.
+    pub(super) number: u64,
+    /// The last one after which everybody has to look, whatever they know.
+    look: u64,
+    /// The version announced last, since the subscription was made.
+    version: Option<u64>,
+}
+
+impl Heard {
+    /// A subscription was made. What was announced before is not known.
+    pub(super) fn subscribed(&mut self) {
+        self.number += 1;
+        (self.look, self.version) = (self.number, None);
+    }
+
+    /// `None`: something that is no version.
+    pub(super) fn announced(&mut self, version: Option<u64>) {
+        self.number += 1;
+        if version.is_none() || self.version >= version {
+            self.look = self.number;
+        }
+        self.version = version;
+    }
+
+    /// What this means for one who knows this version, and has been told everything up to the event of this number.
+    pub(super) fn for_one_who(&self, told: u64, known: u64) -> News {
+        if self.number <= told {
+            News::None
+        } else if self.look <= told && self.version == Some(known) {
+            News::Known
+        } else {
+            News::Other
+        }
+    }
+
+    /// Whether one who has just stored this version, and was told everything up to the event of this number, knows it all.
+    pub(super) fn is_covered_by(&self, stored: u64, told: u64) -> bool {
+        self.look <= told && self.version.is_none_or(|version| version <= stored)
+    }
+}
+
+/// What [`Heard`] means for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing was announced that wasn't told.
+    None,
+    /// What was announced is what is known: as good as told.
+    Known,
+    /// There may be another version.
+    Other,
+}
+
+/// Passes on what others announce, for as long as somebody wants to know.
+pub(super) async fn listen(connection: Arc<Connection>, channel: String, heard: watch::Sender<Heard>) {
+    let listening = Listening { connection, channel, heard: &heard, ping_every: PING_EVERY };
+    tokio::select! {
+        () = heard.closed() => {}
+        never = listening.for_ever() => match never {},
+    }
+}
+
+struct Listening<'a> {
+    connection: Arc<Connection>,
+    channel: String,
+    heard: &'a watch::Sender<Heard>,
+    ping_every: Duration,
+}
+
+/// How a subscription ended, or why there was none.
+enum End {
+    /// It had lived for a while.
+    Lived,
+    /// It was given up because commands go over a new connection, and may go elsewhere.
+    Left,
+    Failed(RedisError),
+}
+
+impl Listening<'_> {
+    async fn for_ever(&self) -> Infallible {
+        let (mut failures, mut rng) = (0, Rng::new());
+        loop {
+            match self.once().await {
+                End::Lived => failures = 0,
+                End::Left => {}
+                End::Failed(error) => {
+                    failures += 1;
+                    // Once, until it has worked for a while.
+                    if failures == 1 {
+                        let error = failed(&error);
+                        warn!(%error, "announcements of the token store can't be heard; this is tried again, less and less often");
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(pause(failures, &mut rng)) => {}
+                // Redis is there again, for commands at least.
+                () = self.connection.replaced(), if failures > 1 => {}
+            }
+        }
+    }
+
+    async fn once(&self) -> End {
+        let subscribe = async {
+            let mut subscription = self.connection.client().get_async_pubsub().await?;
+            subscription.subscribe(&self.channel).await?;
+            Ok(subscription)
+        };
+        let limit = self.connection.limit();
+        let subscription = match timeout(limit, subscribe).await {
+            Ok(Ok(subscription)) => subscription,
+            Ok(Err(error)) => return End::Failed(error),
+            Err(_) => return End::Failed((ErrorKind::Io, "timed out subscribing").into()),
+        };
+        self.heard.send_modify(Heard::subscribed);
+        let (mut sink, mut messages) = subscription.split();
+        let mut lived = false;
+        let pings = async {
+            loop {
+                sleep(self.ping_every).await;
+                // An answer of any kind is one, be it that this user may not ask.
+                match timeout(limit, sink.ping::<Value>()).await {
+                    Ok(Err(error)) if error.is_io_error() => return,
+                    Err(_) => return,
+                    Ok(_) => lived = true,
+                }
+            }
+        };
+        let hears = async {
+            while let Some(message) = messages.next().await {
+                let version = std::str::from_utf8(message.get_payload_bytes()).ok().and_then(|text| text.parse().ok());
+                self.heard.send_modify(|heard| heard.announced(version));
+            }
+        };
+        let left = tokio::select! {
+            () = pings => false,
+            () = hears => false,
+            () = self.connection.replaced() => true,
+        };
+        match (lived, left) {
+            (true, _) => End::Lived,
+            (false, true) => End::Left,
+            (false, false) => End::Failed((ErrorKind::Io, "the subscription was closed").into()),
+        }
+    }
+}
+
+/// Before the next attempt, after so many in a row that failed: uniform(½, 1) · min(30 s, ¼ s · 2ⁿ). Half of it is random, for a fleet
+/// that has lost its server at the same moment.
+fn pause(failures: u32, rng: &mut Rng) -> Duration {
+    let whole = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+    whole.mul_f64(0.5 + 0.5 * rng.f64())
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Until it is over, others learn of a new token when they look for themselves, as they do anyway before they fetch one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Keeps the connection open where idle ones are closed after a minute, and notices when it has died without a word. What has lived
+/// for so long begins a new count of failures when it ends.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use redis::Client;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tracing::{Event, Metadata, Subscriber, field::Field, span};
+
+    use super::*;
+
+    #[test]
+    fn any_other_version_is_news_and_a_known_one_is_none() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.for_one_who(0, 0), News::None);
+        heard.subscribed();
+        assert_eq!(heard.for_one_who(0, 3), News::Other, "the subscription itself");
+        assert_eq!(heard.for_one_who(1, 3), News::None);
+        heard.announced(Some(3));
+        assert_eq!(heard.for_one_who(1, 2), News::Other);
+        assert_eq!(heard.for_one_who(1, 3), News::Known);
+        assert_eq!(heard.for_one_who(1, 5), News::Other, "an older one: 5 was removed");
+        assert_eq!(heard.for_one_who(2, 5), News::None, "it was told already");
+    }
+
+    #[test]
+    fn versions_that_do_not_rise_are_news_for_all() {
+        for versions in [&[5, 1][..], &[5, 5], &[5, 1, 2, 3, 4, 5]] {
+            let mut heard = Heard::default();
+            for version in versions {
+                heard.announced(Some(*version));
+            }
+            assert_eq!(heard.for_one_who(1, *versions.last().unwrap()), News::Other, "{versions:?}");
+            assert!(!heard.is_covered_by(9, 1), "{versions:?}");
+            assert_eq!(heard.for_one_who(heard.number, 9), News::None);
+        }
+        let mut heard = Heard::default();
+        heard.announced(Some(5));
+        heard.announced(None);
+        assert_eq!(heard.for_one_who(1, 5), News::Other, "what is no version");
+    }
+
+    #[test]
+    fn what_was_stored_after_it_covers_what_was_announced() {
+        let mut heard = Heard::default();
+        heard.announced(Some(5));
+        heard.announced(Some(6));
+        assert!(heard.is_covered_by(6, 0) && heard.is_covered_by(7, 0));
+        assert!(!heard.is_covered_by(5, 0), "6 came later");
+    }
+
+    #[test]
+    fn pauses_grow_to_half_a_minute_and_half_of_them_is_random() {
+        let mut rng = Rng::with_seed(7);
+        for (failures, longest) in [(0, 250), (1, 250), (2, 500), (5, 4_000), (8, 30_000), (u32::MAX, 30_000)] {
+            let longest = Duration::from_millis(longest);
+            let pauses: Vec<_> = (0..200).map(|_| pause(failures, &mut rng)).collect();
+            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!(*least >= longest / 2 && *most <= longest, "{failures}: {least:?} to {most:?}");
+            assert!(*most - *least > longest / 3, "{failures}: not random");
+        }
+    }
+
+    /// Subscribes everybody, and then says nothing more. Counts the connections.
+    async fn falls_silent() -> (Arc<Connection>, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::open(format!("redis://{}/", listener.local_addr().unwrap())).unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = accepted.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let (mut asked, mut buffer) = (Vec::new(), [0; 1024]);
+                    while let Ok(read @ 1..) = peer.read(&mut buffer).await {
+                        let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                        asked.extend(text.matches("SETINFO").map(|_| "+OK\r\n"));
+                        asked.extend(text.matches("SUBSCRIBE").map(|_| "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n"));
+                        for answer in asked.drain(..) {
+                            peer.write_all(answer.as_bytes()).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        (Arc::new(Connection::new(client, Duration::from_millis(500))), accepted)
+    }
+
+    #[tokio::test]
+    async fn a_subscription_that_died_without_a_word_is_made_anew() {
+        let (connection, accepted) = falls_silent().await;
+        let (heard, mut seen) = watch::channel(Heard::default());
+        let ping_every = Duration::from_millis(20);
+        let listening = Listening { connection, channel: "x".into(), heard: &heard, ping_every };
+        let twice = async { seen.wait_for(|heard| heard.look == 2).await.map(|_| ()) };
+        tokio::select! {
+            never = listening.for_ever() => match never {},
+            twice = timeout(Duration::from_secs(20), twice) => twice.expect("nobody noticed").unwrap(),
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 2);
+    }
+
+    /// What is told at the level warn.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<Mutex<Vec<String>>>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, about: &Metadata<'_>) -> bool {
+            *about.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut text = String::new();
+            event.record(&mut |field: &Field, value: &dyn fmt::Debug| text += &format!("{field}={value:?} "));
+            self.0.lock().unwrap().push(text);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_listen_says_so_once_and_without_secrets() {
+        let warnings = Warnings::default();
+        let _told = tracing::subscriber::set_default(warnings.clone());
+        let client = Client::open("redis://app:marked-secret@127.0.0.1:1/").unwrap();
+        let connection = Arc::new(Connection::new(client, Duration::from_secs(1)));
+        let (heard, _seen) = watch::channel(Heard::default());
+        let listening = Listening { connection, channel: "x".into(), heard: &heard, ping_every: PING_EVERY };
+        tokio::select! {
+            never = listening.for_ever() => match never {},
+            () = sleep(Duration::from_secs(600)) => {}
+        }
+        let told = warnings.0.lock().unwrap().clone();
+        assert!(told.len() == 1 && told[0].contains("can't be heard"), "{told:?}");
+        assert!(!told[0].contains("marked"), "{told:?}");
+    }
+}
