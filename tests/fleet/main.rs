@@ -4,10 +4,14 @@
 //! tests. All of them are flagged as ignored, because they need a Redis server (`redis-server` in the path) or take a minute;
 //! asked for, they fail if it is missing.
 
+mod announcements;
 mod crash;
+mod durability;
 mod example;
+mod failover;
 mod fleets;
 mod process;
+mod proxy;
 mod redis_server;
 mod replica;
 mod steps;
@@ -35,6 +39,27 @@ fn main() -> ExitCode {
         beside("a_refresh_token_is_not_spent_without_redis", fleets::not_spent_without_redis),
         beside("an_answer_that_comes_late_revives_those_who_reported_its_loss", fleets::late_answer),
         beside("an_idle_replica_leaves_the_store_alone", fleets::idle),
+        beside(
+            "store_on_redis::after_a_failover_behind_a_proxy_the_new_primary_is_written_to",
+            failover::behind_a_proxy,
+        ),
+        beside("store_on_redis::a_failover_is_found_out_by_any_call", failover::whatever_is_called_first),
+        beside("store_on_redis::a_connection_closed_while_idle_makes_no_call_fail", failover::closed_while_idle),
+        beside("store_on_redis::a_connection_that_died_silently_costs_one_call", failover::silent),
+        beside("store_on_redis::a_password_that_the_server_learns_later_works", failover::password_mended),
+        beside("store_on_redis::older_versions_are_announced_and_heard", announcements::of_older_versions),
+        beside(
+            "store_on_redis::another_entry_of_the_same_version_is_heard_of",
+            announcements::of_another_entry_with_the_same_version,
+        ),
+        beside("store_on_redis::a_subscription_made_anew_is_news_once", announcements::made_anew),
+        beside("store_on_redis::what_a_store_has_stored_itself_is_no_news", announcements::of_its_own),
+        beside("store_on_redis::who_may_not_listen_makes_few_connections", announcements::where_nobody_may_listen),
+        beside("store_on_redis::a_store_has_two_connections", announcements::over_two_connections),
+        beside("store_on_redis::a_swap_that_too_few_replicas_have_is_not_stored", durability::too_few_replicas),
+        beside("store_on_redis::a_swap_that_all_replicas_have_outlives_a_failover", durability::enough_replicas),
+        beside("store_on_redis::a_server_that_cannot_wait_for_disks_says_so", durability::disks),
+        beside("store_on_redis::an_answer_may_take_as_long_as_it_is_given", durability::answer_limit),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start),
         alone("redis_over_tls_with_a_password", tls::with_a_password),

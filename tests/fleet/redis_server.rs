@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use redis::{Client, Value};
 use tokio::{
     process::{Child, Command},
     time::{sleep, timeout},
@@ -65,6 +66,69 @@ impl RedisServer {
 
     pub(crate) fn signal(&self, what: Signal) {
         signal(self.child.id(), what);
+    }
+
+    /// What an operator would type.
+    pub(crate) async fn order(&self, words: &str) -> Value {
+        self.order_as(&self.url(), words).await
+    }
+
+    /// The same, under this name and with this password.
+    pub(crate) async fn order_as(&self, url: &str, words: &str) -> Value {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        let mut connection = Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+        command.query_async(&mut connection).await.unwrap()
+    }
+
+    /// Its release, as far as commands depend on it.
+    pub(crate) async fn version(&self) -> (u32, u32) {
+        let about: String = redis::from_redis_value(self.order("INFO server").await).unwrap();
+        let version = about.lines().find_map(|line| line.strip_prefix("redis_version:")).expect("a version");
+        let mut numbers = version.trim().split('.').map(|number| number.parse().expect("a number"));
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
+    /// The key of the one entry that there is.
+    pub(crate) async fn entry(&self) -> String {
+        let found: Vec<String> = redis::from_redis_value(self.order("KEYS tower-bearer:*}").await).unwrap();
+        let [key] = &found[..] else { panic!("not one entry: {found:?}") };
+        key.clone()
+    }
+
+    /// Makes it a replica of another one.
+    pub(crate) async fn follows(&self, other: &Self) {
+        self.order(&format!("REPLICAOF 127.0.0.1 {}", other.port)).await;
+    }
+
+    /// Makes another one its replica, and waits until it is.
+    pub(crate) async fn is_followed_by(&self, replica: &Self) {
+        // A replica is sent what there is after five seconds otherwise, for others to come at the same time.
+        self.order("CONFIG SET repl-diskless-sync-delay 0").await;
+        replica.follows(self).await;
+        let followed = async {
+            loop {
+                let about: String = redis::from_redis_value(replica.order("INFO replication").await).unwrap();
+                if about.contains("master_link_status:up") {
+                    return;
+                }
+                sleep(Duration::from_millis(25)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), followed).await.expect("it never follows");
+    }
+
+    /// Waits until its replicas have all that it has.
+    pub(crate) async fn is_caught_up_with(&self) {
+        let mut connection = Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        connection.set_response_timeout(Duration::from_secs(30));
+        let mut orders = redis::pipe();
+        orders.cmd("SET").arg("caught-up").arg(1).cmd("WAIT").arg(1).arg(20_000);
+        let (_, replicas): (Value, u64) = orders.query_async(&mut connection).await.unwrap();
+        assert_eq!(replicas, 1, "a replica that has it");
     }
 
     /// Ends it as an operator would, and starts it on the same port with the same data.
