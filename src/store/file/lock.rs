@@ -1,0 +1,182 @@
+//! The lock file: who may write at this moment, and who is fetching.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, ErrorKind, Read, Seek, Write},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use super::{access, failure::failed, place::Place};
+use crate::{
+    clock::{Clock, SystemClock},
+    store::{Lease, StoreError},
+};
+
+impl Place {
+    pub(super) fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        let mut lock = self.locked()?;
+        let now = SystemClock.wall();
+        let failed = |error| failed(&self.lock, "can't be written", &error);
+        if let Some(left) = Leased::read(&mut lock).map_err(failed)?.left(holder, now) {
+            return Ok(Lease::Held(left));
+        }
+        let leased = Leased { from: to_ms(now), until: to_ms(now + time), holder: holder.to_owned() };
+        leased.write(&mut lock).map_err(failed)?;
+        Ok(Lease::Granted)
+    }
+
+    pub(super) fn release(&self, holder: &str) -> Result<(), StoreError> {
+        let mut lock = self.locked()?;
+        let failed = |error| failed(&self.lock, "can't be written", &error);
+        if Leased::read(&mut lock).map_err(failed)?.holder == holder {
+            lock.set_len(0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The lock file, locked until it is dropped: for moments, by threads and processes alike, and never longer than its process lives.
+    pub(super) fn locked(&self) -> Result<File, StoreError> {
+        let failed = |error: &io::Error| failed(&self.lock, "can't be locked", error);
+        for attempt in 1..=LOCK_ATTEMPTS {
+            let lock = match self.open_lock() {
+                Ok(Some(lock)) => lock,
+                // It comes and goes.
+                Ok(None) => continue,
+                // Root has just made it and gives it to the owner of the file.
+                Err(Trouble::Io(error)) if error.kind() == ErrorKind::PermissionDenied && attempt <= GIVEN_ATTEMPTS => {
+                    thread::sleep(LOCK_PAUSE);
+                    continue;
+                }
+                Err(Trouble::Io(error)) => return Err(failed(&error)),
+                Err(Trouble::Foreign(what)) => {
+                    return Err(StoreError::unusable(format!("{} {what}: remove it", self.lock.display())));
+                }
+            };
+            match lock.try_lock() {
+                // One that somebody has removed meanwhile locks nothing.
+                Ok(()) if self.is_the_lock(&lock) => {
+                    #[cfg(unix)]
+                    if let Ok(file) = fs::symlink_metadata(&self.file) {
+                        access::share(&lock, &file);
+                    }
+                    return Ok(lock);
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            }
+        }
+        let text = format!("another process keeps {} locked: is it stopped?", self.lock.display());
+        Err(StoreError::unreachable(text))
+    }
+
+    /// Opens it, or makes it. What is written to it must never end up in another file, so no link is followed, whoever put it there.
+    fn open_lock(&self) -> Result<Option<File>, Trouble> {
+        let named = match fs::symlink_metadata(&self.lock) {
+            Ok(named) => named,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return match access::private().read(true).write(true).create_new(true).open(&self.lock) {
+                    Ok(lock) => Ok(Some(lock)),
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+                    Err(error) => Err(Trouble::Io(error)),
+                };
+            }
+            Err(error) => return Err(Trouble::Io(error)),
+        };
+        if named.is_symlink() {
+            return Err(Trouble::Foreign("is a symbolic link"));
+        }
+        if !named.is_file() {
+            return Err(Trouble::Foreign("is no regular file"));
+        }
+        #[cfg(unix)]
+        if !access::has_one_name(&named) {
+            return Err(Trouble::Foreign("has another name, and may be another program's"));
+        }
+        let lock = match access::careful().read(true).write(true).open(&self.lock) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Trouble::Io(error)),
+        };
+        #[cfg(unix)]
+        if !access::is_same(&named, &lock.metadata().map_err(Trouble::Io)?) {
+            // Another one has taken its place, and may be anything.
+            return Ok(None);
+        }
+        Ok(Some(lock))
+    }
+
+    /// Whether this is the file that others would lock now.
+    #[cfg(unix)]
+    fn is_the_lock(&self, lock: &File) -> bool {
+        let (ours, named) = (lock.metadata(), fs::symlink_metadata(&self.lock));
+        matches!((ours, named), (Ok(ours), Ok(named)) if access::is_same(&ours, &named))
+    }
+
+    /// Where an open file can't be removed.
+    #[cfg(not(unix))]
+    fn is_the_lock(&self, _: &File) -> bool {
+        true
+    }
+}
+
+/// Why there is no lock file.
+enum Trouble {
+    Io(io::Error),
+    /// It is this instead.
+    Foreign(&'static str),
+}
+
+/// Who is fetching, as it stands in the lock file. By the wall clock, which all processes share.
+#[derive(Default)]
+struct Leased {
+    from: u64,
+    until: u64,
+    holder: String,
+}
+
+impl Leased {
+    /// What can't be read was being written when its process died: then nobody has it.
+    fn read(lock: &mut File) -> io::Result<Self> {
+        let mut text = String::new();
+        lock.rewind()?;
+        match lock.take(1024).read_to_string(&mut text) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Self::default()),
+            other => other?,
+        };
+        let parse = || {
+            let mut words = text.strip_suffix('\n')?.split(' ');
+            let (from, until) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            Some(Self { from, until, holder: words.next()?.to_owned() })
+        };
+        Ok(parse().unwrap_or_default())
+    }
+
+    fn write(&self, lock: &mut File) -> io::Result<()> {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        // In one piece, and not synced: after a power cut nobody is fetching.
+        lock.write_all(format!("{} {} {}\n", self.from, self.until, self.holder).as_bytes())
+    }
+
+    /// How long somebody else has it.
+    fn left(&self, holder: &str, now: SystemTime) -> Option<Duration> {
+        let now = to_ms(now);
+        // From a future that a clock was set back from: nobody knows when it ends.
+        let holds = self.holder != holder && (self.from..self.until).contains(&now);
+        holds.then(|| Duration::from_millis(self.until - now))
+    }
+}
+
+fn to_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Two seconds in all; whoever has the lock has it for a few writes to a disk.
+const LOCK_ATTEMPTS: u32 = 400;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// A tenth of a second, for what takes two system calls.
+const GIVEN_ATTEMPTS: u32 = 20;
