@@ -123,4 +123,35 @@ mod tests {
         }
         assert_eq!(Durability::Disks(1).judge(&Value::Int(1)).unwrap_err().kind(), StoreErrorKind::Unusable);
     }
+
+    #[test]
+    fn a_server_that_cannot_wait_says_what_it_needs() {
+        let said = |durability: Durability, text: &str| {
+            let answer = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            durability.judge(&answer).unwrap_err()
+        };
+        for (durability, text, kind, what) in [
+            (Durability::Disks(1), "ERR unknown command 'WAITAOF'", StoreErrorKind::Unusable, "7.2"),
+            (
+                Durability::Disks(0),
+                "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+                StoreErrorKind::Unusable,
+                "appendonly yes",
+            ),
+            (Durability::Replicas(1), "ERR unknown command 'WAIT'", StoreErrorKind::Unusable, "WAIT"),
+            (Durability::Replicas(1), "NOPERM no permissions to run 'wait'", StoreErrorKind::Unusable, "permissions"),
+            // It was demoted meanwhile, or it was a replica all the time.
+            (Durability::Replicas(1), "UNBLOCKED instance state changed", StoreErrorKind::Unreachable, "UNBLOCKED"),
+            (
+                Durability::Replicas(1),
+                "ERR WAIT cannot be used with replica instances.",
+                StoreErrorKind::Unreachable,
+                "replica instances",
+            ),
+        ] {
+            let error = said(durability, text);
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
 }

@@ -15,8 +15,8 @@ use super::{connection::Connection, failure::failed};
 
 /// What was heard so far.
 ///
-/// Only the last version is kept, and that is enough: versions of one entry rise one by one. Where they don't, the entry was removed,
-/// or an older one was put back, and whatever is known of it has to be looked at anew.
+/// Only the last version is kept, and that is enough: versions of one entry rise. Where they don't, the entry was removed, or an older
+/// one was put back, and whatever is known of it has to be looked at anew. Of the first one after a subscription nobody can tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heard {
     /// Counts all events.
@@ -37,7 +37,7 @@ impl Heard {
     /// `None`: something that is no version.
     pub(super) fn announced(&mut self, version: Option<u64>) {
         self.number += 1;
-        if version.is_none() || self.version >= version {
+        if self.version.is_none() || self.version >= version {
             self.look = self.number;
         }
         self.version = version;
@@ -207,11 +207,13 @@ mod tests {
         heard.subscribed();
         assert_eq!(heard.for_one_who(0, 3), News::Other, "the subscription itself");
         assert_eq!(heard.for_one_who(1, 3), News::None);
+        heard.announced(Some(2));
+        assert_eq!(heard.for_one_who(1, 2), News::Other, "it may be another one of this version");
         heard.announced(Some(3));
-        assert_eq!(heard.for_one_who(1, 2), News::Other);
-        assert_eq!(heard.for_one_who(1, 3), News::Known);
-        assert_eq!(heard.for_one_who(1, 5), News::Other, "an older one: 5 was removed");
-        assert_eq!(heard.for_one_who(2, 5), News::None, "it was told already");
+        assert_eq!(heard.for_one_who(2, 2), News::Other);
+        assert_eq!(heard.for_one_who(2, 3), News::Known);
+        assert_eq!(heard.for_one_who(2, 5), News::Other, "an older one: 5 was removed");
+        assert_eq!(heard.for_one_who(3, 5), News::None, "it was told already");
     }
 
     #[test]
@@ -226,6 +228,12 @@ mod tests {
             assert_eq!(heard.for_one_who(heard.number, 9), News::None);
         }
         let mut heard = Heard::default();
+        heard.subscribed();
+        for version in 1..=3 {
+            heard.announced(Some(version));
+        }
+        assert_eq!(heard.for_one_who(1, 3), News::Other, "another entry has come to the same version");
+        let mut heard = Heard::default();
         heard.announced(Some(5));
         heard.announced(None);
         assert_eq!(heard.for_one_who(1, 5), News::Other, "what is no version");
@@ -234,10 +242,12 @@ mod tests {
     #[test]
     fn what_was_stored_after_it_covers_what_was_announced() {
         let mut heard = Heard::default();
+        heard.announced(Some(4));
+        assert!(!heard.is_covered_by(9, 0), "the first one");
         heard.announced(Some(5));
         heard.announced(Some(6));
-        assert!(heard.is_covered_by(6, 0) && heard.is_covered_by(7, 0));
-        assert!(!heard.is_covered_by(5, 0), "6 came later");
+        assert!(heard.is_covered_by(6, 1) && heard.is_covered_by(7, 1));
+        assert!(!heard.is_covered_by(5, 1), "6 came later");
     }
 
     #[test]
