@@ -48,6 +48,9 @@ struct Args {
     /// Where tokens are kept from one run to the next: a file, or a Redis server (with the feature `redis`)
     #[arg(long, value_name = "FILE|redis://HOST")]
     store: Option<String>,
+    /// Whose refresh token it is: nobody else's is ever taken from the store
+    #[arg(long, value_name = "USER", default_value = "me")]
+    subject: String,
     #[command(flatten)]
     calls: Calls,
 }
@@ -81,7 +84,7 @@ fn source(args: &Args) -> Result<BoxTokenSource, BoxError> {
         }
         Grant::RefreshToken => {
             let held = args.refresh_token.clone().ok_or("--grant refresh_token needs --refresh-token")?;
-            let grant = RefreshToken::new(endpoint).scope(scope);
+            let grant = RefreshToken::new(endpoint).subject(&args.subject).scope(scope);
             let grant = params.fold(grant, |grant, (name, value)| grant.param(name, value));
             keep(grant, Some(TokenSet::of_refresh_token(held)), store)
         }

@@ -19,15 +19,22 @@ pub(crate) fn after_failure(
         return None;
     }
     let asked = error.wait_asked().unwrap_or_default().min(LONGEST_ASKED);
+    if let Some(pace) = error.pace_asked() {
+        return Some(pace.max(SECOND).max(asked));
+    }
     if error.kind() == FetchErrorKind::Rejected {
         return Some(REJECTED.max(asked));
-    }
-    if let Some(pace) = error.pace_asked() {
-        return Some(pace.max(SECOND));
     }
     let wait = exponential(failures, lifetime, rng);
     // Never before the time the server named; a little later, so that those it told the same don't come together.
     Some(if asked.is_zero() { wait } else { asked + wait.min(SPREAD) })
+}
+
+/// What is left of a wait after an attempt that took so long: from its beginning to the next one it is a minute at most, for an endpoint
+/// that doesn't answer, too. At least a quarter, and all of what the server asked for.
+pub(crate) fn left(error: &FetchError, wait: Duration, took: Duration) -> Duration {
+    let asked = error.wait_asked().is_some() || error.pace_asked().is_some();
+    if asked || wait > LONGEST { wait } else { wait.min(LONGEST.saturating_sub(took)).max(wait / 4) }
 }
 
 /// Uniform(½, 1) · min(60 s, b · 2ⁿ) with b = min(1 s, L/20) and n = 0 for the first failure: tokens of minutes and more start
@@ -91,6 +98,16 @@ mod tests {
             assert!(high.as_secs_f64() <= longest + 1e-6, "{failures} {lifetime:?}: {high:?}");
             assert!((high - low).as_secs_f64() > longest * 0.4, "{failures} {lifetime:?}: not random");
         }
+    }
+
+    #[test]
+    fn an_attempt_that_took_long_is_part_of_the_wait() {
+        let error = FetchError::try_again("no answer");
+        let seconds = Duration::from_secs;
+        for (wait, took, expected) in [(60, 0, 60), (60, 30, 30), (60, 59, 15), (4, 30, 4)] {
+            assert_eq!(left(&error, seconds(wait), seconds(took)), seconds(expected), "{wait} {took}");
+        }
+        assert_eq!(left(&error.retry_after(seconds(60)), seconds(60), seconds(30)), seconds(60));
     }
 
     #[test]

@@ -30,6 +30,10 @@ struct Fetch {
     retry_after: Option<Duration>,
     pace: Option<Duration>,
     unattended: bool,
+    /// What it is if it is seen again.
+    suspected: Option<FetchError>,
+    /// Nothing is to be done before the token in use is over.
+    after_end: bool,
     cause: Arc<dyn error::Error + Send + Sync>,
 }
 
@@ -64,7 +68,16 @@ impl FetchError {
 
     fn new(kind: FetchErrorKind, cause: impl Into<BoxError>) -> Self {
         let unattended = kind != FetchErrorKind::ReauthorizationRequired;
-        Self(Arc::new(Fetch { kind, retry_after: None, pace: None, unattended, cause: cause.into().into() }))
+        let cause = cause.into().into();
+        Self(Arc::new(Fetch {
+            kind,
+            retry_after: None,
+            pace: None,
+            unattended,
+            suspected: None,
+            after_end: false,
+            cause,
+        }))
     }
 
     /// Not before this time is over (RFC 9110 §10.2.3, `Retry-After`). Obeyed up to an hour.
@@ -107,6 +120,42 @@ impl FetchError {
 
     pub(crate) fn pace_asked(&self) -> Option<Duration> {
         self.0.pace
+    }
+
+    /// A guess: tried again, and this in the end if it goes on.
+    #[cfg_attr(not(feature = "oauth2"), allow(dead_code))]
+    pub(crate) fn suspecting(mut self, verdict: Self) -> Self {
+        Arc::make_mut(&mut self.0).suspected = Some(verdict);
+        self
+    }
+
+    #[cfg_attr(not(feature = "oauth2"), allow(dead_code))]
+    pub(crate) fn suspected(&self) -> Option<&Self> {
+        self.0.suspected.as_ref()
+    }
+
+    /// Whether the user must authorize again, or it looks so.
+    #[cfg_attr(not(feature = "oauth2"), allow(dead_code))]
+    pub(crate) fn is_about_the_user(&self) -> bool {
+        self.suspected().unwrap_or(self).kind() == FetchErrorKind::ReauthorizationRequired
+    }
+
+    /// Tried again at this pace, although somebody should do something.
+    #[cfg_attr(not(feature = "oauth2"), allow(dead_code))]
+    pub(crate) fn tried_every(mut self, pace: Duration) -> Self {
+        Arc::make_mut(&mut self.0).unattended = true;
+        self.pace(pace)
+    }
+
+    /// Tried again when the token in use is over, or the API refuses it, and not before.
+    #[cfg_attr(not(feature = "oauth2"), allow(dead_code))]
+    pub(crate) fn after_end(mut self) -> Self {
+        Arc::make_mut(&mut self.0).after_end = true;
+        self
+    }
+
+    pub(crate) fn is_after_end(&self) -> bool {
+        self.0.after_end
     }
 
     pub(crate) fn is_tried_unattended(&self) -> bool {

@@ -28,6 +28,7 @@ pub fn token_answer(
         status,
         headers,
         body: body.to_vec().into(),
+        broken: None,
         masks: Masks::new([sent].into_iter()),
         requested_at: SystemTime::UNIX_EPOCH,
         answered_at: SystemTime::UNIX_EPOCH,

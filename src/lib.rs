@@ -47,7 +47,7 @@
 //! | the API answers 403 | it is handed on: another token would have no more scope |
 //! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |
 //! | the refresh token is dead | [`State::ReauthorizationRequired`]; a new authorization, adopted, revives the same token |
-//! | an answer with a rotated refresh token is lost | it is asked for again while the server may allow it (`Stored::replay_grace`), and never later |
+//! | an answer with a rotated refresh token is lost | it is asked for again while the server may allow it (`Stored::replay_grace`), and once more as the last resort when the token in use is over; only the server's word ends an authorization |
 //! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |
 //!
 //! # Stacks

@@ -99,6 +99,7 @@ pub struct FetchRequest {
     reason: FetchReason,
     refused: Option<AccessToken>,
     timeout: Duration,
+    urgent: bool,
 }
 
 /// Why a token is wanted.
@@ -136,11 +137,11 @@ impl FetchRequest {
     /// A request for a first token, for those who call a source themselves (tests above all).
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { reason: FetchReason::First, refused: None, timeout }
+        Self { reason: FetchReason::First, refused: None, timeout, urgent: true }
     }
 
-    pub(crate) fn because(reason: FetchReason, refused: Option<AccessToken>, timeout: Duration) -> Self {
-        Self { reason, refused, timeout }
+    pub(crate) fn because(reason: FetchReason, refused: Option<AccessToken>, timeout: Duration, urgent: bool) -> Self {
+        Self { reason, refused, timeout, urgent }
     }
 
     /// Why a token is wanted.
@@ -153,6 +154,12 @@ impl FetchRequest {
     #[must_use]
     pub fn refused(&self) -> Option<&AccessToken> {
         self.refused.as_ref()
+    }
+
+    /// Whether there is no valid token in use, so that requests wait.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// How long one exchange over the network may take: half of the time the token in use has left, but at least 2 s and at most

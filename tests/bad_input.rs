@@ -237,7 +237,7 @@ async fn answers_that_are_almost_right() {
         ("invalid UTF-8 in the token", bytes(&[br#"{"access_token":""#, b"\xc3\x28", br#""}"#]), false),
         ("half a surrogate", br#"{"access_token":"\ud800"}"#.to_vec(), false),
         ("half a surrogate elsewhere", br#"{"x":"\ud800","access_token":"good"}"#.to_vec(), true),
-        ("a byte order mark", bytes(&[b"\xef\xbb\xbf", GOOD.as_bytes()]), false),
+        ("a byte order mark", bytes(&[b"\xef\xbb\xbf", GOOD.as_bytes()]), true),
         ("UTF-16", GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect(), false),
         ("gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xabVJLNN-.\x8e/\xc9".to_vec(), false),
         ("white space around", format!("\r\n\t {GOOD} \n").into(), true),
@@ -246,16 +246,16 @@ async fn answers_that_are_almost_right() {
         ("a prefix against hijacking", format!(")]}}',\n{GOOD}").into(), false),
         ("one in a list", format!("[{GOOD}]").into(), false),
         ("a list of its members", br#"["good",null,"Bearer",60,null,null,null,null,null]"#.to_vec(), false),
-        ("1e400", GOOD.replace("60", "1e400").into(), false),
+        ("1e400", GOOD.replace("60", "1e400").into(), true),
         ("-0", GOOD.replace("60", "-0.0").into(), true),
         ("1e-300", GOOD.replace("60", "1e-300").into(), true),
         ("1e308", GOOD.replace("60", "1e308").into(), true),
         ("text 1e400", GOOD.replace("60", "\"1e400\"").into(), true),
         ("text inf", GOOD.replace("60", "\"inf\"").into(), true),
-        ("text -inf", GOOD.replace("60", "\"-inf\"").into(), false),
+        ("text -inf", GOOD.replace("60", "\"-inf\"").into(), true),
         ("u64::MAX", GOOD.replace("60", "18446744073709551615").into(), true),
         ("beyond u128", GOOD.replace("60", &"9".repeat(60)).into(), true),
-        ("ten thousand digits", GOOD.replace("60", &"9".repeat(10_000)).into(), false),
+        ("ten thousand digits", GOOD.replace("60", &"9".repeat(10_000)).into(), true),
     ] {
         let body: Vec<u8> = body;
         match answer(200, body.clone()).await {
@@ -274,10 +274,10 @@ async fn answers_that_are_almost_right() {
 }
 
 #[tokio::test]
-async fn at_most_64_kib_in_whatever_pieces() {
+async fn at_most_a_mebibyte_in_whatever_pieces() {
     let padded = |to: usize| format!("{GOOD}{}", " ".repeat(to - GOOD.len()));
-    for (size, fits) in [(65_535, true), (65_536, true), (65_537, false), (1 << 20, false)] {
-        for piece in [1, 1000, 65_536, 1 << 20] {
+    for (size, fits) in [(65_536, true), ((1 << 20) - 1, true), (1 << 20, true), ((1 << 20) + 1, false)] {
+        for piece in [1, 1000, 65_536, 1 << 21] {
             let body = Bytes::from(padded(size));
             let service = service_fn(move |_: Request<Full<Bytes>>| {
                 let frames: Vec<_> = body
@@ -287,12 +287,12 @@ async fn at_most_64_kib_in_whatever_pieces() {
                 let body = StreamBody::new(futures_util::stream::iter(frames));
                 async move { Ok::<_, Infallible>(Response::new(body)) }
             });
-            if piece == 1 && size > 65_537 {
+            if piece == 1 && size > 65_536 {
                 continue;
             }
             let fetched = fetch(ClientCredentials::new(endpoint().http_service(service))).await;
             assert_eq!(fetched.is_ok(), fits, "{size} bytes, {piece} at a time");
-            assert!(fetched.is_ok() || fetched.unwrap_err().to_string().contains("64 KiB"));
+            assert!(fetched.is_ok() || fetched.unwrap_err().to_string().contains("1024 KiB"));
         }
         // The same on the wire.
         let server = AuthorizationServer::builder().client("id", "secret").start().await.unwrap();

@@ -86,9 +86,9 @@ async fn a_second_run_of_call_goes_on_with_the_token_in_the_file() {
             assert_eq!((&report["ok"], server.token_requests()), (&1.into(), requests), "{store}, run {run}");
         }
     }
-    let other = ["--scope", "other", "--store", &path("user"), &api_url];
+    let other = ["--subject", "ben", "--store", &path("user"), &api_url];
     let (_, report) = run_call(&[&client[..], &user, &other].concat()).await;
-    assert!(report["error"].as_str().unwrap().contains("belongs to another"), "{report}");
+    assert!(report["error"].as_str().unwrap().contains("what is stored belongs to client"), "{report}");
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!((server.token_requests(), server.reuse_detections()), (2, 0));
 }

@@ -19,7 +19,7 @@ use tower_bearer::{
     FetchError, LiveToken,
     clock::Clock,
     oauth2::{Grant, Stored, TokenSet},
-    store::{Entry, Lease, Memory, StoreError, Swap, TokenStore},
+    store::{Account, Entry, Lease, Memory, StoreError, Swap, TokenStore},
 };
 
 /// How long tokens live, and how long the token endpoint takes.
@@ -131,6 +131,10 @@ impl Grant for Endpoint {
                 Ok(set.with_requested_at(Simulated(self.start).wall()))
             }
         }
+    }
+
+    fn account(&self) -> Account {
+        Account::new("https://id.test", "herd").for_client()
     }
 }
 

@@ -69,6 +69,8 @@ struct InFlight {
 enum Retry {
     Free,
     At(Moment),
+    /// When the token in use is over, or the API refuses it.
+    AtEnd,
     WhenAsked,
 }
 
@@ -205,6 +207,10 @@ impl Decider {
         match self.retry {
             Retry::Free => Some((spaced(at), reason)),
             Retry::At(retry) => Some((spaced(at).max(retry), reason)),
+            Retry::AtEnd => match (reason, &self.held) {
+                (FetchReason::Due, Some(held)) => Some((spaced(at).max(held.expires_at?), reason)),
+                _ => Some((spaced(at), reason)),
+            },
             Retry::WhenAsked => None,
         }
     }
@@ -254,7 +260,7 @@ impl Decider {
             _ => Left::Nothing,
         };
         let refused = self.held.as_ref().filter(|held| held.was_refused).map(|held| held.token.clone());
-        FetchRequest::because(reason, refused, schedule::timeout(left))
+        FetchRequest::because(reason, refused, schedule::timeout(left), left == Left::Nothing)
     }
 
     /// The fetch has ended.
@@ -273,7 +279,7 @@ impl Decider {
         match fetched.and_then(|token| self.judge(token, flight, now)) {
             Ok((token, sent)) => self.accept(token, sent, flight, now, wall),
             Err(error) => {
-                self.fail(error, now);
+                self.fail(error, flight.started, now);
                 Outcome::Unchanged
             }
         }
@@ -346,15 +352,17 @@ impl Decider {
         if usable_already { Outcome::Unchanged } else { Outcome::Publish(&held.token, self.generation) }
     }
 
-    fn fail(&mut self, error: FetchError, now: Moment) {
+    fn fail(&mut self, error: FetchError, started: Moment, now: Moment) {
         self.failures = self.failures.saturating_add(1);
         if let Some(held) = &mut self.held {
             // Somebody wanted another token, whatever this one's schedule says: it is tried again until there is one.
             held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
         }
         let lifetime = self.held.as_ref().and_then(|held| held.lifetime);
+        let in_use = self.held.as_ref().is_some_and(|held| !held.expired && !held.was_refused);
         self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
-            Some(wait) => Retry::At(now + wait),
+            Some(_) if error.is_after_end() && in_use => Retry::AtEnd,
+            Some(wait) => Retry::At(now + backoff::left(&error, wait, now.since(started))),
             None => Retry::WhenAsked,
         };
         self.failure = Some(error);

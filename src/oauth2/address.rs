@@ -6,6 +6,8 @@ use http::Uri;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use crate::store::tenant;
+
 /// Reads the URL of an endpoint. Plain `http` is for loopback only, unless `insecure`.
 ///
 /// # Errors
@@ -54,6 +56,54 @@ pub(crate) fn without_query(uri: &Uri) -> String {
     format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
 }
 
+/// The authorization server that an endpoint belongs to: its origin, and whatever in path and query may name a tenant. What changes
+/// when a server is updated or moved behind a gateway doesn't count: versions, the words of OAuth, keys.
+pub(crate) fn server(uri: &Uri) -> String {
+    let mut server =
+        format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |of| of.as_str()));
+    let segments: Vec<_> = uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
+    for segment in without_end(&segments) {
+        server.push('/');
+        server.push_str(segment);
+    }
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        server += &tenant(&name, &value);
+    }
+    server
+}
+
+/// A path without what the endpoints of any server end with: `/token`, `/oauth2/v2.0/token`, `/protocol/openid-connect/token`. Each part of
+/// that once, since before it the same word may be a tenant's name.
+fn without_end<'a>(mut path: &'a [&'a str]) -> &'a [&'a str] {
+    for is_part in [is_token, is_version, is_oauth, is_protocol] as [fn(&str) -> bool; 4] {
+        if let [before @ .., last] = path
+            && is_part(&last.to_ascii_lowercase())
+        {
+            path = before;
+        }
+    }
+    path
+}
+
+fn is_token(segment: &str) -> bool {
+    ["access_token", "accesstoken", "token", "token.oauth2"].contains(&segment)
+}
+
+fn is_oauth(segment: &str) -> bool {
+    ["connect", "oauth", "oauth2", "oidc", "openid-connect"].contains(&segment)
+}
+
+/// Keycloak's `protocol/openid-connect`.
+fn is_protocol(segment: &str) -> bool {
+    segment == "protocol"
+}
+
+fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|version| {
+        (1..=4).contains(&version.len()) && version.chars().all(|c| c.is_ascii_digit() || c == '.')
+    })
+}
+
 /// What a query holds, to be masked: some gateways take a key there.
 pub(crate) fn query_values(uri: &Uri) -> impl Iterator<Item = Zeroizing<String>> {
     let query = uri.query().unwrap_or_default().as_bytes();
@@ -71,3 +121,55 @@ impl fmt::Display for InvalidEndpoint {
 }
 
 impl error::Error for InvalidEndpoint {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str) -> String {
+        server(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn what_moves_without_meaning_is_no_part_of_a_server() {
+        for url in [
+            "https://id.test/token",
+            "https://id.test/v2/token",
+            "https://id.test/oauth2/v2.0/token",
+            "https://id.test/token?key=gateway",
+            "https://id.test/protocol/openid-connect/token/",
+        ] {
+            assert_eq!(of(url), "https://id.test", "{url}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_in_the_query_counts_and_is_not_shown() {
+        let [one, other] = ["a", "b"].map(|tenant| of(&format!("https://id.test/token?tenant={tenant}&key=marked")));
+        assert_ne!(one, other);
+        assert!(one.starts_with("https://id.test?tenant=") && !one.contains("marked") && !one.ends_with("=a"), "{one}");
+        // Keys are called like this, too.
+        for name in ["user_key", "account_key", "login_token", "org_secret", "userpass"] {
+            assert_eq!(of(&format!("https://id.test/token?{name}=marked")), "https://id.test", "{name}");
+        }
+    }
+
+    #[test]
+    fn what_may_name_a_tenant_is() {
+        for (url, expected) in [
+            ("https://id.test/realms/a/protocol/openid-connect/token", "https://id.test/realms/a"),
+            ("https://id.test/6f9c/oauth2/v2.0/token", "https://id.test/6f9c"),
+            ("https://id.test/oauth2/default/v1/token", "https://id.test/oauth2/default"),
+            ("https://id.test/1001/token", "https://id.test/1001"),
+            ("https://id.test/1001/v1/token", "https://id.test/1001"),
+            ("https://id.test/api/token", "https://id.test/api"),
+            ("https://id.test/rest/token", "https://id.test/rest"),
+            ("https://id.test/v2/a/token", "https://id.test/v2/a"),
+            ("https://id.test/realms/token/protocol/openid-connect/token", "https://id.test/realms/token"),
+            ("https://id.test/v1/v2/token", "https://id.test/v1"),
+            ("https://id.test:8443/token", "https://id.test:8443"),
+        ] {
+            assert_eq!(of(url), expected, "{url}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::Form;
+use crate::store::{Account, Credentials};
 
 /// The ways to prove it.
 #[derive(Clone)]
@@ -90,11 +91,28 @@ impl ClientAuth {
         }
     }
 
-    /// What tells clients apart, whatever their secrets are: the id, or what there is instead.
+    /// What tells clients apart, whatever their secrets are: the id, or a hash of what there is instead.
     pub(crate) fn identity(&self) -> String {
         match self {
-            Self::BasicValue(value) => self.known_id().unwrap_or_else(|| encoded(value.expose_secret()).to_owned()),
+            Self::BasicValue(value) => {
+                self.known_id().unwrap_or_else(|| Account::new("", encoded(value.expose_secret())).id())
+            }
             other => other.id().to_owned(),
+        }
+    }
+
+    /// The method and the secret.
+    pub(crate) fn credentials(&self) -> Credentials {
+        let of = |method: &str, client: &Client| {
+            Credentials::of(method).with(&client.id).with(client.secret.expose_secret())
+        };
+        match self {
+            Self::Unset => Credentials::of("unset"),
+            Self::Basic(client) => of("client_secret_basic", client),
+            Self::BasicRaw(client) => of("client_secret_basic_raw", client),
+            Self::BasicValue(value) => Credentials::of("client_basic_value").with(encoded(value.expose_secret())),
+            Self::Post(client) => of("client_secret_post", client),
+            Self::Public { id } => Credentials::of("public_client").with(id),
         }
     }
 

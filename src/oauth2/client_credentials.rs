@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     FetchError, IntoTokenSource,
-    store::{Identity, Memory},
+    store::{Account, Credentials, Memory},
 };
 
 /// A token for the client itself, for its id and secret (RFC 6749 §4.4).
@@ -62,8 +62,12 @@ impl Grant for ClientCredentials {
         self.endpoint.exchange(form, limit).await
     }
 
-    fn identity(&self) -> Identity {
-        self.params.identify(self.endpoint.identify("client_credentials").with(&self.scope.0))
+    fn account(&self) -> Account {
+        self.params.account(self.endpoint.account().for_client().asking(&self.scope.0))
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        Some(self.endpoint.credentials())
     }
 }
 

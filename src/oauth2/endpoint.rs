@@ -20,7 +20,7 @@ use super::{
 use crate::{
     BoxError,
     clock::{Clock, SystemClock},
-    store::Identity,
+    store::{Account, Credentials},
 };
 
 /// A token endpoint, and how the client proves to it who it is.
@@ -37,6 +37,7 @@ pub struct TokenEndpoint {
     pub(super) uri: Uri,
     pub(super) insecure: bool,
     pub(super) client: ClientAuth,
+    issuer: Option<String>,
     pub(super) encoding: Encoding,
     /// The user's, or the crate's own from the first exchange on: setting up TLS takes milliseconds.
     transport: Arc<OnceLock<Transport>>,
@@ -66,6 +67,7 @@ impl TokenEndpoint {
             uri: address::parse(url, insecure)?,
             insecure,
             client: ClientAuth::Unset,
+            issuer: None,
             encoding: Encoding::default(),
             transport: Arc::default(),
             clock: Arc::new(SystemClock),
@@ -114,7 +116,11 @@ impl TokenEndpoint {
     /// Sends the requests through this service instead of the crate's own client: for proxies, client certificates, tracing,
     /// or an HTTP library of your own.
     ///
-    /// It must not follow redirects: the client's secret would go with them (RFC 9700 §4.12).
+    /// - It must not follow redirects: the client's secret would go with them (RFC 9700 §4.12).
+    /// - It should say when a request was certainly not sent, so that a refresh token isn't taken for spent: with [`NotSent`](super::NotSent) in the chain
+    ///   of its error's sources. Refused connections are known without that, and with the features `reqwest` and `hyper-util`
+    ///   whatever keeps those clients from connecting (names that don't resolve, TLS that fails).
+    /// - A connection of its own is wanted: where requests wait for a limit that the API's requests use up, so do token requests.
     #[must_use]
     pub fn http_service<S, B>(mut self, service: S) -> Self
     where
@@ -145,14 +151,30 @@ impl TokenEndpoint {
         self
     }
 
-    /// The endpoint and the client, as a part of a grant's [identity](super::Grant::identity).
+    /// The issuer of the authorization server (RFC 8414 §2), as a part of [`account`](Self::account): with it, path and query of the
+    /// endpoint may change without a change of the account. Default: none.
     #[must_use]
-    pub fn identity(&self) -> Identity {
-        self.identify("token endpoint")
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
     }
 
-    pub(super) fn identify(&self, kind: &str) -> Identity {
-        Identity::of(kind).with(self.uri.to_string()).with(self.client.identity())
+    /// This client at this authorization server, for a [`Grant::account`](super::Grant::account). Say whose tokens it is about:
+    /// [`Account::subject`].
+    ///
+    /// The server is known by its [`issuer`](Self::issuer). Default: the origin, with what in path and query may name a tenant
+    /// (`/realms/a`, `?tenant=a`). A version or a word of OAuth at the end of the path doesn't count, and neither do other parameters.
+    /// Where something else tells tenants apart (a header, a client certificate), name them by the issuer or the subject.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let server = self.issuer.clone().unwrap_or_else(|| address::server(&self.uri));
+        Account::new(server, self.client.identity())
+    }
+
+    /// What the client proves itself with, for a [`Grant::credentials`](super::Grant::credentials).
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.client.credentials()
     }
 
     fn client(mut self, client: ClientAuth) -> Self {

@@ -20,15 +20,17 @@ use super::{
     excerpt::Masks,
     refusal::{EndpointError, GrantKind, may_have_acted},
     response::{Answer, Brought},
-    transport::{self, Read, Transport},
+    transport::{self, End, Read, Transport},
 };
 use crate::{BoxError, FetchError};
 
-/// An answer that arrived as a whole, and what must not be seen of it.
+/// An answer that arrived, and what must not be seen of it.
 pub(crate) struct Arrived {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Zeroizing<Vec<u8>>,
+    /// Why the body isn't whole.
+    pub(crate) broken: Option<FetchError>,
     pub(crate) masks: Masks,
     /// By the wall clock.
     pub(crate) requested_at: SystemTime,
@@ -38,13 +40,25 @@ pub(crate) struct Arrived {
 impl TokenEndpoint {
     /// Sends a form and reads the token set in the answer, for grants: `limit` is how long it may take altogether.
     ///
+    /// If the answer brings a refresh token, but no access token that can be used, the set has the refresh token only: it must not be
+    /// lost, since what was sent may be spent for it.
+    ///
     /// # Errors
     /// A [`FetchError`] with what to do next; behind it an [`EndpointError`] with what happened.
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection. Whether the server has acted by then, nobody knows.
     pub async fn exchange(&self, form: Form, limit: Duration) -> Result<TokenSet, FetchError> {
-        let grant = GrantKind::of(form.grant_type());
+        self.exchange_as(GrantKind::of(form.grant_type()), form, limit).await
+    }
+
+    /// The same, with what is known of the grant besides its name.
+    pub(super) async fn exchange_as(
+        &self,
+        grant: GrantKind,
+        form: Form,
+        limit: Duration,
+    ) -> Result<TokenSet, FetchError> {
         self.post(&self.uri, form, limit).await?.token_set(grant)
     }
 
@@ -87,22 +101,24 @@ impl TokenEndpoint {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {
                 let what = format!("gave no answer: {}", masks.excerpt(&chain(&*error)));
-                return Err(failed(None, !is_unsent(&*error), &what));
+                return Err(failed(None, !transport::is_unsent(&*error), &what));
             }
             Err(_) => return Err(failed(None, true, &format!("gave no whole answer within {limit:?}"))),
         };
-        let body = match body {
-            Ok(Some(body)) => body,
-            Ok(None) => {
-                return Err(failed(Some(head.status), may_have_acted(head.status, None), "with more than 64 KiB"));
-            }
-            Err(error) => {
-                let what = format!("the answer broke off: {}", masks.excerpt(&chain(&*error)));
-                return Err(failed(Some(head.status), may_have_acted(head.status, None), &what));
-            }
+        let what = match &body.end {
+            End::Whole => None,
+            End::TooLong => Some(format!("with more than {} KiB", transport::longest(head.status) / 1024)),
+            End::Broke(error) => Some(format!("the answer broke off: {}", masks.excerpt(&chain(&**error)))),
         };
-        let answered_at = self.clock.wall();
-        Ok(Arrived { status: head.status, headers: head.headers, body, masks, requested_at, answered_at })
+        let broken = what.map(|what| failed(Some(head.status), may_have_acted(head.status, None), &what));
+        let (answered_at, body) = (self.clock.wall(), body.bytes);
+        let arrived =
+            Arrived { status: head.status, headers: head.headers, body, broken, masks, requested_at, answered_at };
+        match &arrived.broken {
+            // What arrived may hold a refresh token.
+            Some(error) if !arrived.status.is_success() => Err(error.clone()),
+            _ => Ok(arrived),
+        }
     }
 }
 
@@ -111,8 +127,20 @@ impl Arrived {
         Answer { status: self.status, headers: &self.headers, body: &self.body, now: self.answered_at }
     }
 
+    /// This, if nothing of it is missing.
+    pub(super) fn whole(self) -> Result<Self, FetchError> {
+        match self.broken {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
     pub(crate) fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
-        self.answer().read(grant, &self.masks).map(|brought| self.with(brought))
+        let brought = match &self.broken {
+            None => self.answer().read(grant, &self.masks)?,
+            Some(error) => self.answer().salvage(error.clone())?,
+        };
+        Ok(self.with(brought))
     }
 
     /// What the answer brought, with the time when it was asked for.
@@ -125,6 +153,8 @@ impl Arrived {
             refresh_lifetime: brought.refresh_lifetime,
             requested_at: self.requested_at,
             refresh_requested_at: self.requested_at,
+            flaw: brought.flaw,
+            worked: false,
         }
     }
 }
@@ -132,23 +162,12 @@ impl Arrived {
 /// Sends, and reads to the end.
 async fn run(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Parts, Read), BoxError> {
     let (head, body) = transport.oneshot(request).await?.into_parts();
-    Ok((head, transport::read(body).await))
+    let read = transport::read(body, transport::longest(head.status)).await;
+    Ok((head, read))
 }
 
 /// An error with its causes: the outermost of an HTTP client says little ("error sending request").
 fn chain(error: &(dyn error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// Whether there never was a connection to send it on.
-fn is_unsent(error: &(dyn error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| {
-        #[cfg(feature = "reqwest")]
-        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
-            return true;
-        }
-        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        error.downcast_ref().is_some_and(refused)
-    })
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::store::Identity;
+use crate::store::Account;
 
 /// The parameters of a token request, in the order in which they are sent. Empty ones are left out (RFC 6749 §3.2).
 ///
@@ -127,8 +127,8 @@ impl Params {
     }
 
     /// Tokens for different parameters (`audience`, `resource`) are different tokens.
-    pub(crate) fn identify(&self, identity: Identity) -> Identity {
-        self.iter().fold(identity, |identity, (name, value)| identity.with(name).with(value))
+    pub(crate) fn account(&self, account: Account) -> Account {
+        self.iter().fold(account, |account, (name, value)| account.with_param(name, value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {

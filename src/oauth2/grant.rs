@@ -3,7 +3,10 @@
 use std::{future::Future, time::Duration};
 
 use super::TokenSet;
-use crate::{FetchError, store::Identity};
+use crate::{
+    FetchError,
+    store::{Account, Credentials},
+};
 
 /// A way to get a token from a token endpoint (RFC 6749 §1.3). It holds nothing that changes: what it brings, [`Stored`] keeps.
 ///
@@ -11,21 +14,34 @@ use crate::{FetchError, store::Identity};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_bearer::{FetchError, oauth2::{Form, Grant, TokenEndpoint, TokenSet}};
+/// use tower_bearer::{FetchError, oauth2::{Form, Grant, TokenEndpoint, TokenSet}, store::{Account, Credentials}};
 ///
-/// /// RFC 7523: a signed assertion for a token.
-/// struct JwtBearer(TokenEndpoint);
+/// /// RFC 7523 §2.1: a signed assertion for a token, in the name of a user.
+/// struct JwtBearer {
+///     endpoint: TokenEndpoint,
+///     user: String,
+/// }
 ///
 /// impl Grant for JwtBearer {
 ///     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").field("assertion", sign());
-///         self.0.exchange(form, limit).await
+///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").field("assertion", sign(&self.user));
+///         self.endpoint.exchange(form, limit).await
+///     }
+///
+///     fn account(&self) -> Account {
+///         self.endpoint.account().subject(&self.user)
+///     }
+///
+///     fn credentials(&self) -> Option<Credentials> {
+///         Some(self.endpoint.credentials())
 ///     }
 /// }
-/// # fn sign() -> String { "a.b.c".into() }
+/// # fn sign(_: &str) -> String { "a.b.c".into() }
 /// ```
 pub trait Grant: Send + Sync + 'static {
     /// Gets a token set. `held` is the one that is there already, if there is one; `limit` is how long the exchange may take.
+    ///
+    /// A set without an access token is stored too, for its refresh token, and tried again.
     ///
     /// # Errors
     /// A [`FetchError`] says what to do next; [`TokenEndpoint::exchange`](super::TokenEndpoint::exchange) judges the answers of
@@ -38,14 +54,19 @@ pub trait Grant: Send + Sync + 'static {
 
     /// Whether an exchange with `held` can simply be tried again when its answer is lost. A grant that spends something (a code, a
     /// refresh token that works once) says no; its exchanges get 30 s in any case, since giving one up early loses what it spent.
+    /// Default: yes, unless there is a refresh token in `held`.
     fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
-        _ = held;
-        true
+        held.is_none_or(|held| held.refresh_token().is_none())
     }
 
-    /// What tells this grant's tokens from others' in one store: where two grants should not share a token, this must differ. The
-    /// name of the type unless said otherwise, which will do for a grant that there is one of.
-    fn identity(&self) -> Identity {
-        Identity::of(std::any::type_name::<Self>())
+    /// Whose tokens it brings, and what they are asked for: a store hands them to nobody else. A store that others share needs to know
+    /// the [subject](Account::subject); in [`Memory`](crate::store::Memory), `self.endpoint.account()` will do.
+    fn account(&self) -> Account;
+
+    /// What it proves itself with. What was refused is tried once more when this has changed. It is asked before each fetch, and every
+    /// five seconds while a refusal stands, so it must not wait for a network. Default: unknown, so that only
+    /// [`LiveToken::refresh`](crate::LiveToken::refresh) tries again.
+    fn credentials(&self) -> Option<Credentials> {
+        None
     }
 }

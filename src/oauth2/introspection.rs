@@ -47,7 +47,7 @@ impl TokenEndpoint {
     /// Nothing is lost when the future is dropped.
     pub async fn introspect(&self, url: &str, token: &str) -> Result<Introspection, FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
-        let arrived = self.post(&uri, Form::empty().field("token", token), LIMIT).await?;
+        let arrived = self.post(&uri, Form::empty().field("token", token), LIMIT).await?.whole()?;
         if !arrived.status.is_success() {
             return Err(arrived.answer().refusal(GrantKind::Repeatable, &arrived.masks));
         }

@@ -9,8 +9,8 @@ use super::{
     form::{Params, Scope},
 };
 use crate::{
-    FetchError, FetchErrorKind, IntoTokenSource,
-    store::{Identity, Memory},
+    FetchError, IntoTokenSource,
+    store::{Account, Credentials, Memory},
 };
 
 /// A token for a user's name and password (RFC 6749 §4.3), which RFC 9700 §2.4 forbids: the client sees the password, and a
@@ -74,9 +74,9 @@ impl LegacyPassword {
 impl Grant for LegacyPassword {
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         if let Some(refresh_token) = held.and_then(TokenSet::refresh_token) {
-            match self.refresh.refresh(refresh_token, limit).await {
+            match self.refresh.refresh(held, refresh_token, limit).await {
                 // The refresh token is dead, the password perhaps isn't.
-                Err(error) if error.kind() == FetchErrorKind::ReauthorizationRequired => {}
+                Err(error) if error.is_about_the_user() => {}
                 other => return other,
             }
         }
@@ -93,9 +93,12 @@ impl Grant for LegacyPassword {
         held.is_none_or(|held| held.refresh_token().is_none())
     }
 
-    fn identity(&self) -> Identity {
-        let identity = self.endpoint.identify("password").with(&self.username).with(&self.scope.0);
-        self.params.identify(identity)
+    fn account(&self) -> Account {
+        self.params.account(self.endpoint.account().subject(&self.username).asking(&self.scope.0))
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        Some(self.endpoint.credentials().with(self.password.expose_secret()))
     }
 }
 

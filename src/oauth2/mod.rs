@@ -14,7 +14,7 @@
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
 //! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`), a refusal is judged
-//! (`refusal`), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
+//! (`refusal`, with the `vocabulary` of servers), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
 mod address;
@@ -36,6 +36,7 @@ mod spelling;
 mod stored;
 mod transport;
 mod verification;
+mod vocabulary;
 
 #[cfg(fuzzing)]
 pub(crate) use {authorization_code::code, excerpt::Masks, exchange::Arrived, refusal::GrantKind};
@@ -51,6 +52,7 @@ pub use legacy_password::LegacyPassword;
 pub use refresh_token::RefreshToken;
 pub use refusal::EndpointError;
 pub use stored::{Stored, StoredHandle};
+pub use transport::NotSent;
 pub use verification::ProvedBy;
 
 pub use crate::store::TokenSet;

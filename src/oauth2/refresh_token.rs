@@ -5,9 +5,12 @@ use std::{borrow::Cow, time::Duration};
 use super::{
     Form, Grant, TokenEndpoint, TokenSet,
     form::{Params, Scope},
-    refusal::EndpointError,
+    refusal::{EndpointError, GrantKind},
 };
-use crate::{FetchError, store::Identity};
+use crate::{
+    FetchError,
+    store::{Account, Credentials},
+};
 
 /// Renews a token set with its refresh token (RFC 6749 §6). Where the set comes from is another matter: an
 /// [`AuthorizationCode`](super::AuthorizationCode), or anywhere else.
@@ -28,6 +31,7 @@ pub struct RefreshToken {
     endpoint: TokenEndpoint,
     scope: Scope,
     params: Params,
+    subject: Option<String>,
     lifetime: Option<Duration>,
     reusable: bool,
 }
@@ -35,7 +39,22 @@ pub struct RefreshToken {
 impl RefreshToken {
     /// Asks this endpoint.
     pub fn new(endpoint: TokenEndpoint) -> Self {
-        Self { endpoint, scope: Scope::default(), params: Params::default(), lifetime: None, reusable: false }
+        Self {
+            endpoint,
+            scope: Scope::default(),
+            params: Params::default(),
+            subject: None,
+            lifetime: None,
+            reusable: false,
+        }
+    }
+
+    /// Whose refresh token it is: the user's id in your application, or any name that no other user of this client has. A store that
+    /// others may share, and so each but [`Memory`](crate::store::Memory), keeps tokens only where it knows that.
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
     }
 
     /// Asks for less than was authorized: a scope, or several, space-delimited. May be called again for more.
@@ -60,9 +79,10 @@ impl RefreshToken {
         self
     }
 
-    /// The provider's refresh tokens can be used again and again: then none is ever taken for spent, whatever answer is lost. Without this
-    /// each is taken for one that works once (RFC 9700 §4.14.2), which is right for both kinds but may ask for a new authorization
-    /// where none is needed: after an answer that was lost for longer than [`Stored::replay_grace`](super::Stored::replay_grace).
+    /// The provider's refresh tokens can be used again and again: then none is ever taken for spent, whatever answer is lost. Default:
+    /// each is taken for one that works once (RFC 9700 §4.14.2), until a renewal brings the same one again or none. That is right for
+    /// both kinds; what this saves is a wait for the end of the access token after an answer that was lost for longer than
+    /// [`Stored::replay_grace`](super::Stored::replay_grace).
     #[must_use]
     pub fn reusable(mut self) -> Self {
         self.reusable = true;
@@ -70,10 +90,16 @@ impl RefreshToken {
     }
 
     /// One refresh.
-    pub(super) async fn refresh(&self, refresh_token: &str, limit: Duration) -> Result<TokenSet, FetchError> {
+    pub(super) async fn refresh(
+        &self,
+        held: Option<&TokenSet>,
+        refresh_token: &str,
+        limit: Duration,
+    ) -> Result<TokenSet, FetchError> {
         let form =
             Form::grant("refresh_token").field("refresh_token", refresh_token).scope(&self.scope).params(&self.params);
-        let mut set = self.endpoint.exchange(form, limit).await?;
+        let worked = held.is_some_and(|held| held.worked);
+        let mut set = self.endpoint.exchange_as(GrantKind::RefreshToken { worked }, form, limit).await?;
         if set.refresh_token.is_some() {
             set.refresh_lifetime = set.refresh_lifetime.or(self.lifetime);
         }
@@ -84,7 +110,7 @@ impl RefreshToken {
 impl Grant for RefreshToken {
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         match held.and_then(TokenSet::refresh_token) {
-            Some(refresh_token) => self.refresh(refresh_token, limit).await,
+            Some(refresh_token) => self.refresh(held, refresh_token, limit).await,
             None => Err(FetchError::reauthorize(EndpointError::unsent("there is no refresh token to go on with"))),
         }
     }
@@ -93,7 +119,15 @@ impl Grant for RefreshToken {
         self.reusable && held.is_some_and(|held| held.refresh_token().is_some())
     }
 
-    fn identity(&self) -> Identity {
-        self.params.identify(self.endpoint.identify("refresh_token").with(&self.scope.0))
+    fn account(&self) -> Account {
+        let account = self.params.account(self.endpoint.account().asking(&self.scope.0));
+        match &self.subject {
+            Some(subject) => account.subject(subject),
+            None => account,
+        }
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        Some(self.endpoint.credentials())
     }
 }

@@ -1,9 +1,10 @@
 //! What a token endpoint's refusal means: one table, keyed by grant, status and error code. Pure.
 
-use std::{error, fmt};
+use std::{error, fmt, time::Duration};
 
 use http::StatusCode;
 
+use super::vocabulary::{Said, Topic};
 use crate::FetchError;
 use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
 
@@ -39,7 +40,8 @@ impl EndpointError {
         self.acted
     }
 
-    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`.
+    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. Shortened to 64
+    /// characters, and `None` if it holds anything that was sent.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
@@ -59,8 +61,8 @@ impl error::Error for EndpointError {}
 pub(crate) enum GrantKind {
     /// Nothing is spent, nobody is asked: client credentials, assertions.
     Repeatable,
-    /// RFC 6749 §6.
-    RefreshToken,
+    /// RFC 6749 §6. `worked`: a request like this one has brought a token before, so only the refresh token is another.
+    RefreshToken { worked: bool },
     /// RFC 6749 §4.1.
     AuthorizationCode,
     /// RFC 6749 §4.3.
@@ -70,7 +72,7 @@ pub(crate) enum GrantKind {
 impl GrantKind {
     pub(crate) fn of(grant_type: Option<&str>) -> Self {
         match grant_type {
-            Some("refresh_token") => Self::RefreshToken,
+            Some("refresh_token") => Self::RefreshToken { worked: false },
             Some("authorization_code") => Self::AuthorizationCode,
             Some("password") => Self::Password,
             _ => Self::Repeatable,
@@ -92,7 +94,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn of(self, error: EndpointError) -> FetchError {
+    fn of(self, error: EndpointError) -> FetchError {
         match self {
             TryAgain => FetchError::try_again(error),
             Rejected => FetchError::rejected(error),
@@ -102,139 +104,181 @@ impl Verdict {
     }
 }
 
-/// Judges an answer without a token: what to do next, and what to tell people to do. The first row that fits holds.
-pub(crate) fn judge(grant: GrantKind, status: StatusCode, code: Option<&str>) -> (Verdict, &'static str) {
-    use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
-    // An error that comes with a success status (GitHub's do) is the 400 it should be.
-    let status = if status.is_success() && code.is_some() { 400 } else { status.as_u16() };
-    match (grant, status, code) {
-        // RFC 6585 §4: whatever else it says, later is fine.
-        (_, 429, _) => (TryAgain, "it asks for fewer requests"),
+/// A verdict, and how certain it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    /// The server's own word, in a code that is known. Anything else may come from a proxy, or mean something else: it is final only
+    /// when it was seen again and again.
+    pub(crate) certain: bool,
+    /// What to tell people to do.
+    pub(crate) advice: &'static str,
+}
 
-        // The codes of RFC 6749 §5.2, whatever the status: servers send them with 200, 400, 401, 403 and 500.
-        (_, _, Some("invalid_client")) => {
-            (Rejected, "check client id and secret, and whether the server wants them in HTTP Basic or in the form")
+impl Judgement {
+    pub(crate) fn of(self, error: EndpointError) -> FetchError {
+        if self.certain || self.verdict == TryAgain {
+            return self.verdict.of(error);
         }
-        (_, _, Some("unauthorized_client")) => (Rejected, "the client may not use this grant: change its registration"),
-        (_, _, Some("unsupported_grant_type")) => (Rejected, "the server doesn't know this grant"),
-        (_, _, Some("invalid_scope")) => {
-            (Rejected, "the client may not have this scope: ask for less, or change its registration")
-        }
-        (_, _, Some("invalid_request")) => (Rejected, "a parameter is missing, unknown or repeated"),
-        // RFC 8707 §2.
-        (_, _, Some("invalid_target")) => (Rejected, "the client may not have a token for this resource"),
-        // RFC 6749 §4.1.2.1 and RFC 8628 §3.5, borrowed by many.
-        (_, _, Some("temporarily_unavailable" | "server_error" | "slow_down")) => (TryAgain, "it has trouble"),
-
-        // What was spent is void. Some name the token instead of the grant.
-        (
-            RefreshToken,
-            _,
-            Some("invalid_grant" | "invalid_token" | "invalid_refresh_token" | "expired_token" | "access_denied"),
-        ) => (Reauthorize, "the refresh token has expired, was revoked, or was used before"),
-        (AuthorizationCode, _, Some("invalid_grant" | "invalid_code" | "access_denied")) => {
-            (Reauthorize, "the code has expired or was used before, or redirect URI or PKCE verifier don't fit")
-        }
-        // Whoever guesses passwords gets accounts locked.
-        (Password, _, Some("invalid_grant" | "access_denied")) => (RejectedForGood, "check user name and password"),
-        // Not meant for these grants, and sent for clients that were disabled.
-        (Repeatable, _, Some("invalid_grant" | "access_denied")) => {
-            (Rejected, "the server denies this client access: check id, secret and assertion")
-        }
-
-        // Without a code that says more. A refused client gets 401 (RFC 6749 §5.2); anything else that is refused, 400 or 403,
-        // or 422 from frameworks that check forms with it.
-        (Repeatable, 400 | 401 | 403 | 422, _) => (Rejected, "check client id, secret, scope and parameters"),
-        (RefreshToken | AuthorizationCode, 401, _) => (Rejected, "check client id and secret"),
-        (RefreshToken | AuthorizationCode, 400 | 403 | 422, _) => {
-            (Reauthorize, "what was sent has most likely expired, or was used before")
-        }
-        (Password, 400 | 401 | 403 | 422, _) => (RejectedForGood, "check user name, password, client id and secret"),
-
-        // A redirect would take the credentials elsewhere; behind a balancer it may be a page for a break.
-        (_, 300..=399, _) => (TryAgain, "redirects are not followed with credentials: use the URL it points to"),
-        // While servers are being deployed, paths come and go.
-        (_, 404 | 405 | 410, _) => (TryAgain, "check the URL"),
-        (_, 415, _) => (TryAgain, "it doesn't take a form of this kind"),
-        (_, 500..=599, _) => (TryAgain, "it has trouble"),
-        (_, 200..=299, _) => (TryAgain, "check that the URL is the token endpoint's"),
-        _ => (TryAgain, "check the URL and what stands before the server"),
+        let guess = FetchError::try_again(error.clone()).suspecting(self.verdict.of(error));
+        // A person's account is locked after a few wrong passwords.
+        if self.verdict == RejectedForGood { guess.pace(PASSWORD_PACE) } else { guess }
     }
 }
 
-/// Whether the server may have acted on a request that it answered so.
-pub(crate) fn may_have_acted(status: StatusCode, code: Option<&str>) -> bool {
-    match (status.as_u16(), code) {
-        // It has trouble, and nobody knows when that began.
-        (_, Some("server_error")) => true,
-        // It says why it did not.
-        (_, Some(_)) => false,
+/// Judges an answer without a token; `said` is what it says in JSON (RFC 6749 §5.2). The first row that fits holds.
+pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -> Judgement {
+    use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
+    let (topic, coded) = said.and_then(Said::topic).map_or((None, false), |(topic, coded)| (Some(topic), coded));
+    // An error that comes with a success status (GitHub's do) is the 400 it should be.
+    let status = if status.is_success() && said.is_some() { 400 } else { status.as_u16() };
+    let is_refusal = matches!(status, 400 | 401 | 403 | 422);
+    let certain = |verdict, advice| Judgement { verdict, certain: true, advice };
+    let guess = |verdict, advice| Judgement { verdict, certain: false, advice };
+    let by = |verdict, advice| Judgement { verdict, certain: coded && status < 500, advice };
+    match (grant, topic) {
+        // RFC 6585 §4: whatever else it says, later is fine.
+        _ if status == 429 => certain(TryAgain, "it asks for fewer requests"),
+        // ServiceNow calls a wrong password a `server_error`, with 401.
+        (Password, Some(Topic::Trouble | Topic::Denied | Topic::Grant | Topic::Interaction) | None)
+            if status == 401 && said.is_some() =>
+        {
+            certain(RejectedForGood, "check user name and password")
+        }
+        // It hasn't looked at the password, or nobody knows.
+        (Password, _) if status >= 500 => certain(TryAgain, "it has trouble"),
+        // A refused client gets 401 (RFC 6749 §5.2). What else it may mean, only a known code says.
+        (_, Some(Topic::Trouble)) if status == 401 => guess(Rejected, "check client id and secret"),
+        (RefreshToken { .. } | AuthorizationCode, Some(Topic::Grant | Topic::Interaction))
+            if status == 401 && !coded =>
+        {
+            guess(Rejected, "check client id and secret")
+        }
+        (_, Some(Topic::Busy | Topic::Trouble)) => certain(TryAgain, "it has trouble"),
+
+        // RFC 6749 §5.2: a request like it has worked, or the text says so.
+        (RefreshToken { worked: true }, Some(Topic::Client | Topic::Request))
+            if matches!(status, 400 | 403) && said.is_some_and(Said::is_vague) =>
+        {
+            guess(Reauthorize, "the refresh token has most likely expired, or was revoked")
+        }
+        (_, Some(Topic::Client)) => {
+            by(Rejected, "check client id and secret, how the client proves itself, and whether it may use this grant")
+        }
+        (_, Some(Topic::Request)) => {
+            by(Rejected, "a parameter, the scope or the resource isn't what the server takes from this client")
+        }
+
+        // What was spent is void.
+        (RefreshToken { .. }, Some(Topic::Grant)) => {
+            by(Reauthorize, "the refresh token has expired, was revoked, or was used before")
+        }
+        (AuthorizationCode, Some(Topic::Grant)) => {
+            by(Reauthorize, "the code has expired or was used before, or redirect URI or PKCE verifier don't fit")
+        }
+        // Whoever guesses passwords gets accounts locked.
+        (Password, Some(Topic::Grant | Topic::Interaction)) => certain(RejectedForGood, "check user name and password"),
+        (Repeatable, Some(Topic::Grant)) => by(Rejected, "check id, secret and assertion"),
+        (_, Some(Topic::Interaction)) => by(Reauthorize, "the server wants to ask the user"),
+
+        // What remains has no code that says more. A refused client gets 401 (RFC 6749 §5.2); anything else that is refused, 400 or 403,
+        // or 422 from frameworks that check forms with it.
+        // What proxies say, too: 403, and what is no JSON.
+        (Password, _) if is_refusal && said.is_some() && status != 403 => {
+            certain(RejectedForGood, "check user name and password")
+        }
+        (Password, _) if is_refusal => {
+            guess(RejectedForGood, "check user name and password, and what stands before the server")
+        }
+        (Repeatable, _) if is_refusal => guess(Rejected, "check client id, secret, scope and parameters"),
+        (_, _) if status == 401 => guess(Rejected, "check client id and secret"),
+        (RefreshToken { .. }, _) if is_refusal => {
+            guess(Reauthorize, "the refresh token has most likely expired, or was used before")
+        }
+        (AuthorizationCode, _) if is_refusal => {
+            guess(Reauthorize, "the code has most likely expired, or was used before")
+        }
+
+        // A redirect would take the credentials elsewhere; behind a balancer it may be a page for a break.
+        _ if (300..400).contains(&status) => {
+            certain(TryAgain, "redirects are not followed with credentials: use the URL it points to")
+        }
+        // While servers are being deployed, paths come and go.
+        _ if matches!(status, 404 | 405 | 410) => certain(TryAgain, "check the URL"),
+        _ if status == 415 => certain(TryAgain, "it doesn't take a form of this kind"),
+        _ if status >= 500 => certain(TryAgain, "it has trouble"),
+        _ if (200..300).contains(&status) => certain(TryAgain, "check that the URL is the token endpoint's"),
+        _ => certain(TryAgain, "check the URL and what stands before the server"),
+    }
+}
+
+/// Whether the server may have acted on a request that it answered so. A refresh token may be spent then.
+pub(crate) fn may_have_acted(status: StatusCode, said: Option<&Said>) -> bool {
+    let topic = said.and_then(Said::topic);
+    match status.as_u16() {
+        // It broke down over the request, and nobody knows when.
+        _ if matches!(topic, Some((Topic::Trouble, _))) => true,
         // RFC 9110 §15.6.4: it is not able to handle the request.
-        (503, None) => false,
-        // A success that brought nothing, a proxy that waited in vain (RFC 9110 §15.6.5), a server that gave up waiting (§15.5.9).
-        (200..=299 | 500..=599 | 408, None) => true,
+        503 => false,
+        // A proxy may answer in its place, in JSON too (Spring's do): a code of RFC 6749 is the server's own.
+        408 | 500..=599 => said.and_then(Said::registered).is_none(),
+        // A success that brought nothing, unless it says why in a code that is known.
+        200..=299 => !matches!(topic, Some((topic, true)) if topic != Topic::Busy),
         _ => false,
     }
 }
 
-/// The codes that may be shown of an answer with a success status: those that say nothing but themselves.
-pub(crate) fn is_registered(code: &str) -> bool {
-    [
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "invalid_target",
-        "access_denied",
-        "temporarily_unavailable",
-        "server_error",
-        "slow_down",
-    ]
-    .contains(&code)
-}
+/// Two more attempts within a minute.
+const PASSWORD_PACE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, Value, json};
+
     use super::{
-        GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable},
+        GrantKind::{AuthorizationCode, Password, Repeatable},
         *,
     };
 
-    fn verdict(grant: GrantKind, status: u16, code: Option<&str>) -> Verdict {
-        let (verdict, advice) = judge(grant, StatusCode::from_u16(status).unwrap(), code);
-        assert!(!advice.is_empty());
-        verdict
+    const REFRESH: GrantKind = GrantKind::RefreshToken { worked: false };
+    const RENEWAL: GrantKind = GrantKind::RefreshToken { worked: true };
+
+    fn say(code: Option<&str>) -> Option<Said> {
+        Said::of(&code.map(|code| Map::from_iter([("error".into(), Value::from(code))])).unwrap_or_default())
+    }
+
+    fn verdict(grant: GrantKind, status: u16, code: Option<&str>) -> (Verdict, bool) {
+        let judged = judge(grant, StatusCode::from_u16(status).unwrap(), say(code).as_ref());
+        assert!(!judged.advice.is_empty());
+        (judged.verdict, judged.certain)
     }
 
     #[test]
     fn what_means_the_same_for_every_grant() {
-        for grant in [Repeatable, RefreshToken, AuthorizationCode, Password] {
+        for grant in [Repeatable, REFRESH, RENEWAL, AuthorizationCode, Password] {
             for (status, code, expected) in [
-                (400, Some("invalid_client"), Rejected),
-                (401, Some("invalid_client"), Rejected),
-                (200, Some("invalid_client"), Rejected),
-                (500, Some("invalid_client"), Rejected),
-                (400, Some("invalid_scope"), Rejected),
-                (400, Some("unauthorized_client"), Rejected),
-                (400, Some("unsupported_grant_type"), Rejected),
-                (400, Some("invalid_request"), Rejected),
-                (400, Some("invalid_target"), Rejected),
-                (429, None, TryAgain),
-                (429, Some("invalid_grant"), TryAgain),
-                (400, Some("slow_down"), TryAgain),
-                (503, Some("temporarily_unavailable"), TryAgain),
-                (400, Some("server_error"), TryAgain),
-                (200, None, TryAgain),
-                (204, None, TryAgain),
-                (302, None, TryAgain),
-                (307, None, TryAgain),
-                (404, None, TryAgain),
-                (408, None, TryAgain),
-                (500, None, TryAgain),
-                (502, None, TryAgain),
-                (503, None, TryAgain),
+                (400, Some("invalid_client"), (Rejected, true)),
+                (401, Some("invalid_client"), (Rejected, true)),
+                (200, Some("invalid_client"), (Rejected, true)),
+                (400, Some("invalid_scope"), (Rejected, true)),
+                (401, Some("unauthorized_client"), (Rejected, true)),
+                (400, Some("unsupported_grant_type"), (Rejected, true)),
+                (400, Some("invalid_target"), (Rejected, true)),
+                (429, None, (TryAgain, true)),
+                (429, Some("invalid_grant"), (TryAgain, true)),
+                (400, Some("slow_down"), (TryAgain, true)),
+                (503, Some("temporarily_unavailable"), (TryAgain, true)),
+                (400, Some("server_error"), (TryAgain, true)),
+                (200, Some("internal_error"), (TryAgain, true)),
+                (200, None, (TryAgain, true)),
+                (204, None, (TryAgain, true)),
+                (302, None, (TryAgain, true)),
+                (307, None, (TryAgain, true)),
+                (404, None, (TryAgain, true)),
+                (408, None, (TryAgain, true)),
+                (500, None, (TryAgain, true)),
+                (502, None, (TryAgain, true)),
+                (503, None, (TryAgain, true)),
             ] {
                 assert_eq!(verdict(grant, status, code), expected, "{grant:?} {status} {code:?}");
             }
@@ -243,29 +287,118 @@ mod tests {
 
     #[test]
     fn what_depends_on_the_grant() {
+        let sure = |verdict| (verdict, true);
+        let guess = |verdict| (verdict, false);
         for (status, code, repeatable, refresh, authorization, password) in [
-            (400, Some("invalid_grant"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (200, Some("invalid_grant"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (403, Some("access_denied"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (400, Some("Invalid credentials."), Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (401, Some("Invalid credentials."), Rejected, Rejected, Rejected, RejectedForGood),
-            (400, None, Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (401, None, Rejected, Rejected, Rejected, RejectedForGood),
-            (403, None, Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (422, None, Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (422, Some("invalid"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            // GitHub's.
-            (200, Some("bad_refresh_token"), Rejected, Reauthorize, Reauthorize, RejectedForGood),
-            (200, Some("Invalid credentials."), Rejected, Reauthorize, Reauthorize, RejectedForGood),
+            (400, Some("invalid_grant"), sure(Rejected), sure(Reauthorize), sure(Reauthorize), sure(RejectedForGood)),
+            (200, Some("invalid_grant"), sure(Rejected), sure(Reauthorize), sure(Reauthorize), sure(RejectedForGood)),
+            (401, Some("INVALID_GRANT"), sure(Rejected), sure(Reauthorize), sure(Reauthorize), sure(RejectedForGood)),
+            (
+                200,
+                Some("bad_refresh_token"),
+                sure(Rejected),
+                sure(Reauthorize),
+                sure(Reauthorize),
+                sure(RejectedForGood),
+            ),
+            (
+                403,
+                Some("access_denied"),
+                guess(Rejected),
+                guess(Reauthorize),
+                guess(Reauthorize),
+                guess(RejectedForGood),
+            ),
+            (401, Some("access_denied"), guess(Rejected), guess(Rejected), guess(Rejected), sure(RejectedForGood)),
+            (401, Some("server_error"), guess(Rejected), guess(Rejected), guess(Rejected), sure(RejectedForGood)),
+            (
+                400,
+                Some("no such thing"),
+                guess(Rejected),
+                guess(Reauthorize),
+                guess(Reauthorize),
+                sure(RejectedForGood),
+            ),
+            (401, Some("no such thing"), guess(Rejected), guess(Rejected), guess(Rejected), sure(RejectedForGood)),
+            (400, None, guess(Rejected), guess(Reauthorize), guess(Reauthorize), guess(RejectedForGood)),
+            (401, None, guess(Rejected), guess(Rejected), guess(Rejected), guess(RejectedForGood)),
+            (403, None, guess(Rejected), guess(Reauthorize), guess(Reauthorize), guess(RejectedForGood)),
+            (422, None, guess(Rejected), guess(Reauthorize), guess(Reauthorize), guess(RejectedForGood)),
+            (
+                400,
+                Some("consent_required"),
+                sure(Reauthorize),
+                sure(Reauthorize),
+                sure(Reauthorize),
+                sure(RejectedForGood),
+            ),
         ] {
-            for (grant, expected) in [
-                (Repeatable, repeatable),
-                (RefreshToken, refresh),
-                (AuthorizationCode, authorization),
-                (Password, password),
-            ] {
+            for (grant, expected) in
+                [(Repeatable, repeatable), (REFRESH, refresh), (AuthorizationCode, authorization), (Password, password)]
+            {
                 assert_eq!(verdict(grant, status, code), expected, "{grant:?} {status} {code:?}");
             }
         }
+        for code in ["invalid_credentials", "bad_credentials", "no_such_session_token"] {
+            assert_eq!(verdict(REFRESH, 401, Some(code)), guess(Rejected), "{code}");
+        }
+        assert_eq!(verdict(REFRESH, 403, Some("Invalid CSRF token")), guess(Reauthorize));
+        for code in ["invalid_grant", "access_denied", "server_error"] {
+            assert_eq!(verdict(Password, 502, Some(code)), sure(TryAgain), "{code}");
+        }
+        assert_eq!(verdict(REFRESH, 500, Some("invalid_client")), guess(Rejected));
+        // The last word is not one that comes with a breakdown.
+        assert_eq!(verdict(REFRESH, 500, Some("invalid_grant")), guess(Reauthorize));
+    }
+
+    #[test]
+    fn what_has_worked_before_fails_for_its_refresh_token() {
+        for (status, code) in [(403, "unauthorized_client"), (400, "invalid_request")] {
+            assert_eq!(verdict(REFRESH, status, Some(code)), (Rejected, true), "{status} {code}");
+            assert_eq!(verdict(RENEWAL, status, Some(code)), (Reauthorize, false), "{status} {code}");
+        }
+        assert_eq!(verdict(RENEWAL, 401, Some("unauthorized_client")), (Rejected, true), "Keycloak's wrong secret");
+    }
+
+    #[test]
+    fn a_page_for_people_says_nothing_about_a_password() {
+        for status in [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
+            let judged = judge(Password, status, None);
+            assert_eq!((judged.verdict, judged.certain), (RejectedForGood, false));
+        }
+    }
+
+    #[test]
+    fn when_a_refresh_token_may_be_spent() {
+        for (status, code, expected) in [
+            (200, None, true),
+            (200, Some("internal_error"), true),
+            (200, Some("bad_refresh_token"), false),
+            (200, Some("Service Unavailable"), true),
+            (200, Some("some_invalid_token_thing"), true),
+            (400, Some("invalid_grant"), false),
+            (400, Some("server_error"), true),
+            (400, Some("unknown_error"), true),
+            (400, None, false),
+            (403, None, false),
+            (408, None, true),
+            (408, Some("Request Timeout"), true),
+            (429, None, false),
+            (500, None, true),
+            (500, Some("Internal Server Error"), true),
+            (500, Some("invalid_grant"), false),
+            (502, Some("Bad Gateway"), true),
+            (503, None, false),
+            (503, Some("Service Unavailable"), false),
+            (503, Some("temporarily_unavailable"), false),
+            (503, Some("server_error"), true),
+            (504, Some("Gateway Timeout"), true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(may_have_acted(status, say(code).as_ref()), expected, "{status} {code:?}");
+        }
+        // Spring's.
+        let said = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
+        assert!(may_have_acted(StatusCode::GATEWAY_TIMEOUT, Said::of(said.as_object().unwrap()).as_ref()));
     }
 }

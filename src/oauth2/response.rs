@@ -5,14 +5,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use tracing::warn;
+use zeroize::Zeroizing;
 
 use super::{
     excerpt::Masks,
     refusal::{self, EndpointError, GrantKind},
+    vocabulary::{self, Said},
 };
 use crate::{AccessToken, FetchError};
 
@@ -32,19 +38,26 @@ pub(crate) struct Brought {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) scope: Option<String>,
+    /// Why there is no access token in it, although there is a refresh token: that one must not be lost, whatever else is wrong.
+    pub(crate) flaw: Option<FetchError>,
 }
 
 impl Answer<'_> {
     /// Reads a token out of it (RFC 6749 §5.1).
     ///
     /// # Errors
-    /// What was wrong with it, judged.
+    /// What was wrong with it, judged. Not if there is a refresh token in a success: the one that was sent may be spent for it.
     pub(crate) fn read(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
-        let brought = self.read_about(grant, masks)?;
-        match brought.access_token {
-            Some(_) => Ok(brought),
-            None => Err(self.malformed("there is no `access_token` in it".into())),
+        let mut brought = self.read_about(grant, masks)?;
+        if brought.access_token.is_none() {
+            let missing = || self.malformed("there is no `access_token` in it".into());
+            let flaw = brought.flaw.take().unwrap_or_else(missing);
+            if brought.refresh_token.is_none() {
+                return Err(flaw);
+            }
+            brought.flaw = Some(flaw);
         }
+        Ok(brought)
     }
 
     /// Reads what it says about a token that may be known already.
@@ -52,22 +65,93 @@ impl Answer<'_> {
     /// # Errors
     /// What was wrong with it, judged.
     pub(crate) fn read_about(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
-        let members = serde_json::from_slice::<Members>(self.body);
-        let error = members.as_ref().ok().and_then(Members::error);
-        match members {
-            // A success status, or none: a server that answers 200 with an `error` has no token for us.
-            Ok(members) if self.status.is_success() && error.is_none() => {
-                members.check().map_err(|what| self.malformed(what))
+        let members = match self.members() {
+            Ok(members) => members,
+            Err(_) if !self.status.is_success() => return Err(self.refused(grant, None, masks, false)),
+            Err(_) if self.body.is_empty() => return Err(self.malformed("it is empty".into())),
+            Err(error) => {
+                let (kind, end) = (self.content_type(), position(&error));
+                let what = format!("it is no JSON object as far as {end} ({kind}, {} bytes)", self.body.len());
+                return self.salvage(self.malformed(what));
             }
-            Ok(members) => Err(self.refused(grant, error, masks, members.hold_a_token())),
-            Err(_) if !self.status.is_success() => Err(self.refused(grant, None, masks, false)),
-            Err(_) if self.body.is_empty() => Err(self.malformed("it is empty".into())),
-            Err(error) => Err(self.malformed(format!(
-                "it is no JSON object as far as {} ({} bytes)",
-                position(&error),
-                self.body.len()
-            ))),
+        };
+        let said = Said::of(&members.others);
+        if !self.status.is_success() {
+            return Err(self.refused(grant, said.as_ref(), masks, members.hold_a_token()));
         }
+        // A server that answers 200 with an `error` has no token for us. Beside a token a warning is none, whatever it is called.
+        let refusal = said.filter(|said| match members.access_token {
+            None => true,
+            Some(_) => said.registered().is_some(),
+        });
+        let refused = refusal.map(|said| self.refused(grant, Some(&said), masks, members.hold_a_token()));
+        match (refused, members.check()) {
+            (None, Ok(brought)) => Ok(brought),
+            (None, Err((what, rest))) => rest.or_else(self.malformed(what)),
+            (Some(error), Ok(brought)) => Brought { access_token: None, ..brought }.or_else(error),
+            (Some(error), Err((_, rest))) => rest.or_else(error),
+        }
+    }
+
+    /// The refresh token in an answer that can't be read as a whole: warnings around it, an end that is missing.
+    ///
+    /// # Errors
+    /// This one, if there is none.
+    pub(crate) fn salvage(&self, error: FetchError) -> Result<Brought, FetchError> {
+        let found = self.body.windows(REFRESH_TOKEN.len()).enumerate().filter(|(_, window)| *window == REFRESH_TOKEN);
+        // The last counts.
+        let mut values = found.rev().filter_map(|(at, _)| {
+            let rest = self.body[at + REFRESH_TOKEN.len()..].trim_ascii_start().strip_prefix(b":")?;
+            let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
+            values.next()?.ok().map(SecretString::from)
+        });
+        let refresh_token = values.find(is_some_token);
+        let brought = Brought {
+            access_token: None,
+            refresh_token,
+            lifetime: None,
+            refresh_lifetime: None,
+            scope: None,
+            flaw: None,
+        };
+        brought.or_else(error)
+    }
+
+    /// The members that matter, of JSON (RFC 8259) as servers write it, or of a form that says that it is one.
+    fn members(&self) -> Result<Members, serde_json::Error> {
+        let is_json = self.body.trim_ascii_start().starts_with(b"{");
+        if self.content_type() == "application/x-www-form-urlencoded" && !is_json {
+            return Ok(Members::of_form(self.body));
+        }
+        let body = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.body);
+        serde_json::from_slice(body).map(|Read::<true>(members)| members).or_else(|error| {
+            // Line ends within a string, and texts in Latin-1.
+            let text = Zeroizing::new(String::from_utf8_lossy(body).replace(|c: char| c.is_control(), " "));
+            let tokens = || {
+                // A number that is none, or what is nested too deep, beside the tokens.
+                let Read::<false>(tokens) = serde_json::from_str(&text).ok()?;
+                tokens.hold_a_token().then_some(tokens)
+            };
+            match serde_json::from_str(&text) {
+                Ok(Read::<true>(members)) => Ok(members),
+                Err(_) => tokens().or_else(|| self.form_with_a_token()).ok_or(error),
+            }
+        })
+    }
+
+    /// A form that doesn't say that it is one.
+    fn form_with_a_token(&self) -> Option<Members> {
+        let holds = |name: &[u8]| self.body.windows(name.len()).any(|window| window == name);
+        let is_form = holds(b"access_token=") || holds(b"refresh_token=");
+        is_form.then(|| Members::of_form(self.body)).filter(Members::hold_a_token)
+    }
+
+    /// Without its parameters; `no media type` if there is none that can be shown.
+    fn content_type(&self) -> String {
+        let value = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_one = kind.len() <= 64 && kind.chars().all(|c| c.is_ascii_alphanumeric() || "/+-.".contains(c));
+        if is_one && kind.contains('/') { kind } else { "no media type".into() }
     }
 
     /// A success without a usable token. Nothing of it is shown: there may be tokens in it.
@@ -79,23 +163,23 @@ impl Answer<'_> {
 
     /// What an answer means that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
-        let members = serde_json::from_slice::<Members>(self.body).unwrap_or_default();
-        self.refused(grant, members.error(), masks, members.hold_a_token())
+        let members = self.members().unwrap_or_default();
+        self.refused(grant, Said::of(&members.others).as_ref(), masks, members.hold_a_token())
     }
 
     /// `holds_a_token`: then nothing of it is shown, whatever its status.
-    fn refused(&self, grant: GrantKind, error: Option<Refused>, masks: &Masks, holds_a_token: bool) -> FetchError {
-        let code = error.as_ref().and_then(|error| error.code.as_deref());
-        let (verdict, advice) = refusal::judge(grant, self.status, code);
-        let acted = holds_a_token || refusal::may_have_acted(self.status, code);
-        let code = code.filter(|code| refusal::is_registered(code)).map(str::to_owned);
+    fn refused(&self, grant: GrantKind, said: Option<&Said>, masks: &Masks, holds_a_token: bool) -> FetchError {
+        let judged = refusal::judge(grant, self.status, said);
+        let acted = holds_a_token || refusal::may_have_acted(self.status, said);
+        let code = said.and_then(|said| shown_code(self.status, said, masks));
         let mut text = format!("the authorization server answered {}", self.status);
         if let Some(code) = &code {
             text += &format!(", {code}");
         }
         if !self.status.is_success() && !holds_a_token {
-            let shown = match error.map(|error| error.text) {
-                Some(said) if !said.is_empty() => masks.excerpt(&said),
+            let shown = match said.map(|said| &said.text) {
+                Some(said) if !said.is_empty() => masks.excerpt(said),
+                _ if code.is_some() => String::new(),
                 _ => masks.excerpt(&String::from_utf8_lossy(self.body)),
             };
             if !shown.is_empty() {
@@ -103,8 +187,8 @@ impl Answer<'_> {
             }
         }
         text += "; ";
-        text += advice;
-        let error = verdict.of(EndpointError { status: Some(self.status), code, text, acted });
+        text += judged.advice;
+        let error = judged.of(EndpointError { status: Some(self.status), code, text, acted });
         match self.retry_after() {
             Some(wait) => error.retry_after(wait),
             None => error,
@@ -121,127 +205,172 @@ impl Answer<'_> {
     }
 }
 
+impl Brought {
+    /// This, if its refresh token would be lost with the error.
+    fn or_else(self, error: FetchError) -> Result<Self, FetchError> {
+        match self.refresh_token {
+            Some(_) => Ok(Self { flaw: Some(error), ..self }),
+            None => Err(error),
+        }
+    }
+}
+
+/// A code as the specifications spell it, or the server's own if nothing in it was sent and it doesn't look like a token. Beside a
+/// success, which may hold anything, only one that is made of known words.
+fn shown_code(status: StatusCode, said: &Said, masks: &Masks) -> Option<String> {
+    said.registered().or_else(|| {
+        let code = said.codes.first()?;
+        let is_known = || vocabulary::sort(code).is_some() && code.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+        let is_shown = code.len() <= LONGEST_CODE && masks.excerpt(code) == *code;
+        (is_shown && (!status.is_success() || is_known())).then(|| code.clone())
+    })
+}
+
 /// The members of the answer that matter; others are passed over. Where a member comes twice, the last counts, as in JavaScript.
 #[derive(Default)]
 struct Members {
     access_token: Option<Text>,
     refresh_token: Option<Text>,
-    token_type: Option<Value>,
-    expires_in: Option<Value>,
-    refresh_expires_in: Option<Value>,
-    scope: Option<Value>,
-    error: Option<Value>,
-    error_description: Option<Value>,
-    errors: Option<Value>,
-    message: Option<Value>,
+    /// None of these is a token.
+    others: Map<String, Value>,
 }
 
 /// A string that may be a secret, or whatever else came in its place.
 enum Text {
     Secret(SecretString),
+    /// Which a refresh token may be, for all anybody knows.
+    Number(SecretString),
     Other,
 }
 
-/// An error as the server put it.
-struct Refused {
-    code: Option<String>,
-    text: String,
-}
-
 impl Members {
-    fn check(self) -> Result<Brought, String> {
-        let access_token = match self.access_token {
-            Some(Text::Secret(secret)) => {
-                // Checked here, where the answer can be named, and once more where it is used.
-                AccessToken::new(secret.expose_secret())
-                    .map_err(|invalid| format!("its `access_token` can't be used: {invalid}"))?;
-                Some(secret)
+    /// RFC 6749 appendix B, which some servers answer with.
+    fn of_form(body: &[u8]) -> Self {
+        let mut members = Self::default();
+        for (name, value) in form_urlencoded::parse(body.trim_ascii()) {
+            let value = Value::String(value.into_owned());
+            match &*name {
+                "access_token" => members.access_token = Some(Text::of(value)),
+                "refresh_token" => members.refresh_token = Some(Text::of(value)),
+                name if is_wanted(name) => drop(members.others.insert(name.to_owned(), value)),
+                _ => {}
             }
-            Some(Text::Other) => return Err("its `access_token` is no text".into()),
-            None => None,
-        };
-        // RFC 6749 §7.1: not to be used if its type isn't understood. Several servers leave the type out and mean Bearer.
-        match self.token_type {
-            None | Some(Value::Null) => {}
-            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") || kind.is_empty() => {}
-            Some(_) => return Err("its `token_type` is not Bearer, the only one this client can send".into()),
         }
-        Ok(Brought {
-            access_token,
+        members
+    }
+
+    /// What it brings.
+    ///
+    /// # Errors
+    /// What is wrong with its access token, and what it brings without that.
+    fn check(self) -> Result<Brought, (String, Brought)> {
+        let get = |name: &str| self.others.get(name);
+        let mut brought = Brought {
+            access_token: None,
             refresh_token: match self.refresh_token {
-                // Some servers mean "the one you have" by an empty one.
-                Some(Text::Secret(secret)) if !secret.expose_secret().is_empty() => Some(secret),
+                Some(Text::Secret(secret)) if is_some_token(&secret) => Some(secret),
                 _ => None,
             },
-            lifetime: lifetime(self.expires_in.as_ref())?,
-            // Of no standard, but sent by many. Nothing depends on it but a warning, so nonsense is none.
-            refresh_lifetime: lifetime(self.refresh_expires_in.as_ref()).unwrap_or_default(),
-            scope: self.scope.and_then(|scope| match scope {
-                Value::String(scope) => Some(scope),
+            lifetime: lifetime("expires_in", get("expires_in")),
+            // Of no standard, but sent by many. Nothing depends on it but a warning.
+            refresh_lifetime: lifetime(
+                "refresh_token_expires_in",
+                get("refresh_expires_in").or(get("refresh_token_expires_in")),
+            ),
+            scope: get("scope").and_then(|scope| match scope {
+                Value::String(scope) => Some(scope.clone()),
                 // Against RFC 6749 §3.3, but seen.
                 Value::Array(scopes) => Some(scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
                 _ => None,
             }),
-        })
+            flaw: None,
+        };
+        let flaw = match self.access_token {
+            _ if !is_bearer(get("token_type")) => {
+                "its `token_type` is not Bearer, the only one this client can send".to_owned()
+            }
+            // Checked here, where the answer can be named, and once more where it is used.
+            Some(Text::Secret(secret)) => match AccessToken::new(secret.expose_secret()) {
+                Ok(_) => {
+                    brought.access_token = Some(secret);
+                    return Ok(brought);
+                }
+                Err(invalid) => format!("its `access_token` can't be used: {invalid}"),
+            },
+            Some(Text::Number(_) | Text::Other) => "its `access_token` is no text".to_owned(),
+            None => return Ok(brought),
+        };
+        Err((flaw, brought))
     }
 
     fn hold_a_token(&self) -> bool {
         [&self.access_token, &self.refresh_token].into_iter().any(|token| matches!(token, Some(Text::Secret(_))))
     }
+}
 
-    /// RFC 6749 §5.2, and the other shapes that errors come in: an object as `error`, a list `errors`, a `message`.
-    fn error(&self) -> Option<Refused> {
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        let object = |value: &Value| Refused {
-            code: text(value.get("code")).or_else(|| text(value.get("error"))),
-            text: text(value.get("message")).or_else(|| text(value.get("description"))).unwrap_or_default(),
-        };
-        match (&self.error, &self.errors) {
-            (Some(Value::String(code)), _) if !code.is_empty() => {
-                let said = text(self.error_description.as_ref()).or_else(|| text(self.message.as_ref()));
-                // A code that isn't one of the usual is part of what the server says.
-                let said = match (refusal::is_registered(code), said) {
-                    (true, said) => said.unwrap_or_default(),
-                    (false, said) => format!("{code} {}", said.unwrap_or_default()),
-                };
-                Some(Refused { code: Some(code.clone()), text: said })
-            }
-            (Some(error @ Value::Object(_)), _) => Some(object(error)),
-            (_, Some(Value::Array(errors))) => errors.first().map(object),
-            _ if self.access_token.is_none() => {
-                text(self.message.as_ref()).map(|message| Refused { code: None, text: message })
-            }
-            _ => None,
+/// RFC 6749 §7.1: a token isn't to be used if its type isn't understood. Several servers leave the type out and mean Bearer, or call
+/// it otherwise: Slack's are `bot` and `user`.
+fn is_bearer(kind: Option<&Value>) -> bool {
+    match kind {
+        None | Some(Value::Null) => true,
+        Some(Value::String(kind)) => {
+            let letters: String = kind.chars().filter(char::is_ascii_alphabetic).collect();
+            BEARER.contains(&&*letters.to_ascii_lowercase())
+        }
+        Some(_) => false,
+    }
+}
+
+/// A lifetime as a number of any kind, or as text with one. `None` where it isn't known: missing, null, empty, 0, and what is no time
+/// at all, which costs nobody their token.
+fn lifetime(name: &'static str, value: Option<&Value>) -> Option<Duration> {
+    let seconds = match value? {
+        Value::Null => return None,
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) if text.trim().is_empty() => return None,
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match seconds {
+        Some(0.0) => None,
+        Some(seconds) if seconds > 0.0 => Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+        _ => {
+            warn!(member = name, "a token's lifetime is no time in seconds: taken for unknown");
+            None
         }
     }
 }
 
-/// `expires_in` as a number of any kind, or as text with one. `None` where it isn't known: missing, null, empty, 0.
-fn lifetime(expires_in: Option<&Value>) -> Result<Option<Duration>, String> {
-    let seconds = match expires_in {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(_) => None,
-    };
-    match seconds {
-        Some(0.0) => Ok(None),
-        Some(seconds) if seconds > 0.0 => Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))),
-        _ => Err("its `expires_in` is no time in seconds".into()),
-    }
+/// Whether a member is worth keeping. None of these is a token.
+fn is_wanted(name: &str) -> bool {
+    let own = ["token_type", "expires_in", "refresh_expires_in", "refresh_token_expires_in", "scope"];
+    own.contains(&name) || vocabulary::MEMBERS.contains(&name)
 }
+
+/// Some servers mean "the one you have" by an empty one.
+fn is_some_token(secret: &SecretString) -> bool {
+    !secret.expose_secret().trim().is_empty()
+}
+
+const REFRESH_TOKEN: &[u8] = b"\"refresh_token\"";
+
+const BEARER: [&str; 5] = ["", "bearer", "bearertoken", "bot", "user"];
+
+const LONGEST_CODE: usize = 64;
 
 /// Where the JSON broke off. The error's own text could show a part of it.
 fn position(error: &serde_json::Error) -> String {
     format!("line {} column {}", error.line(), error.column())
 }
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fill;
+/// Members as they are read: all that matter, or the tokens alone.
+struct Read<const ALL: bool>(Members);
 
-        impl<'de> Visitor<'de> for Fill {
+impl<'de, const ALL: bool> Deserialize<'de> for Read<ALL> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fill<const ALL: bool>;
+
+        impl<'de, const ALL: bool> Visitor<'de> for Fill<ALL> {
             type Value = Members;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,17 +382,16 @@ impl<'de> Deserialize<'de> for Members {
                 while let Some(name) = map.next_key::<String>()? {
                     match name.as_str() {
                         "access_token" => members.access_token = map.next_value()?,
-                        "refresh_token" => members.refresh_token = map.next_value()?,
-                        "token_type" => members.token_type = Some(map.next_value()?),
-                        "expires_in" => members.expires_in = Some(map.next_value()?),
-                        "refresh_expires_in" | "refresh_token_expires_in" => {
-                            members.refresh_expires_in = Some(map.next_value()?);
+                        // The last counts of those that are one.
+                        "refresh_token" => match map.next_value()? {
+                            Some(Text::Secret(secret) | Text::Number(secret)) if is_some_token(&secret) => {
+                                members.refresh_token = Some(Text::Secret(secret));
+                            }
+                            _ => {}
+                        },
+                        name if ALL && is_wanted(name) => {
+                            members.others.insert(name.to_owned(), map.next_value()?);
                         }
-                        "scope" => members.scope = Some(map.next_value()?),
-                        "error" => members.error = Some(map.next_value()?),
-                        "error_description" => members.error_description = Some(map.next_value()?),
-                        "errors" => members.errors = Some(map.next_value()?),
-                        "message" => members.message = Some(map.next_value()?),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                         }
@@ -273,16 +401,23 @@ impl<'de> Deserialize<'de> for Members {
             }
         }
 
-        deserializer.deserialize_map(Fill)
+        deserializer.deserialize_map(Fill::<ALL>).map(Self)
     }
 }
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Value::deserialize(deserializer)? {
+        Value::deserialize(deserializer).map(Self::of)
+    }
+}
+
+impl Text {
+    fn of(value: Value) -> Self {
+        match value {
             Value::String(secret) => Self::Secret(secret.into()),
+            Value::Number(number) => Self::Number(number.to_string().into()),
             _ => Self::Other,
-        })
+        }
     }
 }
 
@@ -294,7 +429,7 @@ mod tests {
     fn an_empty_refresh_token_is_none() {
         let body = br#"{"access_token":"a","refresh_token":""}"#;
         let answer = Answer { status: StatusCode::OK, headers: &HeaderMap::new(), body, now: SystemTime::UNIX_EPOCH };
-        let brought = answer.read(GrantKind::RefreshToken, &Masks::new(std::iter::empty())).unwrap();
+        let brought = answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
         assert!(brought.refresh_token.is_none(), "the old one would be lost");
     }
 }

@@ -60,7 +60,7 @@ impl TokenEndpoint {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
-        let arrived = self.send(request, Some(authorization), masks, LIMIT).await?;
+        let arrived = self.send(request, Some(authorization), masks, LIMIT).await?.whole()?;
         let told = arrived.answer().read_about(GrantKind::Repeatable, &arrived.masks)?;
         if told.access_token.is_none() && told.lifetime.is_none() {
             return Err(arrived.answer().malformed("it says nothing about a token".into()));

@@ -1,6 +1,6 @@
 //! What can be wrong with a store.
 
-use std::{error, fmt, sync::Arc};
+use std::{error, fmt, sync::Arc, time::Duration};
 
 use crate::{BoxError, FetchError};
 
@@ -68,7 +68,11 @@ impl From<StoreError> for FetchError {
     fn from(error: StoreError) -> Self {
         match error.kind {
             StoreErrorKind::Unreachable => Self::try_again(error),
-            StoreErrorKind::Unusable => Self::rejected(error),
+            // Looking at it costs nobody anything, and whoever mends it wants to see it work.
+            StoreErrorKind::Unusable => Self::rejected(error).pace(LOOK_AGAIN),
         }
     }
 }
+
+/// How soon a store that was mended is noticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -44,7 +44,7 @@ use place::Place;
 /// let store = FileStore::new("/var/lib/app/account.token");
 /// // The first time it begins with this one; from then on with what is stored.
 /// let first = TokenSet::of_refresh_token(std::env::var("REFRESH_TOKEN")?);
-/// let token = LiveToken::spawn(Stored::in_store(RefreshToken::new(endpoint), store).holding(first));
+/// let token = LiveToken::spawn(Stored::in_store(RefreshToken::new(endpoint).subject("account"), store).holding(first));
 /// # Ok(())
 /// # }
 /// ```

@@ -16,6 +16,10 @@ pub struct Memory {
 }
 
 impl TokenStore for Memory {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
         Ok(self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }

@@ -15,38 +15,48 @@
 //!
 //! [`Status::storage`](crate::Status::storage) says how it is with the store, and so do [metrics and events](crate::telemetry). Why
 //! it failed, `tracing` is told at the level warn: "the token store failed", and "a token set that nobody uses any more could not be
-//! stored: given up", both with the field `error`.
+//! stored: given up", both with the field `error`; "the token store was set back: what is missing is put there again"; "announcements of
+//! the token store can't be heard; this is tried again, less and less often" (`error`); and "the group of a token file could read or write
+//! it: taken away (chmod 600)" (`path`).
 //!
 //! # What is stored
 //!
-//! JSON, format 1. What is unknown (a newer format, another program's file) is refused and left as it is.
+//! JSON, format 2. What is unknown (a newer format, another program's file) is refused and left as it is.
 //!
 //! | member | |
 //! |---|---|
-//! | `format` | 1 |
-//! | `identity` | whose tokens these are: an [`Identity`], hashed |
+//! | `format` | 2 |
+//! | `generation` | counts every change; a store that was set back has a lower one than its users have seen |
+//! | `account` | whose tokens these are: `server`, `client`, `subject` of an [`Account`] |
 //! | `set` | `access_token`, `refresh_token`, `scope`, `lifetime_ms`, `requested_at_ms`, `refresh_lifetime_ms`, `refresh_requested_at_ms` (times since the Unix epoch) |
+//! | `authorized_at_ms` | when the authorization began: a later one replaces an earlier one, whatever their generations |
+//! | `renewals` | how many sets came in this authorization: one that was replaced is older, whoever has put it back |
+//! | `restored_at_ms` | when somebody put back what the store had lost: for one lease nobody spends, so that whoever knows more comes first |
+//! | `asks` | what the access token was asked for, hashed |
+//! | `rotates` | whether renewals bring another refresh token |
 //! | `seeds` | hashes of the sets that configurations began with, the last one last, so that a restart doesn't go back to one |
 //! | `intent` | `at_ms`, `by`: a refresh token is about to be spent; if it stays, an answer was lost |
-//! | `dead` | `lost`, `text`: why the refresh token in `set` is not used any more |
-//! | `failure` | `count`, `until_ms`, `by`, `text`: how the last fetch failed, and how long everybody waits |
+//! | `dead` | `end`, `text`, `told`, `salt`: why the refresh token in `set`, or the password, is not used any more, and marks of the client's credentials that were told so |
+//! | `failure` | `count`, `until_ms`, `by`, `text`, `guess`: how the last fetch failed, how long everybody waits, and what the server seems to say |
 
 use std::{fmt, future::Future, time::Duration};
 
 use zeroize::Zeroizing;
 
+mod account;
 mod error;
 mod file;
-mod identity;
 mod memory;
 pub(crate) mod record;
 #[cfg(feature = "redis")]
 mod redis;
 mod token_set;
 
+#[cfg(feature = "oauth2")]
+pub(crate) use account::tenant;
+pub use account::{Account, Credentials};
 pub use error::{StoreError, StoreErrorKind};
 pub use file::FileStore;
-pub use identity::Identity;
 pub use memory::Memory;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
@@ -106,8 +116,14 @@ pub use token_set::TokenSet;
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
     /// Called once, before anything else: whose tokens these are, for stores that derive from it where they keep them.
-    fn bind(&mut self, identity: &Identity) {
-        _ = identity;
+    fn bind(&mut self, account: &Account) {
+        _ = account;
+    }
+
+    /// Whether anybody else, or a later run, may find what is kept here. Then it must be known whose tokens these are: see
+    /// [`Account::subject`]. Default: yes.
+    fn is_shared(&self) -> bool {
+        true
     }
 
     /// The entry, if there is one.

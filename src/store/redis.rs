@@ -12,7 +12,7 @@ use std::{
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
 use tokio::sync::watch;
 
-use super::{Entry, Identity, Lease, StoreError, Swap, TokenStore};
+use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
 
 mod connection;
 mod durability;
@@ -39,7 +39,7 @@ use news::{Heard, News};
 /// - **Two connections**: one for commands, made when it is first needed, and one that hears what others have stored. The second one is
 ///   kept alive by a `PING` every 30 seconds. When it can't be made, it is tried again after a quarter of a second, and then less and less
 ///   often, up to every 30 seconds.
-/// - Three names for each token set: `tower-bearer:{IDENTITY:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
+/// - Three names for each token set: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
 ///   `:changed` for the channel. They lie in one slot of a cluster; this
 ///   client itself follows no redirections, so a cluster needs a proxy, or a name that leads to the node with that slot.
 ///
@@ -78,8 +78,8 @@ struct Keys {
 impl RedisStore {
     /// The token set of this name on the server at this URL (`redis://`, `rediss://`, `unix://`). Connects when it is first used.
     ///
-    /// The name tells the users of one application apart, where a grant is for one of them: `user/42`. The client, the scope and so on
-    /// tell token sets of the same name apart anyway.
+    /// The name tells applications apart. Token sets of different accounts ([`Account`]: server, client, user) have keys of their own under the
+    /// same name.
     ///
     /// # Errors
     /// [`StoreError`] if it is no such URL.
@@ -238,8 +238,8 @@ impl RedisStore {
 }
 
 impl TokenStore for RedisStore {
-    fn bind(&mut self, identity: &Identity) {
-        self.keys = Keys::of(identity.as_str(), &self.name);
+    fn bind(&mut self, account: &Account) {
+        self.keys = Keys::of(&account.id(), &self.name);
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
@@ -332,9 +332,9 @@ fn read<T: FromRedisValue>(value: redis::Value) -> Result<T, StoreError> {
 }
 
 impl Keys {
-    fn of(identity: &str, name: &str) -> Self {
-        // What stands in the first braces decides on the slot of a cluster; the identity is never empty, and has no braces.
-        let entry = format!("tower-bearer:{{{identity}:{name}}}");
+    fn of(account: &str, name: &str) -> Self {
+        // What stands in the first braces decides on the slot of a cluster; the account's id is never empty, and has no braces.
+        let entry = format!("tower-bearer:{{{account}:{name}}}");
         Self { lease: format!("{entry}:lease"), channel: format!("{entry}:changed"), entry }
     }
 }
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn the_keys_of_a_set_lie_in_one_slot_whatever_its_name() {
         for name in ["a", "", "}", "{", "{}", "a}b{c"] {
-            let keys = Keys::of(Identity::of("x").as_str(), name);
+            let keys = Keys::of("x", name);
             let tag = |key: &str| {
                 let inside = key.split_once('{').unwrap().1;
                 inside.split_once('}').unwrap().0.to_owned()

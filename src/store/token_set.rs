@@ -8,7 +8,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    AccessToken, InvalidToken,
+    AccessToken, FetchError, InvalidToken,
     clock::{Clock, SystemClock},
 };
 
@@ -34,6 +34,10 @@ pub struct TokenSet {
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_requested_at: SystemTime,
+    /// Why there is no access token beside the refresh token that an answer brought. Not stored.
+    pub(crate) flaw: Option<FetchError>,
+    /// A renewal with the same parameters has worked before. Not stored here.
+    pub(crate) worked: bool,
 }
 
 impl TokenSet {
@@ -57,6 +61,8 @@ impl TokenSet {
             refresh_lifetime: None,
             requested_at: now,
             refresh_requested_at: now,
+            flaw: None,
+            worked: false,
         }
     }
 
@@ -119,8 +125,13 @@ impl TokenSet {
     }
 
     /// What it becomes when it takes the place of `previous`: a refresh token stays, with its life, unless a new one came
-    /// (RFC 6749 §6).
+    /// (RFC 6749 §6); and so does an access token, where only a refresh token came.
     pub(crate) fn succeed(mut self, previous: Option<&Self>) -> Self {
+        if let Some(previous) = previous.filter(|_| self.access_token.is_none()) {
+            self.access_token.clone_from(&previous.access_token);
+            self.scope.clone_from(&previous.scope);
+            (self.lifetime, self.requested_at) = (previous.lifetime, previous.requested_at);
+        }
         if let Some(previous) = previous.filter(|_| self.refresh_token.is_none()) {
             self.refresh_token = previous.refresh_token.clone();
             if self.refresh_lifetime.is_none() {
@@ -140,6 +151,11 @@ impl TokenSet {
     /// How old the access token is. A clock that was set back makes it look new, and a 401 tells.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.requested_at).unwrap_or_default()
+    }
+
+    /// Whether the access token has any life left, as far as that is known.
+    pub(crate) fn is_alive(&self, now: SystemTime) -> bool {
+        self.access_token.is_some() && self.lifetime.is_none_or(|lifetime| self.age(now) < lifetime)
     }
 
     /// The life that the refresh token has left; `None` if it isn't known, or there is none.

@@ -29,7 +29,7 @@ pub(crate) async fn matrix() {
     for on_redis in [false, true] {
         for grace in [false, true] {
             for (number, life) in [Life::Short, Life::Long, Life::Short].into_iter().enumerate() {
-                // Each in a database of its own: the identity is the same.
+                // Each in a database of its own: the account is the same.
                 let database = 3 * u32::from(grace) + number as u32;
                 let chain = Chain::new(on_redis.then(|| format!("{}{database}", redis.url())), grace, life).await;
                 match number {
@@ -193,7 +193,7 @@ impl Chain {
                 assert!(number(&last, "ok") > 0, "{what}: the old access token serves to its end: {last}");
             }
             let record = stored(&self.orders).await;
-            assert_eq!(record["dead"]["lost"], true, "{what}: the next process must know as well");
+            assert_eq!(record["dead"]["end"], "lost", "{what}: the next process must know as well");
             assert_eq!(self.server.token_requests(), before, "{what}: nothing is sent that might be taken for stolen");
             self.losses += 1;
             // The user authorizes again, and the configuration has another refresh token.

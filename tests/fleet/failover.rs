@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tower_bearer::store::{Identity, Lease, RedisStore, StoreErrorKind, Swap, TokenStore};
+use tower_bearer::store::{Account, Lease, RedisStore, StoreErrorKind, Swap, TokenStore};
 
 use crate::{
     proxy::Proxy,
@@ -119,7 +119,7 @@ async fn answered(store: &RedisStore, expected: u64) -> Swap {
 /// One that waits for longer than any machine stands still.
 pub(crate) fn store(url: &str) -> RedisStore {
     let mut store = RedisStore::connect(url, "failover").unwrap().answer_limit(Duration::from_secs(4));
-    store.bind(&Identity::of("test"));
+    store.bind(&Account::new("https://id.test", "test").for_client());
     store
 }
 

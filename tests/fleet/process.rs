@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower_bearer::{
-    oauth2::{Grant, RefreshToken},
+    oauth2::Grant,
     store::{FileStore, RedisStore, StoreErrorKind, TokenStore},
     testing::AuthorizationServer,
 };
@@ -120,7 +120,7 @@ pub(crate) fn number(report: &Value, name: &str) -> u64 {
 /// What is stored.
 pub(crate) async fn stored(orders: &Orders) -> Value {
     async fn load(mut store: impl TokenStore, orders: &Orders) -> Value {
-        store.bind(&RefreshToken::new(orders.endpoint()).identity());
+        store.bind(&orders.grant(orders.endpoint()).account());
         let entry = loop {
             match store.load().await {
                 // Every write is synced, and this may be a slow disk.

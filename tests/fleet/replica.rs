@@ -91,6 +91,10 @@ impl Orders {
     pub(crate) fn endpoint(&self) -> TokenEndpoint {
         TokenEndpoint::new(&self.token_url).unwrap().client_secret_basic("client", "secret")
     }
+
+    pub(crate) fn grant(&self, endpoint: TokenEndpoint) -> RefreshToken {
+        RefreshToken::new(endpoint).subject("anna")
+    }
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -152,10 +156,11 @@ fn source(orders: &Orders, progress: &Arc<Progress>, store: impl TokenStore) -> 
     let Some(refresh_token) = &orders.refresh_token else {
         return leased(Stored::in_store(ClientCredentials::new(endpoint), store), lease).boxed();
     };
-    let stored =
-        Stored::in_store(RefreshToken::new(endpoint), store).holding(TokenSet::of_refresh_token(refresh_token));
+    let stored = Stored::in_store(orders.grant(endpoint), store).holding(TokenSet::of_refresh_token(refresh_token));
     let stored = leased(stored, lease);
     match orders.replay_grace {
+        // What is lost is counted, and never shown.
+        Some(0) => stored.replay_grace(Duration::ZERO).without_last_resort().boxed(),
         Some(grace) => stored.replay_grace(Duration::from_millis(grace)).boxed(),
         None => stored.boxed(),
     }

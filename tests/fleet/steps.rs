@@ -23,7 +23,7 @@ use nix::{
     unistd::pause,
 };
 use tower::Service;
-use tower_bearer::store::{Entry, Identity, Lease, StoreError, Swap, TokenStore};
+use tower_bearer::store::{Account, Entry, Lease, StoreError, Swap, TokenStore};
 
 /// Where a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +150,8 @@ pub(crate) struct Stepping<S> {
 }
 
 impl<S: TokenStore> TokenStore for Stepping<S> {
-    fn bind(&mut self, identity: &Identity) {
-        self.store.bind(identity);
+    fn bind(&mut self, account: &Account) {
+        self.store.bind(account);
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {

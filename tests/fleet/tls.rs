@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use redis::{Client, TlsCertificates};
 use tokio::{process::Command, time::timeout};
-use tower_bearer::store::{Entry, Identity, RedisStore, StoreError, StoreErrorKind, Swap, TokenStore};
+use tower_bearer::store::{Account, Entry, RedisStore, StoreError, StoreErrorKind, Swap, TokenStore};
 
 use crate::redis_server::{Directory, RedisServer};
 
@@ -28,7 +28,7 @@ pub(crate) async fn with_a_password() {
         let root_cert = trusts.then(|| root.clone());
         let certificates = TlsCertificates { client_tls: None, root_cert };
         let mut store = RedisStore::of(Client::build_with_tls(url, certificates).unwrap(), "tls");
-        store.bind(&Identity::of("test"));
+        store.bind(&Account::new("https://id.test", "tls").for_client());
         store
     };
 

@@ -135,9 +135,9 @@ fn of_code(code: &str, reason: Option<&str>) -> AuthorizationErrorKind {
     }
 }
 
-/// What a failed exchange means. The one place that decides it.
+/// What a failed exchange means. The one place that decides it. A code can't be tried again, so that a guess is all there will be.
 fn of_exchange(cause: &FetchError) -> AuthorizationErrorKind {
-    match cause.kind() {
+    match cause.suspected().unwrap_or(cause).kind() {
         FetchErrorKind::ReauthorizationRequired => CodeRefused,
         FetchErrorKind::Rejected => Refused,
         FetchErrorKind::TryAgain => TryAgain,
@@ -206,17 +206,18 @@ mod tests {
 
     #[test]
     fn an_exchange_tells_the_code_of_the_token_endpoint() {
-        use crate::oauth2::refusal::GrantKind::AuthorizationCode;
+        use crate::oauth2::{refusal::GrantKind::AuthorizationCode, vocabulary::Said};
         for (status, code, expected) in [
             (400, "invalid_grant", CodeRefused),
             (401, "invalid_client", Refused),
             (503, "temporarily_unavailable", TryAgain),
         ] {
             let status = http::StatusCode::from_u16(status).unwrap();
-            let (verdict, _) = refusal::judge(AuthorizationCode, status, Some(code));
+            let said = Said::of(&serde_json::Map::from_iter([("error".into(), code.into())]));
+            let judged = refusal::judge(AuthorizationCode, status, said.as_ref());
             let endpoint =
                 EndpointError { status: Some(status), code: Some(code.into()), text: String::new(), acted: false };
-            let error = AuthorizationError::exchange(verdict.of(endpoint));
+            let error = AuthorizationError::exchange(judged.of(endpoint));
             assert_eq!((error.kind(), error.code()), (expected, Some(code)));
         }
         assert_eq!(AuthorizationError::exchange(FetchError::try_again("no answer")).code(), None);

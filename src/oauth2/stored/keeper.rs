@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use fastrand::Rng;
 use secrecy::ExposeSecret;
 use tokio::{
     sync,
@@ -21,21 +20,22 @@ use super::{
     memo::Memo,
     plan::{self, Fetch, Plan, Question, Spend},
     saving::Place,
+    verdict::Failed,
 };
 use crate::{
-    AccessToken, FetchError, FetchErrorKind, FetchRequest, Storage, backoff,
+    AccessToken, FetchError, FetchErrorKind, FetchRequest, Storage,
     clock::{Moment, Timeline},
     oauth2::EndpointError,
     store::{
-        Identity, Lease, StoreError, Swap, TokenStore,
-        record::{Dead, Failure, Intent, Record},
+        Account, Credentials, Lease, StoreError, Swap, TokenStore,
+        record::{Intent, Record},
     },
 };
 
 pub(super) struct Keeper<G, S> {
     pub(super) grant: G,
     pub(super) store: S,
-    pub(super) identity: Identity,
+    pub(super) account: Account,
     pub(super) time: Timeline,
     pub(super) inbox: Arc<Inbox>,
     pub(super) options: Options,
@@ -49,6 +49,7 @@ pub(super) struct Keeper<G, S> {
 #[derive(Clone, Copy)]
 pub(super) struct Options {
     pub(super) grace: Duration,
+    pub(super) last_resort: bool,
     pub(super) lease: Duration,
 }
 
@@ -60,9 +61,18 @@ pub(super) struct Handed {
 }
 
 /// Why there is none.
-enum Trouble {
+pub(super) enum Trouble {
     Fetch(FetchError),
     Store(StoreError),
+}
+
+/// What came of a lease.
+enum Worked {
+    Handed(Handed),
+    /// Somebody else has changed what is stored meanwhile.
+    LookAgain,
+    /// Nobody may have the lease for so long, so that whoever knows more comes first.
+    GiveWay(Duration),
 }
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
@@ -92,50 +102,61 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let give_up = self.time.now() + request.timeout();
         let mut waited = false;
         loop {
-            let (record, _) = self.load().await?;
+            let (record, _, set_back) = self.load().await?;
             self.inbox.hold(record.set.as_ref());
             match self.plan(&record, request) {
-                Plan::HandOn(set) => return Ok(self.hand_on_stored(&record, &set)?),
-                Plan::Wait(error) => return Err(error.into()),
-                Plan::Fetch(_) if waited && (self.inbox.is_closed() || self.time.now() >= give_up) => {
+                // What is missing in the store is put back first.
+                Plan::HandOn(set) if !set_back => return Ok(self.hand_on_stored(&record, &set)?),
+                Plan::Fail(error) if !set_back => return Err(error.into()),
+                _ if waited && (self.inbox.is_closed() || self.time.now() >= give_up) => {
                     return Err(FetchError::try_again("another process that shares the store is still fetching").into());
                 }
-                Plan::Fetch(_) => waited = true,
+                _ => waited = true,
             }
             let lease = self.next_lease();
             let asked_at = self.time.now();
-            let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
+            let wait = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
                     let worked = self.work(&lease, asked_at, request).await;
                     // If it can't be given back, it ends by itself.
                     let _ = self.ask(self.store.release(&lease)).await;
-                    match worked.transpose() {
-                        Some(handed) => return handed,
-                        // Somebody was faster after all.
-                        None => continue,
+                    match worked? {
+                        Worked::Handed(handed) => return Ok(handed),
+                        Worked::LookAgain => continue,
+                        Worked::GiveWay(wait) => {
+                            sleep(wait).await;
+                            continue;
+                        }
                     }
                 }
                 Lease::Held(left) => left,
             };
+            self.memo().deserted = None;
             // Either it has done, or it is dead.
-            let _ = timeout(left.clamp(SHORTEST_WAIT, self.options.lease), self.told_of_change()).await;
+            let _ = timeout(wait.clamp(SHORTEST_WAIT, self.options.lease), self.told_of_change()).await;
         }
     }
 
-    /// With the lease. `None` if somebody else has changed what is stored meanwhile.
-    async fn work(
-        self: &Arc<Self>,
-        lease: &str,
-        leased_at: Moment,
-        request: &FetchRequest,
-    ) -> Result<Option<Handed>, Trouble> {
+    /// With the lease.
+    async fn work(self: &Arc<Self>, lease: &str, leased_at: Moment, request: &FetchRequest) -> Result<Worked, Trouble> {
         // Again: what another process stored before it gave the lease back.
-        let (mut record, mut version) = self.load().await?;
+        let (mut record, mut version, set_back) = self.load().await?;
+        if set_back {
+            warn!("the token store was set back: what is missing is put there again");
+            record.restored_at = Some(self.time.wall());
+            return Ok(match self.swap(version, &record).await? {
+                Swap::Done => Worked::GiveWay(Duration::ZERO),
+                Swap::Lost => Worked::LookAgain,
+            });
+        }
         let Fetch { held, spend, dead } = match self.plan(&record, request) {
-            Plan::HandOn(set) => return Ok(Some(self.hand_on_stored(&record, &set)?)),
-            Plan::Wait(error) => return Err(error.into()),
+            Plan::HandOn(set) => return Ok(Worked::Handed(self.hand_on_stored(&record, &set)?)),
+            Plan::Fail(error) => return Err(error.into()),
             Plan::Fetch(fetch) => fetch,
         };
+        if let Some(wait) = self.gives_way(&record, spend) {
+            return Ok(Worked::GiveWay(wait));
+        }
         let before = match (spend, &dead) {
             (Spend::Once, _) => {
                 record.intent = Some(Intent { at: self.time.wall(), by: lease.to_owned() });
@@ -148,7 +169,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 true
             }
             (_, Some(dead)) if record.dead.as_ref() != Some(dead) => {
-                (record.dead, record.intent) = (Some(dead.clone()), None);
+                record.dead = Some(dead.clone());
                 true
             }
             _ => false,
@@ -156,7 +177,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if before {
             match self.swap(version, &record).await? {
                 Swap::Done => version += 1,
-                Swap::Lost => return Ok(None),
+                Swap::Lost => return Ok(Worked::LookAgain),
             }
         }
         let is_late = self.time.now().since(leased_at) > self.options.lease / 2;
@@ -166,7 +187,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             && (self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
                 || self.load().await?.1 != version)
         {
-            return Ok(None);
+            return Ok(Worked::LookAgain);
+        }
+
+        // The grace may have ended meanwhile.
+        if spend == Spend::Again
+            && !matches!(self.plan(&record, request), Plan::Fetch(Fetch { spend: Spend::Again, .. }))
+        {
+            return Ok(Worked::LookAgain);
         }
 
         let spent_before = if spend == Spend::Nothing { self.memo().spent } else { self.note_spent() };
@@ -177,28 +205,40 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let limit = if repeatable { request.timeout() } else { UNREPEATABLE };
         match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
             Ok(brought) => {
-                let set = brought.succeed(held.as_ref());
+                let (next, flaw) = self.next_of(&record, brought, held.as_ref(), request);
+                let set = next.set.clone().expect("it was just put there");
                 let spent = spend != Spend::Nothing;
-                match self.swap(version, &record.clone().with_set(set.clone())).await {
+                match self.swap_ours(version, &record, &next).await {
                     Ok(Swap::Done) => {}
-                    Ok(Swap::Lost) if !spent => return Ok(None),
+                    Ok(Swap::Lost) if !spent => return Ok(Worked::LookAgain),
                     stored => {
                         if let Err(error) = &stored {
                             warn!(%error, "the token store failed");
                         }
                         let place = if spent { Place::Of(record.set) } else { Place::Free(record.set) };
-                        self.keep_unsaved(set.clone(), place);
+                        self.keep_unsaved(set.clone(), place, record.authorized_at);
                         // Lost: another process has taken over while this one slept. It may have stored a newer set.
                         if stored.is_ok() && self.save(Some(lease)).await.is_ok() && self.memo().unsaved.is_none() {
-                            return Ok(None);
+                            return Ok(Worked::LookAgain);
                         }
                         self.save_later();
                     }
                 }
-                Ok(Some(self.hand_on(&set, self.time.now().since(sent))?))
+                match flaw {
+                    Some(flaw) => {
+                        self.inbox.hold(Some(&set));
+                        Err(flaw.into())
+                    }
+                    None => {
+                        self.memo().doubtful = false;
+                        Ok(Worked::Handed(self.hand_on(&set, self.time.now().since(sent))?))
+                    }
+                }
             }
             Err(error) => {
-                self.write_down(spent_before, spend, record, version, &error).await;
+                let took = self.time.now().since(sent);
+                let failed = Failed { spent_before, spend, record, version, request, took };
+                let error = self.write_down(failed, error).await;
                 Err(Trouble::Fetch(match dead {
                     Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
                         FetchError::reauthorize(EndpointError::unsent(&dead.text))
@@ -209,30 +249,28 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// Tells the others how it failed, and whether the refresh token is still good. As far as the store lets it: what isn't written
-    /// makes the next one more careful, nothing else.
-    async fn write_down(&self, spent: u64, spend: Spend, mut record: Record, version: u64, error: &FetchError) {
-        let refusal = error.cause().downcast_ref::<EndpointError>();
-        let unspent = spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted());
-        if unspent {
-            // Should the intent stay nevertheless, this owner knows better.
-            record.intent = None;
-            self.memo().spent = spent;
+    /// How long to do without the lease that was granted, because somebody else may know more, or be at work: their intent and their lease
+    /// may be gone with what the store has lost, and they take the lease back within a third of it.
+    fn gives_way(&self, record: &Record, spend: Spend) -> Option<Duration> {
+        if spend == Spend::Nothing {
+            return None;
         }
-        if error.kind() == FetchErrorKind::ReauthorizationRequired
-            && let Some(refusal) = refusal.filter(|refusal| refusal.code().is_some())
-            && spend != Spend::Nothing
-        {
-            record.dead = Some(Dead { lost: false, text: refusal.to_string() });
-        } else if error.kind() == FetchErrorKind::TryAgain {
-            let count = record.failures().saturating_add(1);
-            let lifetime = record.set.as_ref().and_then(|set| set.lifetime);
-            if let Some(wait) = backoff::after_failure(error, count, lifetime, &mut Rng::new()) {
-                let until = self.time.wall() + wait;
-                record.failure = Some(Failure { count, until, by: self.me.clone(), text: error.cause().to_string() });
+        let left = |since: Duration| (since < self.options.lease).then(|| self.options.lease - since);
+        if let Some(wait) = record.restored_at.and_then(|at| left(plan::distance(at, self.time.wall()))) {
+            return Some(wait);
+        }
+        let now = self.time.now();
+        let mut memo = self.memo();
+        let foreign = record.intent.as_ref().filter(|intent| !intent.by.starts_with(&self.me));
+        let intent = foreign.filter(|_| self.store.is_shared())?;
+        let since = match &memo.deserted {
+            Some((by, since)) if *by == intent.by => *since,
+            _ => {
+                memo.deserted = Some((intent.by.clone(), now));
+                now
             }
-        }
-        let _ = self.swap(version, &record).await;
+        };
+        left(now.since(since))
     }
 
     /// From now on what is written about any lease of ours counts; returns how far it did before.
@@ -245,6 +283,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
     pub(super) async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         match timeout(LONGEST_EXCHANGE, self.grant.exchange(held, limit)).await {
+            // Nothing came but what was sent: somebody in between says it back.
+            Ok(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. }))
+                if held.and_then(TokenSet::refresh_token)
+                    == refresh_token.as_ref().map(ExposeSecret::expose_secret) =>
+            {
+                Err(flaw)
+            }
             Ok(exchanged) => exchanged,
             Err(_) => {
                 Err(FetchError::try_again(format!("the grant took longer than {LONGEST_EXCHANGE:?} and was dropped")))
@@ -255,9 +300,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
     async fn while_leased<T>(&self, lease: &str, exchange: impl Future<Output = T>) -> T {
         let renewing = pin!(async {
+            let mut pause = self.options.lease / 3;
             loop {
-                sleep(self.options.lease / 3).await;
-                let _ = self.ask(self.store.lease(lease, self.options.lease)).await;
+                sleep(pause).await;
+                // Whoever has it instead gives way for a lease: in that time it must be taken back.
+                pause = match self.ask(self.store.lease(lease, self.options.lease)).await {
+                    Ok(Lease::Granted) => self.options.lease / 3,
+                    _ => SHORTEST_WAIT.min(self.options.lease / 3),
+                };
             }
         });
         tokio::select! {
@@ -267,22 +317,39 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
+    /// What it proves itself with and asks for: what was said to another configuration may not hold for this one.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        Some(self.grant.credentials()?.with(self.account.asks()))
+    }
+
+    /// The same, as a failure is marked with.
+    pub(super) fn configuration(&self) -> String {
+        let credentials = self.credentials().unwrap_or_else(|| Credentials::of(self.account.asks()));
+        credentials.mark(&self.account.id())
+    }
+
     fn plan(&self, record: &Record, request: &FetchRequest) -> Plan {
+        let held = record.set.as_ref();
+        // The grant may be anybody's: not under the lock.
+        let repeatable = held.is_none_or(|set| set.refresh_token.is_none()) || self.grant.is_repeatable(held);
+        let (credentials, of) = (self.credentials(), self.configuration());
         let memo = self.memo();
-        let question = self.question(&memo, request);
-        plan::plan(record, &question, |set| {
-            set.is_none_or(|set| set.refresh_token.is_none()) || self.grant.is_repeatable(set)
-        })
+        let question = Question { credentials, of: &of, ..self.question(&memo, request) };
+        plan::plan(record, &question, |_| repeatable)
     }
 
     pub(super) fn question<'a>(&'a self, memo: &'a Memo, request: &'a FetchRequest) -> Question<'a> {
         Question {
             request,
             handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
+            asks: self.account.asks(),
+            credentials: None,
+            of: "",
             me: &self.me,
             spent: memo.spent,
             resolve: memo.resolve,
             grace: self.options.grace,
+            last_resort: self.options.last_resort,
             now: self.time.wall(),
         }
     }
@@ -304,38 +371,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         self.inbox.hold(Some(set));
         self.memo().handed.clone_from(&set.access_token);
         Ok(Handed { token, age, at: self.time.now() })
-    }
-
-    pub(super) async fn load(&self) -> Result<(Record, u64), StoreError> {
-        let loaded = self.ask(self.store.load()).await;
-        self.memo().gone = loaded.is_err();
-        let entry = loaded?;
-        let version = entry.as_ref().map_or(0, |entry| entry.version());
-        let record = Record::read(entry.as_ref(), &self.identity)?;
-        self.memo().known = version;
-        Ok((record, version))
-    }
-
-    pub(super) async fn swap(&self, expected: u64, record: &Record) -> Result<Swap, StoreError> {
-        let data = record.write(&self.identity);
-        let swapped = self.ask(self.store.swap(expected, &data)).await?;
-        if swapped == Swap::Done {
-            self.memo().known = expected + 1;
-        }
-        Ok(swapped)
-    }
-
-    pub(super) async fn ask<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        match timeout(LONGEST_ANSWER, answer).await {
-            Ok(answered) => answered,
-            Err(_) => Err(StoreError::unreachable(format!("it gave no answer within {LONGEST_ANSWER:?}"))),
-        }
-    }
-
-    pub(super) fn next_lease(&self) -> String {
-        let mut memo = self.memo();
-        memo.leases += 1;
-        format!("{}-{}", self.me, memo.leases)
     }
 
     pub(super) fn storage(&self) -> Storage {
@@ -370,9 +405,6 @@ const UNREPEATABLE: Duration = Duration::from_secs(30);
 
 /// A grant that asks twice, as `LegacyPassword` does, may take the longest limit twice.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(61);
-
-/// No store of a program that is in use takes longer; a lease of the default length has ended by then.
-const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
 /// Between two looks at a store that says in vain that it has changed: the first time.
 pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(20);

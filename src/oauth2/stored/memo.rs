@@ -1,9 +1,14 @@
 //! What an owner remembers.
 
+use std::time::SystemTime;
+
 use secrecy::SecretString;
 
 use super::saving::Unsaved;
-use crate::clock::Moment;
+use crate::{
+    clock::Moment,
+    store::record::{Dead, Record, Suspicion},
+};
 
 /// What an owner remembers from one fetch to the next.
 #[derive(Default)]
@@ -12,6 +17,8 @@ pub(super) struct Memo {
     pub(super) handed: Option<SecretString>,
     /// The version of the entry that was seen last.
     pub(super) known: u64,
+    /// The newest that was seen of the entry.
+    pub(super) newest: Newest,
     /// What is in use and not in the store.
     pub(super) unsaved: Option<Unsaved>,
     pub(super) is_saving: bool,
@@ -22,6 +29,13 @@ pub(super) struct Memo {
     pub(super) unreachable: bool,
     /// The store could not be read when it was last tried.
     pub(super) gone: bool,
+    /// The store has failed or was set back since this owner stored a set, or it has never stored one.
+    pub(super) doubtful: bool,
+    pub(super) has_stored: bool,
+    /// What the server seems to say, and since when.
+    pub(super) guessing: Option<(Suspicion, Moment)>,
+    /// The lease of somebody else's intent beside which no lease was found, and when.
+    pub(super) deserted: Option<(String, Moment)>,
     /// There is something worth a fetch.
     pub(super) news: bool,
     /// The version that the store said was changed, and how often it said so in vain.
@@ -30,4 +44,87 @@ pub(super) struct Memo {
     pub(super) resolve_at: Option<Moment>,
     /// That is now.
     pub(super) resolve: bool,
+}
+
+/// The newest state of the entry that an owner has seen: a store that was set back has an older one.
+#[derive(Default)]
+pub(super) struct Newest {
+    record: Record,
+}
+
+impl Newest {
+    /// Whether this is older than what was seen: of an earlier authorization, with a set that was replaced since, or of an earlier state.
+    pub(super) fn is_after(&self, record: &Record) -> bool {
+        let order = |record: &Record| (record.authorized_at, record.renewals, record.generation);
+        // A configuration whose beginning was left behind long ago is no new one: somebody has found the store empty.
+        let begins_again = record.authorized_at > self.record.authorized_at
+            && record.from_seed.as_ref().is_some_and(|seed| self.record.seeds.contains(seed));
+        order(record) < order(&self.record) || begins_again
+    }
+
+    /// When the authorization began.
+    pub(super) fn authorized_at(&self) -> Option<SystemTime> {
+        self.record.authorized_at
+    }
+
+    /// Why what is stored is not used to ask for more.
+    pub(super) fn dead(&self) -> Option<&Dead> {
+        self.record.dead.as_ref()
+    }
+
+    /// Whether this brings another set.
+    pub(super) fn replaces_set_of(&self, record: &Record) -> bool {
+        (record.authorized_at, record.renewals) != (self.record.authorized_at, self.record.renewals)
+    }
+
+    /// This was seen in the store, and isn't older.
+    pub(super) fn see(&mut self, record: &Record) {
+        self.record = record.clone();
+    }
+
+    /// It in the place of an older one, which others may have changed meanwhile.
+    pub(super) fn instead_of(&self, record: &Record) -> Record {
+        let (generation, before) = (self.record.generation.max(record.generation), self.record.authorized_at);
+        // Later than what it replaces, for everybody who has seen that.
+        let authorized_at = before.max(record.authorized_at);
+        Record { generation, authorized_at, ..self.record.clone() }
+    }
+
+    /// The next generation, whatever the store says.
+    pub(super) fn next_generation(&self, record: &Record) -> u64 {
+        self.record.generation.max(record.generation).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn record(authorized: u64, renewals: u64, generation: u64) -> Record {
+        let authorized_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(authorized));
+        Record { authorized_at, renewals, generation, ..Record::default() }
+    }
+
+    #[test]
+    fn what_is_older_is_known_by_the_authorization_the_set_and_the_generation() {
+        let mut newest = Newest::default();
+        newest.see(&record(7, 2, 5));
+        for (seen, is_older) in [
+            (record(7, 2, 5), false),
+            (record(7, 3, 6), false),
+            (record(7, 2, 4), true),
+            // Somebody who knew less has put it there, and gone on.
+            (record(7, 1, 9), true),
+            (Record::default(), true),
+            (record(8, 0, 1), false),
+            (record(6, 9, 9), true),
+        ] {
+            let what = (seen.authorized_at, seen.renewals, seen.generation);
+            assert_eq!(newest.is_after(&seen), is_older, "{what:?}");
+        }
+        assert_eq!(newest.next_generation(&record(7, 1, 9)), 10);
+        assert_eq!(newest.next_generation(&record(7, 1, 1)), 6);
+    }
 }

@@ -1,7 +1,8 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 //!
-//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `saving` is for what is
-//! not stored yet, `news` for what others have stored; `memo` is what an owner remembers; `handle` gives it another set.
+//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `verdict` says what a failure
+//! means; `entry` reads and writes what is stored; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
+//! what an owner remembers; `handle` gives it another set.
 
 use std::{
     fmt,
@@ -16,15 +17,17 @@ use super::{Grant, TokenSet};
 use crate::{
     AccessToken, FetchError, FetchRequest, Storage, TokenSource,
     clock::{Clock, SystemClock, Timeline},
-    store::{Memory, TokenStore},
+    store::{Memory, StoreError, Swap, TokenStore},
 };
 
+mod entry;
 mod handle;
 mod keeper;
 mod memo;
 mod news;
 mod plan;
 mod saving;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -67,18 +70,19 @@ impl<G: Grant> Stored<G> {
 impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Keeps what the grant brings in this store, and takes up what is there already: of an earlier run, or of another process.
     ///
-    /// **A store is for one user's tokens.** Grants that go on for a user, such as [`RefreshToken`](super::RefreshToken), don't know which
-    /// user it is: two of them need two files, or two names in Redis.
+    /// **An entry is one account's** (server, client, user: see [`Account`](crate::store::Account)): two users need two files. A
+    /// [`RefreshToken`](super::RefreshToken) must say whose it is: [`RefreshToken::subject`](super::RefreshToken::subject). The secret,
+    /// scope and parameters of the client, and the endpoint's path, may change from one run to the next.
     pub fn in_store(grant: G, mut store: S) -> Self {
-        let identity = grant.identity();
-        store.bind(&identity);
+        let account = grant.account();
+        store.bind(&account);
         let keeper = Keeper {
             grant,
             store,
-            identity,
+            account,
             time: Timeline::new(Arc::new(SystemClock)),
             inbox: Arc::default(),
-            options: Options { grace: GRACE, lease: LEASE },
+            options: Options { grace: GRACE, last_resort: true, lease: LEASE },
             me: format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
             state: Mutex::default(),
             saving: sync::Mutex::default(),
@@ -89,29 +93,42 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
     ///
     /// A store that outlives the process knows which set a configuration began with: when the process is started anew with the
-    /// same one, it goes on with what is stored, and with another one it begins anew. Not with one that works once and that it began
-    /// with before: that is spent, and whoever still has it is an old process in the middle of a rollout.
+    /// same one, it goes on with what is stored, and with another one it begins anew. A single-use refresh token that was configured
+    /// before is ignored: it is spent. (An old replica may still be configured with it during a rollout.)
+    ///
+    /// While the store can't be reached, a good access token in this set is used at once.
     #[must_use]
     pub fn holding(self, set: TokenSet) -> Self {
         self.keeper.inbox.plant(set);
         self
     }
 
-    /// How long after a refresh token was spent it is sent once more, if the answer was lost on its way: as long as the server
-    /// answers it again instead of taking it for stolen. One minute unless said otherwise; zero: never. By the wall clock, because it counts
-    /// while no process runs as well.
+    /// How long after a refresh token was spent it is sent again, if the answer was lost on its way: as long as the server answers it
+    /// again instead of taking it for stolen. By the wall clock, because it counts while no process runs as well.
     ///
-    /// After that the user must authorize again ([`State::ReauthorizationRequired`](crate::State::ReauthorizationRequired)).
+    /// Default: 60 s. **Set it to zero for a server without a grace**: there a refresh token that is sent again ends the token in use,
+    /// too. `docs/fleets.md` has the grace of some servers.
+    ///
+    /// After that the access token in use serves to its end, and then the refresh token is tried as the last resort. Only the server's
+    /// word ends the authorization ([`State::ReauthorizationRequired`](crate::State::ReauthorizationRequired)).
     #[must_use]
     pub fn replay_grace(self, grace: Duration) -> Self {
         self.option(|options| options.grace = grace)
     }
 
+    /// Never sends a refresh token that may be spent after the [grace](Self::replay_grace), for servers that raise an alarm when they see
+    /// one: then the user must authorize again, though the answer may never have been lost. Somebody who calls
+    /// [`LiveToken::refresh`](crate::LiveToken::refresh) sends it nevertheless. Default: it is sent when nothing else is left.
+    #[must_use]
+    pub fn without_last_resort(self) -> Self {
+        self.option(|options| options.last_resort = false)
+    }
+
     /// How long the right to fetch lasts when its holder doesn't prolong it: so long the others wait when a process dies while it
-    /// fetches. One second unless said otherwise; for stores that answer slowly it should be longer.
+    /// fetches. Default: one second; at most five minutes. Use a longer one for stores that answer slowly, and where processes are paused.
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
-        self.option(|options| options.lease = time.max(SHORTEST_LEASE))
+        self.option(|options| options.lease = time.clamp(SHORTEST_LEASE, LONGEST_LEASE))
     }
 
     /// Another wall clock, for tests.
@@ -134,6 +151,44 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// A handle to give it another set later.
     pub fn handle(&self) -> StoredHandle {
         StoredHandle(self.keeper.inbox.clone())
+    }
+
+    /// Removes what is stored, and returns it: to log a user out, or to move a set to another store
+    /// (`Stored::in_store(grant, new).holding(set)`). Other processes that share the store renew it no more; an access token that they
+    /// have serves to its end, unless it is revoked.
+    ///
+    /// Whoever only deletes the file or the keys doesn't log anybody out: a process that still runs puts back what it knows.
+    ///
+    /// ```
+    /// # use tower_bearer::oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet};
+    /// # use tower_bearer::store::{FileStore, StoreError};
+    /// # async fn log_out(endpoint: TokenEndpoint) -> Result<(), StoreError> {
+    /// let grant = RefreshToken::new(endpoint).subject("user/42");
+    /// if let Some(set) = Stored::in_store(grant, FileStore::new("/var/lib/app/42.token")).remove().await? {
+    ///     // Give its refresh token back, with `TokenEndpoint::revoke`.
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails, or holds another account's set.
+    ///
+    /// # Cancel safety
+    /// It may be removed or not when the future is dropped, and nothing between.
+    pub async fn remove(self) -> Result<Option<TokenSet>, StoreError> {
+        loop {
+            let (record, version, set_back) = self.keeper.load().await?;
+            let (set, asks) = (record.set.clone(), record.asks.clone());
+            // Where nothing is stored, somebody may remember what was.
+            let is_removed = set.is_none() && record.authorized_at.is_some() && !set_back;
+            if is_removed
+                || self.keeper.swap(version, &record.authorized(None, &asks, self.keeper.time.wall())).await?
+                    == Swap::Done
+            {
+                return Ok(set);
+            }
+        }
     }
 }
 
@@ -172,7 +227,7 @@ impl<G, S> Drop for Stored<G, S> {
 
 impl<G, S> fmt::Debug for Stored<G, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stored").field("identity", &self.keeper.identity).finish_non_exhaustive()
+        f.debug_struct("Stored").field("account", &self.keeper.account).finish_non_exhaustive()
     }
 }
 
@@ -181,6 +236,9 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// Long enough for a few round trips to a store, short enough to wait for when its holder dies.
 const LEASE: Duration = Duration::from_secs(1);
+
+/// Nobody waits longer for somebody who is dead.
+const LONGEST_LEASE: Duration = Duration::from_secs(300);
 
 /// It is prolonged every third of it.
 const SHORTEST_LEASE: Duration = Duration::from_millis(30);

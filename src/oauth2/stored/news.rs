@@ -9,18 +9,24 @@ use super::{
     keeper::{Keeper, SHORTEST_WAIT},
     plan,
 };
-use crate::{FetchRequest, store::TokenStore};
+use crate::{
+    FetchRequest,
+    store::{
+        TokenStore,
+        record::{Dead, End},
+    },
+};
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Resolves when there is something worth a fetch.
     pub(super) async fn news(&self) {
         loop {
-            let (resolve_at, gone) = {
+            let (resolve_at, gone, dead) = {
                 let memo = self.memo();
                 if memo.news {
                     return;
                 }
-                (memo.resolve_at, memo.gone)
+                (memo.resolve_at, memo.gone, memo.newest.dead().cloned())
             };
             let resolve = async {
                 match resolve_at {
@@ -35,10 +41,22 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     let mut memo = self.memo();
                     (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
                 }
+                () = self.other_credentials(dead) => {
+                    let mut memo = self.memo();
+                    (memo.resolve, memo.news) = (true, true);
+                }
                 () = self.told_of_change() => self.look().await,
                 // Whoever waits for the store need not wait for the end of a backoff that has grown with the outage.
                 () = sleep(self.options.lease), if gone => self.look().await,
             }
+        }
+    }
+
+    /// Resolves when the client proves itself with something else than what was refused.
+    async fn other_credentials(&self, dead: Option<Dead>) {
+        let Some(dead) = dead.filter(|dead| dead.end != End::Lost) else { return std::future::pending().await };
+        while plan::still_holds(&dead, self.credentials().as_ref()) {
+            sleep(LOOK_AT_CREDENTIALS).await;
         }
     }
 
@@ -59,22 +77,26 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// Whether another process has stored something new, or the store is there again.
     async fn look(&self) {
-        let (before, gone) = {
-            let memo = self.memo();
-            (memo.known, memo.gone)
-        };
+        let gone = self.memo().gone;
         match self.load().await {
             Ok(_) if gone => self.memo().news = true,
-            Ok((record, version)) if version != before => {
+            // Whoever knows more than the store puts it back.
+            Ok((_, _, true)) => self.memo().news = true,
+            Ok((record, _, _)) => {
                 let request = FetchRequest::new(Duration::ZERO);
-                let new = record.set.as_ref().is_some_and(|set| {
+                let new = record.set.as_ref().filter(|_| record.asks == self.account.asks()).is_some_and(|set| {
                     let memo = self.memo();
                     plan::is_worth_handing_on(set, &self.question(&memo, &request))
                 });
                 self.memo().news |= new;
             }
-            Ok(_) => {}
-            Err(_) => sleep(self.options.lease).await,
+            Err(_) => sleep(self.options.lease.min(LONGEST_PAUSE)).await,
         }
     }
 }
+
+/// How soon a secret that was mended, in a file that the grant reads, is tried.
+const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(5);
+
+/// Whoever adopts a set while the store is away waits for no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use secrecy::ExposeSecret;
 use crate::{
     AccessToken, FetchError, FetchReason, FetchRequest,
     store::{
-        TokenSet,
-        record::{Dead, Record},
+        Credentials, TokenSet,
+        record::{Dead, End, Failure, Guess, Record, Suspicion},
     },
 };
 
@@ -17,6 +17,11 @@ pub(super) struct Question<'a> {
     pub(super) request: &'a FetchRequest,
     /// The access token that was handed on last.
     pub(super) handed: Option<&'a str>,
+    /// What access tokens are asked for.
+    pub(super) asks: &'a str,
+    pub(super) credentials: Option<Credentials>,
+    /// A mark of this configuration.
+    pub(super) of: &'a str,
     /// This process, among those that share the store.
     pub(super) me: &'a str,
     /// The last lease of ours under which something may have been spent: the intents of later ones were followed by nothing.
@@ -25,6 +30,8 @@ pub(super) struct Question<'a> {
     pub(super) resolve: bool,
     /// How long after a refresh token may have been spent it is sent again.
     pub(super) grace: Duration,
+    /// Whether it is sent once more after that, when the access token is over.
+    pub(super) last_resort: bool,
     pub(super) now: SystemTime,
 }
 
@@ -33,8 +40,8 @@ pub(super) struct Question<'a> {
 pub(super) enum Plan {
     /// The set in the store is as good as a new one.
     HandOn(TokenSet),
-    /// Another process has failed just now: nobody tries again yet.
-    Wait(FetchError),
+    /// Nobody asks now, and this is why.
+    Fail(FetchError),
     /// Ask for a new one.
     Fetch(Fetch),
 }
@@ -55,32 +62,76 @@ pub(super) enum Spend {
     Nothing,
     /// It is spent, so it is written down first that this is about to happen.
     Once,
-    /// It may have been spent before, and is sent again while the server may still answer (its grace).
+    /// It may have been spent before: it is sent again while the server may still answer (its grace), or when nothing is left to lose.
     Again,
 }
 
 /// Decides. `repeatable` says whether an exchange with this set can be repeated.
 pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn(Option<&TokenSet>) -> bool) -> Plan {
+    let asked = question.request.reason() == FetchReason::Asked;
+    let dead = record.dead.as_ref().filter(|_| !asked).filter(|dead| match dead.end {
+        End::Lost => !question.last_resort,
+        _ => still_holds(dead, question.credentials.as_ref()),
+    });
     let resolves = question.resolve && (record.intent.is_some() || record.dead.is_some());
-    if let Some(set) = record.set.as_ref().filter(|set| !resolves && is_worth_handing_on(set, question)) {
+    if let Some(set) = record
+        .set
+        .as_ref()
+        .filter(|set| !resolves && record.asks == question.asks && is_worth_handing_on(set, question))
+    {
         return Plan::HandOn(set.clone());
     }
     if let Some(wait) = failed_elsewhere(record, question) {
-        return Plan::Wait(wait);
+        return Plan::Fail(wait);
     }
-    let asked = question.request.reason() == FetchReason::Asked;
-    // A refusal may have been a mistake, and somebody who asks may know. What was lost stays lost.
-    let dead = record.dead.clone().filter(|dead| dead.lost || !asked);
-    let lost = || record.intent.as_ref().filter(|intent| !is_unsent(&intent.by, question));
-    let (spend, dead) = match lost() {
-        _ if dead.is_some() || repeatable(record.set.as_ref()) => (Spend::Nothing, dead),
-        None => (Spend::Once, None),
-        Some(intent) if distance(intent.at, question.now) < question.grace => (Spend::Again, None),
-        // Later, to show it again is what a thief would do (RFC 9700 §4.14.2).
-        Some(_) => (Spend::Nothing, Some(Dead { lost: true, text: LOST.to_owned() })),
+    let held = |dead: Option<&Dead>| {
+        let mut held = record.set.clone()?;
+        held.worked = record.rotates.is_some() && record.asks == question.asks;
+        Some(if dead.is_some() { held.without_refresh_token() } else { held })
     };
-    let held = record.set.clone().map(|set| if dead.is_some() { set.without_refresh_token() } else { set });
-    Plan::Fetch(Fetch { held, spend, dead })
+    if let Some(dead) = dead {
+        return match dead.end {
+            End::Password => Plan::Fail(FetchError::rejected_for_good(dead.text.clone())),
+            _ => Plan::Fetch(Fetch { held: held(Some(dead)), spend: Spend::Nothing, dead: Some(dead.clone()) }),
+        };
+    }
+    let fetch = |spend| Plan::Fetch(Fetch { held: held(None), spend, dead: None });
+    if repeatable(record.set.as_ref()) {
+        return fetch(Spend::Nothing);
+    }
+    let Some(intent) = record.intent.as_ref().filter(|intent| !is_unsent(&intent.by, question)) else {
+        return fetch(Spend::Once);
+    };
+    let in_grace = distance(intent.at, question.now) < question.grace;
+    // Where renewals bring the same refresh token, none is ever spent. Somebody who asks may know.
+    if in_grace || asked || record.rotates == Some(false) {
+        return fetch(Spend::Again);
+    }
+    // To show it again now is what a thief would do (RFC 9700 §4.14.2), and may end the token in use. When that is over, the user has to
+    // authorize again if the answer was lost, and needn't if it was not.
+    match (question.last_resort, is_over(record, question)) {
+        (true, true) => fetch(Spend::Again),
+        (true, false) => Plan::Fail(FetchError::try_again(LATER).after_end()),
+        (false, _) => {
+            let dead = Dead { end: End::Lost, text: LOST.to_owned(), told: Vec::new(), salt: String::new() };
+            Plan::Fetch(Fetch { held: held(Some(&dead)), spend: Spend::Nothing, dead: Some(dead) })
+        }
+    }
+}
+
+/// Whether a refusal holds for a client that proves itself with these.
+pub(super) fn still_holds(dead: &Dead, credentials: Option<&Credentials>) -> bool {
+    credentials.is_none_or(|credentials| dead.told.is_empty() || dead.told.contains(&credentials.mark(&dead.salt)))
+}
+
+/// Whether the access token in the store is of no use to anybody any more.
+pub(super) fn is_over(record: &Record, question: &Question<'_>) -> bool {
+    let Some(set) = record.set.as_ref().filter(|set| set.is_alive(question.now)) else { return true };
+    let token = set.access_token();
+    let refused = question.request.refused().is_some_and(|refused| Some(refused.expose_secret()) == token);
+    // Whoever uses it knows better than the wall clock, and whoever can't has nothing to wait for.
+    let useless = record.asks != question.asks || token.is_none_or(|token| AccessToken::new(token).is_err());
+    refused || (question.request.is_urgent() && (useless || question.handed == token))
 }
 
 /// Whether the set is one that hasn't been handed on yet, and still good: one that was adopted, one that another process brought, or
@@ -92,22 +143,30 @@ pub(super) fn is_worth_handing_on(set: &TokenSet, question: &Question<'_>) -> bo
     };
     let token = token.expose_secret();
     let refused = question.request.refused().is_some_and(|refused| refused.expose_secret() == token);
-    let alive = set.lifetime.is_none_or(|lifetime| set.age(question.now) < lifetime);
     // Told that there is something new, and there is not: what is there is handed on again, and nothing is spent.
     let new = question.handed != Some(token) || question.request.reason() == FetchReason::Changed;
-    new && alive && !refused
+    new && set.is_alive(question.now) && !refused
 }
 
 /// Whether a failure of another process still counts: one attempt then stands for all.
 fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchError> {
-    let failure = record.failure.as_ref().filter(|failure| failure.by != question.me)?;
+    let same = |failure: &&Failure| failure.by != question.me && failure.of == question.of;
+    let failure = record.failure.as_ref().filter(same)?;
     let left = failure.until.duration_since(question.now).ok()?;
-    // Longer than anybody is told to wait: the clocks of two machines don't agree, and nobody knows what it means.
-    if left > LONGEST_WAIT || question.request.reason() == FetchReason::Asked {
+    // Longer than anybody is told to wait, or not yet: the clocks of two machines don't agree, and nobody knows what it means.
+    let longest = if failure.asked { LONGEST_WAIT } else { LONGEST_BACKOFF };
+    if left > longest || failure.at > question.now + CLOCKS || question.request.reason() == FetchReason::Asked {
         return None;
     }
     let text = format!("another process that shares the store has just failed: {}", failure.text);
-    Some(FetchError::try_again(text).retry_after(left))
+    let seems_over = failure
+        .guess
+        .as_ref()
+        .is_some_and(|guess| guess.verdict == Suspicion::User && is_final(guess, Duration::ZERO, record, question));
+    Some(match seems_over {
+        true => FetchError::reauthorize(text).tried_every(left),
+        false => FetchError::try_again(text).retry_after(left),
+    })
 }
 
 /// Whether nothing followed an intent that was written under this lease, because it is ours and we know it.
@@ -117,15 +176,64 @@ fn is_unsent(lease: &str, question: &Question<'_>) -> bool {
 }
 
 /// Between two times, whichever comes first: a clock that was set back says no more than one that runs ahead.
-fn distance(one: SystemTime, other: SystemTime) -> Duration {
+pub(super) fn distance(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap_or_default()
 }
 
-const LOST: &str = "the refresh token was spent and the answer never came, perhaps because a process ended in between, and it is too \
-                    late to ask for it again";
+/// What a guess becomes now that it was seen once more, and whether it is final: seen three times, over a minute, and no token in use
+/// any more that could serve meanwhile. `seen_here`: since when this process has seen it.
+pub(super) fn guess(
+    record: &Record,
+    verdict: Suspicion,
+    seen_here: Duration,
+    question: &Question<'_>,
+) -> (Guess, bool) {
+    let failure = record.failure.as_ref().filter(|failure| failure.of == question.of);
+    let before = failure.and_then(|failure| failure.guess.as_ref());
+    let (since, seen) = match before.filter(|guess| guess.verdict == verdict && guess.since <= question.now) {
+        Some(guess) => (guess.since, guess.seen.saturating_add(1)),
+        None => (question.now, 1),
+    };
+    let guess = Guess { verdict, since, seen };
+    let is_final = is_final(&guess, seen_here, record, question);
+    (guess, is_final)
+}
+
+fn is_final(guess: &Guess, seen_here: Duration, record: &Record, question: &Question<'_>) -> bool {
+    let lasted = distance(guess.since, question.now).max(seen_here) >= GUESS_LASTS;
+    guess.seen >= GUESSES && lasted && is_over(record, question)
+}
+
+/// How long to wait for a server that asked for it, when an answer of its may be lost: within the grace there must be another attempt.
+pub(super) fn within_grace(record: &Record, question: &Question<'_>, asked: Duration) -> Duration {
+    let left = record.intent.as_ref().map(|intent| question.grace.saturating_sub(distance(intent.at, question.now)));
+    match left {
+        Some(left) if !left.is_zero() => asked.min(left / 2),
+        _ => asked,
+    }
+}
+
+/// Why nothing is done for now.
+const LATER: &str = "the answer to the last renewal never came, and it is too late to ask for it again: the refresh token is tried once \
+                     more when the access token in use expires";
+
+/// Why nothing is done any more.
+const LOST: &str = "the refresh token was spent and the answer never came, perhaps because a process ended in between, and \
+                               it is too late to ask for it again";
+
+/// The longest pause between attempts.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// How far the clocks of two machines may differ.
+const CLOCKS: Duration = Duration::from_secs(2);
 
 /// The longest `Retry-After` that is obeyed, and what is added to it.
 const LONGEST_WAIT: Duration = Duration::from_secs(3601);
+
+const GUESSES: u32 = 3;
+
+/// A deployment, or a rule that somebody has put into a proxy by mistake and takes back.
+const GUESS_LASTS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -145,16 +253,33 @@ mod tests {
     }
 
     fn request(reason: FetchReason, refused: Option<&str>) -> FetchRequest {
-        FetchRequest::because(reason, refused.map(|token| AccessToken::new(token).unwrap()), SECOND)
+        FetchRequest::because(reason, refused.map(|token| AccessToken::new(token).unwrap()), SECOND, false)
     }
 
     fn ask<'a>(request: &'a FetchRequest, handed: Option<&'a str>, later: Duration) -> Question<'a> {
-        Question { request, handed, me: "me", spent: 0, resolve: false, grace: 10 * SECOND, now: now() + later }
+        Question {
+            request,
+            handed,
+            asks: "",
+            credentials: None,
+            of: "",
+            me: "me",
+            spent: 0,
+            resolve: false,
+            grace: 10 * SECOND,
+            last_resort: true,
+            now: now() + later,
+        }
     }
 
     /// As the refresh token grant sees it.
     fn rotating(set: Option<&TokenSet>) -> bool {
         set.is_none_or(|set| set.refresh_token.is_none())
+    }
+
+    fn failure(by: &str, until: SystemTime, guess: Option<Guess>) -> Failure {
+        let (by, of, text) = (by.into(), String::new(), "503".into());
+        Failure { count: 1, at: now(), until, asked: true, by, of, text, guess }
     }
 
     fn fetch(record: &Record, question: &Question<'_>) -> Fetch {
@@ -190,27 +315,62 @@ mod tests {
         }
     }
 
+    /// What is done about an intent of somebody else, so long after it.
+    fn late<'a>(request: &'a FetchRequest, later: Duration) -> (Record, Question<'a>) {
+        let record = Record { set: Some(set()), intent: Some(intent("lease")), ..Record::default() };
+        (record, ask(request, Some("a"), later))
+    }
+
+    fn intent(by: &str) -> Intent {
+        Intent { at: now(), by: by.into() }
+    }
+
+    fn waits_for_the_end(record: &Record, question: &Question<'_>) -> bool {
+        matches!(plan(record, question, rotating), Plan::Fail(error) if error.is_after_end())
+    }
+
     #[test]
-    fn a_refresh_token_is_spent_once_then_again_within_the_grace_then_never() {
+    fn a_refresh_token_is_spent_once_again_within_the_grace_and_then_when_nothing_is_left_to_lose() {
         let due = request(FetchReason::Due, None);
-        let mut record = Record { set: Some(set()), ..Record::default() };
+        let record = Record { set: Some(set()), ..Record::default() };
         assert_eq!(fetch(&record, &ask(&due, Some("a"), SECOND)).spend, Spend::Once);
 
-        record.intent = Some(Intent { at: now() + 2 * SECOND, by: "lease".into() });
-        for later in [2, 11] {
-            let again = fetch(&record, &ask(&due, Some("a"), later * SECOND));
-            assert_eq!(again.spend, Spend::Again);
-            assert_eq!(again.held.unwrap().refresh_token(), Some("r"));
+        let again = |request: &FetchRequest, later| {
+            let (record, question) = late(request, later);
+            let again = fetch(&record, &question);
+            assert_eq!((again.spend, again.held.unwrap().refresh_token()), (Spend::Again, Some("r")), "{later:?}");
+        };
+        again(&due, Duration::ZERO);
+        again(&due, 9 * SECOND);
+        for later in [10, 59] {
+            let (record, question) = late(&due, later * SECOND);
+            assert!(waits_for_the_end(&record, &question), "{later}");
         }
-        // The clock was set back a little: as good as forward.
-        assert_eq!(fetch(&record, &ask(&due, Some("a"), Duration::ZERO)).spend, Spend::Again);
+        // The access token is over, by the clock, by who uses it, or by the API.
+        again(&due, 60 * SECOND);
+        again(&FetchRequest::because(FetchReason::Due, None, SECOND, true), 11 * SECOND);
+        again(&request(FetchReason::Refused, Some("a")), 11 * SECOND);
+        // Somebody who asks may know.
+        again(&request(FetchReason::Asked, None), 11 * SECOND);
+    }
 
-        for reason in [FetchReason::Due, FetchReason::First, FetchReason::Asked, FetchReason::Refused] {
+    #[test]
+    fn the_last_resort_can_be_ruled_out() {
+        for (reason, later) in [(FetchReason::Due, 12), (FetchReason::Due, 61), (FetchReason::Refused, 12)] {
             let request = request(reason, Some("a"));
-            let late = fetch(&record, &ask(&request, Some("a"), 12 * SECOND));
-            assert_eq!(late.spend, Spend::Nothing);
-            assert!(late.dead.unwrap().lost);
+            let (record, question) = late(&request, later * SECOND);
+            let late = fetch(&record, &Question { last_resort: false, ..question });
+            assert_eq!((late.spend, late.dead.map(|dead| dead.end)), (Spend::Nothing, Some(End::Lost)), "{reason:?}");
             assert_eq!(late.held.unwrap().refresh_token(), None);
+        }
+    }
+
+    #[test]
+    fn where_renewals_bring_the_same_refresh_token_nothing_is_ever_lost() {
+        let due = request(FetchReason::Due, None);
+        for (rotates, waits) in [(None, true), (Some(true), true), (Some(false), false)] {
+            let (record, question) = late(&due, 30 * SECOND);
+            assert_eq!(waits_for_the_end(&Record { rotates, ..record }, &question), waits, "{rotates:?}");
         }
     }
 
@@ -218,17 +378,19 @@ mod tests {
     fn an_intent_that_nothing_followed_does_not_count() {
         let due = request(FetchReason::Due, None);
         for (by, expected) in [
-            ("me-8", Spend::Once),
-            ("me-7", Spend::Nothing),
-            ("me-6", Spend::Nothing),
-            ("other-8", Spend::Nothing),
-            ("me8", Spend::Nothing),
-            ("me", Spend::Nothing),
+            ("me-8", Some(Spend::Once)),
+            ("me-7", None),
+            ("me-6", None),
+            ("other-8", None),
+            ("me8", None),
+            ("me", None),
         ] {
-            let intent = Some(Intent { at: now(), by: by.into() });
-            let record = Record { set: Some(set()), intent, ..Record::default() };
-            let question = Question { spent: 7, ..ask(&due, Some("a"), 3600 * SECOND) };
-            assert_eq!(fetch(&record, &question).spend, expected, "{by}");
+            let record = Record { set: Some(set()), intent: Some(intent(by)), ..Record::default() };
+            let question = Question { spent: 7, ..ask(&due, Some("a"), 30 * SECOND) };
+            match expected {
+                Some(spend) => assert_eq!(fetch(&record, &question).spend, spend, "{by}"),
+                None => assert!(waits_for_the_end(&record, &question), "{by}"),
+            }
         }
     }
 
@@ -242,35 +404,93 @@ mod tests {
         assert_eq!(fetch.held.unwrap().refresh_token(), Some("r"));
     }
 
+    fn dead(end: End, told: &[&Credentials]) -> Record {
+        let told = told.iter().map(|credentials| credentials.mark("salt")).collect();
+        let dead = Dead { end, text: "no".into(), told, salt: "salt".into() };
+        Record { set: Some(set()), dead: Some(dead), ..Record::default() }
+    }
+
     #[test]
-    fn a_refused_refresh_token_is_tried_again_by_who_asks_and_a_lost_one_is_not() {
-        let dead =
-            |lost| Record { set: Some(set()), dead: Some(Dead { lost, text: String::new() }), ..Record::default() };
-        for (lost, reason, expected) in [
-            (false, FetchReason::Due, Spend::Nothing),
-            (false, FetchReason::Asked, Spend::Once),
-            (true, FetchReason::Due, Spend::Nothing),
-            (true, FetchReason::Asked, Spend::Nothing),
+    fn what_was_refused_is_tried_again_by_who_asks_and_by_who_has_other_credentials() {
+        let (old, new) = (Credentials::of("old"), Credentials::of("new"));
+        for (told, mine, reason, tried) in [
+            (&[&old][..], Some(&old), FetchReason::Due, false),
+            (&[&old], Some(&old), FetchReason::Asked, true),
+            (&[&old], Some(&new), FetchReason::Due, true),
+            (&[&old, &new], Some(&new), FetchReason::Due, false),
+            (&[&old], None, FetchReason::Due, false),
+            (&[], Some(&new), FetchReason::Due, false),
         ] {
             let request = request(reason, None);
-            let fetch = fetch(&dead(lost), &ask(&request, Some("a"), SECOND));
-            assert_eq!(fetch.spend, expected);
-            assert_eq!(fetch.held.unwrap().refresh_token().is_some(), expected == Spend::Once);
+            let question = Question { credentials: mine.cloned(), ..ask(&request, Some("a"), SECOND) };
+            let fetch = fetch(&dead(End::Refused, told), &question);
+            assert_eq!(fetch.held.unwrap().refresh_token().is_some(), tried, "{told:?} {mine:?} {reason:?}");
+
+            // A password that was refused isn't even sent.
+            let planned = plan(&dead(End::Password, told), &question, |_| true);
+            match planned {
+                Plan::Fail(error) => assert!(!tried && !error.is_tried_unattended(), "{told:?} {mine:?} {reason:?}"),
+                _ => assert!(tried, "{told:?} {mine:?} {reason:?}"),
+            }
         }
         let first = request(FetchReason::First, None);
-        assert!(hands_on(&dead(true), &ask(&first, None, SECOND)), "the access token still works");
+        assert!(hands_on(&dead(End::Refused, &[]), &ask(&first, None, SECOND)), "the access token still works");
+    }
+
+    #[test]
+    fn what_another_configuration_asked_for_is_not_handed_on_and_its_refresh_token_goes_on() {
+        let first = request(FetchReason::First, None);
+        let record = Record { set: Some(set()), asks: "read".into(), ..Record::default() };
+        assert!(!hands_on(&record, &ask(&first, None, SECOND)));
+        let fetch = fetch(&record, &ask(&first, None, SECOND));
+        assert_eq!((fetch.spend, fetch.held.unwrap().refresh_token()), (Spend::Once, Some("r")));
+    }
+
+    #[test]
+    fn a_guess_is_final_when_it_was_seen_three_times_in_a_minute_and_no_token_is_left() {
+        let due = request(FetchReason::Due, None);
+        let seen = |verdict, seen, since: u32| {
+            let guess = Some(Guess { verdict, since: now() + since * SECOND, seen });
+            let failure = failure("me", now(), guess);
+            Record { set: Some(set()), failure: Some(failure), ..Record::default() }
+        };
+        for (record, later, expected) in [
+            (Record::default(), 60, (1, false)),
+            (seen(Suspicion::User, 1, 0), 60, (2, false)),
+            (seen(Suspicion::User, 2, 0), 60, (3, true)),
+            (seen(Suspicion::User, 2, 0), 59, (3, false)),
+            (seen(Suspicion::User, 9, 0), 59, (10, false)),
+            (seen(Suspicion::User, 2, 10), 69, (3, false)),
+            (seen(Suspicion::User, 2, 10), 70, (3, true)),
+            (seen(Suspicion::Client, 2, 0), 70, (1, false)),
+        ] {
+            let (guess, is_final) =
+                guess(&record, Suspicion::User, Duration::ZERO, &ask(&due, Some("a"), later * SECOND));
+            assert_eq!((guess.seen, is_final), expected, "{later}");
+        }
+    }
+
+    #[test]
+    fn no_wait_goes_beyond_the_grace_while_an_answer_may_be_lost() {
+        let due = request(FetchReason::Due, None);
+        let (record, question) = late(&due, 2 * SECOND);
+        assert_eq!(within_grace(&record, &question, 90 * SECOND), 4 * SECOND);
+        assert_eq!(within_grace(&record, &question, SECOND), SECOND);
+        assert_eq!(within_grace(&Record::default(), &question, 90 * SECOND), 90 * SECOND);
+        let (record, question) = late(&due, 11 * SECOND);
+        assert_eq!(within_grace(&record, &question, 90 * SECOND), 90 * SECOND);
     }
 
     #[test]
     fn one_failure_stands_for_all_until_it_is_over() {
         let failure = |by: &str, until| {
-            let failure = Failure { count: 1, until: now() + until, by: by.into(), text: "503".into() };
+            let failure = super::tests::failure(by, now() + until, None);
             Record { failure: Some(failure), ..Record::default() }
         };
         let waits = |record: &Record, reason| {
             let request = request(reason, None);
             match plan(record, &ask(&request, None, Duration::ZERO), rotating) {
-                Plan::Wait(error) => error.wait_asked(),
+                Plan::Fail(error) => error.wait_asked(),
                 _ => None,
             }
         };

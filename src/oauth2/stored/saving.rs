@@ -1,7 +1,10 @@
 //! Into the store: what came from elsewhere, and what was brought and could not be stored. That is in use, it is stored as soon as that
 //! works, and until then nothing is spent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::sleep;
 use tracing::warn;
@@ -15,7 +18,7 @@ use crate::{
     FetchError, FetchRequest,
     store::{
         Lease, StoreError, Swap, TokenStore,
-        record::{self, Record},
+        record::{self, Record, Unreadable},
     },
 };
 
@@ -24,13 +27,15 @@ use crate::{
 pub(super) struct Unsaved {
     set: TokenSet,
     place: Place,
+    /// When the authorization began that it goes on with: a later one, or a removal, is newer.
+    authorized_at: Option<SystemTime>,
 }
 
 /// In the place of what it is stored.
 #[derive(Clone)]
 pub(super) enum Place {
-    /// Whatever is there: a user has authorized again.
-    Any,
+    /// Whatever is there: a user has authorized again, at this time.
+    Any(SystemTime),
     /// Of the set whose refresh token was spent for it, and of no other: that would be newer.
     Of(Option<TokenSet>),
     /// Of the one that was there when it was fetched, one that has expired, or none: it can be fetched again, and another that is
@@ -47,7 +52,7 @@ impl Unsaved {
     /// In the place of what it was fetched.
     pub(super) fn before(&self) -> Option<&TokenSet> {
         match &self.place {
-            Place::Any => None,
+            Place::Any(_) => None,
             Place::Of(before) | Place::Free(before) => before.as_ref(),
         }
     }
@@ -58,7 +63,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     pub(super) async fn take_letters(self: &Arc<Self>) -> Result<(), StoreError> {
         if let Some(set) = self.inbox.take() {
             self.inbox.hold(Some(&set));
-            self.keep_unsaved(set, Place::Any);
+            self.keep_unsaved(set, Place::Any(self.time.wall()), None);
         }
         let saved = self.save_all().await;
         if let Err(error) = &saved
@@ -84,12 +89,28 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // while an application is rolled out.
         let is_spent = set.refresh_token.is_some() && !self.grant.is_repeatable(Some(&set));
         loop {
-            let (mut record, version) = self.load().await?;
+            let (read, version) = self.read().await?;
+            let (mut record, version) = match read {
+                // The same client has moved, or its tenant has another name: who configures it knows.
+                Err(Unreadable::Foreign { owner, generation, seeds })
+                    if owner.may_be(self.account.owner())
+                        && owner.client == self.account.owner().client
+                        && !seeds.contains(&seed) =>
+                {
+                    (Record { generation, seeds, ..Record::default() }, version)
+                }
+                _ => {
+                    let (record, version, _) = self.load().await?;
+                    (record, version)
+                }
+            };
             if record.seeds.last() == Some(&seed) || (is_spent && record.seeds.contains(&seed)) {
                 break;
             }
             record.note_seed(&seed);
-            if self.swap(version, &record.with_set(set.clone())).await? == Swap::Done {
+            let next = record.authorized(Some(set.clone()), self.account.asks(), self.planted_at());
+            let next = Record { from_seed: Some(seed.clone()), ..next };
+            if self.swap(version, &next).await? == Swap::Done {
                 break;
             }
         }
@@ -97,8 +118,17 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         Ok(())
     }
 
-    pub(super) fn keep_unsaved(&self, set: TokenSet, place: Place) {
-        self.memo().unsaved = Some(Unsaved { set, place });
+    /// A configuration is older than what was adopted since.
+    fn planted_at(&self) -> SystemTime {
+        let now = self.time.wall();
+        match self.memo().unsaved.as_ref().map(|unsaved| &unsaved.place) {
+            Some(Place::Any(at)) => now.min(at.checked_sub(Duration::from_millis(1)).unwrap_or(*at)),
+            _ => now,
+        }
+    }
+
+    pub(super) fn keep_unsaved(&self, set: TokenSet, place: Place, authorized_at: Option<SystemTime>) {
+        self.memo().unsaved = Some(Unsaved { set, place, authorized_at });
     }
 
     /// Stores what is not stored yet, unless something newer is there.
@@ -116,52 +146,71 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     async fn save_under(&self, lease: Option<&str>) -> Result<(), StoreError> {
         loop {
-            let Some(Unsaved { set, place }) = self.memo().unsaved.clone() else { return Ok(()) };
-            if let Place::Of(_) = place {
+            let Some(unsaved) = self.memo().unsaved.clone() else { return Ok(()) };
+            if let Place::Of(_) = unsaved.place {
                 let Some(lease) = lease else { return Err(StoreError::unreachable("another set came meanwhile")) };
                 // Whoever has the lease may be spending the same refresh token, and what that brings is newer.
                 if self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted {
                     return Err(StoreError::unreachable("another process works on it"));
                 }
             }
-            let (record, version) = self.load().await?;
-            if let Some(next) = self.next_record(record, &set, &place)?
+            let (record, version) = self.load_to_replace(&unsaved.place).await?;
+            if let Some(next) = self.next_record(record, &unsaved)
                 && self.swap(version, &next).await? == Swap::Lost
             {
                 continue;
             }
             let mut memo = self.memo();
             // Unless another came meanwhile.
-            memo.unsaved.take_if(|unsaved| is_same(&unsaved.set, &set));
+            memo.unsaved.take_if(|later| is_same(&later.set, &unsaved.set));
             if memo.unsaved.is_none() {
                 return Ok(());
             }
         }
     }
 
+    /// What is stored. A new authorization takes the place of what another client or server brought for the same user, too.
+    async fn load_to_replace(&self, place: &Place) -> Result<(Record, u64), StoreError> {
+        let (read, version) = self.read().await?;
+        match (read, place) {
+            (Err(Unreadable::Foreign { owner, generation, seeds }), Place::Any(_))
+                if owner.may_be(self.account.owner()) =>
+            {
+                Ok((Record { generation, seeds, ..Record::default() }, version))
+            }
+            (Err(unreadable), _) => Err(unreadable.into_error(&self.account)),
+            (Ok(_), _) => {
+                let (record, version, _) = self.load().await?;
+                Ok((record, version))
+            }
+        }
+    }
+
     /// What to store; `None` if that is done, or pointless.
-    fn next_record(&self, record: Record, set: &TokenSet, place: &Place) -> Result<Option<Record>, StoreError> {
+    fn next_record(&self, record: Record, unsaved: &Unsaved) -> Option<Record> {
+        let Unsaved { set, place, authorized_at } = unsaved;
         let now = self.time.wall();
-        let is_alive = |set: &TokenSet| set.lifetime.is_none_or(|lifetime| set.age(now) < lifetime);
+        let asks = self.account.asks();
         match (place, &record.set) {
             // It arrived after all.
-            (_, Some(stored)) if is_same(stored, set) => Ok(None),
-            (Place::Any, _) => Ok(Some(record.with_set(set.clone()))),
+            (_, Some(stored)) if is_same(stored, set) => None,
+            // Another process has stored a later one meanwhile.
+            (Place::Any(at), _) if record.authorized_at > Some(*at) => None,
+            (Place::Any(at), _) => Some(record.authorized(Some(set.clone()), asks, *at)),
+            _ if record.authorized_at > *authorized_at => None,
             (Place::Of(Some(before)), Some(stored)) if is_same(stored, before) => {
-                Ok(Some(record.with_set(set.clone())))
+                Some(record.with_set(set.clone(), asks))
             }
-            (Place::Of(None), None) => Ok(Some(record.with_set(set.clone()))),
-            // Others may have gone on, and what they brought is gone with the rest: nobody knows which is the newest.
-            (Place::Of(Some(_)), None) => Err(StoreError::unusable(
-                "it was emptied while a token set was renewed; a new authorization, adopted, fills it again",
-            )),
-            (Place::Of(_), Some(_)) => Ok(None),
+            (Place::Of(_), None) => Some(record.with_set(set.clone(), asks)),
+            (Place::Of(_), Some(_)) => None,
             (Place::Free(before), Some(stored))
-                if is_alive(stored) && !before.as_ref().is_some_and(|before| is_same(stored, before)) =>
+                if stored.is_alive(now)
+                    && record.asks == asks
+                    && !before.as_ref().is_some_and(|before| is_same(stored, before)) =>
             {
-                Ok(None)
+                None
             }
-            (Place::Free(_), _) => Ok(Some(record.with_set(set.clone()))),
+            (Place::Free(_), _) => Some(record.with_set(set.clone(), asks)),
         }
     }
 
@@ -207,21 +256,27 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         warn!(%error, "the token store failed");
         let sent = self.time.now();
-        let set = self.exchange(held.as_ref(), request.timeout()).await?.succeed(held.as_ref());
+        let mut brought = self.exchange(held.as_ref(), request.timeout()).await?;
+        if let Some(flaw) = brought.flaw.take() {
+            return Err(flaw);
+        }
+        let set = brought.succeed(held.as_ref());
         // What the store has is what it had before the first of these.
         let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
-        self.keep_unsaved(set.clone(), Place::Free(before));
+        let authorized_at = self.memo().newest.authorized_at();
+        self.keep_unsaved(set.clone(), Place::Free(before), authorized_at);
         self.save_later();
         self.hand_on(&set, self.time.now().since(sent))
     }
 
-    /// What is not stored is used as long as it is good.
+    /// What is not stored is used as long as it is good, and so is what the configuration begins with.
     pub(super) fn make_do(&self, request: &FetchRequest) -> Option<Result<Handed, FetchError>> {
         let set = {
             let memo = self.memo();
-            let set = &memo.unsaved.as_ref()?.set;
-            plan::is_worth_handing_on(set, &self.question(&memo, request)).then(|| set.clone())?
+            let set = memo.unsaved.as_ref().map(|unsaved| unsaved.set.clone()).or_else(|| self.inbox.seed())?;
+            plan::is_worth_handing_on(&set, &self.question(&memo, request)).then_some(set)?
         };
+        self.memo().unreachable = true;
         Some(self.hand_on(&set, set.age(self.time.wall())))
     }
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::store::{Entry, identity::hex};
+use crate::store::{Entry, account::hex};
 
 /// The first line: what it is, its version, and a sum that tells a whole file from a torn one.
 pub(super) fn head(version: u64, data: &[u8]) -> String {

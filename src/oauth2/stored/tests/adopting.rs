@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::time::{sleep, timeout};
 
 use super::super::*;
-use crate::{LiveToken, State, oauth2::EndpointError};
+use crate::{LiveToken, State, oauth2::EndpointError, store::Account};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,6 +24,10 @@ impl Grant for Slow {
             true => Err(FetchError::rejected_for_good(EndpointError::unsent("no"))),
             false => Ok(TokenSet::of_access_token(format!("a{number}")).expires_in(60 * SECOND)),
         }
+    }
+
+    fn account(&self) -> Account {
+        Account::new("https://id.test", "app")
     }
 }
 

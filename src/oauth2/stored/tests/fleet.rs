@@ -100,7 +100,7 @@ async fn the_late_answer_of_a_sleeper_saves_what_its_successor_has_lost() {
     sleep(SECOND / 2).await;
     shelf.put_holder_to_sleep();
     // The successor finds that it is too late to ask.
-    let late = rotating(&server, &shelf).replay_grace(SECOND);
+    let late = rotating(&server, &shelf).replay_grace(SECOND).without_last_resort();
     let successor = LiveToken::builder(late).clock(server.wall).seed(2).spawn();
     sleep(3 * SECOND).await;
     assert_eq!(successor.status().state(), State::ReauthorizationRequired);

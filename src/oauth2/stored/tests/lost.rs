@@ -3,7 +3,7 @@
 use tokio::time::sleep;
 
 use super::scene::{HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, rotating};
-use crate::{LiveToken, State, Storage, oauth2::TokenSet};
+use crate::{LiveToken, State, Storage, clock::Clock, oauth2::TokenSet};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_asked_for_again_at_once() {
@@ -21,25 +21,45 @@ async fn a_lost_answer_is_asked_for_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_stays_lost_is_said_once_and_never_shown_again() {
+async fn a_lost_answer_ends_nothing_while_the_token_in_use_serves_and_then_only_by_the_servers_word() {
     for mood in [Mood::Mute, Mood::Broken] {
         let (server, shelf) = (Server::new(), Shelf::new());
         let (token, account) = begin(&server, &shelf);
         token.ready().await.unwrap();
-        server.mood(mood);
-        sleep(2 * MINUTE).await;
-        assert_eq!(token.status().state(), State::ReauthorizationRequired);
-        let requests = server.requests();
-        assert!((2..=8).contains(&requests), "within ten seconds, at the pace of the backoff: {requests}");
+        while server.requests() == 1 {
+            server.mood(mood);
+            sleep(SECOND / 10).await;
+        }
+        // The grace is over, and the token in use isn't.
+        let began = server.wall.wall();
+        while token.status().is_usable() {
+            let asked = server.requests();
+            sleep(SECOND / 10).await;
+            let since = server.wall.wall().duration_since(began).unwrap();
+            let is_last_resort = !token.status().is_usable();
+            assert!(
+                since < 10 * SECOND || server.requests() == asked || is_last_resort,
+                "{mood:?}: asked {since:?} late"
+            );
+        }
+        assert!((2..=8).contains(&server.requests()), "at the pace of the backoff: {}", server.requests());
+        assert!([State::Failing, State::Expired].contains(&token.status().state()));
+        sleep(3 * HOUR).await;
+        assert_eq!(token.status().state(), State::Expired, "{mood:?}: nobody but the server ends it");
 
         server.mood(Mood::Fine);
-        sleep(24 * HOUR).await;
-        token.refresh().await.unwrap_err();
-        assert_eq!((server.requests(), server.reuses()), (requests, 0), "{mood:?}: it was shown again, too late");
+        sleep(MINUTE + SECOND).await;
+        if mood == Mood::Broken {
+            assert_eq!((token.status().state(), server.reuses()), (State::Live, 0), "nothing was spent");
+            continue;
+        }
+        assert_eq!(token.status().state(), State::ReauthorizationRequired);
         let error = token.status().last_error().unwrap().to_string();
         assert!(error.contains("the answer never came"), "{error}");
 
-        // Another process says the same, and asks nobody.
+        // Once, and by nobody else.
+        let requests = server.requests();
+        sleep(24 * HOUR).await;
         let (other, _) = begin(&server, &shelf);
         other.ready().await.unwrap_err();
         assert_eq!(server.requests(), requests);
@@ -52,6 +72,43 @@ async fn what_stays_lost_is_said_once_and_never_shown_again() {
         assert_eq!(carried(&token), carried(&other));
         assert_eq!(server.requests(), requests + 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_strict_rule_shows_nothing_twice_after_the_grace() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let source = rotating(&server, &shelf).without_last_resort().holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    server.mood(Mood::Mute);
+    sleep(2 * MINUTE).await;
+    assert_eq!(token.status().state(), State::ReauthorizationRequired);
+    let requests = server.requests();
+    server.mood(Mood::Fine);
+    sleep(24 * HOUR).await;
+    assert_eq!((server.requests(), server.reuses()), (requests, 0));
+    let error = token.status().last_error().unwrap().to_string();
+    assert!(error.contains("the answer never came"), "{error}");
+    // Without the rule, the next configuration tries.
+    let (other, _) = begin(&server, &shelf);
+    other.ready().await.unwrap_err();
+    assert_eq!(server.reuses(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_refuses_the_token_in_use_ends_the_wait_for_its_end() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let (token, _account) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    server.lifetime(HOUR);
+    token.refresh().await.unwrap();
+    server.mood(Mood::Broken);
+    sleep(50 * MINUTE).await;
+    server.mood(Mood::Fine);
+    assert_eq!(token.status().state(), State::Failing);
+    let (_, generation) = token.current().unwrap();
+    assert!(token.replace(generation, 10 * SECOND).await.is_some());
+    assert_eq!(token.status().state(), State::Live);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,15 +178,17 @@ async fn the_next_start_asks_again_for_what_a_crash_has_lost() {
 async fn an_old_token_is_never_used_in_silence_after_a_loss() {
     let (server, shelf) = (Server::new(), Shelf::new());
     crash(&server, &shelf).await;
+    server.grace(SECOND);
     let requests = server.requests();
     let source = rotating(&server, &shelf).replay_grace(SECOND);
     let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
     token.ready().await.unwrap();
     sleep(3 * SECOND).await;
     let status = token.status();
-    assert_eq!((status.state(), status.is_usable()), (State::ReauthorizationRequired, true));
+    assert_eq!((status.state(), status.is_usable()), (State::Failing, true));
+    assert!(status.last_error().unwrap().to_string().contains("the answer to the last renewal never came"));
     assert_eq!((server.requests(), status.storage()), (requests, Storage::Sound), "it is too late to ask");
     sleep(MINUTE).await;
-    assert!(!token.status().is_usable());
-    assert_eq!(server.requests(), requests);
+    assert_eq!((token.status().state(), token.status().is_usable()), (State::ReauthorizationRequired, false));
+    assert_eq!((server.requests(), server.reuses()), (requests + 1, 1), "the last resort, once");
 }

@@ -2,8 +2,10 @@
 //! clock goes with it.
 
 mod adopting;
+mod attacks;
 mod fleet;
 mod lost;
 mod races;
 mod scene;
+mod set_back;
 mod trouble;

@@ -23,7 +23,7 @@ use crate::{
     FetchError, LiveToken,
     clock::Clock,
     oauth2::{EndpointError, Grant, TokenSet},
-    store::{Entry, Identity, Lease, StoreError, Swap, TokenStore, record::Record},
+    store::{Account, Entry, Lease, StoreError, Swap, TokenStore, record::Record},
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -97,12 +97,18 @@ impl Shelf {
         self.lock().entry = entry;
     }
 
+    /// Tells everybody that it has changed.
+    pub(super) fn announce(&self) {
+        let version = self.entry().map_or(0, |entry| entry.version());
+        self.1.send_replace(version);
+    }
+
     pub(super) fn entry(&self) -> Option<Entry> {
         self.lock().entry.clone()
     }
 
     pub(super) fn record(&self) -> Record {
-        Record::read(self.entry().as_ref(), &Identity::of("rotating")).unwrap()
+        Record::read(self.entry().as_ref(), &account()).unwrap()
     }
 
     pub(super) fn refresh_token(&self) -> Option<String> {
@@ -128,6 +134,11 @@ impl Shelf {
     /// Somebody takes the lease and dies.
     pub(super) fn lease_to_the_dead(&self, time: Duration) {
         self.lock().lease = Some(("dead".into(), Instant::now() + time));
+    }
+
+    /// The lease is gone, as after a failover.
+    pub(super) fn lose_lease(&self) {
+        self.lock().lease = None;
     }
 
     /// Whoever has the lease now sleeps from now on.
@@ -227,7 +238,7 @@ impl TokenStore for Shelf {
         if self.lock().nervous {
             return;
         }
-        let _ = self.1.subscribe().wait_for(|version| *version != known && *version != 0).await;
+        let _ = self.1.subscribe().wait_for(|version| *version != known).await;
     }
 }
 
@@ -288,9 +299,24 @@ impl Server {
         self.lock().takes = time;
     }
 
+    /// How long the access tokens live that it issues from now on.
+    pub(super) fn lifetime(&self, time: Duration) {
+        self.lock().lifetime = time;
+    }
+
     /// How long a refresh token that was spent is answered again.
     pub(super) fn grace(&self, time: Duration) {
         self.lock().grace = time;
+    }
+
+    /// How many tokens it has issued.
+    pub(super) fn issued(&self) -> u64 {
+        self.lock().issued
+    }
+
+    /// Whether this refresh token was used.
+    pub(super) fn shown(&self, refresh_token: &str) -> bool {
+        self.lock().spent.contains_key(refresh_token)
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -350,6 +376,11 @@ impl State {
     }
 }
 
+/// Whose tokens these are.
+pub(super) fn account() -> Account {
+    Account::new("https://id.test", "app").subject("anna")
+}
+
 /// The refresh token grant, at that server.
 #[derive(Clone)]
 pub(super) struct Rotating(pub(super) Server);
@@ -366,8 +397,8 @@ impl Grant for Rotating {
         false
     }
 
-    fn identity(&self) -> Identity {
-        Identity::of("rotating")
+    fn account(&self) -> Account {
+        account()
     }
 }
 
@@ -380,8 +411,8 @@ impl Grant for Plain {
         self.0.ask(None).await
     }
 
-    fn identity(&self) -> Identity {
-        Identity::of("rotating")
+    fn account(&self) -> Account {
+        account()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use tokio::time::sleep;
 
-use super::scene::{Fault, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain};
-use crate::{State, Storage, clock::Clock, store::Entry};
+use super::scene::{Fault, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use crate::{LiveToken, State, Storage, clock::Clock, store::Entry};
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_stored_is_used_and_nothing_is_spent_until_it_is() {
@@ -115,19 +115,38 @@ async fn what_can_be_fetched_again_goes_on_without_its_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_was_emptied_is_not_filled_from_memory() {
+async fn a_store_that_was_emptied_is_filled_by_who_knows_and_by_nobody_else() {
     let (server, shelf) = (Server::new(), Shelf::new());
     let (token, _account) = begin(&server, &shelf);
     token.ready().await.unwrap();
+    let stored = shelf.refresh_token();
+    shelf.put(None);
+    // Told of it, whoever knows puts it back at once.
+    shelf.announce();
+    sleep(3 * SECOND).await;
+    assert_eq!((shelf.refresh_token(), server.requests()), (stored, 1));
+    // Not told, when it is due.
     shelf.put(None);
     sleep(HOUR).await;
-    assert_eq!((token.status().state(), server.requests()), (State::ReauthorizationRequired, 1));
+    assert_eq!((token.status().state(), server.reuses()), (State::Live, 0));
+
+    drop(token);
+    sleep(SECOND).await;
+    shelf.put(None);
+    let stranger = LiveToken::builder(rotating(&server, &shelf)).clock(server.wall).seed(2).spawn();
+    stranger.ready().await.unwrap_err();
+    assert_eq!(stranger.status().state(), State::ReauthorizationRequired);
     assert!(shelf.refresh_token().is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_ours_is_left_as_it_is() {
-    for data in [&b"not ours"[..], br#"{"format":2,"new":"things"}"#, br#"{"format":1,"identity":"another"}"#, b""] {
+    for data in [
+        &b"not ours"[..],
+        br#"{"format":3,"new":"things"}"#,
+        br#"{"format":2,"generation":1,"account":{"server":"https://id.test","client":"app","subject":{"user":"ben"}},"renewals":0}"#,
+        b"",
+    ] {
         let (server, shelf) = (Server::new(), Shelf::new());
         let foreign = Some(Entry::new(7, data.to_vec()));
         shelf.put(foreign.clone());
