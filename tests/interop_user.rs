@@ -4,12 +4,22 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioExecutor;
 use reqwest::Client;
 use serde_json::Value;
 use support::{browser::Browser, node::Node};
-use tower::{Layer, Service, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_bearer::{
     BearerAuthLayer, ErrorKind, LiveToken, Origin, State,
     oauth2::{AuthorizationCode, AuthorizationErrorKind, RefreshToken, Stored, TokenEndpoint, TokenSet},
@@ -170,4 +180,74 @@ async fn a_token_in_hand_is_asked_about_adopted_and_given_back() {
     assert!(!endpoint.introspect(text(&server["introspection_url"]), secret).await.unwrap().is_active());
     // Given back twice is no error.
     endpoint.revoke(text(&server["revocation_url"]), secret).await.unwrap();
+}
+
+/// A proxy before the token endpoint that answers 502 while it is down; the first request is carried out nevertheless, or not.
+fn behind_a_proxy(server: &Node, down: &Arc<AtomicBool>, first_acts: bool) -> TokenEndpoint {
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let (down, acts) = (down.clone(), Arc::new(AtomicBool::new(first_acts)));
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        let (client, is_down) = (client.clone(), down.load(Ordering::SeqCst));
+        let acts = !is_down || acts.swap(false, Ordering::SeqCst);
+        async move {
+            let mut answer = Response::default();
+            if acts {
+                let (head, body) = client.request(request).await?.into_parts();
+                answer = Response::from_parts(head, Full::new(body.collect().await?.to_bytes()));
+            }
+            if is_down {
+                answer = Response::default();
+                *answer.status_mut() = StatusCode::BAD_GATEWAY;
+            }
+            Ok::<Response<Full<Bytes>>, BoxError>(answer)
+        }
+    });
+    native(server).http_service(service)
+}
+
+/// This server has no grace: whoever shows a spent refresh token loses all.
+#[tokio::test]
+#[ignore = "needs Node.js: run scripts/test"]
+async fn an_outage_ends_no_authorization_unless_an_answer_was_lost_and_then_not_the_token_in_use() {
+    for first_acts in [false, true] {
+        let server = Node::start("authorization-server.mjs", &[], &[("ACCESS_TOKEN_TTL", "16")]).await;
+        let api = Node::start("api.mjs", &[text(&server["issuer"])], &[]).await;
+        let set = authorize(&server).await;
+        let down = Arc::new(AtomicBool::new(false));
+        let grant = RefreshToken::new(behind_a_proxy(&server, &down, first_acts));
+        let token = LiveToken::spawn(Stored::new(grant).holding(set).replay_grace(Duration::ZERO));
+        token.ready().await.unwrap();
+        down.store(true, Ordering::SeqCst);
+        let mut answered = 0;
+        while token.status().is_usable() {
+            // In the last moment it may end on the way.
+            let left = token.status().time_left();
+            if left.is_some_and(|left| left > Duration::from_secs(2)) {
+                assert_eq!(get(&token, &api).await, 200, "the token in use serves: acted: {first_acts}");
+                answered += u32::from(token.status().failures() > 0);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(answered > 0, "or the outage began too late");
+        // The last resort is tried while the proxy is down, and again when it is up.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(token.status().state(), State::Expired);
+        down.store(false, Ordering::SeqCst);
+        let mut watch = token.watch();
+        let ended = tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                let state = watch.changed().await.unwrap().state();
+                if [State::Live, State::ReauthorizationRequired].contains(&state) {
+                    break state;
+                }
+            }
+        });
+        let state = ended.await.expect("within a minute of its return");
+        if first_acts {
+            assert_eq!(state, State::ReauthorizationRequired, "the server's word");
+            assert!(token.status().last_error().unwrap().to_string().contains("the answer never came"));
+        } else {
+            assert_eq!((state, get(&token, &api).await), (State::Live, 200), "nothing was spent");
+        }
+    }
 }

@@ -5,11 +5,17 @@
 //! asked for, they fail if it is missing.
 
 mod announcements;
+#[path = "../support/authority.rs"]
+mod authority;
 mod crash;
 mod durability;
 mod example;
 mod failover;
 mod fleets;
+#[path = "../support/outage.rs"]
+mod outage;
+mod outages;
+mod owners;
 mod process;
 mod proxy;
 mod redis_server;
@@ -60,6 +66,14 @@ fn main() -> ExitCode {
         beside("store_on_redis::a_swap_that_all_replicas_have_outlives_a_failover", durability::enough_replicas),
         beside("store_on_redis::a_server_that_cannot_wait_for_disks_says_so", durability::disks),
         beside("store_on_redis::an_answer_may_take_as_long_as_it_is_given", durability::answer_limit),
+        beside("owners_on_redis::agree_after_a_failover_that_lacks_the_last_writes", owners::last_writes_lost),
+        beside("owners_on_redis::agree_after_writing_to_a_replica", owners::read_only),
+        beside("owners_on_redis::agree_after_a_handover", owners::handed_over),
+        beside("owners_on_redis::agree_after_everything_was_flushed", owners::emptied),
+        beside("owners_on_redis::agree_after_keys_were_deleted", owners::deleted),
+        beside("owners_on_redis::agree_after_redis_stood_still", owners::stands_still),
+        beside("owners_on_redis::agree_after_everybody_was_refused", owners::refuses),
+        beside("no_outage_ends_an_authorization_on_redis", outages::on_redis),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start),
         alone("redis_over_tls_with_a_password", tls::with_a_password),

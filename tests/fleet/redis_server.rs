@@ -84,6 +84,12 @@ impl RedisServer {
         command.query_async(&mut connection).await.unwrap()
     }
 
+    /// Runs a script that returns nothing.
+    pub(crate) async fn script(&self, lua: &str) {
+        let mut connection = Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        redis::cmd("EVAL").arg(lua).arg(0).exec_async(&mut connection).await.unwrap();
+    }
+
     /// Its release, as far as commands depend on it.
     pub(crate) async fn version(&self) -> (u32, u32) {
         let about: String = redis::from_redis_value(self.order("INFO server").await).unwrap();
