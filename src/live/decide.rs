@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::{
     cell::Generation,
     demand::Demand,
-    schedule::{self, Left},
+    schedule::{self, Left, Retry},
     status::{Snapshot, State},
 };
 use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage, backoff, clock::Moment};
@@ -62,16 +62,6 @@ struct InFlight {
     started: Moment,
     after_refusal: bool,
     reason: FetchReason,
-}
-
-/// When a fetch may begin after a failure.
-#[derive(Clone, Copy, Debug)]
-enum Retry {
-    Free,
-    At(Moment),
-    /// When the token in use is over, or the API refuses it.
-    AtEnd,
-    WhenAsked,
 }
 
 /// How the fetches fared that 401s caused.
@@ -207,7 +197,7 @@ impl Decider {
         match self.retry {
             Retry::Free => Some((spaced(at), reason)),
             Retry::At(retry) => Some((spaced(at).max(retry), reason)),
-            Retry::AtEnd => match (reason, &self.held) {
+            Retry::WhenTokenEnds => match (reason, &self.held) {
                 (FetchReason::Due, Some(held)) => Some((spaced(at).max(held.expires_at?), reason)),
                 _ => Some((spaced(at), reason)),
             },
@@ -361,7 +351,7 @@ impl Decider {
         let lifetime = self.held.as_ref().and_then(|held| held.lifetime);
         let in_use = self.held.as_ref().is_some_and(|held| !held.expired && !held.was_refused);
         self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
-            Some(_) if error.is_after_end() && in_use => Retry::AtEnd,
+            Some(_) if error.waits_for_token_end() && in_use => Retry::WhenTokenEnds,
             Some(wait) => Retry::At(now + backoff::left(&error, wait, now.since(started))),
             None => Retry::WhenAsked,
         };

@@ -59,6 +59,16 @@ pub(crate) enum Left {
     Unknown,
 }
 
+/// When a fetch may begin after a failure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Retry {
+    Free,
+    At(Moment),
+    /// When the token in use is over, or the API refuses it.
+    WhenTokenEnds,
+    WhenAsked,
+}
+
 /// How long before the end of an authorization it is time to say so: the last tenth of what was left when that was learnt, three
 /// days at most, so that a weekend doesn't use up the warning.
 pub(crate) fn warning(left: Duration) -> Duration {

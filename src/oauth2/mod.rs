@@ -13,7 +13,7 @@
 //! ```
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
-//! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`), a refusal is judged
+//! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`, its `members`), a refusal is judged
 //! (`refusal`, with the `vocabulary` of servers), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
@@ -28,6 +28,7 @@ mod form;
 mod grant;
 mod introspection;
 mod legacy_password;
+mod members;
 mod refresh_token;
 mod refusal;
 mod response;

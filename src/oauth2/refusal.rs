@@ -120,7 +120,7 @@ impl Judgement {
         if self.certain || self.verdict == TryAgain {
             return self.verdict.of(error);
         }
-        let guess = FetchError::try_again(error.clone()).suspecting(self.verdict.of(error));
+        let guess = FetchError::try_again(error.clone()).or_finally(self.verdict.of(error));
         // A person's account is locked after a few wrong passwords.
         if self.verdict == RejectedForGood { guess.pace(PASSWORD_PACE) } else { guess }
     }

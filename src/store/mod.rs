@@ -34,10 +34,11 @@
 //! | `restored_at_ms` | when somebody put back what the store had lost: for one lease nobody spends, so that whoever knows more comes first |
 //! | `asks` | what the access token was asked for, hashed |
 //! | `rotates` | whether renewals bring another refresh token |
+//! | `from_seed` | the one of `seeds` that the authorization began with |
 //! | `seeds` | hashes of the sets that configurations began with, the last one last, so that a restart doesn't go back to one |
 //! | `intent` | `at_ms`, `by`: a refresh token is about to be spent; if it stays, an answer was lost |
-//! | `dead` | `end`, `text`, `told`, `salt`: why the refresh token in `set`, or the password, is not used any more, and marks of the client's credentials that were told so |
-//! | `failure` | `count`, `until_ms`, `by`, `text`, `guess`: how the last fetch failed, how long everybody waits, and what the server seems to say |
+//! | `dead` | `end`, `text`, `refused_with`, `salt`: why the refresh token in `set`, or the password, is not used any more, and marks of the client's credentials that were told so |
+//! | `failure` | `count`, `at_ms`, `until_ms`, `asked`, `by`, `of` (a mark of the configuration), `text`, `guess`: how the last fetch failed, how long everybody waits, and what the server seems to say |
 
 use std::{fmt, future::Future, time::Duration};
 

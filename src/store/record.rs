@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -11,6 +10,10 @@ use super::{
     Account, Entry, StoreError, TokenSet,
     account::{Owner, hex},
 };
+
+mod written;
+
+use written::Written;
 
 /// An entry that was read, or is to be written.
 #[derive(Clone, Default)]
@@ -53,7 +56,7 @@ pub(crate) struct Dead {
     pub(crate) text: String,
     /// What the clients proved themselves with that were told so, marked with `salt`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) told: Vec<String>,
+    pub(crate) refused_with: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) salt: String,
 }
@@ -229,191 +232,19 @@ struct Head {
     format: u32,
 }
 
-/// Every change to this is a new format: one that is left out when an older version writes is lost.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    format: u32,
-    generation: u64,
-    account: Owner,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    authorized_at_ms: Option<u64>,
-    renewals: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    restored_at_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    set: Option<WrittenSet>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    asks: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rotates: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from_seed: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    seeds: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    intent: Option<WrittenIntent>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dead: Option<Dead>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<WrittenFailure>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenSet {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access_token: Option<Zeroizing<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<Zeroizing<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lifetime_ms: Option<u64>,
-    requested_at_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_lifetime_ms: Option<u64>,
-    refresh_requested_at_ms: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenIntent {
-    at_ms: u64,
-    by: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenFailure {
-    count: u32,
-    at_ms: u64,
-    until_ms: u64,
-    asked: bool,
-    by: String,
-    of: String,
-    text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    guess: Option<WrittenGuess>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenGuess {
-    verdict: Suspicion,
-    since_ms: u64,
-    seen: u32,
-}
-
-impl Written {
-    fn of(record: &Record, account: &Account) -> Self {
-        let intent = |intent: &Intent| WrittenIntent { at_ms: to_ms(intent.at), by: intent.by.clone() };
-        let guess =
-            |guess: &Guess| WrittenGuess { verdict: guess.verdict, since_ms: to_ms(guess.since), seen: guess.seen };
-        let failure = |failure: &Failure| WrittenFailure {
-            count: failure.count,
-            at_ms: to_ms(failure.at),
-            until_ms: to_ms(failure.until),
-            asked: failure.asked,
-            by: failure.by.clone(),
-            of: failure.of.clone(),
-            text: failure.text.clone(),
-            guess: failure.guess.as_ref().map(guess),
-        };
-        Self {
-            format: FORMAT,
-            generation: record.generation,
-            account: account.owner().clone(),
-            authorized_at_ms: record.authorized_at.map(to_ms),
-            renewals: record.renewals,
-            restored_at_ms: record.restored_at.map(to_ms),
-            asks: record.asks.clone(),
-            rotates: record.rotates,
-            from_seed: record.from_seed.clone(),
-            set: record.set.as_ref().map(WrittenSet::of),
-            seeds: record.seeds.clone(),
-            intent: record.intent.as_ref().map(intent),
-            dead: record.dead.clone(),
-            failure: record.failure.as_ref().map(failure),
-        }
-    }
-}
-
-impl WrittenSet {
-    fn of(set: &TokenSet) -> Self {
-        let secret = |secret: &SecretString| Zeroizing::new(secret.expose_secret().to_owned());
-        Self {
-            access_token: set.access_token.as_ref().map(secret),
-            refresh_token: set.refresh_token.as_ref().map(secret),
-            scope: set.scope.clone(),
-            lifetime_ms: set.lifetime.map(whole_ms),
-            requested_at_ms: to_ms(set.requested_at),
-            refresh_lifetime_ms: set.refresh_lifetime.map(whole_ms),
-            refresh_requested_at_ms: to_ms(set.refresh_requested_at),
-        }
-    }
-}
-
-impl From<Written> for Record {
-    fn from(written: Written) -> Self {
-        let guess =
-            |guess: WrittenGuess| Guess { verdict: guess.verdict, since: from_ms(guess.since_ms), seen: guess.seen };
-        Self {
-            generation: written.generation,
-            authorized_at: written.authorized_at_ms.map(from_ms),
-            renewals: written.renewals,
-            restored_at: written.restored_at_ms.map(from_ms),
-            set: written.set.map(Into::into),
-            asks: written.asks,
-            rotates: written.rotates,
-            from_seed: written.from_seed,
-            seeds: written.seeds,
-            intent: written.intent.map(|intent| Intent { at: from_ms(intent.at_ms), by: intent.by }),
-            dead: written.dead,
-            failure: written.failure.map(|failure| Failure {
-                count: failure.count,
-                at: from_ms(failure.at_ms),
-                until: from_ms(failure.until_ms),
-                asked: failure.asked,
-                by: failure.by,
-                of: failure.of,
-                text: failure.text,
-                guess: failure.guess.map(guess),
-            }),
-        }
-    }
-}
-
-impl From<WrittenSet> for TokenSet {
-    fn from(written: WrittenSet) -> Self {
-        let secret = |secret: Zeroizing<String>| SecretString::from(secret.as_str());
-        Self {
-            access_token: written.access_token.map(secret),
-            refresh_token: written.refresh_token.map(secret),
-            scope: written.scope,
-            lifetime: written.lifetime_ms.map(Duration::from_millis),
-            refresh_lifetime: written.refresh_lifetime_ms.map(Duration::from_millis),
-            requested_at: from_ms(written.requested_at_ms),
-            refresh_requested_at: from_ms(written.refresh_requested_at_ms),
-            flaw: None,
-            worked: false,
-        }
-    }
-}
-
-fn to_ms(time: SystemTime) -> u64 {
+pub(super) fn to_ms(time: SystemTime) -> u64 {
     whole_ms(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
-fn from_ms(ms: u64) -> SystemTime {
+pub(super) fn from_ms(ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(LATEST))
 }
 
-fn whole_ms(time: Duration) -> u64 {
+pub(super) fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(LATEST)
 }
 
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 2;
 
 /// More configurations than take turns in one rollout.
 const MOST_SEEDS: usize = 16;
@@ -448,7 +279,7 @@ mod tests {
             from_seed: Some("seed".into()),
             seeds: vec!["seed".into()],
             intent: Some(Intent { at, by: "me".into() }),
-            dead: Some(Dead { end: End::Refused, text: "revoked".into(), told, salt }),
+            dead: Some(Dead { end: End::Refused, text: "revoked".into(), refused_with: told, salt }),
             failure: Some(Failure {
                 count: 2,
                 at,
@@ -489,7 +320,7 @@ mod tests {
         let written = String::from_utf8(full().write(&account()).to_vec()).unwrap();
         assert_eq!(
             written,
-            r#"{"format":2,"generation":7,"account":{"server":"https://id.test","client":"app","subject":{"user":"anna"}},"authorized_at_ms":1700000000123,"renewals":5,"restored_at_ms":1700000000123,"set":{"access_token":"a\"\n","refresh_token":"ü","scope":"x y","lifetime_ms":1500,"requested_at_ms":1700000000123,"refresh_lifetime_ms":86400000,"refresh_requested_at_ms":1700000000123},"asks":"a1","rotates":true,"from_seed":"seed","seeds":["seed"],"intent":{"at_ms":1700000000123,"by":"me"},"dead":{"end":"refused","text":"revoked","told":["0abcd"],"salt":"s"},"failure":{"count":2,"at_ms":1700000000123,"until_ms":1700000000123,"asked":true,"by":"you","of":"0abcd","text":"503","guess":{"verdict":"user","since_ms":1700000000123,"seen":2}}}"#
+            r#"{"format":2,"generation":7,"account":{"server":"https://id.test","client":"app","subject":{"user":"anna"}},"authorized_at_ms":1700000000123,"renewals":5,"restored_at_ms":1700000000123,"set":{"access_token":"a\"\n","refresh_token":"ü","scope":"x y","lifetime_ms":1500,"requested_at_ms":1700000000123,"refresh_lifetime_ms":86400000,"refresh_requested_at_ms":1700000000123},"asks":"a1","rotates":true,"from_seed":"seed","seeds":["seed"],"intent":{"at_ms":1700000000123,"by":"me"},"dead":{"end":"refused","text":"revoked","refused_with":["0abcd"],"salt":"s"},"failure":{"count":2,"at_ms":1700000000123,"until_ms":1700000000123,"asked":true,"by":"you","of":"0abcd","text":"503","guess":{"verdict":"user","since_ms":1700000000123,"seen":2}}}"#
         );
     }
 

@@ -16,12 +16,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let (read, version) = self.read().await?;
         let record = read.map_err(|unreadable| unreadable.into_error(&self.account))?;
         let mut memo = self.memo();
-        let set_back = memo.newest.is_after(&record);
+        let set_back = memo.newest.is_newer_than(&record);
         if set_back {
-            memo.doubtful = true;
-            return Ok((memo.newest.instead_of(&record), version, true));
+            memo.store_was_unreliable = true;
+            return Ok((memo.newest.replacing(&record), version, true));
         }
-        memo.newest.see(&record);
+        memo.newest.remember(&record);
         Ok((record, version, false))
     }
 
@@ -32,7 +32,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         let loaded = self.ask(self.store.load()).await;
         self.memo().gone = loaded.is_err();
-        let entry = loaded.inspect_err(|_| self.memo().doubtful = true)?;
+        let entry = loaded.inspect_err(|_| self.memo().store_was_unreliable = true)?;
         let version = entry.as_ref().map_or(0, |entry| entry.version());
         self.memo().known = version;
         Ok((Record::read(entry.as_ref(), &self.account), version))
@@ -60,7 +60,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             let mut memo = self.memo();
             memo.has_stored |= memo.newest.replaces_set_of(&record);
             memo.known = expected + 1;
-            memo.newest.see(&record);
+            memo.newest.remember(&record);
         }
         Ok(swapped)
     }

@@ -1,8 +1,6 @@
 //! The owner at work: it waits, for the store, for the lease, for the token endpoint. What it does is decided in `plan`.
 
 use std::{
-    future::Future,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -131,7 +129,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
                 Lease::Held(left) => left,
             };
-            self.memo().deserted = None;
+            self.memo().lease_missing_since = None;
             // Either it has done, or it is dead.
             let _ = timeout(wait.clamp(SHORTEST_WAIT, self.options.lease), self.told_of_change()).await;
         }
@@ -145,7 +143,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             warn!("the token store was set back: what is missing is put there again");
             record.restored_at = Some(self.time.wall());
             return Ok(match self.swap(version, &record).await? {
-                Swap::Done => Worked::GiveWay(Duration::ZERO),
+                Swap::Done => Worked::GiveWay(SHORTEST_WAIT),
                 Swap::Lost => Worked::LookAgain,
             });
         }
@@ -154,7 +152,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Plan::Fail(error) => return Err(error.into()),
             Plan::Fetch(fetch) => fetch,
         };
-        if let Some(wait) = self.gives_way(&record, spend) {
+        if let Some(wait) = self.wait_before_spending(&record, spend) {
             return Ok(Worked::GiveWay(wait));
         }
         let before = match (spend, &dead) {
@@ -230,7 +228,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                         Err(flaw.into())
                     }
                     None => {
-                        self.memo().doubtful = false;
+                        self.memo().store_was_unreliable = false;
                         Ok(Worked::Handed(self.hand_on(&set, self.time.now().since(sent))?))
                     }
                 }
@@ -247,30 +245,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }))
             }
         }
-    }
-
-    /// How long to do without the lease that was granted, because somebody else may know more, or be at work: their intent and their lease
-    /// may be gone with what the store has lost, and they take the lease back within a third of it.
-    fn gives_way(&self, record: &Record, spend: Spend) -> Option<Duration> {
-        if spend == Spend::Nothing {
-            return None;
-        }
-        let left = |since: Duration| (since < self.options.lease).then(|| self.options.lease - since);
-        if let Some(wait) = record.restored_at.and_then(|at| left(plan::distance(at, self.time.wall()))) {
-            return Some(wait);
-        }
-        let now = self.time.now();
-        let mut memo = self.memo();
-        let foreign = record.intent.as_ref().filter(|intent| !intent.by.starts_with(&self.me));
-        let intent = foreign.filter(|_| self.store.is_shared())?;
-        let since = match &memo.deserted {
-            Some((by, since)) if *by == intent.by => *since,
-            _ => {
-                memo.deserted = Some((intent.by.clone(), now));
-                now
-            }
-        };
-        left(now.since(since))
     }
 
     /// From now on what is written about any lease of ours counts; returns how far it did before.
@@ -294,26 +268,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Err(_) => {
                 Err(FetchError::try_again(format!("the grant took longer than {LONGEST_EXCHANGE:?} and was dropped")))
             }
-        }
-    }
-
-    /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
-    async fn while_leased<T>(&self, lease: &str, exchange: impl Future<Output = T>) -> T {
-        let renewing = pin!(async {
-            let mut pause = self.options.lease / 3;
-            loop {
-                sleep(pause).await;
-                // Whoever has it instead gives way for a lease: in that time it must be taken back.
-                pause = match self.ask(self.store.lease(lease, self.options.lease)).await {
-                    Ok(Lease::Granted) => self.options.lease / 3,
-                    _ => SHORTEST_WAIT.min(self.options.lease / 3),
-                };
-            }
-        });
-        tokio::select! {
-            biased;
-            exchanged = exchange => exchanged,
-            () = renewing => unreachable!("it renews for ever"),
         }
     }
 

@@ -30,12 +30,12 @@ pub(super) struct Memo {
     /// The store could not be read when it was last tried.
     pub(super) gone: bool,
     /// The store has failed or was set back since this owner stored a set, or it has never stored one.
-    pub(super) doubtful: bool,
+    pub(super) store_was_unreliable: bool,
     pub(super) has_stored: bool,
     /// What the server seems to say, and since when.
     pub(super) guessing: Option<(Suspicion, Moment)>,
     /// The lease of somebody else's intent beside which no lease was found, and when.
-    pub(super) deserted: Option<(String, Moment)>,
+    pub(super) lease_missing_since: Option<(String, Moment)>,
     /// There is something worth a fetch.
     pub(super) news: bool,
     /// The version that the store said was changed, and how often it said so in vain.
@@ -54,7 +54,7 @@ pub(super) struct Newest {
 
 impl Newest {
     /// Whether this is older than what was seen: of an earlier authorization, with a set that was replaced since, or of an earlier state.
-    pub(super) fn is_after(&self, record: &Record) -> bool {
+    pub(super) fn is_newer_than(&self, record: &Record) -> bool {
         let order = |record: &Record| (record.authorized_at, record.renewals, record.generation);
         // A configuration whose beginning was left behind long ago is no new one: somebody has found the store empty.
         let begins_again = record.authorized_at > self.record.authorized_at
@@ -78,12 +78,12 @@ impl Newest {
     }
 
     /// This was seen in the store, and isn't older.
-    pub(super) fn see(&mut self, record: &Record) {
+    pub(super) fn remember(&mut self, record: &Record) {
         self.record = record.clone();
     }
 
     /// It in the place of an older one, which others may have changed meanwhile.
-    pub(super) fn instead_of(&self, record: &Record) -> Record {
+    pub(super) fn replacing(&self, record: &Record) -> Record {
         let (generation, before) = (self.record.generation.max(record.generation), self.record.authorized_at);
         // Later than what it replaces, for everybody who has seen that.
         let authorized_at = before.max(record.authorized_at);
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_older_is_known_by_the_authorization_the_set_and_the_generation() {
         let mut newest = Newest::default();
-        newest.see(&record(7, 2, 5));
+        newest.remember(&record(7, 2, 5));
         for (seen, is_older) in [
             (record(7, 2, 5), false),
             (record(7, 3, 6), false),
@@ -122,7 +122,7 @@ mod tests {
             (record(6, 9, 9), true),
         ] {
             let what = (seen.authorized_at, seen.renewals, seen.generation);
-            assert_eq!(newest.is_after(&seen), is_older, "{what:?}");
+            assert_eq!(newest.is_newer_than(&seen), is_older, "{what:?}");
         }
         assert_eq!(newest.next_generation(&record(7, 1, 9)), 10);
         assert_eq!(newest.next_generation(&record(7, 1, 1)), 6);

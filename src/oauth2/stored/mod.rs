@@ -1,7 +1,7 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 //!
 //! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `verdict` says what a failure
-//! means; `entry` reads and writes what is stored; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
+//! means; `entry` reads and writes what is stored, under a `lease`; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
 //! what an owner remembers; `handle` gives it another set.
 
 use std::{
@@ -23,6 +23,7 @@ use crate::{
 mod entry;
 mod handle;
 mod keeper;
+mod lease;
 mod memo;
 mod news;
 mod plan;

@@ -111,9 +111,9 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     // authorize again if the answer was lost, and needn't if it was not.
     match (question.last_resort, is_over(record, question)) {
         (true, true) => fetch(Spend::Again),
-        (true, false) => Plan::Fail(FetchError::try_again(LATER).after_end()),
+        (true, false) => Plan::Fail(FetchError::try_again(LATER).until_token_ends()),
         (false, _) => {
-            let dead = Dead { end: End::Lost, text: LOST.to_owned(), told: Vec::new(), salt: String::new() };
+            let dead = Dead { end: End::Lost, text: LOST.to_owned(), refused_with: Vec::new(), salt: String::new() };
             Plan::Fetch(Fetch { held: held(Some(&dead)), spend: Spend::Nothing, dead: Some(dead) })
         }
     }
@@ -121,7 +121,9 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
 
 /// Whether a refusal holds for a client that proves itself with these.
 pub(super) fn still_holds(dead: &Dead, credentials: Option<&Credentials>) -> bool {
-    credentials.is_none_or(|credentials| dead.told.is_empty() || dead.told.contains(&credentials.mark(&dead.salt)))
+    credentials.is_none_or(|credentials| {
+        dead.refused_with.is_empty() || dead.refused_with.contains(&credentials.mark(&dead.salt))
+    })
 }
 
 /// Whether the access token in the store is of no use to anybody any more.
@@ -326,7 +328,7 @@ mod tests {
     }
 
     fn waits_for_the_end(record: &Record, question: &Question<'_>) -> bool {
-        matches!(plan(record, question, rotating), Plan::Fail(error) if error.is_after_end())
+        matches!(plan(record, question, rotating), Plan::Fail(error) if error.waits_for_token_end())
     }
 
     #[test]
@@ -406,7 +408,7 @@ mod tests {
 
     fn dead(end: End, told: &[&Credentials]) -> Record {
         let told = told.iter().map(|credentials| credentials.mark("salt")).collect();
-        let dead = Dead { end, text: "no".into(), told, salt: "salt".into() };
+        let dead = Dead { end, text: "no".into(), refused_with: told, salt: "salt".into() };
         Record { set: Some(set()), dead: Some(dead), ..Record::default() }
     }
 

@@ -41,7 +41,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             record.intent = None;
             self.memo().spent = spent_before;
         }
-        let (error, guess) = self.settle(&record, error, request);
+        let (error, guess) = self.confirm_guess(&record, error, request);
         let error = self.soon_enough(&record, error, request);
         let kind = error.kind();
         // A guess isn't written down as the end: it is tried again.
@@ -85,13 +85,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let Some(flaw) = flaw else { return (next, None) };
         // Whatever it says of the one that was sent: there is a new one to go on with.
         let flaw = if flaw.kind() == FetchErrorKind::TryAgain { flaw } else { FetchError::try_again(reason(&flaw)) };
-        let (flaw, guess) = self.settle(record, flaw, request);
+        let (flaw, guess) = self.confirm_guess(record, flaw, request);
         next.failure = self.failure(record, &flaw, guess, Duration::ZERO);
         (next, Some(flaw))
     }
 
     /// A guess becomes a verdict when it was seen often enough.
-    fn settle(&self, record: &Record, error: FetchError, request: &FetchRequest) -> (FetchError, Option<Guess>) {
+    fn confirm_guess(&self, record: &Record, error: FetchError, request: &FetchRequest) -> (FetchError, Option<Guess>) {
         let Some(suspected) = error.suspected() else { return (error, None) };
         let verdict = match (suspected.kind(), suspected.is_tried_unattended()) {
             (FetchErrorKind::Rejected, true) => Suspicion::Client,
@@ -125,7 +125,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Whether the refresh token in the store may be an older one than the last that was stored.
     fn may_be_older(&self) -> bool {
         let memo = self.memo();
-        memo.doubtful || !memo.has_stored
+        memo.store_was_unreliable || !memo.has_stored
     }
 
     fn failure(&self, record: &Record, error: &FetchError, guess: Option<Guess>, took: Duration) -> Option<Failure> {
@@ -147,7 +147,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     fn dead(&self, end: End, record: &Record, error: &FetchError) -> Dead {
         let before = record.dead.as_ref().filter(|dead| dead.end == end);
         let (mut told, salt) = match before {
-            Some(dead) => (dead.told.clone(), dead.salt.clone()),
+            Some(dead) => (dead.refused_with.clone(), dead.salt.clone()),
             None => (Vec::new(), format!("{:016x}", fastrand::u64(..))),
         };
         if let Some(credentials) = self.credentials() {
@@ -156,7 +156,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             told.push(mark);
             told.drain(..told.len().saturating_sub(MOST_TOLD));
         }
-        Dead { end, text: error.cause().to_string(), told, salt }
+        Dead { end, text: error.cause().to_string(), refused_with: told, salt }
     }
 }
 

@@ -392,7 +392,7 @@ async fn a_guess_about_one_configuration_does_not_end_what_another_one_goes_on_w
     sleep(2 * MINUTE).await;
     let refuses = || {
         let refusal = refused(400, None);
-        Some(FetchError::try_again(refusal.clone()).suspecting(FetchError::reauthorize(refusal)))
+        Some(FetchError::try_again(refusal.clone()).or_finally(FetchError::reauthorize(refusal)))
     };
     let wrong = Asking { refuses: Some(Arc::new(refuses)), ..Asking::new(&server, "read, mistyped") };
     let (new, _) = asking(wrong, &shelf, 2, None);
@@ -497,7 +497,7 @@ async fn a_guess_becomes_final_though_something_else_comes_between() {
             FetchError::try_again(refused(429, None))
         } else {
             let refusal = refused(400, None);
-            FetchError::try_again(refusal.clone()).suspecting(FetchError::reauthorize(refusal))
+            FetchError::try_again(refusal.clone()).or_finally(FetchError::reauthorize(refusal))
         })
     };
     let grant = Asking { refuses: Some(Arc::new(refuses)), ..Asking::new(&server, "read") };
@@ -556,7 +556,7 @@ fn nothing_panics_over_what_is_stored_or_answered() {
     let full = json!({"format": 2, "generation": u64::MAX, "account": {"server": "https://id.test", "client": "app", "subject": {"user": "anna"}},
         "renewals": u64::MAX, "from_seed": "a", "authorized_at_ms": u64::MAX, "restored_at_ms": u64::MAX, "set": {"access_token": "a", "refresh_token": "r", "scope": "s", "lifetime_ms": u64::MAX,
         "requested_at_ms": u64::MAX, "refresh_lifetime_ms": u64::MAX, "refresh_requested_at_ms": u64::MAX}, "asks": "", "rotates": true, "seeds": ["a"],
-        "intent": {"at_ms": u64::MAX, "by": "é-1"}, "dead": {"end": "refused", "text": "t", "told": ["x"], "salt": "s"},
+        "intent": {"at_ms": u64::MAX, "by": "é-1"}, "dead": {"end": "refused", "text": "t", "refused_with": ["x"], "salt": "s"},
         "failure": {"count": u32::MAX, "at_ms": u64::MAX, "until_ms": u64::MAX, "asked": true, "by": "b", "of": "x", "text": "t", "guess": {"verdict": "user", "since_ms": u64::MAX, "seen": u32::MAX}}})
     .to_string();
     let record = Record::read(Some(&Entry::new(1, full.clone().into_bytes())), &account()).unwrap();

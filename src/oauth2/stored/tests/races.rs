@@ -42,7 +42,7 @@ async fn who_sent_nothing_does_not_know_what_others_have_sent() {
     sleep(MINUTE / 3).await;
     let request = FetchRequest::because(FetchReason::Due, None, 10 * SECOND, false);
     let error = one.fetch(request).await.unwrap_err();
-    assert!(error.is_after_end(), "{error}");
+    assert!(error.waits_for_token_end(), "{error}");
     assert_eq!((server.requests(), server.reuses()), (3, 0), "too late");
 }
 

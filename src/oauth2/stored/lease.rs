@@ -1,0 +1,58 @@
+//! The right to work on the entry: kept while an exchange runs, and given back where somebody else may need it.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    Grant,
+    keeper::{Keeper, SHORTEST_WAIT},
+    plan::{self, Spend},
+};
+use crate::store::{Lease, TokenStore, record::Record};
+
+impl<G: Grant, S: TokenStore> Keeper<G, S> {
+    /// How long to do without the lease that was granted, because somebody else may know more, or be at work: their intent and their lease
+    /// may be gone with what the store has lost, and they take the lease back within a third of it.
+    pub(super) fn wait_before_spending(&self, record: &Record, spend: Spend) -> Option<Duration> {
+        if spend == Spend::Nothing {
+            return None;
+        }
+        let left = |since: Duration| (since < self.options.lease).then(|| self.options.lease - since);
+        if let Some(wait) = record.restored_at.and_then(|at| left(plan::distance(at, self.time.wall()))) {
+            return Some(wait);
+        }
+        let now = self.time.now();
+        let mut memo = self.memo();
+        let foreign = record.intent.as_ref().filter(|intent| !intent.by.starts_with(&self.me));
+        let intent = foreign.filter(|_| self.store.is_shared())?;
+        let since = match &memo.lease_missing_since {
+            Some((by, since)) if *by == intent.by => *since,
+            _ => {
+                memo.lease_missing_since = Some((intent.by.clone(), now));
+                now
+            }
+        };
+        left(now.since(since))
+    }
+
+    /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
+    pub(super) async fn while_leased<T>(&self, lease: &str, exchange: impl Future<Output = T>) -> T {
+        let renewing = pin!(async {
+            let mut pause = self.options.lease / 3;
+            loop {
+                sleep(pause).await;
+                // Whoever has it instead gives way for a lease: in that time it must be taken back.
+                pause = match self.ask(self.store.lease(lease, self.options.lease)).await {
+                    Ok(Lease::Granted) => self.options.lease / 3,
+                    _ => SHORTEST_WAIT.min(self.options.lease / 3),
+                };
+            }
+        });
+        tokio::select! {
+            biased;
+            exchanged = exchange => exchanged,
+            () = renewing => unreachable!("it renews for ever"),
+        }
+    }
+}
