@@ -188,7 +188,7 @@ impl RedisStore {
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
         let answers = self.connection.ask(&commands).await?;
         let over = answers.connection;
-        let judged = answers.values.get(1).map_or(Ok(()), |waited| self.durability.judge(waited));
+        let judged = self.durability.judge(answers.values.get(1).unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
             (Swap::Lost, _) => {

@@ -7,7 +7,7 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
-    sync::{Mutex, Notify},
+    sync::{Mutex, watch},
     time::timeout,
 };
 
@@ -23,8 +23,8 @@ pub(super) struct Connection {
     client: Client,
     limit: Duration,
     slot: Mutex<Slot>,
-    /// Told whenever a connection has taken the place of another one and works.
-    replaced: Notify,
+    /// The number of the last connection that has taken the place of another one and works.
+    replaced: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ enum Failure {
 impl Connection {
     pub(super) fn new(client: Client, limit: Duration) -> Self {
         let limit = limit.clamp(SHORTEST, LONGEST);
-        Self { client, limit, slot: Mutex::default(), replaced: Notify::new() }
+        Self { client, limit, slot: Mutex::default(), replaced: watch::Sender::new(0) }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -68,9 +68,9 @@ impl Connection {
         self.limit
     }
 
-    /// Resolves when another connection than before has brought an answer. It may lead to another server.
-    pub(super) async fn replaced(&self) {
-        self.replaced.notified().await;
+    /// Changes when another connection than before has brought an answer. It may lead to another server.
+    pub(super) fn replaced(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 
     /// Sends these commands in one piece.
@@ -125,7 +125,7 @@ impl Connection {
 
     fn note_that_it_works(&self, number: u64) {
         if number > 1 {
-            self.replaced.notify_waiters();
+            self.replaced.send_replace(number);
         }
     }
 

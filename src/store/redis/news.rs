@@ -100,7 +100,9 @@ impl Listening<'_> {
     async fn for_ever(&self) -> Infallible {
         let (mut failures, mut rng) = (0, Rng::new());
         loop {
-            match self.once().await {
+            // From before it subscribes: what is replaced meanwhile may lead to another server.
+            let mut replaced = self.connection.replaced();
+            match self.once(&mut replaced).await {
                 End::Lived => failures = 0,
                 End::Left => {}
                 End::Failed(error) => {
@@ -115,12 +117,12 @@ impl Listening<'_> {
             tokio::select! {
                 () = sleep(pause(failures, &mut rng)) => {}
                 // Redis is there again, for commands at least.
-                () = self.connection.replaced(), if failures > 1 => {}
+                _ = replaced.changed(), if failures > 1 => {}
             }
         }
     }
 
-    async fn once(&self) -> End {
+    async fn once(&self, replaced: &mut watch::Receiver<u64>) -> End {
         let subscribe = async {
             let mut subscription = self.connection.client().get_async_pubsub().await?;
             subscription.subscribe(&self.channel).await?;
@@ -155,7 +157,7 @@ impl Listening<'_> {
         let left = tokio::select! {
             () = pings => false,
             () = hears => false,
-            () = self.connection.replaced() => true,
+            _ = replaced.changed() => true,
         };
         match (lived, left) {
             (true, _) => End::Lived,

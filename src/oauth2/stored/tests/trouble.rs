@@ -3,7 +3,7 @@
 use tokio::time::sleep;
 
 use super::scene::{Fault, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain, rotating};
-use crate::{LiveToken, State, Storage, clock::Clock, store::Entry};
+use crate::{LiveToken, State, Storage, clock::Clock, oauth2::TokenSet, store::Entry};
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_stored_is_used_and_nothing_is_spent_until_it_is() {
@@ -187,4 +187,19 @@ async fn an_answer_that_was_stored_without_our_knowing_is_not_stored_twice() {
     assert_eq!(shelf.refresh_token().as_deref(), Some("r1"));
     sleep(5 * SECOND).await;
     assert_eq!((token.status().storage(), shelf.entry()), (Storage::Sound, stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_access_token_in_the_configuration_serves_while_the_store_is_down() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    shelf.fault(Fault::Down);
+    let set = TokenSet::of_access_token("given").expires_in(HOUR).with_refresh_token("r0");
+    let source = rotating(&server, &shelf).holding(set.with_requested_at(server.wall.wall()));
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    assert_eq!((carried(&token).as_deref(), token.status().storage()), (Some("given"), Storage::Unreachable));
+    shelf.fault(Fault::None);
+    sleep(HOUR).await;
+    assert_eq!((token.status().state(), token.status().storage()), (State::Live, Storage::Sound));
+    assert_eq!(server.reuses(), 0);
 }
