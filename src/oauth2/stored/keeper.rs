@@ -21,7 +21,7 @@ use super::{
     verdict::Failed,
 };
 use crate::{
-    AccessToken, FetchError, FetchErrorKind, FetchRequest, Storage,
+    AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage,
     clock::{Moment, Timeline},
     oauth2::EndpointError,
     store::{
@@ -79,6 +79,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         {
             let mut memo = self.memo();
             (memo.news, memo.unreachable) = (false, false);
+            let refused = request.refused().filter(|_| request.reason() == FetchReason::Refused);
+            if let Some(token) = refused.map(AccessToken::expose_secret)
+                && memo.refused.as_ref().is_none_or(|(before, _)| before.expose_secret() != token)
+            {
+                memo.refused = Some((token.into(), self.time.now()));
+            }
         }
         let fetched = match self.take_letters().await {
             Ok(()) => self.renew_saved(&request).await,
@@ -296,6 +302,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         Question {
             request,
             handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
+            refused_for: memo.refused.as_ref().map(|(_, since)| self.time.now().since(*since)).unwrap_or_default(),
             asks: self.account.asks(),
             credentials: None,
             of: "",

@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Memo {
     /// The access token that was handed on last.
     pub(super) handed: Option<SecretString>,
+    /// An access token that the API has refused, and when it did so first.
+    pub(super) refused: Option<(SecretString, Moment)>,
     /// The version of the entry that was seen last.
     pub(super) known: u64,
     /// The newest that was seen of the entry.

@@ -17,6 +17,8 @@ pub(super) struct Question<'a> {
     pub(super) request: &'a FetchRequest,
     /// The access token that was handed on last.
     pub(super) handed: Option<&'a str>,
+    /// How long ago the API refused it first.
+    pub(super) refused_for: Duration,
     /// What access tokens are asked for.
     pub(super) asks: &'a str,
     pub(super) credentials: Option<Credentials>,
@@ -109,7 +111,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     }
     // To show it again now is what a thief would do (RFC 9700 §4.14.2), and may end the token in use. When that is over, the user has to
     // authorize again if the answer was lost, and needn't if it was not.
-    match (question.last_resort, is_over(record, question)) {
+    match (question.last_resort, is_over(record, question) && !is_doubted(record, question)) {
         (true, true) => fetch(Spend::Again),
         (true, false) => Plan::Fail(FetchError::try_again(LATER).until_token_ends()),
         (false, _) => {
@@ -134,6 +136,14 @@ pub(super) fn is_over(record: &Record, question: &Question<'_>) -> bool {
     // Whoever uses it knows better than the wall clock, and whoever can't has nothing to wait for.
     let useless = record.asks != question.asks || token.is_none_or(|token| AccessToken::new(token).is_err());
     refused || (question.request.is_urgent() && (useless || question.handed == token))
+}
+
+/// Whether only the API's word speaks against the access token, and not for long: one route that answers 401 must not end what all others
+/// still use.
+fn is_doubted(record: &Record, question: &Question<'_>) -> bool {
+    let alive = record.set.as_ref().is_some_and(|set| set.is_alive(question.now));
+    let again = question.request.reason() == FetchReason::Refused && question.refused_for >= REFUSED_LASTS;
+    alive && !question.request.is_urgent() && question.request.refused().is_some() && !again
 }
 
 /// Whether the set is one that hasn't been handed on yet, and still good: one that was adopted, one that another process brought, or
@@ -232,6 +242,9 @@ const CLOCKS: Duration = Duration::from_secs(2);
 /// The longest `Retry-After` that is obeyed, and what is added to it.
 const LONGEST_WAIT: Duration = Duration::from_secs(3601);
 
+/// How long an API must refuse a token before the last resort is tried.
+const REFUSED_LASTS: Duration = Duration::from_secs(60);
+
 const GUESSES: u32 = 3;
 
 /// A deployment, or a rule that somebody has put into a proxy by mistake and takes back.
@@ -262,6 +275,7 @@ mod tests {
         Question {
             request,
             handed,
+            refused_for: Duration::ZERO,
             asks: "",
             credentials: None,
             of: "",
@@ -348,12 +362,26 @@ mod tests {
             let (record, question) = late(&due, later * SECOND);
             assert!(waits_for_the_end(&record, &question), "{later}");
         }
-        // The access token is over, by the clock, by who uses it, or by the API.
+        // The access token is over, by the clock or by who uses it.
         again(&due, 60 * SECOND);
         again(&FetchRequest::because(FetchReason::Due, None, SECOND, true), 11 * SECOND);
-        again(&request(FetchReason::Refused, Some("a")), 11 * SECOND);
         // Somebody who asks may know.
         again(&request(FetchReason::Asked, None), 11 * SECOND);
+    }
+
+    #[test]
+    fn an_api_that_refuses_a_token_for_a_minute_is_believed() {
+        for (reason, refused_for, believed) in [
+            (FetchReason::Refused, 0, false),
+            (FetchReason::Refused, 59, false),
+            (FetchReason::Due, 60, false),
+            (FetchReason::Refused, 60, true),
+        ] {
+            let request = request(reason, Some("a"));
+            let (record, question) = late(&request, 11 * SECOND);
+            let question = Question { refused_for: refused_for * SECOND, ..question };
+            assert_eq!(waits_for_the_end(&record, &question), !believed, "{reason:?} {refused_for}");
+        }
     }
 
     #[test]
