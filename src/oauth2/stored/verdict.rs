@@ -35,6 +35,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// careful, nothing else.
     pub(super) async fn write_down(&self, failed: Failed<'_>, error: FetchError) -> FetchError {
         let Failed { spent_before, spend, mut record, version, request, took } = failed;
+        let before = record.clone();
         let refusal = error.cause().downcast_ref::<EndpointError>();
         if spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted()) {
             // Should the intent stay nevertheless, this owner knows better.
@@ -51,7 +52,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 _ if self.may_be_older() => explain(&error, FAILOVER),
                 _ => error,
             };
-            let before = record.clone();
             record.dead = Some(self.dead(End::Refused, &record, &error));
             let _ = self.swap_ours(version, &before, &record).await;
             return error;
@@ -61,7 +61,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         } else if kind == FetchErrorKind::TryAgain || guess.is_some() {
             record.failure = self.failure(&record, &error, guess, took);
         }
-        let _ = self.swap(version, &record).await;
+        let _ = self.swap_ours(version, &before, &record).await;
         error
     }
 
