@@ -338,20 +338,90 @@ async fn a_changed_configuration_goes_on_with_what_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_go_on_says_what_to_do_and_a_new_authorization_ends_it() {
     let grant = |url: &str, client: &str| RefreshToken::new(endpoint(url, client)).subject("ann");
-    for second in
-        [grant(ID, "new"), grant("https://moved.test/token", "app"), grant("https://id.test/realms/b/token", "app")]
-    {
+    for second in [
+        grant(ID, "new"),
+        grant("https://moved.test/token", "app"),
+        grant("https://id.test/realms/b/token", "app"),
+        grant(ID, "app").subject("user/42"),
+    ] {
         let (token, account, directory) = reconfigured(grant(ID, "app"), second).await;
         assert_eq!(token.status().state(), State::Rejected);
         let error = token.status().last_error().unwrap().to_string();
         assert!(
-            error.contains("client `app` at https://id.test, for `ann`") && error.contains("authorize again"),
+            error.contains("client `app` at https://id.test, for `ann`")
+                && (error.contains("authorize again") || error.contains("moved_from")),
             "{error}"
         );
         account.adopt(TokenSet::of_refresh_token("ann.new")).await;
         let status = token.status();
         assert_eq!((status.state(), status.storage()), (State::Live, Storage::Sound), "{status:?}");
         assert!(fs::read_to_string(directory.0.join("token")).unwrap().contains("ann."));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_users_who_take_turns_on_one_file_never_carry_each_others_tokens() {
+    let (directory, wall) = (Directory::new(), Wall::new());
+    let begin = |subject: &str| {
+        let grant = RefreshToken::new(endpoint(ID, "app")).subject(subject);
+        let source = Stored::in_store(grant, directory.store()).clock(wall);
+        (source.handle(), LiveToken::builder(source).clock(wall).spawn())
+    };
+    let (ann, ben) = (begin("ann"), begin("ben"));
+    for (turn, (handle, _)) in [&ann, &ben, &ann, &ben].into_iter().enumerate() {
+        let (user, other) = if turn % 2 == 0 { ("ann", &ben) } else { ("ben", &ann) };
+        handle.adopt(TokenSet::of_refresh_token(format!("{user}.{turn}"))).await;
+        for _ in 0..100 {
+            sleep(SECOND).await;
+            for (name, token) in [("ann", &ann.1), ("ben", &ben.1)] {
+                assert!(carried(token).is_none_or(|carried| carried.contains(name)), "{turn}: {name}");
+            }
+        }
+        assert!(fs::read_to_string(directory.0.join("token")).unwrap().contains(user), "the last one who logged in");
+        let status = other.1.status();
+        if turn > 0 && !status.is_usable() {
+            assert!(status.last_error().unwrap().to_string().contains("choose another place"), "{status:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_under_another_name_is_moved_and_nothing_is_left_there() {
+    let grant = |subject: &str| RefreshToken::new(endpoint(ID, "app")).subject(subject);
+    for (in_one_place, dies) in [(true, false), (false, false), (false, true)] {
+        let (before, after, wall) = (Directory::new(), Directory::new(), Wall::new());
+        let new_place = if in_one_place { &before } else { &after };
+        let old = || Stored::in_store(grant("ann"), before.store()).clock(wall);
+        let new = || Stored::in_store(grant("ann/42"), new_place.store()).clock(wall);
+        let token = LiveToken::builder(old().holding(TokenSet::of_refresh_token("ann.0"))).clock(wall).spawn();
+        token.ready().await.unwrap();
+        token.shutdown().await;
+        let left = fs::read(before.0.join("token")).unwrap();
+
+        // With every start, and nothing happens when it is done.
+        for start in 0..3 {
+            let source = new().moved_from(old()).await.unwrap();
+            if dies && start == 0 {
+                // Before the old one was removed.
+                drop(source);
+                fs::write(before.0.join("token"), &left).unwrap();
+                continue;
+            }
+            let token = LiveToken::builder(source).clock(wall).spawn();
+            token.ready().await.unwrap();
+            token.refresh().await.unwrap();
+            let status = token.status();
+            assert_eq!((status.state(), status.storage()), (State::Live, Storage::Sound), "{in_one_place} {dies}");
+            assert!(carried(&token).unwrap().starts_with("ann."));
+            token.shutdown().await;
+        }
+        if !in_one_place {
+            let old = fs::read_to_string(before.0.join("token")).unwrap();
+            assert!(!old.contains("ann."), "{old}");
+        }
+        // And nobody else's entry is taken.
+        let stranger = || Stored::in_store(grant("ben"), new_place.store()).clock(wall);
+        Stored::in_store(grant("ben"), after.store()).clock(wall).moved_from(stranger()).await.unwrap_err();
     }
 }
 

@@ -111,7 +111,12 @@ impl Grant for RefreshToken {
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         match held.and_then(TokenSet::refresh_token) {
             Some(refresh_token) => self.refresh(held, refresh_token, limit).await,
-            None => Err(FetchError::reauthorize(EndpointError::unsent("there is no refresh token to go on with"))),
+            // Somebody may look for it under another name.
+            None => Err(FetchError::reauthorize(EndpointError::unsent(&format!(
+                "there is no refresh token to go on with for {}: let the user authorize and adopt what that brings; if the client, the \
+                 server or the user's name was changed in the configuration, change it back or see `Stored::moved_from`",
+                self.account().owner()
+            )))),
         }
     }
 

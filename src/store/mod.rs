@@ -31,7 +31,7 @@
 //! | `set` | `access_token`, `refresh_token`, `scope`, `lifetime_ms`, `requested_at_ms`, `refresh_lifetime_ms`, `refresh_requested_at_ms` (times since the Unix epoch) |
 //! | `authorized_at_ms` | when the authorization began: a later one replaces an earlier one, whatever their generations |
 //! | `renewals` | how many sets came in this authorization: one that was replaced is older, whoever has put it back |
-//! | `restored_at_ms` | when somebody put back what the store had lost: for one lease nobody spends, so that whoever knows more comes first |
+//! | `restored_at_ms` | when somebody put back what the store had lost, or found it empty: for one lease nobody spends, so that whoever knows more comes first |
 //! | `asks` | what the access token was asked for, hashed |
 //! | `rotates` | whether renewals bring another refresh token |
 //! | `from_seed` | the one of `seeds` that the authorization began with |

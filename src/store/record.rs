@@ -214,7 +214,8 @@ impl Unreadable {
                 account.owner()
             )),
             Self::Foreign { owner, .. } => StoreError::unusable(format!(
-                "what is stored belongs to {owner}, and this is {}: choose another place, a file or a name for each account",
+                "what is stored belongs to {owner}, and this is {}: choose another place, a file or a name for each account; if it is \
+                 the same user under another name, see `Stored::moved_from`",
                 account.owner()
             )),
         }

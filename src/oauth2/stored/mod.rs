@@ -2,7 +2,7 @@
 //!
 //! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `verdict` says what a failure
 //! means; `entry` reads and writes what is stored, under a `lease`; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
-//! what an owner remembers; `handle` gives it another set.
+//! what an owner remembers; `handle` gives it another set; `moving` brings a set here from another name or place.
 
 use std::{
     fmt,
@@ -25,6 +25,7 @@ mod handle;
 mod keeper;
 mod lease;
 mod memo;
+mod moving;
 mod news;
 mod plan;
 mod saving;
@@ -154,8 +155,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
         StoredHandle(self.keeper.inbox.clone())
     }
 
-    /// Removes what is stored, and returns it: to log a user out, or to move a set to another store
-    /// (`Stored::in_store(grant, new).holding(set)`). Other processes that share the store renew it no more; an access token that they
+    /// Removes what is stored, and returns it: to log a user out. Other processes that share the store renew it no more; an access token that they
     /// have serves to its end, unless it is revoked.
     ///
     /// Whoever only deletes the file or the keys doesn't log anybody out: a process that still runs puts back what it knows.

@@ -109,7 +109,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             record.note_seed(&seed);
             let next = record.authorized(Some(set.clone()), self.account.asks(), self.planted_at());
-            let next = Record { from_seed: Some(seed.clone()), ..next };
+            // Nothing may be stored because the store has lost it: whoever knows more comes first.
+            let restored_at = (is_spent && version == 0 && self.store.is_shared()).then(|| self.time.wall());
+            let next = Record { from_seed: Some(seed.clone()), restored_at, ..next };
             if self.swap(version, &next).await? == Swap::Done {
                 break;
             }
@@ -169,13 +171,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// What is stored. A new authorization takes the place of what another client or server brought for the same user, too.
+    /// What is stored. A new authorization takes the place of whatever another account has left there: whoever adopts it has just seen
+    /// the user.
     async fn load_to_replace(&self, place: &Place) -> Result<(Record, u64), StoreError> {
         let (read, version) = self.read().await?;
         match (read, place) {
-            (Err(Unreadable::Foreign { owner, generation, seeds }), Place::Any(_))
-                if owner.may_be(self.account.owner()) =>
-            {
+            (Err(Unreadable::Foreign { owner, generation, seeds }), Place::Any(_)) => {
+                warn!("what was stored for {owner} is replaced by a new authorization of {}", self.account.owner());
                 Ok((Record { generation, seeds, ..Record::default() }, version))
             }
             (Err(unreadable), _) => Err(unreadable.into_error(&self.account)),

@@ -93,6 +93,31 @@ fn refused(status: u16, code: Option<&str>) -> EndpointError {
 
 /// The user logs out while another process renews.
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_starts_after_a_flush_does_not_take_its_seed_for_a_new_authorization() {
+    for told in [true, false] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.grace(SECOND / 100);
+        server.lifetime(HOUR);
+        let (token, _account) = begin(&server, &shelf);
+        token.ready().await.unwrap();
+        token.refresh().await.unwrap();
+        shelf.put(None);
+        if told {
+            shelf.announce();
+        }
+        // At the same moment, and one more while the first one waits.
+        let (other, _) = begin(&server, &shelf);
+        sleep(SECOND / 2).await;
+        let (third, _) = begin(&server, &shelf);
+        sleep(5 * MINUTE).await;
+        assert_eq!(server.reuses(), 0, "one is there who knows r2, and the seed r0 has been spent long ago");
+        for token in [&token, &other, &third] {
+            assert_eq!(token.status().state(), State::Live);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_logged_out_while_somebody_renews_stays_logged_out() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.takes(2 * SECOND);

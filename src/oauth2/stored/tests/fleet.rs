@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::scene::{HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use super::scene::{GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating};
 use crate::{LiveToken, State, oauth2::TokenSet};
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +59,7 @@ async fn a_lease_is_kept_as_long_as_the_exchange_takes() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.takes(20 * SECOND);
     let (one, _) = begin(&server, &shelf);
-    sleep(SECOND / 2).await;
+    sleep(GIVEN_WAY + SECOND / 2).await;
     let holder = shelf.holder();
     assert!(holder.is_some());
     let (other, _) = begin(&server, &shelf);
@@ -77,7 +77,7 @@ async fn who_slept_past_its_lease_does_not_overwrite_its_successor() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.takes(5 * SECOND);
     let (sleeper, _) = begin(&server, &shelf);
-    sleep(SECOND / 2).await;
+    sleep(GIVEN_WAY + SECOND / 2).await;
     shelf.put_holder_to_sleep();
     server.takes(SECOND / 10);
     let (successor, _) = begin(&server, &shelf);
@@ -97,7 +97,7 @@ async fn the_late_answer_of_a_sleeper_saves_what_its_successor_has_lost() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.takes(5 * SECOND);
     let (sleeper, _) = begin(&server, &shelf);
-    sleep(SECOND / 2).await;
+    sleep(GIVEN_WAY + SECOND / 2).await;
     shelf.put_holder_to_sleep();
     // The successor finds that it is too late to ask.
     let late = rotating(&server, &shelf).replay_grace(SECOND).without_last_resort();

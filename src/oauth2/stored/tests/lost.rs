@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::scene::{HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, rotating};
+use super::scene::{GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, rotating};
 use crate::{LiveToken, State, Storage, clock::Clock, oauth2::TokenSet};
 
 #[tokio::test(start_paused = true)]
@@ -10,7 +10,7 @@ async fn a_lost_answer_is_asked_for_again_at_once() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.mood(Mood::Mute);
     let (token, _account) = begin(&server, &shelf);
-    sleep(SECOND / 2).await;
+    sleep(GIVEN_WAY + SECOND / 2).await;
     assert!(shelf.record().intent.is_some(), "it is written down that r0 may be spent");
     server.mood(Mood::Fine);
     token.ready().await.unwrap();

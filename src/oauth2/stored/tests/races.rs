@@ -4,7 +4,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     super::Stored,
-    scene::{Call, Fault, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating},
+    scene::{
+        Call, Fault, GIVEN_WAY, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating,
+    },
 };
 use crate::{FetchError, FetchReason, FetchRequest, State, Storage, TokenSource, clock::Clock, oauth2::TokenSet};
 
@@ -150,7 +152,7 @@ async fn what_is_not_stored_at_the_end_is_stored_when_the_store_comes_back() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.takes(SECOND);
     let (token, _account) = begin(&server, &shelf);
-    sleep(SECOND / 2).await;
+    sleep(GIVEN_WAY + SECOND / 2).await;
     shelf.fault(Fault::ReadOnly);
     token.ready().await.unwrap();
     sleep(10 * MINUTE).await;

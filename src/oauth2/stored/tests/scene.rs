@@ -421,6 +421,9 @@ pub(super) fn rotating(server: &Server, shelf: &Shelf) -> Stored<Rotating, Shelf
     Stored::in_store(Rotating(server.clone()), shelf.clone()).clock(server.wall).replay_grace(10 * SECOND)
 }
 
+/// What begins with an empty store spends nothing for so long.
+pub(super) const GIVEN_WAY: Duration = SECOND;
+
 /// The same at work, beginning with `r0`.
 pub(super) fn begin(server: &Server, shelf: &Shelf) -> (LiveToken, StoredHandle) {
     let source = rotating(server, shelf).holding(TokenSet::of_refresh_token("r0"));

@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::scene::{Fault, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain, rotating};
 use crate::{LiveToken, State, Storage, clock::Clock, oauth2::TokenSet, store::Entry};
 
 #[tokio::test(start_paused = true)]
@@ -11,7 +11,7 @@ async fn what_could_not_be_stored_is_used_and_nothing_is_spent_until_it_is() {
         let (server, shelf) = (Server::new(), Shelf::new());
         server.takes(SECOND);
         let (token, account) = begin(&server, &shelf);
-        sleep(SECOND / 2).await;
+        sleep(GIVEN_WAY + SECOND / 2).await;
         shelf.fault(fault);
         token.ready().await.unwrap();
         assert_eq!(carried(&token).as_deref(), Some("a1"), "{fault:?}");
@@ -54,7 +54,7 @@ async fn a_shutdown_waits_until_the_answer_is_stored_but_not_for_ever() {
         let (server, shelf) = (Server::new(), Shelf::new());
         server.takes(SECOND);
         let (token, _account) = begin(&server, &shelf);
-        sleep(SECOND / 2).await;
+        sleep(GIVEN_WAY + SECOND / 2).await;
         shelf.fault(Fault::ReadOnly);
         let back = tokio::spawn({
             let shelf = shelf.clone();
@@ -180,7 +180,7 @@ async fn an_answer_that_was_stored_without_our_knowing_is_not_stored_twice() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.takes(SECOND);
     let (token, _account) = begin(&server, &shelf);
-    sleep(SECOND / 2).await;
+    sleep(GIVEN_WAY + SECOND / 2).await;
     shelf.fault(Fault::Deaf);
     token.ready().await.unwrap();
     let stored = shelf.entry();
