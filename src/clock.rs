@@ -120,8 +120,29 @@ impl Timeline {
         Moment(EPOCH + Instant::now().saturating_duration_since(self.start) + suspended)
     }
 
+    /// When that was. What the machine was suspended for since doesn't count: the stamp doesn't know of it.
+    pub(crate) fn at(&self, stamp: &Stamp) -> Moment {
+        let now = self.now();
+        now.back(stamp.elapsed())
+    }
+
     pub(crate) fn wall(&self) -> SystemTime {
         self.clock.wall()
+    }
+}
+
+/// A moment that belongs to no timeline yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamp(Instant);
+
+impl Stamp {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    pub(crate) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -109,6 +109,7 @@ pub use source::{
 };
 
 mod live;
+mod panics;
 pub use live::{Builder, Driver, LiveToken, State, Status, StatusWatch, telemetry};
 
 mod bearer;

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::{AccessToken, FetchError};
+use crate::{AccessToken, FetchError, live::LONGEST_EXCHANGE};
 
 mod file;
 mod func;
@@ -36,14 +36,14 @@ pub use func::{SourceFn, source_fn};
 pub trait TokenSource: Send + 'static {
     /// Brings a token.
     ///
-    /// A source that waits for a network keeps to [`FetchRequest::timeout`]. If it never returns, it is dropped after a minute
-    /// and called anew; if it panics, that counts as [`FetchError::try_again`].
+    /// A source that waits for a network keeps to [`FetchRequest::timeout`]. If it never returns, it is dropped after twice the
+    /// [longest](crate::Builder::fetch_timeout) (a minute by default) and called anew; if it panics, that counts as [`FetchError::try_again`].
     ///
     /// # Errors
     /// A [`FetchError`] says what to do next. Whatever it says, a token that still works stays in use.
     ///
     /// # Cancel safety
-    /// The future is dropped only when it takes longer than a minute and when the runtime ends: not by requests, not by
+    /// The future is dropped only when it takes longer than that and when the runtime ends: not by requests, not by
     /// `shutdown`, and not when the last handle goes.
     fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<AccessToken, FetchError>> + Send;
 
@@ -99,6 +99,7 @@ pub struct FetchRequest {
     reason: FetchReason,
     refused: Option<AccessToken>,
     timeout: Duration,
+    longest: Duration,
     urgent: bool,
 }
 
@@ -137,11 +138,23 @@ impl FetchRequest {
     /// A request for a first token, for those who call a source themselves (tests above all).
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { reason: FetchReason::First, refused: None, timeout, urgent: true }
+        Self {
+            reason: FetchReason::First,
+            refused: None,
+            timeout,
+            longest: timeout.max(LONGEST_EXCHANGE),
+            urgent: true,
+        }
     }
 
     pub(crate) fn because(reason: FetchReason, refused: Option<AccessToken>, timeout: Duration, urgent: bool) -> Self {
-        Self { reason, refused, timeout, urgent }
+        Self { reason, refused, timeout, longest: timeout.max(LONGEST_EXCHANGE), urgent }
+    }
+
+    /// So long an exchange may take at the most.
+    pub(crate) fn longest(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
     }
 
     /// Why a token is wanted.
@@ -162,15 +175,23 @@ impl FetchRequest {
         self.urgent
     }
 
-    /// How long one exchange over the network may take: half of the time the token in use has left, but at least 2 s and at most
-    /// 30 s; 10 s (as long as a request waits by default) when there is no valid token.
+    /// How long one exchange over the network may take: half of the time the token in use has left, so that there is time for a second
+    /// one; but at least 2 s, and twice as long as recent ones took. At most [`Builder::fetch_timeout`](crate::Builder::fetch_timeout), and
+    /// just that when there is no valid token.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
+
+    /// How long an exchange may take that can't be repeated: whatever it spends would be lost if it were given up early.
+    /// [`Builder::fetch_timeout`](crate::Builder::fetch_timeout).
+    #[must_use]
+    pub fn longest_timeout(&self) -> Duration {
+        self.longest
+    }
 }
 
-/// A fixed token: fetched again, it is the same.
+/// A fixed token: fetched again, it is the same, and as old as it is.
 impl TokenSource for AccessToken {
     async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
         Ok(self.clone())

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
+use crate::clock::{Moment, Stamp, Timeline};
+
 /// An OAuth 2.0 access token, to be sent as `Authorization: Bearer …`.
 ///
 /// Cloning is cheap (the secret is shared), `Debug` shows everything but the secret, and the memory of the secret and of
@@ -24,9 +26,13 @@ use zeroize::Zeroizing;
 pub struct AccessToken {
     secret: Arc<Zeroizing<String>>,
     lifetime: Option<Duration>,
+    /// When its life was told.
+    told: Option<Stamp>,
     age: Option<Duration>,
     recheck_after: Option<Duration>,
     authorization_ends_in: Option<Duration>,
+    /// How long it lasted when it began.
+    authorization_lifetime: Option<Duration>,
     scope: Option<Arc<str>>,
 }
 
@@ -50,19 +56,23 @@ impl AccessToken {
         Ok(Self {
             secret: Arc::new(secret),
             lifetime: None,
+            told: None,
             age: None,
             recheck_after: None,
             authorization_ends_in: None,
+            authorization_lifetime: None,
             scope: None,
         })
     }
 
-    /// How long the token lives, counted from when the fetch that brings it began (see [`AccessToken::age`] for other starts).
+    /// How long the token lives, counted from when the fetch that brings it began, or from this call if that was earlier (see
+    /// [`AccessToken::age`] for other starts). A source that hands out the same token with the same lifetime again gives it no more life.
     ///
     /// Zero means unknown, as does a life of ten years and more: then no timer renews the token, only a 401 does.
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
+        self.told = Some(Stamp::now());
         self
     }
 
@@ -135,6 +145,27 @@ impl AccessToken {
 
     pub(crate) fn age_when_fetched(&self) -> Option<Duration> {
         self.age
+    }
+
+    /// The same with the age it has if its life was told before this fetch began, and nothing else is known.
+    pub(crate) fn aged(self, time: &Timeline, began: Moment) -> Self {
+        match (self.age, self.told.as_ref().map(|told| time.at(told))) {
+            (None, Some(told)) if told < began => {
+                let age = time.now().since(told);
+                self.age(age)
+            }
+            _ => self,
+        }
+    }
+
+    /// How long the authorization lasted when it began.
+    pub(crate) fn authorization_lasts(mut self, lifetime: Option<Duration>) -> Self {
+        self.authorization_lifetime = lifetime;
+        self
+    }
+
+    pub(crate) fn authorization_whole(&self) -> Option<Duration> {
+        self.authorization_lifetime
     }
 
     pub(crate) fn authorization_left(&self) -> Option<Duration> {

@@ -5,11 +5,11 @@
 //! renew → send; its rarer states are in `cold`), `challenge` (is this answer about the token?). `request` says which types all of
 //! this works on; `tonic` and `reqwest_middleware` are for stacks that aren't tower's.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::{
     LiveToken,
-    live::{Cell, Generation, PerThread, TokenId},
+    live::{Generation, PerThread, TokenId},
 };
 
 mod challenge;
@@ -56,7 +56,7 @@ impl Link {
     /// Where options are set that a request must be asked about first, services read an empty cell: so it is the rare path that they
     /// take, and nobody else's requests are asked.
     fn share(self) -> PerThread<Self> {
-        let cell = if self.fence.is_closed() { Arc::new(Cell::empty()) } else { self.token.cell() };
+        let cell = if self.fence.is_closed() { self.token.empty_cell() } else { self.token.cell() };
         PerThread::new(self, cell)
     }
 

@@ -12,11 +12,12 @@ use tokio::sync::{Notify, watch};
 use super::{
     Driver, LiveToken, Shared,
     cell::Cell,
-    decide::Decider,
+    decide::{Decider, Rules},
     demand::Demands,
     registry::TokenId,
+    schedule::{Renewal, longest_fetch},
     status::Snapshot,
-    task::{Desk, Task},
+    task::{Asks, Desk, Task},
     telemetry::Telemetry,
 };
 use crate::{
@@ -43,7 +44,7 @@ use crate::{
 pub struct Builder {
     source: BoxTokenSource,
     name: Option<Arc<str>>,
-    assumed_lifetime: Option<Duration>,
+    rules: Rules,
     clock: Arc<dyn Clock>,
     rng: Option<Rng>,
 }
@@ -53,7 +54,7 @@ impl Builder {
         Self {
             source: source.into_token_source().boxed(),
             name: None,
-            assumed_lifetime: None,
+            rules: Rules::default(),
             clock: Arc::new(SystemClock),
             rng: None,
         }
@@ -81,7 +82,63 @@ impl Builder {
     /// The lifetime of tokens that come without one. Without this, only a 401 renews such a token.
     #[must_use]
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assumed_lifetime = Some(lifetime);
+        self.rules.assumed_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Renews when this share of a token's life is over, between 0.5 and 0.99, or in the first quarter of what is left then: for servers
+    /// that refuse to renew earlier. Default: at a random point of 0.75 to 0.85. Takes the place of [`renew_before`](Self::renew_before).
+    ///
+    /// Where fetches are so slow that there would be no time for one, it is done sooner.
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, LiveToken};
+    /// # let source = AccessToken::new("secret")?;
+    /// let builder = LiveToken::builder(source).renew_at(0.95);
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn renew_at(mut self, share: f64) -> Self {
+        // NaN is none.
+        let share = if share >= 0.5 { share.min(0.99) } else { 0.5 };
+        self.rules.renewal = Renewal::At(share);
+        self
+    }
+
+    /// Renews this long before a token's end, or up to a tenth of it earlier, but not in the first half of the life: for requests that
+    /// need a token that lives that long. Takes the place of [`renew_at`](Self::renew_at).
+    ///
+    /// Where fetches are so slow that there would be no time for one, it is done sooner.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_bearer::{AccessToken, LiveToken};
+    /// # let source = AccessToken::new("secret")?;
+    /// let builder = LiveToken::builder(source).renew_before(Duration::from_secs(300));
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn renew_before(mut self, left: Duration) -> Self {
+        self.rules.renewal = Renewal::Before(left);
+        self
+    }
+
+    /// How long one exchange with a token endpoint may take. It gets just that when there is no valid token, or when it can't be repeated,
+    /// and less while there is time for a second one ([`FetchRequest::timeout`](crate::FetchRequest::timeout)). A source that keeps to
+    /// nothing is given up after twice as long. Default: 30 s; at least one second.
+    ///
+    /// How long a *request* waits for a token is another thing: [`BearerAuthLayer::max_wait`](crate::BearerAuthLayer::max_wait).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_bearer::{AccessToken, LiveToken};
+    /// # let source = AccessToken::new("secret")?;
+    /// let builder = LiveToken::builder(source).fetch_timeout(Duration::from_secs(90));
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
+        self.rules.longest_exchange = timeout.clamp(Duration::from_secs(1), LONGEST_TIMEOUT);
         self
     }
 
@@ -102,8 +159,11 @@ impl Builder {
     /// Starts the task on the current tokio runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, and in one without time (`enable_time` or `enable_all` of the runtime's builder).
+    #[track_caller]
     pub fn spawn(self) -> LiveToken {
+        // It panics here, with what is missing, and not where nobody sees it.
+        drop(tokio::time::sleep(Duration::ZERO));
         let (token, driver) = self.pair();
         tokio::spawn(driver);
         token
@@ -131,7 +191,7 @@ impl Builder {
         let id = TokenId::next();
         let shared = Arc::new(Shared {
             id,
-            cell: Arc::new(Cell::empty()),
+            cell: Arc::new(Cell::empty(time.clone())),
             news: Notify::new(),
             status: watch::Sender::new(Snapshot::starting()),
             demands: demands.clone(),
@@ -142,8 +202,17 @@ impl Builder {
         id.enter(&shared);
         let task = Task {
             source: Some(self.source),
-            decider: Decider::new(self.rng.unwrap_or_default(), self.assumed_lifetime),
-            desk: Desk { time, demands, shared: Arc::downgrade(&shared), since: None, seen: 0, settled: 0 },
+            decider: Decider::new(self.rng.unwrap_or_default(), self.rules),
+            longest_fetch: longest_fetch(self.rules.longest_exchange),
+            desk: Desk {
+                time,
+                demands,
+                shared: Arc::downgrade(&shared),
+                since: None,
+                seen: 0,
+                settled: 0,
+                asks: Asks::default(),
+            },
         };
         (LiveToken { shared }, Driver::new(task))
     }
@@ -151,9 +220,9 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("name", &self.name)
-            .field("assumed_lifetime", &self.assumed_lifetime)
-            .finish_non_exhaustive()
+        f.debug_struct("Builder").field("name", &self.name).field("rules", &self.rules).finish_non_exhaustive()
     }
 }
+
+/// A day: longer is no timeout, and twice as long must be a time still.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);

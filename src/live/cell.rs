@@ -10,7 +10,8 @@
 //! - Services that are cloned for every request share more: the layer's `Arc`, and the header, which a new clone has none of. Both are
 //!   there once for each thread, [`PerThread`] and [`Seat`] (one thread: 1.1, two threads: 0.3; with one `Arc` and a load from the
 //!   `ArcSwap` instead: 1.7 and 0.9).
-//! - "Expired" is published as one more version. The request path needs no clock, which takes as long as a third of the header.
+//! - "Expired" is published as one more version. The request path needs no clock, which takes as long as a third of the header; only where
+//!   the task may not have run for a while, because its runtime stands still between two `block_on`, every request looks at it.
 //! - The header is put into the request here, not in generic code: two thirds of what a request pays are `HeaderMap::insert`. Here it
 //!   is compiled once, as a part of [`Reader::authorize`]; in a program that inserts headers elsewhere too it would be a call, with
 //!   a hash that is computed instead of known (1.25 instead of 1.10 times the instructions).
@@ -21,7 +22,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -30,7 +31,10 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use try_lock::TryLock;
 
-use crate::AccessToken;
+use crate::{
+    AccessToken,
+    clock::{Moment, Timeline},
+};
 
 /// Which token a request carried: tokens are numbered from 1 as they are published, 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,32 +51,53 @@ impl Generation {
 pub(crate) struct Cell {
     version: AtomicU64,
     published: ArcSwapOption<Published>,
+    /// Whether the task may stand still while requests are made.
+    careful: AtomicBool,
+    time: Arc<Timeline>,
 }
 
 #[derive(Debug)]
 struct Published {
     generation: Generation,
-    /// One for each slot.
+    expires_at: Option<Moment>,
+    /// Whether every request has to look at the clock.
+    careful: bool,
+    /// One for each slot, and one at least.
     headers: Box<[HeaderValue]>,
 }
 
 impl Cell {
-    pub(crate) fn empty() -> Self {
-        Self { version: AtomicU64::new(VERSION_NONE), published: ArcSwapOption::empty() }
+    pub(crate) fn empty(time: Arc<Timeline>) -> Self {
+        Self {
+            version: AtomicU64::new(VERSION_NONE),
+            published: ArcSwapOption::empty(),
+            careful: AtomicBool::new(false),
+            time,
+        }
+    }
+
+    /// What is published from now on is used only after a look at the clock, if it ends.
+    pub(crate) fn be_careful(&self) {
+        self.careful.store(true, Ordering::Relaxed);
     }
 
     /// From now on requests carry this token.
-    pub(crate) fn publish(&self, token: &AccessToken, generation: Generation) {
+    pub(crate) fn publish(&self, token: &AccessToken, generation: Generation, expires_at: Option<Moment>) {
         let headers = (0..slots()).map(|_| token.authorization()).collect();
-        self.published.store(Some(Arc::new(Published { generation, headers })));
-        // After the store: whoever sees the version sees the headers.
+        let careful = expires_at.is_some() && self.careful.load(Ordering::Relaxed);
+        let published = Published { generation, expires_at, careful, headers };
+        let before = self.published.swap(Some(Arc::new(published)));
+        // After the swap: whoever sees the version sees the headers.
         self.version.store(generation.0, Ordering::Release);
+        // To overwrite the old headers takes a while, in which readers would find the one without the other.
+        drop(before);
     }
 
     /// From now on requests find no token.
     pub(crate) fn clear(&self) {
-        self.published.store(None);
+        let before = self.published.swap(None);
         self.version.store(VERSION_NONE, Ordering::Release);
+        drop(before);
     }
 
     /// The generation that requests carry now, [`Generation::NONE`] if they find none.
@@ -80,11 +105,22 @@ impl Cell {
         Generation(self.version.load(Ordering::Acquire))
     }
 
-    /// The header to send now and its generation, without a [`Reader`]: where it doesn't matter what it costs.
+    /// The header to send now and its generation, without a [`Reader`]: where it doesn't matter what it costs. Looks at the clock: the task
+    /// may not have run since the token ended.
     pub(crate) fn load(&self) -> Option<(HeaderValue, Generation)> {
+        self.find().map(|(header, generation, _)| (header, generation))
+    }
+
+    /// The same, and whether it may be kept.
+    fn find(&self) -> Option<(HeaderValue, Generation, bool)> {
         let published = self.published.load();
         let published = published.as_ref()?;
-        Some((published.headers[slot()].clone(), published.generation))
+        if published.expires_at.is_some_and(|end| end <= self.time.now()) {
+            return None;
+        }
+        // Never out of range, whatever number this thread has.
+        let header = &published.headers[slot() % published.headers.len()];
+        Some((header.clone(), published.generation, !published.careful))
     }
 }
 
@@ -116,21 +152,21 @@ impl Reader {
     /// Puts the header to send now into a request. Returns its generation, [`Generation::NONE`] if there is none.
     pub(crate) fn authorize(&mut self, seat: &Seat, headers: &mut HeaderMap) -> Generation {
         let mut version = seat.cell.version.load(Ordering::Acquire);
-        let header = loop {
+        let header = 'found: {
             if version == self.kept.version {
-                break self.kept.header.clone();
+                break 'found self.kept.header.clone();
             }
             if !self.is_used
                 && let Some(kept) = seat.kept.0.try_lock()
                 && kept.version == version
             {
                 self.is_used = true;
-                break kept.header.clone();
+                break 'found kept.header.clone();
             }
-            if !self.look_up(seat) {
-                return Generation::NONE;
-            }
-            version = seat.cell.version.load(Ordering::Acquire);
+            let Some((header, generation)) = self.look_up(seat) else { return Generation::NONE };
+            // Perhaps a newer one, whose version isn't there yet.
+            version = generation.0;
+            header
         };
         // The name by value: `insert` is compiled for each type of name. All others in this crate pass a reference, so this one needn't
         // be a call. (By reference, copying the name stalls the processor: a quarter of the time spent here.)
@@ -138,24 +174,29 @@ impl Reader {
         Generation(version)
     }
 
-    /// Keeps the header to send now. Where: a service that was used before will be used again; one that is used for the first time may
-    /// be one that is cloned for every request, and leaves the header to the next. `false` if there is none.
+    /// The header to send now, if there is one; it is kept. Where: a service that was used before will be used again; one that is used for
+    /// the first time may be one that is cloned for every request, and leaves the header to the next.
     #[cold]
-    fn look_up(&mut self, seat: &Seat) -> bool {
+    fn look_up(&mut self, seat: &Seat) -> Option<(HeaderValue, Generation)> {
         // What was kept isn't right any more, and a secret: it goes, whether there is another or not.
         self.kept = Kept::NOTHING;
         let found = match seat.cell.generation() {
             Generation::NONE => None,
-            _ => seat.cell.load(),
+            _ => seat.cell.find(),
         };
-        let kept = found.map(|(header, generation)| Kept { version: generation.0, header });
-        let is_found = kept.is_some();
+        let kept = match &found {
+            Some((header, generation, true)) => Kept { version: generation.0, header: header.clone() },
+            _ => Kept::NOTHING,
+        };
         match seat.kept.0.try_lock() {
-            Some(mut shared) if !self.is_used || !is_found => *shared = kept.unwrap_or(Kept::NOTHING),
+            Some(mut shared) if !self.is_used || found.is_none() => {
+                self.is_used |= found.is_some();
+                *shared = kept;
+            }
             // Nobody waits for the lock.
-            _ => self.kept = kept.unwrap_or(Kept::NOTHING),
+            _ => self.kept = kept,
         }
-        is_found
+        found.map(|(header, generation, _)| (header, generation))
     }
 }
 
@@ -211,7 +252,7 @@ impl<T: Clone> PerThread<T> {
     fn clone_elsewhere(&self, slot: usize) -> Self {
         let Some(elsewhere) = &self.0.elsewhere else { return Self(self.0.clone()) };
         let copies = elsewhere.get_or_init(|| (0..slots()).map(|_| OnceLock::new()).collect());
-        let there = copies[slot].get_or_init(|| {
+        let there = copies[slot % copies.len()].get_or_init(|| {
             let (value, seat) = (self.0.value.clone(), Seat::here(self.0.seat.cell.clone()));
             Self(Arc::new(Place { value, seat, elsewhere: None }))
         });
@@ -248,15 +289,9 @@ const VERSION_NONE: u64 = 0;
 /// share one where another thread had asked in between (two threads: 1.2 to 1.7 instead of 0.4). More than eight bring nothing to a
 /// client and cost their memory.
 fn slots() -> usize {
-    static SLOTS: AtomicUsize = AtomicUsize::new(0);
-    match SLOTS.load(Ordering::Relaxed) {
-        0 => {
-            let slots = thread::available_parallelism().map_or(1, |threads| 2 * threads.get()).min(8);
-            SLOTS.store(slots, Ordering::Relaxed);
-            slots
-        }
-        slots => slots,
-    }
+    // What the first thread finds counts for all: another one may be bound to fewer processors.
+    static SLOTS: OnceLock<usize> = OnceLock::new();
+    *SLOTS.get_or_init(|| thread::available_parallelism().map_or(1, |threads| 2 * threads.get()).min(8))
 }
 
 /// Which of the slots this thread uses. They are given out in the order in which threads ask.
@@ -292,9 +327,13 @@ mod tests {
         AccessToken::new(format!("t{number}")).unwrap()
     }
 
+    fn time() -> Arc<Timeline> {
+        Arc::new(Timeline::new(Arc::new(crate::clock::SystemClock)))
+    }
+
     /// A cell, and a seat at it.
     fn seat() -> (Arc<Cell>, Seat) {
-        let cell = Arc::new(Cell::empty());
+        let cell = Arc::new(Cell::empty(time()));
         (cell.clone(), Seat::here(cell))
     }
 
@@ -315,7 +354,7 @@ mod tests {
         let mut reader = Reader::new();
         assert!(header(&mut reader, &seat).is_none());
         for generation in 1..=3 {
-            cell.publish(&token(generation), Generation(generation));
+            cell.publish(&token(generation), Generation(generation), None);
             for _ in 0..3 {
                 for reader in [&mut reader, &mut Reader::new()] {
                     let (found, seen) = header(reader, &seat).unwrap();
@@ -330,7 +369,7 @@ mod tests {
         assert_eq!(cell.generation(), Generation::NONE);
 
         // The same token again (a source gave it more life) is usable again, under its old number.
-        cell.publish(&token(3), Generation(3));
+        cell.publish(&token(3), Generation(3), None);
         assert_eq!(header(&mut reader, &seat).unwrap().1, Generation(3));
     }
 
@@ -339,11 +378,11 @@ mod tests {
         let (cell, seat) = seat();
         let mut reader = Reader::new();
         let kept = |reader: &Reader| (reader.kept.header.clone(), seat.kept.0.try_lock().unwrap().header.clone());
-        cell.publish(&token(1), Generation(1));
+        cell.publish(&token(1), Generation(1), None);
         header(&mut reader, &seat);
         header(&mut reader, &seat);
         assert!(kept(&reader).0 == "Bearer t1" && kept(&reader).1 == "Bearer t1");
-        cell.publish(&token(2), Generation(2));
+        cell.publish(&token(2), Generation(2), None);
         header(&mut reader, &seat);
         assert_eq!(kept(&reader).0, "Bearer t2");
         header(&mut Reader::new(), &seat);
@@ -354,9 +393,44 @@ mod tests {
     }
 
     #[test]
+    fn what_ended_while_nobody_marked_it_is_not_sent() {
+        for careful in [true, false] {
+            let time = time();
+            let cell = Arc::new(Cell::empty(time.clone()));
+            let seat = Seat::here(cell.clone());
+            if careful {
+                cell.be_careful();
+            }
+            let end = time.now() + std::time::Duration::from_millis(30);
+            cell.publish(&token(1), Generation(1), Some(end));
+            let mut reader = Reader::new();
+            assert!(header(&mut reader, &seat).is_some() && header(&mut reader, &seat).is_some());
+            thread::sleep(std::time::Duration::from_millis(40));
+            assert!(cell.load().is_none(), "whoever looks at the clock anyway");
+            assert_eq!(header(&mut reader, &seat).is_none(), careful);
+            assert_eq!(header(&mut Reader::new(), &seat).is_none(), careful);
+        }
+    }
+
+    #[test]
+    fn a_reader_takes_what_is_there_while_the_publisher_is_between_its_two_stores() {
+        let (cell, seat) = seat();
+        cell.publish(&token(1), Generation(1), None);
+        let mut reader = Reader::new();
+        header(&mut reader, &seat).unwrap();
+        cell.publish(&token(2), Generation(2), None);
+        // As it was before the second store.
+        cell.version.store(1, Ordering::Release);
+        for reader in [&mut Reader::new(), &mut reader] {
+            let (found, generation) = header(reader, &seat).unwrap();
+            assert_eq!(found, format!("Bearer t{}", generation.0));
+        }
+    }
+
+    #[test]
     fn a_lock_that_somebody_holds_is_not_waited_for() {
         let (cell, seat) = seat();
-        cell.publish(&token(1), Generation(1));
+        cell.publish(&token(1), Generation(1), None);
         let _held = seat.kept.0.try_lock().unwrap();
         let mut reader = Reader::new();
         for _ in 0..3 {
@@ -371,7 +445,7 @@ mod tests {
         // One seat for all: what happens where there are more threads than slots.
         let (cell, seat) = seat();
         let done = AtomicBool::new(false);
-        cell.publish(&token(1), Generation(1));
+        cell.publish(&token(1), Generation(1), None);
         let read = |clones: bool| {
             let mut reader = Reader::new();
             let mut last = Generation::NONE;
@@ -390,7 +464,7 @@ mod tests {
                 scope.spawn(move || read(clones));
             }
             for generation in 2..2000 {
-                cell.publish(&token(generation), Generation(generation));
+                cell.publish(&token(generation), Generation(generation), None);
             }
             done.store(true, Ordering::Relaxed);
         });
@@ -400,9 +474,9 @@ mod tests {
     #[test]
     fn publishing_costs_at_most_twenty_headers() {
         let token = AccessToken::new("t".repeat(1024)).unwrap();
-        let cell = Cell::empty();
+        let cell = Cell::empty(time());
         let one = measure(|| drop(token.authorization()));
-        let all = measure(|| cell.publish(&token, Generation(1)));
+        let all = measure(|| cell.publish(&token, Generation(1), None));
         assert!(one.count_total > 0, "the allocator counts");
         assert!(all.count_total <= 20 * one.count_total, "{all:?} for {one:?}");
         assert!(all.bytes_total <= 20 * one.bytes_total, "{all:?} for {one:?}");
@@ -424,7 +498,7 @@ mod tests {
     fn each_thread_has_a_place_of_its_own() {
         let is_one = |a: &PerThread<_>, b: &PerThread<_>| Arc::ptr_eq(&a.0, &b.0);
         let counted = Arc::new(());
-        let first = PerThread::new(counted.clone(), Arc::new(Cell::empty()));
+        let first = PerThread::new(counted.clone(), Arc::new(Cell::empty(time())));
         assert!(is_one(&first, &first.clone()));
 
         let (there, again) = elsewhere(|| {

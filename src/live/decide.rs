@@ -7,8 +7,10 @@ use fastrand::Rng;
 use super::{
     cell::Generation,
     demand::Demand,
-    schedule::{self, Left, Retry},
+    pace::Paces,
+    schedule::{self, Authorization, Left, Renewal, Retry},
     status::{Snapshot, State},
+    task::Asks,
 };
 use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage, backoff, clock::Moment};
 
@@ -16,7 +18,7 @@ use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, 
 #[derive(Debug)]
 pub(crate) struct Decider {
     rng: Rng,
-    assumed_lifetime: Option<Duration>,
+    rules: Rules,
     held: Option<Held>,
     generation: Generation,
     in_flight: Option<InFlight>,
@@ -27,9 +29,8 @@ pub(crate) struct Decider {
     retry: Retry,
     failures: u32,
     failure: Option<FetchError>,
-    /// How long recent fetches took, in milliseconds begun, and where the next one is put.
-    durations: [u32; schedule::RECENT],
-    next_duration: usize,
+    paces: Paces,
+    /// Somebody called `refresh`, and no fetch has begun since.
     asked: bool,
     /// The source says that it has something new.
     changed: bool,
@@ -41,16 +42,32 @@ pub(crate) struct Decider {
     stopped: bool,
 }
 
+/// What the user has set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) assumed_lifetime: Option<Duration>,
+    pub(crate) renewal: Renewal,
+    /// How long one exchange may take.
+    pub(crate) longest_exchange: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { assumed_lifetime: None, renewal: Renewal::Spread, longest_exchange: schedule::LONGEST_EXCHANGE }
+    }
+}
+
 /// The token in use.
 #[derive(Debug)]
 struct Held {
     token: AccessToken,
+    /// When its life began.
+    sent: Moment,
     lifetime: Option<Duration>,
     refresh_at: Option<Moment>,
     expires_at: Option<Moment>,
-    /// When the user must authorize again, and when it is time to say so.
-    authorization_ends: Option<Moment>,
-    authorization_warning: Option<Moment>,
+    /// When the user must authorize again.
+    authorization: Option<Authorization>,
     /// When it ends by the wall clock.
     wall_end: Option<SystemTime>,
     expired: bool,
@@ -77,16 +94,16 @@ struct Refusals {
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
     /// Requests carry this from now on.
-    Publish(&'a AccessToken, Generation),
+    Publish(&'a AccessToken, Generation, Option<Moment>),
     /// They go on as before.
     Unchanged,
 }
 
 impl Decider {
-    pub(crate) fn new(rng: Rng, assumed_lifetime: Option<Duration>) -> Self {
+    pub(crate) fn new(rng: Rng, rules: Rules) -> Self {
         Self {
             rng,
-            assumed_lifetime,
+            rules,
             held: None,
             generation: Generation::NONE,
             in_flight: None,
@@ -95,8 +112,7 @@ impl Decider {
             retry: Retry::Free,
             failures: 0,
             failure: None,
-            durations: [0; schedule::RECENT],
-            next_duration: 0,
+            paces: Paces::new(rules.longest_exchange),
             asked: false,
             changed: false,
             changed_last: None,
@@ -156,9 +172,8 @@ impl Decider {
 
     /// Whether it is time to say that the user must authorize again soon, and how soon that is: once for each token.
     pub(crate) fn warn_of_authorization(&mut self, now: Moment) -> Option<Duration> {
-        let held = self.held.as_mut()?;
-        held.authorization_warning.take_if(|warning| *warning <= now)?;
-        Some(held.authorization_ends?.since(now))
+        let authorization = self.held.as_mut()?.authorization.as_mut()?;
+        authorization.warns(now).then(|| authorization.ends.since(now))
     }
 
     /// Looks at the wall clock: where the token is over by it, although by elapsed time it isn't, the machine was perhaps
@@ -209,7 +224,7 @@ impl Decider {
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
         let fetch = self.next_fetch(now).map(|(at, _)| at);
-        let warning = self.held.as_ref().and_then(|held| held.authorization_warning);
+        let warning = self.held.as_ref().and_then(|held| held.authorization?.warning);
         [end, fetch, warning].into_iter().flatten().min()
     }
 
@@ -240,6 +255,7 @@ impl Decider {
             self.refusals.streak = self.refusals.streak.saturating_add(1);
         }
         self.last_began = Some(now);
+        self.asked = false;
         self.changed = false;
         if reason == FetchReason::Changed {
             self.changed_last = Some(now);
@@ -250,7 +266,9 @@ impl Decider {
             _ => Left::Nothing,
         };
         let refused = self.held.as_ref().filter(|held| held.was_refused).map(|held| held.token.clone());
-        FetchRequest::because(reason, refused, schedule::timeout(left), left == Left::Nothing)
+        let pace = self.paces.pace();
+        FetchRequest::because(reason, refused, schedule::timeout(left, &pace), left == Left::Nothing)
+            .longest(self.rules.longest_exchange)
     }
 
     /// The fetch has ended.
@@ -261,13 +279,16 @@ impl Decider {
         fetched: Result<AccessToken, FetchError>,
     ) -> Outcome<'_> {
         let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
-        self.asked = false;
         self.refused = false;
         if flight.after_refusal {
             self.refusals.paused_until = Some(now + backoff::after_refusal(self.refusals.streak));
         }
         match fetched.and_then(|token| self.judge(token, flight, now)) {
-            Ok((token, sent)) => self.accept(token, sent, flight, now, wall),
+            Ok((token, sent)) => {
+                // Who asked while it was under way wanted a token, and this is one.
+                self.asked = false;
+                self.accept(token, sent, flight, now, wall)
+            }
             Err(error) => {
                 self.fail(error, flight.started, now);
                 Outcome::Unchanged
@@ -277,7 +298,17 @@ impl Decider {
 
     /// When the token's life began; an error if it is over already.
     fn judge(&self, token: AccessToken, flight: InFlight, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
-        let sent = token.age_when_fetched().map_or(flight.started, |age| now.back(age));
+        let sent = match (token.age_when_fetched(), &self.held) {
+            (Some(age), _) => now.back(age),
+            // The same again, with the same life: that goes on, and doesn't begin anew.
+            (None, Some(held))
+                if held.token.is_same_secret(&token)
+                    && token.lifetime().is_some_and(|lifetime| held.token.lifetime() == Some(lifetime)) =>
+            {
+                held.sent
+            }
+            (None, _) => flight.started,
+        };
         match self.lifetime(&token) {
             Some(lifetime) if sent + lifetime <= now => Err(FetchError::try_again(format!(
                 "the token's life of {lifetime:?} was over when it arrived, {:?} after it began",
@@ -290,7 +321,7 @@ impl Decider {
     /// How long the token lives, or is assumed to; `None` if it gets no timer.
     fn lifetime(&self, token: &AccessToken) -> Option<Duration> {
         let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
-        schedule::timed(known.or(self.assumed_lifetime))
+        schedule::timed(known.or(self.rules.assumed_lifetime))
     }
 
     fn accept(
@@ -301,21 +332,27 @@ impl Decider {
         now: Moment,
         wall: SystemTime,
     ) -> Outcome<'_> {
-        // A suspend during the fetch says nothing about how slow it is.
-        let took = now.since(flight.started).min(schedule::LONGEST_FETCH);
-        self.durations[self.next_duration] = u32::try_from(took.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
-        self.next_duration = (self.next_duration + 1) % schedule::RECENT;
-        let slowest = Duration::from_millis(self.durations.iter().copied().max().unwrap_or_default().into());
+        // An older exchange says nothing about how slow one is.
+        if sent >= flight.started {
+            self.paces.worked(now.since(flight.started));
+        }
+        self.paces.recovered();
+        let pace = self.paces.pace();
 
         let lifetime = self.lifetime(&token);
-        let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, slowest, &mut self.rng));
+        let renewal = self.rules.renewal;
+        let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, renewal, &pace, &mut self.rng));
         let recheck = token.recheck_period().map(|period| now + period);
-        let authorization_ends = token.authorization_left().map(|left| now + left);
+        let authorization = token.authorization_left().map(|left| {
+            let before = self.held.as_ref().and_then(|held| held.authorization);
+            Authorization::plan(now, left, token.authorization_whole(), before)
+        });
         let expires_at = plan.map(|plan| plan.expires_at);
+        let mut refresh_at = plan.map(|plan| plan.refresh_at);
 
         let previous = self.held.as_ref();
         let same = previous.is_some_and(|held| held.token.is_same_secret(&token));
-        let usable_already = same && previous.is_some_and(|held| !held.expired);
+        let unchanged = same && previous.is_some_and(|held| !held.expired && held.expires_at == expires_at);
         let was_refused = same && previous.is_some_and(|held| held.was_refused);
         if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_refused) {
             // A whole life without a 401: whatever was wrong is over.
@@ -323,6 +360,10 @@ impl Decider {
         }
         if !same {
             self.generation.0 += 1;
+        } else if let (Some(end), Some(lifetime)) = (expires_at, lifetime)
+            && previous.and_then(|held| held.expires_at).is_some_and(|before| end <= before)
+        {
+            refresh_at = Some(now + schedule::again(end.since(now), lifetime, &mut self.rng));
         }
         self.not_before = Some(flight.started + schedule::gap(lifetime));
         self.retry = Retry::Free;
@@ -330,20 +371,21 @@ impl Decider {
         self.failure = None;
         let held = self.held.insert(Held {
             token,
+            sent,
             lifetime,
-            refresh_at: [plan.map(|plan| plan.refresh_at), recheck].into_iter().flatten().min(),
+            refresh_at: [refresh_at, recheck].into_iter().flatten().min(),
             expires_at,
-            authorization_ends,
-            authorization_warning: authorization_ends.map(|end| end.back(schedule::warning(end.since(now)))),
+            authorization,
             wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
             expired: false,
             was_refused,
         });
-        if usable_already { Outcome::Unchanged } else { Outcome::Publish(&held.token, self.generation) }
+        if unchanged { Outcome::Unchanged } else { Outcome::Publish(&held.token, self.generation, held.expires_at) }
     }
 
     fn fail(&mut self, error: FetchError, started: Moment, now: Moment) {
         self.failures = self.failures.saturating_add(1);
+        self.paces.failed(now.since(started));
         if let Some(held) = &mut self.held {
             // Somebody wanted another token, whatever this one's schedule says: it is tried again until there is one.
             held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
@@ -361,6 +403,7 @@ impl Decider {
     /// What to tell the outside. `seen` and `settled` are the numbers of demands.
     pub(crate) fn snapshot(&self, now: Moment, seen: u64, settled: u64) -> Snapshot {
         let usable = self.held.as_ref().is_some_and(|held| !held.expired);
+        let authorization = self.held.as_ref().and_then(|held| held.authorization);
         let state = match (&self.failure, usable) {
             _ if self.stopped => State::Stopped,
             (Some(failure), _) if failure.kind() == FetchErrorKind::Rejected => State::Rejected,
@@ -377,11 +420,8 @@ impl Decider {
             usable,
             generation: self.generation,
             expires_at: self.held.as_ref().and_then(|held| held.expires_at),
-            authorization_ends: self.held.as_ref().and_then(|held| held.authorization_ends),
-            authorization_ending: self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.authorization_ends.is_some() && held.authorization_warning.is_none()),
+            authorization_ends: authorization.map(|authorization| authorization.ends),
+            authorization_ending: authorization.is_some_and(|authorization| authorization.warning.is_none()),
             failures: self.failures,
             failure: self.failure.clone(),
             next_fetch: self.next_fetch(now).map(|(at, _)| at),
@@ -392,6 +432,7 @@ impl Decider {
                 .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),
             seen,
             settled,
+            asks: Asks::default(),
         }
     }
 }
@@ -414,7 +455,7 @@ mod tests {
 
     /// A decider after one fetch that ended like this.
     fn after(fetched: Result<AccessToken, FetchError>) -> Decider {
-        let mut decider = Decider::new(Rng::with_seed(1), None);
+        let mut decider = Decider::new(Rng::with_seed(1), Rules::default());
         then(&mut decider, Moment::EARLY, fetched);
         decider
     }
@@ -497,7 +538,8 @@ mod tests {
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
     fn walk(seed: u64) -> u32 {
         let mut rng = Rng::with_seed(seed);
-        let mut decider = Decider::new(Rng::with_seed(seed), rng.bool().then_some(HOUR));
+        let rules = Rules { assumed_lifetime: rng.bool().then_some(HOUR), ..Rules::default() };
+        let mut decider = Decider::new(Rng::with_seed(seed), rules);
         let demands = Demands::default();
         let (mut now, mut fetches, mut stuck) = (Moment::EARLY, 0, 0);
         // What requests see, when a fetch may begin at all, when it may unless somebody asks for it.
@@ -514,6 +556,7 @@ mod tests {
             decider.demand(now, &seen);
             if decider.is_settled() {
                 demands.settle(seen.last);
+                demands.take_asked(seen.last);
             }
             decider.compare_with_wall(now, wall() + Duration::from_secs(rng.u64(..10_000)));
             if decider.expire(now) {
@@ -541,6 +584,7 @@ mod tests {
 
             let began = now;
             let request = decider.begin(now, reason);
+            demands.take_asked(seen.last);
             assert!(request.timeout() >= SECOND * 2 && request.timeout() <= SECOND * 30);
             assert_eq!(decider.next_fetch(now), None, "one at a time");
             now = now + Duration::from_millis(rng.u64(..3_000));
@@ -557,11 +601,22 @@ mod tests {
                 4 => Ok(token("file").recheck_after(lifetime)),
                 _ => Ok(token(&format!("t{step}")).expires_in(lifetime)),
             };
-            let dead = fetched.as_ref().is_ok_and(|token| token.lifetime().is_some_and(|life| began + life <= now));
+            // The same token again, with the same life, is as old as it is.
+            let sent = match (&decider.held, &fetched) {
+                (Some(held), Ok(token))
+                    if held.token.is_same_secret(token)
+                        && token.lifetime().is_some()
+                        && held.token.lifetime() == token.lifetime() =>
+                {
+                    held.sent
+                }
+                _ => began,
+            };
+            let dead = fetched.as_ref().is_ok_and(|token| token.lifetime().is_some_and(|life| sent + life <= now));
             (spaced, backed_off) = match &fetched {
                 Ok(_) if dead => (spaced, Some(now)),
                 Ok(token) => {
-                    let life = token.lifetime().or(decider.assumed_lifetime);
+                    let life = token.lifetime().or(rules.assumed_lifetime);
                     (began + life.map_or(SECOND, |life| (life / 2).min(SECOND)), Some(now))
                 }
                 Err(error) if error.kind() == FetchErrorKind::TryAgain => (spaced, Some(now + asked.min(HOUR))),
@@ -572,7 +627,7 @@ mod tests {
             decider.demand(now, &last);
             let before = decider.generation;
             match decider.finish(now, wall(), fetched) {
-                Outcome::Publish(_, generation) => {
+                Outcome::Publish(_, generation, _) => {
                     assert!(generation >= before && !dead);
                     cell = Some(generation);
                 }

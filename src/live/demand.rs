@@ -18,7 +18,7 @@ pub(crate) struct Demands {
 pub(crate) struct Demand {
     /// The number given out last.
     pub(crate) last: u64,
-    /// Somebody called `refresh`.
+    /// Somebody called `refresh`, and no fetch has begun since.
     pub(crate) asked: Option<u64>,
     /// The API answered 401 to this generation. All who saw that share one number.
     pub(crate) refused: Option<(Generation, u64)>,
@@ -86,10 +86,15 @@ impl Demands {
         seen
     }
 
-    /// Takes off what was asked for up to this number: it was answered.
-    pub(crate) fn settle(&self, number: u64) {
+    /// Takes off what `refresh` asked for up to this number: a fetch answers it. Whoever asks from now on has another number.
+    pub(crate) fn take_asked(&self, number: u64) {
         let mut demand = self.lock();
         demand.asked = demand.asked.filter(|asked| *asked > number);
+    }
+
+    /// Takes off the refusals up to this number: they were answered.
+    pub(crate) fn settle(&self, number: u64) {
+        let mut demand = self.lock();
         demand.refused = demand.refused.filter(|(_, refused)| *refused > number);
     }
 
@@ -127,9 +132,12 @@ mod tests {
         assert!(asked > first);
 
         demands.settle(first);
+        demands.take_asked(first);
         let demand = demands.look();
         assert_eq!((demand.refused, demand.asked), (None, Some(asked)));
         assert!(demands.refuse(Generation(1)) > asked, "a report after the answer is a new one");
+        demands.take_asked(asked);
+        assert!(demands.ask() > asked, "who asks when a fetch has begun wants another one");
     }
 
     #[test]

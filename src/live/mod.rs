@@ -1,6 +1,6 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule` and `crate::backoff`) what to
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace` and `crate::backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 
@@ -26,6 +26,7 @@ mod builder;
 mod cell;
 mod decide;
 mod demand;
+mod pace;
 mod registry;
 mod schedule;
 mod status;
@@ -39,6 +40,7 @@ pub use builder::Builder;
 pub(crate) use cell::{Cell, Generation, PerThread, Reader};
 use demand::Demands;
 pub(crate) use registry::TokenId;
+pub(crate) use schedule::LONGEST_EXCHANGE;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
 pub use task::Driver;
@@ -102,7 +104,8 @@ impl LiveToken {
     /// Returns at once: requests wait for the first token, or [`LiveToken::ready`] does.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, and in one without time (`enable_time` or `enable_all` of the runtime's builder).
+    #[track_caller]
     pub fn spawn(source: impl IntoTokenSource) -> Self {
         Self::builder(source).spawn()
     }
@@ -150,8 +153,8 @@ impl LiveToken {
     }
 
     /// Fetches a token now, whatever the schedule, a backoff or a pause say; only the distance between two fetches is kept (a
-    /// second, or half of the lifetime if that is shorter). Whoever calls meanwhile shares the fetch, and so does one that runs
-    /// already. Requests go on with the token in use.
+    /// second, or half of the lifetime if that is shorter). Whoever calls meanwhile shares the fetch. One that runs already counts if it
+    /// works; if it fails it may have begun before what was wrong was mended, and another one follows. Requests go on with the token in use.
     ///
     /// # Errors
     /// Why the fetch failed. The token in use stays in use.
@@ -162,10 +165,11 @@ impl LiveToken {
         let number = self.shared.demands.ask();
         let mut status = self.shared.status.subscribe();
         let stopped = TokenError::new(ErrorKind::Stopped, None);
-        let snapshot = status.wait_for(|snapshot| snapshot.settled >= number).await.map_err(|_| stopped)?;
+        let is_over = |snapshot: &Snapshot| snapshot.asks.answered.max(snapshot.asks.declined) >= number;
+        let snapshot = status.wait_for(is_over).await.map_err(|_| stopped)?;
         match &snapshot.failure {
-            _ if snapshot.state == State::Stopped => Err(TokenError::new(ErrorKind::Stopped, snapshot.failure.clone())),
-            Some(failure) => Err(TokenError::new(snapshot.error_kind(), Some(failure.clone()))),
+            failure if snapshot.asks.answered < number => Err(TokenError::new(ErrorKind::Stopped, failure.clone())),
+            Some(failure) => Err(TokenError::new(snapshot.failure_kind(), Some(failure.clone()))),
             None => Ok(()),
         }
     }
@@ -233,6 +237,11 @@ impl LiveToken {
     /// Where services read what to send.
     pub(crate) fn cell(&self) -> Arc<Cell> {
         self.shared.cell.clone()
+    }
+
+    /// The same for services that must always look first: nothing is ever in it.
+    pub(crate) fn empty_cell(&self) -> Arc<Cell> {
+        Arc::new(Cell::empty(self.shared.time.clone()))
     }
 
     /// The header to send now: where it doesn't matter what it costs.

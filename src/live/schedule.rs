@@ -15,17 +15,74 @@ pub(crate) struct Plan {
     pub(crate) expires_at: Moment,
 }
 
+/// When a token is renewed, by the user's wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Renewal {
+    /// At a random point of 75 to 85 % of the life, which spreads a fleet over a tenth of it.
+    #[default]
+    Spread,
+    /// Not before this share of the life is over: in the first quarter of what is left then.
+    At(f64),
+    /// So long before the end, or up to a tenth of that earlier.
+    Before(Duration),
+}
+
+impl Renewal {
+    fn point(self, lifetime: Duration, rng: &mut Rng) -> Duration {
+        match self {
+            Self::Spread => lifetime.mul_f64(0.75 + 0.10 * rng.f64()),
+            Self::At(share) => lifetime.mul_f64(share + (1.0 - share) / 4.0 * rng.f64()),
+            // A life shorter than that must not be renewed all the time.
+            Self::Before(left) => lifetime.saturating_sub(left + left.mul_f64(0.1 * rng.f64())).max(lifetime / 2),
+        }
+    }
+}
+
+/// What is known of how long fetches take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The slowest of the recent ones that brought a token.
+    pub(crate) slowest: Duration,
+    /// The slowest of those that have failed since.
+    pub(crate) failed: Duration,
+    /// How long one may take at the most.
+    pub(crate) longest: Duration,
+}
+
+/// What a fetch needs that is as slow as this one: as much again, because the next may be slower, and 5 ms for a timer that fires late
+/// (tokio's fire up to 1 ms late, loaded machines add).
+fn room(fetch: Duration) -> Duration {
+    fetch * 2 + Duration::from_millis(5)
+}
+
 /// Plans the renewal of a token that was asked for at `sent` and lives for `lifetime` from then.
 ///
-/// A random point of 75 to 85 % of the life spreads a fleet over a tenth of it. It comes sooner where the slowest of the recent
-/// fetches would not fit into the rest, but never before half of the life, or a second, is over: a lifetime shorter than the
-/// fetch must not make a busy loop.
-pub(crate) fn plan(sent: Moment, lifetime: Duration, slowest_fetch: Duration, rng: &mut Rng) -> Plan {
-    let share = 0.75 + 0.10 * rng.f64();
-    // A quarter more than the slowest, and 5 ms for a timer that fires late (tokio's fire up to 1 ms late, loaded machines add).
-    let room = slowest_fetch + slowest_fetch / 4 + Duration::from_millis(5);
-    let wanted = lifetime.mul_f64(share).min(lifetime.saturating_sub(room));
-    Plan { refresh_at: sent + wanted.max(gap(Some(lifetime))), expires_at: sent + lifetime }
+/// It comes sooner where there is no room for a slow fetch in the rest. Where half of the life is too little for that, a quarter more than
+/// the slowest must do: so nobody is ever without a token whose life is longer than two fetches. But never before half of the life, or a
+/// second, is over: a lifetime shorter than the fetch must not make a busy loop.
+pub(crate) fn plan(sent: Moment, lifetime: Duration, renewal: Renewal, pace: &Pace, rng: &mut Rng) -> Plan {
+    let wanted = renewal.point(lifetime, rng);
+    let (roomy, narrow) = (room(pace.slowest), pace.slowest + pace.slowest / 4 + Duration::from_millis(5));
+    let latest = lifetime.saturating_sub(roomy).max((lifetime / 2).min(lifetime.saturating_sub(narrow)));
+    Plan { refresh_at: sent + wanted.min(latest).max(gap(Some(lifetime))), expires_at: sent + lifetime }
+}
+
+/// How long to wait when a source has brought the same token again, with no more life: about half of what is left, so that it isn't asked
+/// all the time by the end.
+pub(crate) fn again(left: Duration, lifetime: Duration, rng: &mut Rng) -> Duration {
+    left.mul_f64(0.4 + 0.2 * rng.f64()).max(gap(Some(lifetime)))
+}
+
+/// How long one exchange may take: half of the time left, so that a second attempt fits; but what a fetch needs that is as slow as those
+/// before, and 2 s in any case, for a slow but healthy server. With no valid token or an endless one, the longest.
+pub(crate) fn timeout(left: Left, pace: &Pace) -> Duration {
+    match left {
+        Left::Nothing | Left::Unknown => pace.longest,
+        Left::Some(left) => {
+            let slow = room(pace.slowest.max(pace.failed));
+            (left / 2).max(slow).max(Duration::from_secs(2)).min(pace.longest)
+        }
+    }
 }
 
 /// The lifetime that gets a timer: not "unknown", and not longer than anybody's plan.
@@ -39,16 +96,6 @@ pub(crate) fn gap(lifetime: Option<Duration>) -> Duration {
     // Half of a nanosecond is none: the loop would never sleep.
     let (least, most) = (Duration::from_nanos(1), Duration::from_secs(1));
     lifetime.map_or(most, |lifetime| (lifetime / 2).clamp(least, most))
-}
-
-/// How long one exchange may take: half of the time left, so that a second attempt fits; at least the 2 s that a slow but
-/// healthy server needs, at most 30 s. With no valid token, as long as a request waits by default; with an endless one, 30 s.
-pub(crate) fn timeout(left: Left) -> Duration {
-    match left {
-        Left::Nothing => Duration::from_secs(10),
-        Left::Some(left) => (left / 2).clamp(Duration::from_secs(2), Duration::from_secs(30)),
-        Left::Unknown => Duration::from_secs(30),
-    }
 }
 
 /// What is left of the token in use.
@@ -69,21 +116,49 @@ pub(crate) enum Retry {
     WhenAsked,
 }
 
-/// How long before the end of an authorization it is time to say so: the last tenth of what was left when that was learnt, three
-/// days at most, so that a weekend doesn't use up the warning.
-pub(crate) fn warning(left: Duration) -> Duration {
-    (left / 10).min(Duration::from_secs(3 * 24 * 3600))
+/// The end of an authorization, and when it is time to say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Authorization {
+    pub(crate) ends: Moment,
+    /// `None` once it was said.
+    pub(crate) warning: Option<Moment>,
 }
 
-/// How long a fetch may take altogether: twice what the longest exchange may take. A source that keeps to no timeout is given up
-/// then.
-pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(60);
+impl Authorization {
+    /// One that lasts for `whole` and has `left` left. The warning comes in the last tenth of the whole, three days before the end at most,
+    /// so that a weekend doesn't use it up. It is planned anew only when the end moves later: learnt anew at each renewal, a tenth of what
+    /// is left then would come ever later.
+    pub(crate) fn plan(now: Moment, left: Duration, whole: Option<Duration>, before: Option<Self>) -> Self {
+        let ends = now + left;
+        let ahead = (whole.unwrap_or(left).max(left) / 10).min(Duration::from_secs(3 * 24 * 3600));
+        let warning = Some(ends.back(ahead).max(now));
+        // The end is told as what is left, by clocks that don't quite agree.
+        let noise = (left / 100).min(Duration::from_secs(60));
+        match before {
+            Some(before) if ends <= before.ends + noise => {
+                Self { ends, warning: before.warning.and_then(|planned| Some(planned.min(warning?))) }
+            }
+            _ => Self { ends, warning },
+        }
+    }
+
+    /// Whether it is time to say so; `true` once.
+    pub(crate) fn warns(&mut self, now: Moment) -> bool {
+        self.warning.take_if(|warning| *warning <= now).is_some()
+    }
+}
+
+/// How long one exchange may take unless the user says otherwise.
+pub(crate) const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
+
+/// How long a fetch may take altogether: twice what an exchange may take, because some sources make two. One that keeps to no timeout is
+/// given up then.
+pub(crate) fn longest_fetch(longest_exchange: Duration) -> Duration {
+    longest_exchange * 2
+}
 
 /// Ten years.
 const ABSURD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// How many fetches "recent" are: enough to remember a slow spell for a while, few enough to forget it.
-pub(crate) const RECENT: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -91,8 +166,12 @@ mod tests {
 
     const SENT: Moment = Moment::EARLY;
 
+    fn pace(slowest: Duration) -> Pace {
+        Pace { slowest, failed: Duration::ZERO, longest: LONGEST_EXCHANGE }
+    }
+
     fn refresh_after(lifetime: Duration, slowest: Duration, rng: &mut Rng) -> Duration {
-        plan(SENT, lifetime, slowest, rng).refresh_at.since(SENT)
+        plan(SENT, lifetime, Renewal::Spread, &pace(slowest), rng).refresh_at.since(SENT)
     }
 
     #[test]
@@ -144,14 +223,44 @@ mod tests {
     #[test]
     fn how_long_an_exchange_may_take() {
         let secs = Duration::from_secs;
-        for (left, limit) in [
-            (Left::Nothing, 10),
-            (Left::Unknown, 30),
-            (Left::Some(Duration::from_millis(100)), 2),
-            (Left::Some(secs(20)), 10),
-            (Left::Some(secs(3600)), 30),
+        for (left, slowest, failed, limit) in [
+            (Left::Nothing, 0, 0, 30_000),
+            (Left::Unknown, 0, 0, 30_000),
+            (Left::Some(Duration::from_millis(100)), 0, 0, 2_000),
+            (Left::Some(secs(20)), 0, 0, 10_000),
+            (Left::Some(secs(3600)), 0, 0, 30_000),
+            // As slow as those before, and slower.
+            (Left::Some(secs(5)), 4, 0, 8_005),
+            (Left::Some(secs(5)), 1, 2, 4_005),
+            (Left::Some(secs(5)), 20, 0, 30_000),
         ] {
-            assert_eq!(timeout(left), secs(limit), "{left:?}");
+            let pace = Pace { failed: secs(failed), ..pace(secs(slowest)) };
+            assert_eq!(timeout(left, &pace), Duration::from_millis(limit), "{left:?} {slowest} {failed}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_comes_when_it_is_wished_for() {
+        let mut rng = Rng::with_seed(3);
+        let minutes = |minutes: u32| Duration::from_secs(60) * minutes;
+        for (renewal, lifetime, earliest, latest) in [
+            (Renewal::Spread, 60, 45.0, 51.0),
+            (Renewal::At(0.95), 60, 57.0, 57.75),
+            (Renewal::At(0.5), 60, 30.0, 37.5),
+            (Renewal::Before(minutes(5)), 60, 54.5, 55.0),
+            (Renewal::Before(minutes(5)), 6, 3.0, 3.0),
+            (Renewal::Before(minutes(5)), 4, 2.0, 2.0),
+        ] {
+            for _ in 0..200 {
+                let after =
+                    plan(SENT, minutes(lifetime), renewal, &pace(Duration::ZERO), &mut rng).refresh_at.since(SENT);
+                let after = after.as_secs_f64() / 60.0;
+                assert!((earliest - 1e-6..=latest + 1e-6).contains(&after), "{renewal:?} {lifetime}: {after}");
+            }
+            // What is wished for makes no gap.
+            let slow = minutes(lifetime) / 5;
+            let after = plan(SENT, minutes(lifetime), renewal, &pace(slow), &mut rng).refresh_at.since(SENT);
+            assert!(after + slow < minutes(lifetime), "{renewal:?} {lifetime}: {after:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::cell::Generation;
+use super::{cell::Generation, task::Asks};
 use crate::{
     ErrorKind, FetchError, FetchErrorKind, Storage, TokenError,
     clock::{Moment, Timeline},
@@ -58,6 +58,7 @@ impl Status {
     pub(crate) fn new(snapshot: Snapshot, time: &Timeline) -> Self {
         let now = time.now();
         let left = |until: Moment| until.since(now);
+        let snapshot = snapshot.at(now);
         Self {
             time_left: snapshot.expires_at.filter(|_| snapshot.usable).map(left),
             authorization_left: match snapshot.state {
@@ -220,8 +221,9 @@ pub(crate) struct Snapshot {
     pub(crate) hopeful: bool,
     /// Demands up to this one have been taken into account.
     pub(crate) seen: u64,
-    /// Demands up to this one have been answered, by a token, a failure, or a refusal to fetch.
+    /// Refusals up to this one have been answered, by a token, a failure, or a refusal to fetch.
     pub(crate) settled: u64,
+    pub(crate) asks: Asks,
 }
 
 impl Snapshot {
@@ -242,7 +244,19 @@ impl Snapshot {
             hopeful: false,
             seen: 0,
             settled: 0,
+            asks: Asks::default(),
         }
+    }
+
+    /// The same as it is now: the task may not have run since the token ended.
+    pub(crate) fn at(mut self, now: Moment) -> Self {
+        if self.usable && self.expires_at.is_some_and(|end| end <= now) {
+            self.usable = false;
+            if matches!(self.state, State::Live | State::Failing) {
+                self.state = State::Expired;
+            }
+        }
+        self
     }
 
     /// Whether a fetch runs or begins by then.
@@ -266,10 +280,17 @@ impl Snapshot {
 
     /// What the last failure means for somebody who wanted a token.
     pub(crate) fn error_kind(&self) -> ErrorKind {
-        match (self.state, self.failure.as_ref().map(FetchError::kind)) {
-            (State::Stopped, _) => ErrorKind::Stopped,
-            (_, Some(FetchErrorKind::Rejected)) => ErrorKind::Rejected,
-            (_, Some(FetchErrorKind::ReauthorizationRequired)) => ErrorKind::ReauthorizationRequired,
+        match self.state {
+            State::Stopped => ErrorKind::Stopped,
+            _ => self.failure_kind(),
+        }
+    }
+
+    /// What the last failure means for somebody who wanted just that fetch.
+    pub(crate) fn failure_kind(&self) -> ErrorKind {
+        match self.failure.as_ref().map(FetchError::kind) {
+            Some(FetchErrorKind::Rejected) => ErrorKind::Rejected,
+            Some(FetchErrorKind::ReauthorizationRequired) => ErrorKind::ReauthorizationRequired,
             _ => ErrorKind::Unavailable,
         }
     }

@@ -10,20 +10,23 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::time;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time,
+};
 use tracing::{Instrument, Span};
 
 use super::{
     Shared,
     decide::{Decider, Outcome},
     demand::{Demand, Demands},
-    schedule::LONGEST_FETCH,
     status::{Snapshot, State, Status},
     telemetry::{Fingerprint, Telemetry},
 };
 use crate::{
     AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource,
     clock::{Moment, Timeline},
+    panics::contained,
 };
 
 /// The future that renews a [`LiveToken`](crate::LiveToken): made by [`Builder::pair`](super::Builder::pair), to be polled by
@@ -58,11 +61,14 @@ pub(crate) struct Task {
     /// `None` when nothing is fetched any more.
     pub(crate) source: Option<BoxTokenSource>,
     pub(crate) decider: Decider,
+    pub(crate) longest_fetch: Duration,
     pub(crate) desk: Desk,
 }
 
 impl Task {
     async fn run(&mut self) {
+        let mut storing_pause = STORING_PAUSE;
+        self.desk.be_careful_where_time_stands_still();
         loop {
             let demand = self.desk.take_demands(&mut self.decider);
             // First the clocks: after `shutdown`, the end of the token is the end of the task.
@@ -77,14 +83,14 @@ impl Task {
                 }
                 _ => {
                     let stopped = self.decider.is_stopped();
-                    let storing = stopped && self.is_storing();
+                    let storing = stopped && !storing_pause.is_zero() && self.is_storing();
                     self.desk.report(&self.decider, now);
                     let nap = self.desk.nap(self.decider.wake_at(now), now);
-                    let nap = if storing { Some(nap.map_or(STORING_PAUSE, |nap| nap.min(STORING_PAUSE))) } else { nap };
+                    let nap = if storing { Some(nap.map_or(storing_pause, |nap| nap.min(storing_pause))) } else { nap };
                     if stopped && !storing {
                         // Whoever waits for it elsewhere learns that it is over. It may panic.
                         let source = self.source.take();
-                        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(source)));
+                        contained(|| drop(source));
                     }
                     // What it had to tell last is enough until that was acted upon.
                     let source = self.source.as_mut().filter(|_| !stopped && !self.decider.is_changed());
@@ -94,6 +100,11 @@ impl Task {
                         () = told_of_change(source) => self.decider.source_changed(),
                         () = self.desk.demands.wait() => {}
                         () = sleep(nap) => {}
+                    }
+                    if storing {
+                        // Ever more seldom, and not for ever: the source goes on with it when it is gone from here.
+                        storing_pause =
+                            if storing_pause < STORING_GIVEN_UP { storing_pause * 2 } else { Duration::ZERO };
                     }
                 }
             }
@@ -108,14 +119,17 @@ impl Task {
 
     /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
     async fn fetch(&mut self, reason: FetchReason) {
-        let Self { source: Some(source), decider, desk } = self else { return };
+        let Self { source: Some(source), decider, desk, longest_fetch } = self else { return };
+        let longest = *longest_fetch;
         let started = desk.time.now();
         let request = decider.begin(started, reason);
+        desk.begin();
         let span = desk.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
 
         // A panic in a source is a failure like others, and its message, which may hold anything, stays where it was.
-        let fetch = AssertUnwindSafe(async { source.fetch(request).await }).catch_unwind();
-        let mut fetch = Box::pin(time::timeout(LONGEST_FETCH, fetch).instrument(span));
+        let fetch = time::timeout(longest, async { source.fetch(request).await });
+        // A subscriber that is told of the span may panic, too.
+        let mut fetch = Box::pin(AssertUnwindSafe(fetch.instrument(span)).catch_unwind());
         let fetched = loop {
             let now = desk.check_clocks(decider);
             // Whoever waits must learn that a fetch runs, and that it answers what was asked meanwhile as well.
@@ -123,20 +137,22 @@ impl Task {
             let nap = desk.nap(decider.wake_at(now), now);
             tokio::select! {
                 biased;
-                ended = &mut fetch => break flatten(ended),
+                ended = &mut fetch => break flatten(ended, longest),
                 () = desk.demands.wait() => drop(desk.take_demands(decider)),
                 () = sleep(nap) => {}
             }
         };
 
         // A source that was given up may panic once more.
-        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(fetch)));
+        contained(|| drop(fetch));
         desk.ask_about_storage(source, decider);
         desk.take_demands(decider);
         let now = desk.time.now();
         let (failures_before, _) = decider.failures();
+        let fetched = fetched.map(|token| token.aged(&desk.time, started));
         let outcome = decider.finish(now, desk.time.wall(), fetched);
         let new = desk.publish(outcome, now);
+        desk.answer(decider.failures().0 == 0);
         desk.settle();
         desk.report(decider, now);
         let took = now.since(started);
@@ -150,15 +166,15 @@ impl Task {
     }
 }
 
-type Ended = Result<Result<Result<AccessToken, FetchError>, Box<dyn std::any::Any + Send>>, time::error::Elapsed>;
+type Ended = Result<Result<Result<AccessToken, FetchError>, time::error::Elapsed>, Box<dyn std::any::Any + Send>>;
 
-fn flatten(ended: Ended) -> Result<AccessToken, FetchError> {
+fn flatten(ended: Ended, longest: Duration) -> Result<AccessToken, FetchError> {
     match ended {
         Ok(Ok(fetched)) => fetched,
-        Ok(Err(_panic)) => Err(FetchError::try_again("the token source panicked")),
-        Err(_) => {
-            Err(FetchError::try_again(format!("the token source took longer than {LONGEST_FETCH:?} and was dropped")))
+        Ok(Err(_)) => {
+            Err(FetchError::try_again(format!("the token source took longer than {longest:?} and was dropped")))
         }
+        Err(_panic) => Err(FetchError::try_again("the token source panicked")),
     }
 }
 
@@ -171,6 +187,18 @@ pub(crate) struct Desk {
     pub(crate) since: Option<Moment>,
     pub(crate) seen: u64,
     pub(crate) settled: u64,
+    pub(crate) asks: Asks,
+}
+
+/// What became of those who asked for a fetch: numbers of demands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asks {
+    /// A fetch runs that answers up to this one, whatever comes of it.
+    under_way: u64,
+    /// A fetch has answered up to this one.
+    pub(crate) answered: u64,
+    /// Up to this one nothing is fetched any more.
+    pub(crate) declined: u64,
 }
 
 impl Desk {
@@ -181,8 +209,24 @@ impl Desk {
         self.seen = demand.last;
         if decider.is_settled() {
             self.settle();
+            if decider.is_stopped() {
+                self.asks.declined = self.seen;
+            }
         }
         demand
+    }
+
+    /// A fetch begins: whoever asks from now on is answered by it only if it works.
+    fn begin(&mut self) {
+        self.asks.under_way = self.seen;
+        self.demands.take_asked(self.seen);
+    }
+
+    /// A fetch has ended. One that worked is what those wanted, too, who asked meanwhile.
+    fn answer(&mut self, worked: bool) {
+        let answered = if worked { self.seen } else { self.asks.under_way };
+        self.demands.take_asked(answered);
+        self.asks.answered = self.asks.answered.max(answered);
     }
 
     /// Everything that was taken in has been answered.
@@ -204,16 +248,16 @@ impl Desk {
         {
             shared.cell.clear();
             self.report(decider, now);
-            shared.telemetry.expired(decider.generation(), decider.failures().0);
+            contained(|| shared.telemetry.expired(decider.generation(), decider.failures().0));
         }
         now
     }
 
     /// What requests carry from now on; tells a token from the one before.
     fn publish(&mut self, outcome: Outcome<'_>, now: Moment) -> Option<Fingerprint> {
-        let Outcome::Publish(token, generation) = outcome else { return None };
+        let Outcome::Publish(token, generation, expires_at) = outcome else { return None };
         let shared = self.shared.upgrade()?;
-        shared.cell.publish(token, generation);
+        shared.cell.publish(token, generation, expires_at);
         let new = shared.status.borrow().generation != generation;
         if new {
             self.since = Some(now);
@@ -222,7 +266,17 @@ impl Desk {
     }
 
     fn tell<T>(&self, tell: impl FnOnce(&Telemetry) -> T) -> Option<T> {
-        self.shared.upgrade().map(|shared| tell(&shared.telemetry))
+        // A subscriber may panic, and so may what a source's error says.
+        self.shared.upgrade().and_then(|shared| contained(|| tell(&shared.telemetry)))
+    }
+
+    /// A runtime of one thread drives its tasks only while somebody is in `block_on`, and looks at its timers after that.
+    fn be_careful_where_time_stands_still(&self) {
+        if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.cell.be_careful();
+        }
     }
 
     /// How long to sleep until then at the most; `None` if there is nothing to wait for.
@@ -235,7 +289,7 @@ impl Desk {
     /// How it is with the source's store.
     fn ask_about_storage(&self, source: &BoxTokenSource, decider: &mut Decider) -> Storage {
         // It may be anybody's, and panic.
-        let storage = std::panic::catch_unwind(AssertUnwindSafe(|| source.storage())).unwrap_or_default();
+        let storage = contained(|| source.storage()).unwrap_or_default();
         if decider.stored(storage) {
             self.tell(|telemetry| telemetry.stored(storage));
         }
@@ -245,8 +299,8 @@ impl Desk {
     /// Tells everybody how things are; wakes those who wait only if it concerns them.
     fn report(&self, decider: &Decider, now: Moment) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let snapshot = decider.snapshot(now, self.seen, self.settled);
-        shared.telemetry.refresh(&snapshot, self.since, &self.time);
+        let snapshot = Snapshot { asks: self.asks, ..decider.snapshot(now, self.seen, self.settled) };
+        contained(|| shared.telemetry.refresh(&snapshot, self.since, &self.time));
         let is_new = shared.status.send_if_modified(|known| {
             let is_new = is_news(known, &snapshot);
             *known = snapshot;
@@ -263,7 +317,8 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
         // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
-        (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, ends)
+        let asks = (snapshot.asks.answered, snapshot.asks.declined);
+        (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, asks, ends)
     };
     key(known) != key(next)
 }
@@ -281,10 +336,11 @@ impl Drop for Desk {
                 snapshot.next_fetch = None;
                 snapshot.seen = u64::MAX;
                 snapshot.settled = u64::MAX;
+                snapshot.asks.declined = u64::MAX;
             });
             shared.news.notify_waiters();
             let snapshot = shared.status.borrow().clone();
-            shared.telemetry.refresh(&snapshot, self.since, &self.time);
+            contained(|| shared.telemetry.refresh(&snapshot, self.since, &self.time));
         }
     }
 }
@@ -308,8 +364,11 @@ async fn sleep(nap: Option<Duration>) {
     }
 }
 
-/// How often a source that stores something after `shutdown` is asked whether it has.
+/// How soon a source that stores something after `shutdown` is asked whether it has: the first time.
 const STORING_PAUSE: Duration = Duration::from_millis(50);
+
+/// The last pause between two of these questions.
+const STORING_GIVEN_UP: Duration = Duration::from_secs(60);
 
 /// Timers stand still while a machine is suspended; after it, the clocks are looked at within this time.
 const HEARTBEAT: Duration = Duration::from_secs(30);

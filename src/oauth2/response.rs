@@ -17,7 +17,7 @@ use super::{
     refusal::{self, EndpointError, GrantKind},
     vocabulary::{self, Said},
 };
-use crate::{AccessToken, FetchError};
+use crate::{AccessToken, FetchError, panics::contained};
 
 /// An answer, with what is needed to judge it.
 pub(crate) struct Answer<'a> {
@@ -296,7 +296,7 @@ fn lifetime(name: &'static str, value: Option<&Value>) -> Option<Duration> {
         Some(0.0) => None,
         Some(seconds) if seconds > 0.0 => Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
         _ => {
-            warn!(member = name, "a token's lifetime is no time in seconds: taken for unknown");
+            contained(|| warn!(member = name, "a token's lifetime is no time in seconds: taken for unknown"));
             None
         }
     }

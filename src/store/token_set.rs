@@ -176,7 +176,7 @@ impl TokenSet {
                 token = token.scope(scope);
             }
             if let Some(left) = self.refresh_left(now) {
-                token = token.authorization_ends_in(left);
+                token = token.authorization_ends_in(left).authorization_lasts(self.refresh_lifetime);
             }
             token
         }))

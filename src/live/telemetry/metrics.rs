@@ -2,12 +2,12 @@
 //!
 //! Recorders are the user's code: whatever a panic in one does, it must not end the task or fail a request.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::{FETCHED, Gauges, Telemetry, outcome, storage_word};
-use crate::{FetchErrorKind, State, Storage};
+use crate::{FetchErrorKind, State, Storage, panics::contained};
 
 /// How often gauges are written that change by themselves.
 pub(super) const BEAT: Option<Duration> = Some(Duration::from_secs(1));
@@ -94,7 +94,7 @@ pub(super) fn recovered(telemetry: &Telemetry) {
 /// Tells the recorder, if the token has a name.
 fn measure(telemetry: &Telemetry, tell: impl FnOnce(&Arc<str>)) {
     if let Some(name) = &telemetry.name {
-        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| tell(name)));
+        contained(|| tell(name));
     }
 }
 

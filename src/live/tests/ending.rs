@@ -205,3 +205,31 @@ async fn a_driver_that_nobody_polls_fetches_nothing_and_stops_the_token_when_dro
     let Poll::Ready(Err(error)) = ready.poll() else { panic!("it waits") };
     assert_eq!(error.kind(), ErrorKind::Stopped);
 }
+
+/// A source whose store never comes back.
+struct Unsaved(std::sync::Arc<std::sync::atomic::AtomicU32>);
+
+impl crate::TokenSource for Unsaved {
+    async fn fetch(&mut self, _: crate::FetchRequest) -> Result<crate::AccessToken, FetchError> {
+        Ok(token("t"))
+    }
+
+    fn storage(&self) -> crate::Storage {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        crate::Storage::Unsaved
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_shutdown_a_store_that_stays_away_is_asked_ever_more_seldom_and_not_for_ever() {
+    let asked = std::sync::Arc::default();
+    let live = LiveToken::spawn(Unsaved(std::sync::Arc::clone(&asked)));
+    live.ready().await.unwrap();
+    within(secs(11), live.shutdown()).await;
+    tokio::time::sleep(HOUR).await;
+    let after_an_hour = asked.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((5..20).contains(&after_an_hour), "{after_an_hour}");
+    tokio::time::sleep(DAY).await;
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), after_an_hour);
+    assert!(live.status().is_usable(), "it serves to its end");
+}

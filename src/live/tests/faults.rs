@@ -136,3 +136,53 @@ async fn a_source_that_always_has_something_new_is_asked_once_a_second() {
     // The first, what is new then, at once, and one more for each second.
     assert!((11..=12).contains(&fetches), "{fetches}");
 }
+
+/// An error that panics when somebody wants to know what it is.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("a panic that the test wants")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+/// Panics at whatever it is told.
+struct Panicking;
+
+impl tracing::Subscriber for Panicking {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("a panic that the test wants")
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_it_is_told_takes_no_token() {
+    let _guard = tracing::subscriber::set_default(Panicking);
+    let unspeakable = || fails(FetchError::try_again(Unspeakable));
+    let scene = Scene::new([fresh(secs(100)), unspeakable(), unspeakable()], fresh(secs(100)));
+    let named =
+        LiveToken::builder(source_fn(|_: FetchRequest| async { Err(FetchError::try_again(Unspeakable)) })).name("n");
+    let named = named.spawn();
+    scene.until(secs(99)).await;
+    assert_eq!((scene.sent().as_deref(), scene.token.status().state()), (Some("t2"), State::Live));
+    assert_eq!(named.status().state(), State::Starting, "it is tried again");
+}

@@ -7,7 +7,7 @@ use crate::{FetchReason, State};
 async fn a_token_is_renewed_at_75_to_85_percent_of_its_life_counted_from_when_it_was_asked_for() {
     let mut points = Vec::new();
     for seed in 0..40 {
-        let scene = Scene::with(seed, [fresh(secs(1000)).taking(secs(50))], fresh(secs(1000)), |options| options);
+        let scene = Scene::with(seed, [fresh(secs(1000)).taking(secs(25))], fresh(secs(1000)), |options| options);
         scene.until(secs(900)).await;
         assert_eq!(scene.count(), 2, "seed {seed}");
         assert_eq!(scene.last().reason, FetchReason::Due);
@@ -22,7 +22,7 @@ async fn a_token_is_renewed_at_75_to_85_percent_of_its_life_counted_from_when_it
 #[tokio::test(start_paused = true)]
 async fn a_slow_endpoint_is_asked_sooner_so_that_no_request_is_ever_without_a_token() {
     for (lifetime, takes) in [(secs(100), secs(40)), (secs(10), secs(4)), (millis(200), millis(90))] {
-        let scene = Scene::always(fresh(lifetime).taking(takes));
+        let scene = Scene::with(1, [], fresh(lifetime).taking(takes), |options| options.fetch_timeout(secs(60)));
         within(secs(60), scene.token.ready()).await.unwrap();
         for _ in 0..200 {
             tokio::time::sleep(lifetime / 10).await;
@@ -33,10 +33,10 @@ async fn a_slow_endpoint_is_asked_sooner_so_that_no_request_is_ever_without_a_to
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_spell_is_remembered_for_a_while_and_then_forgotten() {
-    let scene = Scene::new([fresh(secs(100)).taking(secs(40))], fresh(secs(100)));
+    let scene = Scene::new([fresh(secs(100)).taking(secs(25))], fresh(secs(100)));
     scene.until(secs(2000)).await;
     let gaps: Vec<_> = scene.times().windows(2).map(|two| two[1] - two[0]).collect();
-    assert!(gaps[..3].iter().all(|gap| *gap < 60.0), "the 40 s would not fit into what is left: {gaps:?}");
+    assert!(gaps[..3].iter().all(|gap| *gap < 60.0), "twice 25 s would not fit into what is left: {gaps:?}");
     assert!(gaps[15..].iter().all(|gap| *gap >= 75.0), "one slow fetch must not matter for ever: {gaps:?}");
 }
 
@@ -172,7 +172,7 @@ async fn a_token_from_a_cache_has_only_the_rest_of_its_life() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_token_fetched_again_keeps_its_generation_and_gets_its_new_life() {
-    let scene = Scene::always(gives(token("same").expires_in(secs(100))));
+    let scene = Scene::always(gives(token("same").expires_in(secs(100)).age(secs(0))));
     scene.until(secs(1000)).await;
     assert!(scene.count() > 10);
     assert_eq!((scene.sent().as_deref(), scene.generation().0), (Some("same"), 1));
@@ -182,11 +182,11 @@ async fn the_same_token_fetched_again_keeps_its_generation_and_gets_its_new_life
 
 #[tokio::test(start_paused = true)]
 async fn the_same_token_serves_again_when_its_life_was_extended_after_its_end() {
-    let same = || gives(token("same").expires_in(secs(100)));
-    let scene = Scene::new([same(), same().taking(secs(40))], same());
+    let same = || gives(token("same").expires_in(secs(100)).age(secs(0)));
+    let scene = Scene::new([same(), down(), down(), down(), down(), down(), down()], same());
     scene.until(secs(101)).await;
     assert_eq!(scene.sent(), None);
-    scene.until(secs(130)).await;
+    scene.until(secs(180)).await;
     assert_eq!((scene.sent().as_deref(), scene.generation().0), (Some("same"), 1));
 }
 
@@ -203,7 +203,7 @@ async fn a_source_that_asks_to_be_looked_at_again_is() {
 
 #[tokio::test(start_paused = true)]
 async fn looking_again_neither_postpones_a_renewal_nor_makes_a_busy_loop() {
-    let scene = Scene::always(gives(token("a").expires_in(secs(100)).recheck_after(HOUR)));
+    let scene = Scene::always(gives(token("a").expires_in(secs(100)).age(secs(0)).recheck_after(HOUR)));
     scene.until(secs(99)).await;
     assert_eq!(scene.count(), 2);
 
@@ -221,9 +221,111 @@ async fn a_fetch_is_told_why_and_how_long_it_may_take() {
         calls.iter().map(|call| call.reason).collect::<Vec<_>>(),
         [FetchReason::First, FetchReason::First, FetchReason::Due]
     );
-    // Nobody has a token: as long as a request waits. Then half of what is left: 15 to 25 s.
-    assert_eq!((calls[0].timeout, calls[1].timeout), (secs(10), secs(10)));
+    // Nobody has a token: the longest. Then half of what is left: 15 to 25 s.
+    assert_eq!((calls[0].timeout, calls[1].timeout), (secs(30), secs(30)));
     assert!(calls[2].timeout >= secs(7) && calls[2].timeout <= secs(13), "{:?}", calls[2]);
     at_once(scene.token.refresh()).await.unwrap();
     assert_eq!((scene.last().reason, scene.last().timeout), (FetchReason::Asked, secs(30)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_token_with_the_same_life_again_ends_when_it_ends() {
+    for (takes, told_before, end) in [(0, 0, 100), (10, 0, 100), (0, 30, 70)] {
+        let act = gives(token("again").expires_in(secs(100))).taking(secs(takes));
+        tokio::time::sleep(secs(told_before)).await;
+        let scene = Scene::always(act.clone());
+        scene.until(secs(end) - MILLI * 3).await;
+        assert!(scene.sent().is_some(), "{act:?}: {:?} {:?}", scene.script.calls(), scene.token.status());
+        assert!(scene.count() < 12, "{act:?}: {:?}", scene.times());
+        scene.until(secs(end) + MILLI * 3).await;
+        assert_eq!((scene.sent(), scene.token.status().state()), (None, State::Expired), "{act:?}");
+        scene.until(HOUR).await;
+        assert_eq!(scene.sent(), None, "{act:?}");
+        assert!(scene.token.status().last_error().unwrap().to_string().contains("over when it arrived"));
+        assert!(scene.count() < 140, "{act:?}: {}", scene.count());
+        // Another one, and it goes on.
+        scene.script.play([], fresh(HOUR));
+        within(secs(61), scene.token.ready()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_its_own_source_ends_so_long_after_it_was_made() {
+    let made = token("t").expires_in(secs(60));
+    tokio::time::sleep(secs(20)).await;
+    let live = crate::LiveToken::spawn(made);
+    live.ready().await.unwrap();
+    tokio::time::sleep(secs(39)).await;
+    assert!(live.status().is_usable());
+    tokio::time::sleep(secs(2)).await;
+    assert!(!live.status().is_usable() && live.authorization().is_none());
+    tokio::time::sleep(HOUR).await;
+    assert!(!live.status().is_usable());
+}
+
+/// A source that keeps to its timeout, as real ones do.
+#[tokio::test(start_paused = true)]
+async fn whenever_a_life_is_longer_than_two_fetches_no_request_is_ever_without_a_token() {
+    let mut tried = 0;
+    for life in [secs(1), secs(2), secs(5), secs(16), secs(20), secs(60), secs(300), HOUR, DAY] {
+        for share in [0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.49, 0.55, 0.6] {
+            let takes = life.mul_f64(share).max(MILLI);
+            for seed in 0..3 {
+                let scene = Scene::with(seed, [], fresh(life).taking(takes), |options| {
+                    // Who has an endpoint slower than the default says so.
+                    if takes > secs(29) { options.fetch_timeout(takes + secs(1)) } else { options }
+                });
+                within(takes + secs(1), scene.token.ready()).await.unwrap();
+                let begins = scene.script.now();
+                let (mut gaps, mut looks) = (0, 0);
+                while scene.script.now() < begins + life * 6 {
+                    tokio::time::sleep((life / 41).max(MILLI)).await;
+                    looks += 1;
+                    gaps += u32::from(scene.sent().is_none());
+                }
+                let must = share < 0.5;
+                assert!(!must || gaps == 0, "life {life:?}, fetch {takes:?}: {gaps} of {looks} looks found no token");
+                // Where there must be gaps, there are no others: of each fetch, what is longer than what the life has left then.
+                let most = ((2.0 * share - 1.0) / share.max(0.01)).max(0.0) + 0.05;
+                assert!(
+                    f64::from(gaps) <= f64::from(looks) * most,
+                    "life {life:?}, fetch {takes:?}: {gaps} of {looks}"
+                );
+                let calls = scene.script.calls();
+                assert!(
+                    calls.iter().all(|call| call.ended.is_none_or(|end| end - call.at + MILLI * 2 >= takes)),
+                    "one was cut off"
+                );
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 9 * 14 * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_becomes_slower_costs_a_few_attempts_and_not_its_tokens() {
+    for (life, slow) in [(secs(60), secs(20)), (secs(20), secs(8)), (HOUR, secs(25))] {
+        let scene = Scene::new([fresh(life)], fresh(life).taking(slow));
+        scene.until(life * 2).await;
+        let (mut looks, mut gaps) = (0, 0);
+        while scene.script.now() < life * 10 {
+            tokio::time::sleep(life / 50).await;
+            looks += 1;
+            gaps += u32::from(scene.sent().is_none());
+        }
+        assert_eq!(gaps, 0, "{life:?} {slow:?}: of {looks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_takes_longer_than_a_request_waits_brings_a_token_nevertheless() {
+    let scene = Scene::always(fresh(HOUR).taking(secs(12)));
+    within(secs(13), scene.token.ready()).await.unwrap();
+    assert_eq!(scene.count(), 1);
+    let scene = Scene::always(fresh(HOUR).taking(secs(45)));
+    scene.until(secs(40)).await;
+    assert!(scene.token.status().last_error().unwrap().to_string().contains("30s"), "{:?}", scene.token.status());
+    let scene = Scene::with(1, [], fresh(HOUR).taking(secs(45)), |options| options.fetch_timeout(secs(60)));
+    within(secs(46), scene.token.ready()).await.unwrap();
 }

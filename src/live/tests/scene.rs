@@ -154,7 +154,13 @@ impl TokenSource for Script {
         if matches!(act.ending, Ending::PanicsAtOnce) {
             panic!("a panic that the test wants, before there is a future");
         }
+        let limit = request.timeout();
         async move {
+            // As real sources do, which keep to it. One that hangs doesn't.
+            if act.takes > limit {
+                time::sleep(limit).await;
+                return Err(FetchError::try_again(format!("no answer within {limit:?}")));
+            }
             if !act.takes.is_zero() {
                 time::sleep(act.takes).await;
             }

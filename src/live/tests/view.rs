@@ -92,7 +92,7 @@ async fn a_watch_tells_that_a_token_ended_after_shutdown_or_for_want_of_a_person
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_is_not_woken_when_nothing_changes() {
-    let scene = Scene::always(gives(token("same").expires_in(HOUR)));
+    let scene = Scene::always(gives(token("same").expires_in(HOUR).age(secs(0))));
     settle().await;
     let mut watch = scene.token.watch();
     watch.changed().await.unwrap();
@@ -124,4 +124,74 @@ async fn a_refresh_that_extends_the_authorization_takes_the_warning_back() {
     assert!(scene.token.status().is_authorization_ending());
     at_once(scene.token.refresh()).await.unwrap();
     assert!(!scene.token.status().is_authorization_ending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_warning_is_planned_once_for_an_end_that_stays_and_anew_when_it_moves_later() {
+    // What a source says of the end at each renewal, by how long it has run, and how long before the end the warning comes.
+    type Left = fn(std::time::Duration) -> std::time::Duration;
+    let stays: Left = |run| DAY * 30 - run;
+    let trembles: Left = |run| DAY * 30 - run - secs(run.as_secs() % 7);
+    let comes_earlier: Left = |run| if run < DAY { DAY * 30 - run } else { DAY * 10 - run };
+    for (left, end, before) in
+        [(stays, DAY * 30, DAY * 3), (trembles, DAY * 30, DAY * 3), (comes_earlier, DAY * 10, HOUR * 21)]
+    {
+        let began = tokio::time::Instant::now();
+        let source = crate::source_fn(move |_: crate::FetchRequest| async move {
+            let run = began.elapsed();
+            Ok(token(&format!("t{}", run.as_nanos())).expires_in(HOUR).authorization_ends_in(left(run)))
+        });
+        let live = crate::LiveToken::spawn(source);
+        live.ready().await.unwrap();
+        let mut told = 0;
+        let mut was = false;
+        while began.elapsed() < end - secs(60) {
+            tokio::time::sleep(secs(600)).await;
+            let is = live.status().is_authorization_ending();
+            if is && !was {
+                told += 1;
+                let told_before = end - began.elapsed();
+                assert!(
+                    told_before > before - HOUR * 2 && told_before < before + HOUR * 2,
+                    "{told_before:?} for {before:?}"
+                );
+            }
+            assert!(is || !was, "it isn't taken back");
+            was = is;
+        }
+        assert_eq!(told, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_near_the_end_of_a_known_authorization_is_told_at_once() {
+    let near = token("t").expires_in(HOUR).authorization_ends_in(DAY * 2).authorization_lasts(Some(DAY * 30));
+    let scene = Scene::always(gives(near));
+    settle().await;
+    assert!(scene.token.status().is_authorization_ending());
+}
+
+#[test]
+fn between_two_block_ons_a_token_that_has_ended_is_neither_live_nor_sent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let live = runtime.block_on(async {
+        let live = crate::LiveToken::spawn(token("t").expires_in(millis(50)));
+        live.ready().await.unwrap();
+        live
+    });
+    assert!(live.status().is_usable() && live.authorization().is_some());
+    std::thread::sleep(millis(60));
+    let status = live.status();
+    assert_eq!((status.state(), status.is_usable(), status.headroom()), (State::Expired, false, secs(0)));
+    assert!(live.authorization().is_none());
+    // The first thing that is polled is the request, before the task has run.
+    let found = runtime.block_on(async { live.acquire(millis(1)).await });
+    found.unwrap_err();
+}
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_runtime_without_time_says_so_where_the_token_is_spawned() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { crate::LiveToken::spawn(token("t")) });
 }

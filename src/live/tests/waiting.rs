@@ -168,3 +168,46 @@ async fn ready_waits_through_any_outage_that_may_pass() {
     scene.script.play([], fresh(HOUR));
     within(secs(61), ready).await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_after_a_fetch_began_is_not_answered_by_its_failure() {
+    let rejected = || fails(crate::FetchError::rejected("secret")).taking(secs(3));
+    let scene = Scene::new([fresh(HOUR), rejected()], fresh(HOUR).taking(secs(1)));
+    scene.until(secs(10)).await;
+    let early = tokio::spawn({
+        let token = scene.token.clone();
+        async move { token.refresh().await }
+    });
+    scene.until(secs(11)).await;
+    // Now the secret is mended, while the fetch with the old one still runs.
+    let late: Vec<_> = (0..3)
+        .map(|_| {
+            let token = scene.token.clone();
+            tokio::spawn(async move { token.refresh().await })
+        })
+        .collect();
+    within(secs(3), early).await.unwrap().unwrap_err();
+    within(secs(2), futures_util::future::join_all(late)).await.into_iter().for_each(|late| late.unwrap().unwrap());
+    assert_eq!((scene.count(), scene.sent().as_deref()), (3, Some("t2")));
+    // Each of them is answered: nobody asks any more.
+    scene.until(secs(600)).await;
+    assert_eq!(scene.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_works_is_no_failure_because_of_a_shutdown_meanwhile() {
+    for (act, works) in [(fresh(HOUR), true), (down(), false)] {
+        let scene = Scene::new([fresh(HOUR)], act.taking(secs(2)));
+        scene.until(secs(10)).await;
+        let refreshing = tokio::spawn({
+            let token = scene.token.clone();
+            async move { token.refresh().await }
+        });
+        scene.until(secs(11)).await;
+        within(secs(2), scene.token.shutdown()).await;
+        let refreshed = at_once(refreshing).await.unwrap();
+        assert_eq!(refreshed.is_ok(), works, "{refreshed:?}");
+        assert!(refreshed.is_ok() || refreshed.unwrap_err().kind() != crate::ErrorKind::Stopped, "it has an answer");
+        assert_eq!(at_once(scene.token.refresh()).await.unwrap_err().kind(), crate::ErrorKind::Stopped);
+    }
+}

@@ -24,6 +24,7 @@ use crate::{
     AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage,
     clock::{Moment, Timeline},
     oauth2::EndpointError,
+    panics::contained,
     store::{
         Account, Credentials, Lease, StoreError, Swap, TokenStore,
         record::{Intent, Record},
@@ -146,7 +147,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // Again: what another process stored before it gave the lease back.
         let (mut record, mut version, set_back) = self.load().await?;
         if set_back {
-            warn!("the token store was set back: what is missing is put there again");
+            contained(|| warn!("the token store was set back: what is missing is put there again"));
             record.restored_at = Some(self.time.wall());
             return Ok(match self.swap(version, &record).await? {
                 Swap::Done => Worked::GiveWay(SHORTEST_WAIT),
@@ -206,7 +207,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // younger.
         let sent = self.time.now();
         let repeatable = self.grant.is_repeatable(held.as_ref());
-        let limit = if repeatable { request.timeout() } else { UNREPEATABLE };
+        let limit = if repeatable { request.timeout() } else { request.longest_timeout() };
         match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
             Ok(brought) => {
                 let (next, flaw) = self.next_of(&record, brought, held.as_ref(), request);
@@ -217,7 +218,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     Ok(Swap::Lost) if !spent => return Ok(Worked::LookAgain),
                     stored => {
                         if let Err(error) = &stored {
-                            warn!(%error, "the token store failed");
+                            contained(|| warn!(%error, "the token store failed"));
                         }
                         let place = if spent { Place::Of(record.set) } else { Place::Free(record.set) };
                         self.keep_unsaved(set.clone(), place, record.authorized_at);
@@ -262,7 +263,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
     pub(super) async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-        match timeout(LONGEST_EXCHANGE, self.grant.exchange(held, limit)).await {
+        // One that asks twice, as `LegacyPassword` does, may take it twice.
+        let most = limit * 2 + Duration::from_secs(1);
+        match timeout(most, self.grant.exchange(held, limit)).await {
             // Nothing came but what was sent: somebody in between says it back.
             Ok(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. }))
                 if held.and_then(TokenSet::refresh_token)
@@ -271,9 +274,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 Err(flaw)
             }
             Ok(exchanged) => exchanged,
-            Err(_) => {
-                Err(FetchError::try_again(format!("the grant took longer than {LONGEST_EXCHANGE:?} and was dropped")))
-            }
+            Err(_) => Err(FetchError::try_again(format!("the grant took longer than {most:?} and was dropped"))),
         }
     }
 
@@ -360,12 +361,6 @@ impl From<StoreError> for Trouble {
         Self::Store(error)
     }
 }
-
-/// How long an exchange may take that spends what it sends: giving it up early would lose it.
-const UNREPEATABLE: Duration = Duration::from_secs(30);
-
-/// A grant that asks twice, as `LegacyPassword` does, may take the longest limit twice.
-const LONGEST_EXCHANGE: Duration = Duration::from_secs(61);
 
 /// Between two looks at a store that says in vain that it has changed: the first time.
 pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(20);

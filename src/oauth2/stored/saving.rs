@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     FetchError, FetchRequest,
+    panics::contained,
     store::{
         Lease, StoreError, Swap, TokenStore,
         record::{self, Record, Unreadable},
@@ -69,7 +70,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if let Err(error) = &saved
             && self.memo().unsaved.is_some()
         {
-            warn!(%error, "the token store failed");
+            contained(|| warn!(%error, "the token store failed"));
             self.save_later();
         }
         saved
@@ -177,7 +178,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let (read, version) = self.read().await?;
         match (read, place) {
             (Err(Unreadable::Foreign { owner, generation, seeds }), Place::Any(_)) => {
-                warn!("what was stored for {owner} is replaced by a new authorization of {}", self.account.owner());
+                contained(|| {
+                    warn!("what was stored for {owner} is replaced by a new authorization of {}", self.account.owner())
+                });
                 Ok((Record { generation, seeds, ..Record::default() }, version))
             }
             (Err(unreadable), _) => Err(unreadable.into_error(&self.account)),
@@ -234,7 +237,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 // Nobody is there any more who would tell: as long as a process may take to end.
                 attempts_left -= u32::from(keeper.inbox.is_closed());
                 if attempts_left == 0 {
-                    warn!(%error, "a token set that nobody uses any more could not be stored: given up");
+                    contained(|| warn!(%error, "a token set that nobody uses any more could not be stored: given up"));
                     break;
                 }
             }
@@ -256,7 +259,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
             return Err(error.into());
         }
-        warn!(%error, "the token store failed");
+        contained(|| warn!(%error, "the token store failed"));
         let sent = self.time.now();
         let mut brought = self.exchange(held.as_ref(), request.timeout()).await?;
         if let Some(flaw) = brought.flaw.take() {

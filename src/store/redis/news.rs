@@ -12,6 +12,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{connection::Connection, failure::failed};
+use crate::panics::contained;
 
 /// What was heard so far.
 ///
@@ -110,7 +111,9 @@ impl Listening<'_> {
                     // Once, until it has worked for a while.
                     if failures == 1 {
                         let error = failed(&error);
-                        warn!(%error, "announcements of the token store can't be heard; this is tried again, less and less often");
+                        contained(
+                            || warn!(%error, "announcements of the token store can't be heard; this is tried again, less and less often"),
+                        );
                     }
                 }
             }
