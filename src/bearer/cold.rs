@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{HttpRequest, Link, replay::Spare};
@@ -17,36 +17,52 @@ use crate::{
     live::{Generation, PerThread},
 };
 
-/// The rarer states, and what is kept for them.
+/// The rarer states, and what is kept for them. No service in here is ready but while it is being asked to send: what it holds then, such
+/// as a place in a limit, is missing to others, perhaps to those who fetch the token.
 pub(super) enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again.
     Spare { service: S, spare: Spare<R>, link: PerThread<Link> },
-    /// Not sent yet for want of a token. The service was polled ready.
+    /// Not sent yet for want of a token.
     Waiting { token: Wait<Acquired>, service: S, request: R, after: After<R> },
     /// Sent, and can't be sent again.
     SentOnce { link: PerThread<Link> },
     /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
-    /// `asked`: that one is fetched because of this, so that what becomes of the second attempt says whether it helped.
-    Renewing { token: Wait<Replaced>, held: S::Response, service: S, spare: Spare<R>, asked: bool },
-    /// There is another token; the service must be ready to send again. `left`: how long it may wait if it needs one more.
-    Readying { service: S, request: R, link: PerThread<Link>, asked: bool, left: Duration },
-    /// Sent again.
-    Replayed { link: PerThread<Link>, asked: bool },
+    Renewing { token: Wait<Replaced>, held: S::Response, service: S, spare: Spare<R>, resend: Resend },
+    /// There is a token; the service must be ready to send. `left`: how long it may wait if it needs one more.
+    Readying { service: S, request: R, link: PerThread<Link>, after: After<R>, left: Duration },
+    /// Sent again. `more`: what is needed to do so once more.
+    Replayed { link: PerThread<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
     /// Over before it began.
     Failed(Error<S::Error>),
     /// Between two of the others.
     Moving,
 }
 
-/// What a request is, once it was sent, that had to wait for a token.
+/// What a request is, once it was sent, that had to wait.
 pub(super) enum After<R> {
     /// Sent for the first time, with what is sent again.
     Spare(Spare<R>),
     SentOnce,
     Replayed {
-        asked: bool,
+        resend: Resend,
+        spare: Option<Spare<R>>,
     },
 }
+
+/// A second attempt, or a later one.
+#[derive(Clone, Copy)]
+pub(super) struct Resend {
+    /// The token is fetched because of this, so that what becomes of the attempt says whether it helped.
+    pub(super) asked: bool,
+    /// How many more there may be.
+    more: u8,
+    /// How long they may wait altogether.
+    left: Duration,
+}
+
+/// How often a request is sent again at the most: with the token before a new one that isn't valid yet, with the new one when that should
+/// be, and with one that was fetched because it isn't.
+const RESENDS: u8 = 3;
 
 /// What a state goes on to.
 pub(super) enum Step<S: Service<R>, R> {
@@ -56,8 +72,9 @@ pub(super) enum Step<S: Service<R>, R> {
 
 type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A token, and the layer that waited for it: with a handle of its own each request would count the handles, which all write.
-type Acquired = (Result<(HeaderValue, Generation), TokenError>, PerThread<Link>);
+/// What is left of the wait for a token, and the layer that waited for it: with a handle of its own each request would count the handles,
+/// which all write.
+type Acquired = (Result<Duration, TokenError>, PerThread<Link>);
 
 /// What is left of the wait for another one, if there is one.
 type Replaced = (Option<Duration>, PerThread<Link>);
@@ -83,68 +100,77 @@ where
     /// Whether what is kept can be sent again, whole.
     pub(super) fn hold(&mut self) -> bool {
         match self {
-            Self::Spare { spare, .. } => spare.hold(),
+            Self::Spare { spare, .. } | Self::Replayed { more: Some((_, spare)), .. } => spare.hold(),
             _ => false,
         }
     }
 
-    /// The first attempt was answered with `held`, a 401.
+    /// An attempt was answered with `held`, a 401.
     pub(super) fn renew(&mut self, held: S::Response, refused: Generation) {
-        if let Self::Spare { service, spare, link } = mem::replace(self, Self::Moving) {
-            let asked = link.token.is_reason_to_fetch(refused);
-            let max_wait = link.max_wait(spare.request());
-            let token = Box::pin(async move { (link.token.replace(refused, max_wait).await, link) });
-            *self = Self::Renewing { token, held, service, spare, asked };
-        }
+        let (link, service, spare, resend) = match mem::replace(self, Self::Moving) {
+            Self::Spare { service, spare, link } => {
+                let left = link.max_wait(spare.request());
+                (link, service, spare, Resend { asked: false, more: RESENDS, left })
+            }
+            Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
+            _ => return,
+        };
+        let (asked, left) = (resend.asked || link.token.is_reason_to_fetch(refused), resend.left);
+        let resend = Resend { asked, more: resend.more - 1, left };
+        let token = Box::pin(async move { (link.token.replace(refused, left).await, link) });
+        *self = Self::Renewing { token, held, service, spare, resend };
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, R>> {
         loop {
             match mem::replace(self, Self::Moving) {
-                Self::Waiting { mut token, mut service, mut request, after } => match token.as_mut().poll(cx) {
+                Self::Waiting { mut token, service, request, after } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
                         *self = Self::Waiting { token, service, request, after };
                         return Poll::Pending;
                     }
                     Poll::Ready((Err(error), _)) => return Poll::Ready(Step::Over(Err(Error::token(error)))),
-                    Poll::Ready((Ok((header, generation)), link)) => {
-                        *self = match after {
-                            After::Spare(spare) => Self::Spare { service: service.clone(), spare, link },
-                            After::SentOnce => Self::SentOnce { link },
-                            After::Replayed { asked } => Self::Replayed { link, asked },
-                        };
-                        request.headers_mut().insert(&AUTHORIZATION, header);
-                        return Poll::Ready(Step::Sent(service.call(request), generation));
+                    Poll::Ready((Ok(left), link)) => {
+                        *self = Self::Readying { service, request, link, after, left };
                     }
                 },
-                Self::Renewing { mut token, held, service, spare, asked } => match token.as_mut().poll(cx) {
+                Self::Renewing { mut token, held, service, spare, resend } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Renewing { token, held, service, spare, asked };
+                        *self = Self::Renewing { token, held, service, spare, resend };
                         return Poll::Pending;
                     }
                     Poll::Ready((None, _)) => return Poll::Ready(Step::Over(Ok(held))),
-                    Poll::Ready((Some(left), link)) => match spare.take_over() {
+                    Poll::Ready((Some(left), link)) => match spare.take_over(resend.more > 0) {
                         // The 401 goes, and with it the connection that its body occupies.
-                        Some(request) => *self = Self::Readying { service, request, link, asked, left },
+                        Some((request, spare)) => {
+                            let after = After::Replayed { resend: Resend { left, ..resend }, spare };
+                            *self = Self::Readying { service, request, link, after, left };
+                        }
                         None => return Poll::Ready(Step::Over(Ok(held))),
                     },
                 },
-                Self::Readying { mut service, mut request, link, asked, left } => match service.poll_ready(cx) {
+                Self::Readying { mut service, mut request, link, after, left } => match service.poll_ready(cx) {
                     Poll::Pending => {
-                        *self = Self::Readying { service, request, link, asked, left };
+                        *self = Self::Readying { service, request, link, after, left };
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::inner(error)))),
                     // The header is taken now, when the request goes: getting ready may have taken longer than the token lived.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
-                            *self = Self::Replayed { link, asked };
+                            *self = match after {
+                                After::Spare(spare) => Self::Spare { service: service.clone(), spare, link },
+                                After::SentOnce => Self::SentOnce { link },
+                                After::Replayed { resend, spare } => {
+                                    let more = spare.map(|spare| (service.clone(), spare));
+                                    Self::Replayed { link, resend, more }
+                                }
+                            };
                             request.headers_mut().insert(&AUTHORIZATION, header);
                             return Poll::Ready(Step::Sent(service.call(request), generation));
                         }
                         None => {
-                            let token = acquire(link, left);
-                            let after = After::Replayed { asked };
+                            let (token, service) = (acquire(link, left), service.clone());
                             *self = Self::Waiting { token, service, request, after };
                         }
                     },
@@ -161,5 +187,5 @@ where
 
 /// Waits for a token, no longer than this.
 pub(super) fn acquire(link: PerThread<Link>, max_wait: Duration) -> Wait<Acquired> {
-    Box::pin(async move { (link.token.acquire(max_wait).await, link) })
+    Box::pin(async move { (link.token.wait(max_wait).await, link) })
 }

@@ -163,7 +163,7 @@ where
                 this.inner.set(Some(future));
                 this.ticket.generation = generation;
                 *this.told = cold.is_told();
-                // Goes round twice at most: nothing is sent a third time.
+                // Goes round a few times at most.
                 self.poll(cx)
             }
             Step::Over(result) => {
@@ -183,12 +183,12 @@ where
         if verdict == OnUnauthorized::HandOn {
             let cold = this.cold.take().map(SyncWrapper::into_inner);
             // If that is what a fetch was for, the token's task should know that it helped: from then on the next 401 is worth one.
-            if let Some(Cold::Replayed { asked, .. }) = cold.as_deref()
+            if let Some(Cold::Replayed { resend, .. }) = cold.as_deref()
                 && challenge::is_acceptance(response.status(), response.headers())
                 && response.is_from(this.ticket.sent_to)
                 && let Some(token) = LiveToken::find(this.ticket.token)
             {
-                token.report_recovered(this.ticket.generation, *asked);
+                token.report_recovered(this.ticket.generation, resend.asked);
             }
         }
         verdict
@@ -223,7 +223,7 @@ where
         let is_ours = response.is_from(this.ticket.sent_to);
         let recovers = is_ours && verdict == OnUnauthorized::Recover;
         let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
-        if let Some(cold @ Cold::Spare { .. }) = cold
+        if let Some(cold) = cold
             && recovers
             && cold.hold()
         {

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -65,12 +65,40 @@ where
                 None => self.clone(),
             };
             let rest = Rest { next, extensions: Arc::new(Mutex::new(mem::take(extensions))) };
-            let travelled = rest.extensions.clone();
+            // However this ends: whoever drops it may have others to run after it.
+            let _back = Back { travelled: rest.extensions.clone(), to: extensions };
             let result = layer.layer(rest).call(request).await;
-            *extensions = mem::take(&mut *travelled.lock().unwrap_or_else(PoisonError::into_inner));
             result.map_err(|error| error.into_inner().unwrap_or_else(Error::middleware))
         })
     }
+}
+
+/// Puts the extensions back where they came from.
+struct Back<'a> {
+    travelled: Arc<Mutex<Extensions>>,
+    to: &'a mut Extensions,
+}
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        *self.to = mem::take(&mut *lock(&self.travelled));
+    }
+}
+
+/// The extensions of one attempt, which go back when it ends or is dropped.
+struct Borrowed {
+    from: Arc<Mutex<Extensions>>,
+    extensions: Extensions,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        *lock(&self.from) = mem::take(&mut self.extensions);
+    }
+}
+
+fn lock(extensions: &Mutex<Extensions>) -> MutexGuard<'_, Extensions> {
+    extensions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What comes after this middleware, as a service. The extensions go from one attempt to the next.
@@ -92,11 +120,9 @@ impl<'a> Service<Request> for Rest<'a> {
     fn call(&mut self, request: Request) -> Self::Future {
         let Self { next, extensions: shared } = self.clone();
         Box::pin(async move {
-            let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut extensions = mem::take(&mut *lock());
-            let result = next.run(request, &mut extensions).await;
-            *lock() = extensions;
-            result
+            let extensions = mem::take(&mut *lock(&shared));
+            let mut borrowed = Borrowed { from: shared, extensions };
+            next.run(request, &mut borrowed.extensions).await
         })
     }
 }

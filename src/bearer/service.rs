@@ -1,7 +1,7 @@
 //! The service: it takes a header and sends the request.
 
 use std::{
-    fmt, mem,
+    fmt,
     task::{Context, Poll},
 };
 
@@ -127,7 +127,8 @@ impl<S, P> BearerAuth<S, P> {
         ResponseFuture::sent(inner, ticket, kept, judged)
     }
 
-    /// There is no valid token: the future takes the inner service along, because that one was polled ready.
+    /// There is no valid token. The ready service goes, with what it holds: a place in a limit below is for those who can be sent now, and
+    /// perhaps for the fetch that is waited for.
     #[cold]
     fn wait_for_token<R>(&mut self, request: R, kept: Option<Box<Cold<S, R>>>) -> ResponseFuture<S, R>
     where
@@ -138,9 +139,8 @@ impl<S, P> BearerAuth<S, P> {
         let token = if self.policy.recovers() { self.link.token.id() } else { TokenId::NONE };
         let replays = self.policy.replays();
         let ticket = Ticket { token, generation: Generation::NONE, sent_to: request.mark(), replays };
-        let clone = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, clone);
-        ResponseFuture::waiting(ready, request, ticket, kept, self.link.clone())
+        self.inner = self.inner.clone();
+        ResponseFuture::waiting(self.inner.clone(), request, ticket, kept, self.link.clone())
     }
 }
 

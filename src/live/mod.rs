@@ -260,6 +260,13 @@ impl LiveToken {
         self.is_current(refused) && !self.shared.status.borrow().fetching
     }
 
+    /// Waits for a valid token, no longer than this, and says what is left of the wait.
+    pub(crate) async fn wait(&self, max_wait: Duration) -> Result<Duration, TokenError> {
+        let deadline = self.shared.time.now() + max_wait;
+        self.acquire(max_wait).await?;
+        Ok(deadline.since(self.shared.time.now()))
+    }
+
     /// Waits for a valid token, no longer than this.
     pub(crate) async fn acquire(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
         let waiting = Waiting::without_token(&self.shared);

@@ -24,14 +24,14 @@ pub struct Auto;
 impl<B: 'static> ReplayPolicy<Request<B>> for Auto {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
         let body = copy(request.body())?;
-        Some(Spare::new(copy_head(request, body)))
+        Some(Spare::new(copy_head(request, body)).again(|request| Self.keep(request)))
     }
 }
 
 #[cfg(feature = "reqwest")]
 impl ReplayPolicy<reqwest::Request> for Auto {
     fn keep(&self, request: &mut reqwest::Request) -> Option<Spare<reqwest::Request>> {
-        request.try_clone().map(Spare::new)
+        request.try_clone().map(|copy| Spare::new(copy).again(|request| Self.keep(request)))
     }
 }
 

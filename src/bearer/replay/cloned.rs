@@ -19,7 +19,9 @@ impl<B: Body + Clone> ReplayPolicy<Request<B>> for Cloned {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
         let length = Length(request.body().size_hint().exact()?);
         let copy = request.body().clone();
-        length.is_that_of(&copy).then(|| Spare::guarded(copy_head(request, copy), length))
+        length
+            .is_that_of(&copy)
+            .then(|| Spare::guarded(copy_head(request, copy), length).again(|request| Self.keep(request)))
     }
 }
 
@@ -98,7 +100,7 @@ mod tests {
         assert!(spare.hold());
         read(request.body_mut());
         assert!(!spare.hold());
-        assert!(spare.take_over().is_none());
+        assert!(spare.take_over(true).is_none());
         assert!(Cloned.keep(&mut Request::new(Liar::new(false))).is_none(), "it couldn't be found out");
     }
 
@@ -108,7 +110,7 @@ mod tests {
         let mut spare = Cloned.keep(&mut request).unwrap();
         drop(request);
         assert!(spare.hold());
-        assert_eq!(spare.take_over().unwrap().body().size_hint().exact(), Some(4));
+        assert_eq!(spare.take_over(true).unwrap().0.body().size_hint().exact(), Some(4));
         assert!(Cloned.keep(&mut Request::new(Full::<Bytes>::default())).unwrap().hold());
     }
 }

@@ -87,16 +87,26 @@ pub trait ReplayPolicy<R> {
 pub struct Spare<R> {
     request: R,
     guard: Option<Box<dyn Guard<R>>>,
+    /// How to keep it once more when it is sent.
+    again: Option<Keep<R>>,
 }
+
+type Keep<R> = fn(&mut R) -> Option<Spare<R>>;
 
 impl<R> Spare<R> {
     /// Keeps this request. It must be the same as the one that is sent, body included.
     pub fn new(request: R) -> Self {
-        Self { request, guard: None }
+        Self { request, guard: None, again: None }
     }
 
     fn guarded(request: R, guard: impl Guard<R> + 'static) -> Self {
-        Self { request, guard: Some(Box::new(guard)) }
+        Self { request, guard: Some(Box::new(guard)), again: None }
+    }
+
+    /// It can be sent more than twice.
+    fn again(mut self, keep: Keep<R>) -> Self {
+        self.again = Some(keep);
+        self
     }
 
     pub(crate) fn request(&self) -> &R {
@@ -109,10 +119,15 @@ impl<R> Spare<R> {
         self.guard.as_mut().is_none_or(|guard| guard.hold(&self.request))
     }
 
-    /// The request, to be sent now, if it is still whole. (Dropping it instead lets the first attempt go on.)
-    pub(crate) fn take_over(self) -> Option<R> {
-        let Self { request, guard } = self;
-        guard.is_none_or(|mut guard| guard.take_over(&request)).then_some(request)
+    /// The request, to be sent now, if it is still whole. (Dropping it instead lets the first attempt go on.) `once_more`: with another
+    /// one, where that can be.
+    pub(crate) fn take_over(self, once_more: bool) -> Option<(R, Option<Self>)> {
+        let Self { mut request, guard, again } = self;
+        if guard.is_some_and(|mut guard| !guard.take_over(&request)) {
+            return None;
+        }
+        let spare = again.filter(|_| once_more).and_then(|keep| keep(&mut request));
+        Some((request, spare))
     }
 }
 
@@ -151,12 +166,13 @@ mod tests {
             .version(http::Version::HTTP_2)
             .body(String::from("text"))
             .unwrap();
-        let spare = Auto.keep(&mut request).unwrap().take_over().unwrap();
+        let (spare, more) = Auto.keep(&mut request).unwrap().take_over(true).unwrap();
         assert_eq!(spare.method(), request.method());
         assert_eq!(spare.uri(), request.uri());
         assert_eq!(spare.version(), request.version());
         assert_eq!(spare.headers(), request.headers());
         assert_eq!(spare.extensions().get::<&str>(), Some(&"extension"));
         assert_eq!(spare.body(), request.body());
+        assert_eq!(more.unwrap().take_over(false).unwrap().0.body(), request.body());
     }
 }

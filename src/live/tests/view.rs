@@ -136,6 +136,7 @@ async fn the_warning_is_planned_once_for_an_end_that_stays_and_anew_when_it_move
     for (left, end, before) in
         [(stays, DAY * 30, DAY * 3), (trembles, DAY * 30, DAY * 3), (comes_earlier, DAY * 10, HOUR * 21)]
     {
+        #[allow(clippy::disallowed_methods, reason = "tests measure the time that they control")]
         let began = tokio::time::Instant::now();
         let source = crate::source_fn(move |_: crate::FetchRequest| async move {
             let run = began.elapsed();
