@@ -150,7 +150,8 @@ impl AccessToken {
     /// The same with the age it has if its life was told before this fetch began, and nothing else is known.
     pub(crate) fn aged(self, time: &Timeline, began: Moment) -> Self {
         match (self.age, self.told.as_ref().map(|told| time.at(told))) {
-            (None, Some(told)) if told < began => {
+            // Zero is no life that could have begun.
+            (None, Some(told)) if told < began && self.lifetime != Some(Duration::ZERO) => {
                 let age = time.now().since(told);
                 self.age(age)
             }

@@ -303,7 +303,9 @@ impl Decider {
             // The same again, with the same life: that goes on, and doesn't begin anew.
             (None, Some(held))
                 if held.token.is_same_secret(&token)
-                    && token.lifetime().is_some_and(|lifetime| held.token.lifetime() == Some(lifetime)) =>
+                    && token
+                        .lifetime()
+                        .is_some_and(|lifetime| !lifetime.is_zero() && held.token.lifetime() == Some(lifetime)) =>
             {
                 held.sent
             }

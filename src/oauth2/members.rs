@@ -33,7 +33,13 @@ impl Members {
             let value = Value::String(value.into_owned());
             match &*name {
                 "access_token" => members.access_token = Some(Text::of(value)),
-                "refresh_token" => members.refresh_token = Some(Text::of(value)),
+                // The last counts of those that are one.
+                "refresh_token" => match Text::of(value) {
+                    Text::Secret(secret) if is_some_token(&secret) => {
+                        members.refresh_token = Some(Text::Secret(secret))
+                    }
+                    _ => {}
+                },
                 name if is_wanted(name) => drop(members.others.insert(name.to_owned(), value)),
                 _ => {}
             }
@@ -46,10 +52,18 @@ impl Members {
     }
 }
 
-/// Some servers mean "the one you have" by an empty one.
+/// Whether it can be a refresh token. Some servers mean "the one you have" by an empty one, and what others write in the place of one that
+/// isn't there, or that they don't show, would take the place of one that works.
 pub(super) fn is_some_token(secret: &SecretString) -> bool {
-    !secret.expose_secret().trim().is_empty()
+    let text = secret.expose_secret().trim();
+    let is_framed = [('[', ']'), ('<', '>'), ('{', '}'), ('(', ')')]
+        .iter()
+        .any(|(open, close)| text.starts_with(*open) && text.ends_with(*close));
+    text.contains(|c: char| c.is_alphanumeric()) && !is_framed && !PLACEHOLDERS.contains(&&*text.to_ascii_lowercase())
 }
+
+const PLACEHOLDERS: [&str; 12] =
+    ["0", "null", "undefined", "none", "nil", "nan", "false", "true", "n/a", "redacted", "filtered", "masked"];
 
 /// Whether a member is worth keeping. None of these is a token.
 fn is_wanted(name: &str) -> bool {

@@ -150,7 +150,7 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
         // A refused client gets 401 (RFC 6749 §5.2). What else it may mean, only a known code says.
         (_, Some(Topic::Trouble)) if status == 401 => guess(Rejected, "check client id and secret"),
         (RefreshToken { .. } | AuthorizationCode, Some(Topic::Grant | Topic::Interaction))
-            if status == 401 && !coded =>
+            if status == 401 && (!coded || said.is_some_and(Said::is_prose)) =>
         {
             guess(Rejected, "check client id and secret")
         }

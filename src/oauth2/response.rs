@@ -45,12 +45,15 @@ impl Answer<'_> {
     /// # Errors
     /// What was wrong with it, judged. Not if there is a refresh token in a success: the one that was sent may be spent for it.
     pub(crate) fn read(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
-        let mut brought = self.read_about(grant, masks)?;
+        let mut brought = match self.read_about(grant, masks) {
+            Err(error) if self.status.is_success() => return self.salvage(error),
+            read => read?,
+        };
         if brought.access_token.is_none() {
             let missing = || self.malformed("there is no `access_token` in it".into());
             let flaw = brought.flaw.take().unwrap_or_else(missing);
             if brought.refresh_token.is_none() {
-                return Err(flaw);
+                return self.salvage(flaw);
             }
             brought.flaw = Some(flaw);
         }
@@ -90,19 +93,18 @@ impl Answer<'_> {
         }
     }
 
-    /// The refresh token in an answer that can't be read as a whole: warnings around it, an end that is missing.
+    /// The refresh token in an answer that can't be read as a whole, or has it where nobody looks: warnings around it, an end that is
+    /// missing, a level down, a text within the text.
     ///
     /// # Errors
     /// This one, if there is none.
     pub(crate) fn salvage(&self, error: FetchError) -> Result<Brought, FetchError> {
-        let found = self.body.windows(REFRESH_TOKEN.len()).enumerate().filter(|(_, window)| *window == REFRESH_TOKEN);
-        // The last counts.
-        let mut values = found.rev().filter_map(|(at, _)| {
-            let rest = self.body[at + REFRESH_TOKEN.len()..].trim_ascii_start().strip_prefix(b":")?;
-            let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
-            values.next()?.ok().map(SecretString::from)
-        });
-        let refresh_token = values.find(is_some_token);
+        let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body).trim_ascii_start();
+        let text = serde_json::from_slice::<String>(body).map(Zeroizing::new);
+        let refresh_token = match &text {
+            Ok(text) => salvaged(text.as_bytes()),
+            Err(_) => salvaged(body),
+        };
         let brought = Brought {
             access_token: None,
             refresh_token,
@@ -116,11 +118,11 @@ impl Answer<'_> {
 
     /// The members that matter, of JSON (RFC 8259) as servers write it, or of a form that says that it is one.
     fn members(&self) -> Result<Members, serde_json::Error> {
-        let is_json = self.body.trim_ascii_start().starts_with(b"{");
+        let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body);
+        let is_json = body.trim_ascii_start().starts_with(b"{");
         if self.content_type() == "application/x-www-form-urlencoded" && !is_json {
-            return Ok(Members::of_form(self.body));
+            return Ok(Members::of_form(body));
         }
-        let body = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.body);
         serde_json::from_slice(body).map(|Read::<true>(members)| members).or_else(|error| {
             // Line ends within a string, and texts in Latin-1.
             let text = Zeroizing::new(String::from_utf8_lossy(body).replace(|c: char| c.is_control(), " "));
@@ -167,7 +169,7 @@ impl Answer<'_> {
     /// `holds_a_token`: then nothing of it is shown, whatever its status.
     fn refused(&self, grant: GrantKind, said: Option<&Said>, masks: &Masks, holds_a_token: bool) -> FetchError {
         let judged = refusal::judge(grant, self.status, said);
-        let acted = holds_a_token || refusal::may_have_acted(self.status, said);
+        let acted = holds_a_token || refusal::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
         let code = said.and_then(|said| shown_code(self.status, said, masks));
         let mut text = format!("the authorization server answered {}", self.status);
         if let Some(code) = &code {
@@ -192,6 +194,14 @@ impl Answer<'_> {
         }
     }
 
+    /// Envoy and what is built on it answer 503 when the server breaks off, too, and say how far it came.
+    fn is_broken_off_behind_a_proxy(&self) -> bool {
+        let says = |text: &[u8]| self.body.windows(text.len()).any(|window| window == text);
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+            && says(b"reset before headers")
+            && ![&b"connection failure"[..], b"overflow"].into_iter().any(says)
+    }
+
     /// RFC 9110 §10.2.3: seconds, or a date.
     fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -200,6 +210,33 @@ impl Answer<'_> {
             Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(self.now).ok(),
         }
     }
+}
+
+/// The last refresh token in a text that looks like the answer of a token endpoint, and not like a page about it.
+fn salvaged(body: &[u8]) -> Option<SecretString> {
+    let begins = |text: &[u8]| body.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    if begins(b"<!doctype") || begins(b"<html") {
+        return None;
+    }
+    let holds = |text: &[u8]| body.windows(text.len()).any(|window| window == text);
+    if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| holds(name.as_bytes())) {
+        return None;
+    }
+    let found = body.windows(REFRESH_TOKEN.len()).enumerate().filter(|(_, window)| *window == REFRESH_TOKEN);
+    let mut values = found.rev().filter_map(|(at, _)| {
+        let rest = &body[at + REFRESH_TOKEN.len()..];
+        let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();
+        if let Some(form) = rest.strip_prefix(b"=") {
+            // One that isn't ended may have been cut off.
+            let end = form.iter().position(is_end)?;
+            let (_, value) = form_urlencoded::parse(&body[at..at + REFRESH_TOKEN.len() + 1 + end]).next()?;
+            return Some(SecretString::from(value.into_owned()));
+        }
+        let rest = rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
+        values.next()?.ok().map(SecretString::from)
+    });
+    values.find(is_some_token)
 }
 
 impl Brought {
@@ -302,7 +339,12 @@ fn lifetime(name: &'static str, value: Option<&Value>) -> Option<Duration> {
     }
 }
 
-const REFRESH_TOKEN: &[u8] = b"\"refresh_token\"";
+const REFRESH_TOKEN: &[u8] = b"refresh_token";
+
+/// What stands beside a refresh token in an answer.
+const BESIDE: [&str; 3] = ["access_token", "token_type", "expires_in"];
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const BEARER: [&str; 5] = ["", "bearer", "bearertoken", "bot", "user"];
 

@@ -135,6 +135,14 @@ impl Said {
         }
     }
 
+    /// Words of a gateway, perhaps, that only read like a code: none is written so. (Those of the RFCs are, in capitals too.)
+    pub(crate) fn is_prose(&self) -> bool {
+        self.codes.first().is_some_and(|code| {
+            let is_registered = REGISTERED.iter().any(|(known, _)| code.eq_ignore_ascii_case(known));
+            !is_registered && look_up(code).is_none()
+        })
+    }
+
     /// Codes that some servers send for a dead refresh token or code: Atlassian, LemonLDAP::NG, Xee, Shopify.
     pub(crate) fn is_vague(&self) -> bool {
         self.codes.first().is_some_and(|code| matches!(&*plain(code), "invalid_request" | "unauthorized_client"))

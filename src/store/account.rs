@@ -148,8 +148,12 @@ impl fmt::Debug for Account {
 pub(crate) fn tenant(name: &str, value: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    // `p` is a policy of Azure AD B2C.
-    match (has(&TENANTS) || lower == "p") && !has(&SECRETS) {
+    // `p` is a policy of Azure AD B2C, `hd` a domain of Google's, `resource` that of RFC 8707. Whatever has an id is somebody.
+    let names_somebody = has(&TENANTS)
+        || lower.ends_with("_id")
+        || name.ends_with("Id")
+        || ["p", "hd", "tid", "resource"].contains(&&*lower);
+    match names_somebody && !has(&SECRETS) {
         true => format!("?{name}={}", &chain("", value.as_bytes())[..16]),
         false => String::new(),
     }
@@ -159,7 +163,7 @@ pub(crate) fn tenant(name: &str, value: &str) -> String {
 const SECRETS: [&str; 5] = ["key", "secret", "token", "pass", "code"];
 
 /// Whatever servers call those whose tokens must not be mixed up. A word too many costs a question, one too few a leak.
-const TENANTS: [&str; 26] = [
+const TENANTS: [&str; 29] = [
     "tenant",
     "realm",
     "organi",
@@ -186,6 +190,9 @@ const TENANTS: [&str; 26] = [
     "practice",
     "location",
     "branch",
+    "database",
+    "namespace",
+    "environment",
 ];
 
 /// What a client proves itself with, hashed: its authentication method and secret, a person's password. What was refused with one is

@@ -70,6 +70,7 @@ fn main() -> ExitCode {
         beside("owners_on_redis::agree_after_writing_to_a_replica", owners::read_only),
         beside("owners_on_redis::agree_after_a_handover", owners::handed_over),
         beside("owners_on_redis::agree_after_everything_was_flushed", owners::emptied),
+        beside("owners_on_redis::agree_after_redis_came_back_empty", owners::comes_back_empty),
         beside("owners_on_redis::agree_after_keys_were_deleted", owners::deleted),
         beside("owners_on_redis::agree_after_redis_stood_still", owners::stands_still),
         beside("owners_on_redis::agree_after_everybody_was_refused", owners::refuses),

@@ -155,6 +155,35 @@ pub(crate) async fn stands_still() {
     }
 }
 
+/// It is away for longer than a minute while nobody is due, comes back empty, and another process starts with the old refresh token at that
+/// moment.
+pub(crate) async fn comes_back_empty() {
+    let server = AuthorizationServer::builder().lifetime(Some(Duration::from_secs(3600))).start().await.unwrap();
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let proxy = Proxy::to(old.port()).await;
+    let first = server.issue_refresh_token("client", Some("read"));
+    let owner = || {
+        let endpoint = TokenEndpoint::new(&server.token_url()).unwrap().client_secret_basic("client", "secret");
+        let store = RedisStore::connect(&proxy.url(), "owners").unwrap();
+        let source = Stored::in_store(RefreshToken::new(endpoint).subject("anna"), store);
+        LiveToken::spawn(source.holding(TokenSet::of_refresh_token(&first)).replay_grace(Duration::ZERO))
+    };
+    let one = owner();
+    one.ready().await.unwrap();
+    one.refresh().await.unwrap();
+    proxy.lead_to(1);
+    proxy.cut();
+    sleep(Duration::from_secs(75)).await;
+    proxy.lead_to(new.port());
+    let two = owner();
+    timeout(PATIENCE, two.ready()).await.expect("it goes on").unwrap();
+    two.refresh().await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.reuse_detections(), 0, "the old refresh token was shown");
+    assert_eq!((one.status().state(), two.status().state()), (State::Live, State::Live));
+    assert_eq!(one.authorization(), two.authorization());
+}
+
 /// It refuses everybody for a while, and so does what stands before it.
 pub(crate) async fn refuses() {
     let scene = Scene::begin().await;

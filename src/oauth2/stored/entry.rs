@@ -22,6 +22,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             return Ok((memo.newest.replacing(&record), version, true));
         }
         memo.newest.remember(&record);
+        memo.note_restored(&record, self.time.now());
         Ok((record, version, false))
     }
 
@@ -61,6 +62,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             memo.has_stored |= memo.newest.replaces_set_of(&record);
             memo.known = expected + 1;
             memo.newest.remember(&record);
+            memo.note_restored(&record, self.time.now());
         }
         Ok(swapped)
     }

@@ -1,6 +1,7 @@
 //! The owner at work: it waits, for the store, for the lease, for the token endpoint. What it does is decided in `plan`.
 
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -129,7 +130,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                         Worked::Handed(handed) => return Ok(handed),
                         Worked::LookAgain => continue,
                         Worked::GiveWay(wait) => {
-                            sleep(wait).await;
+                            self.wait_or_letter(sleep(wait)).await?;
                             continue;
                         }
                     }
@@ -138,7 +139,22 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             };
             self.memo().lease_missing_since = None;
             // Either it has done, or it is dead.
-            let _ = timeout(wait.clamp(SHORTEST_WAIT, self.options.lease), self.told_of_change()).await;
+            let wait = wait.clamp(SHORTEST_WAIT, self.options.lease);
+            self.wait_or_letter(async { drop(timeout(wait, self.told_of_change()).await) }).await?;
+        }
+    }
+
+    /// Waits, but not while somebody wants to have a set taken up.
+    async fn wait_or_letter(self: &Arc<Self>, wait: impl Future<Output = ()>) -> Result<(), Trouble> {
+        let has_letter = async {
+            while !self.inbox.has_news() {
+                self.inbox.arrived.notified().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = has_letter => Ok(self.take_letters().await?),
+            () = wait => Ok(()),
         }
     }
 
@@ -243,7 +259,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Err(error) => {
                 let took = self.time.now().since(sent);
                 let failed = Failed { spent_before, spend, record, version, request, took };
-                let error = self.write_down(failed, error).await;
+                let Some(error) = self.write_down(failed, error).await else { return Ok(Worked::LookAgain) };
                 Err(Trouble::Fetch(match dead {
                     Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
                         FetchError::reauthorize(EndpointError::unsent(&dead.text))
@@ -264,7 +280,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
     pub(super) async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         // One that asks twice, as `LegacyPassword` does, may take it twice.
-        let most = limit * 2 + Duration::from_secs(1);
+        let most = limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
         match timeout(most, self.grant.exchange(held, limit)).await {
             // Nothing came but what was sent: somebody in between says it back.
             Ok(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. }))

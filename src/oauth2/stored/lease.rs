@@ -18,12 +18,17 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if spend == Spend::Nothing {
             return None;
         }
-        let left = |since: Duration| (since < self.options.lease).then(|| self.options.lease - since);
-        if let Some(wait) = record.restored_at.and_then(|at| left(plan::distance(at, self.time.wall()))) {
-            return Some(wait);
-        }
+        let left = |since: Duration, whole: Duration| (since < whole).then(|| whole - since);
         let now = self.time.now();
         let mut memo = self.memo();
+        if let (Some(at), Some((_, seen))) = (record.restored_at, memo.restored) {
+            let lease = self.options.lease.min(LONGEST_GIVING_WAY);
+            if plan::distance(at, self.time.wall()) < lease + CLOCKS
+                && let Some(wait) = left(now.since(seen), lease)
+            {
+                return Some(wait);
+            }
+        }
         let foreign = record.intent.as_ref().filter(|intent| !intent.by.starts_with(&self.me));
         let intent = foreign.filter(|_| self.store.is_shared())?;
         let since = match &memo.lease_missing_since {
@@ -33,7 +38,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 now
             }
         };
-        left(now.since(since))
+        left(now.since(since), self.options.lease)
     }
 
     /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.
@@ -56,3 +61,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 }
+
+/// Whoever knows more hears within a second or so that the store has lost it: who has a long lease doesn't wait so long for that.
+const LONGEST_GIVING_WAY: Duration = Duration::from_secs(10);
+
+/// How far apart clocks are that agree.
+const CLOCKS: Duration = Duration::from_secs(2);

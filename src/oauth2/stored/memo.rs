@@ -38,6 +38,8 @@ pub(super) struct Memo {
     pub(super) guessing: Option<(Suspicion, Moment)>,
     /// The lease of somebody else's intent beside which no lease was found, and when.
     pub(super) lease_missing_since: Option<(String, Moment)>,
+    /// When something was put back last, as the entry says, and when that was seen first.
+    pub(super) restored: Option<(SystemTime, Moment)>,
     /// There is something worth a fetch.
     pub(super) news: bool,
     /// The version that the store said was changed, and how often it said so in vain.
@@ -46,6 +48,15 @@ pub(super) struct Memo {
     pub(super) resolve_at: Option<Moment>,
     /// That is now.
     pub(super) resolve: bool,
+}
+
+impl Memo {
+    /// Notes when it was seen first that something was put back: other machines' clocks are others.
+    pub(super) fn note_restored(&mut self, record: &Record, now: Moment) {
+        if self.restored.map(|(at, _)| at) != record.restored_at {
+            self.restored = record.restored_at.map(|at| (at, now));
+        }
+    }
 }
 
 /// The newest state of the entry that an owner has seen: a store that was set back has an older one.
@@ -58,9 +69,14 @@ impl Newest {
     /// Whether this is older than what was seen: of an earlier authorization, with a set that was replaced since, or of an earlier state.
     pub(super) fn is_newer_than(&self, record: &Record) -> bool {
         let order = |record: &Record| (record.authorized_at, record.renewals, record.generation);
-        // A configuration whose beginning was left behind long ago is no new one: somebody has found the store empty.
+        // A configuration whose beginning was left behind long ago is no new one: somebody has found the store empty. Unless the entry
+        // knows what was configured since: then it was taken back on purpose.
         let begins_again = record.authorized_at > self.record.authorized_at
-            && record.from_seed.as_ref().is_some_and(|seed| self.record.seeds.contains(seed));
+            && record.from_seed.as_ref().is_some_and(|seed| {
+                let last = self.record.seeds.last();
+                self.record.seeds.contains(seed)
+                    && !last.is_some_and(|last| last != seed && record.seeds.contains(last))
+            });
         order(record) < order(&self.record) || begins_again
     }
 

@@ -8,14 +8,15 @@ use crate::store::{
 
 impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Takes up what is stored under another name, or in another store: the user's name in
-    /// [`RefreshToken::subject`](crate::oauth2::RefreshToken::subject) is written in another way, the server has another host, or tokens
-    /// move from files to Redis. Nothing is left there.
+    /// [`RefreshToken::subject`](crate::oauth2::RefreshToken::subject) is written in another way, or tokens move from files to Redis.
+    /// Nothing is left there.
     ///
     /// Call it at each start until everything has moved: where nothing is left to take up it does nothing, and what was authorized
     /// here later stays. When the process dies in between, the next call goes on. Stop the processes that use the old name first.
     ///
-    /// It is for the same refresh token under another name. When the *client* is another one, the user must authorize again: a refresh
-    /// token belongs to the client that it was issued to (RFC 6749 §6).
+    /// It is for the same refresh token under another name. When client or server are other ones, the user must authorize again: a refresh
+    /// token belongs to the client that it was issued to (RFC 6749 §6). Of a server that has moved to another host,
+    /// [`TokenEndpoint::issuer`](crate::oauth2::TokenEndpoint::issuer) keeps the name.
     ///
     /// ```
     /// # use tower_bearer::oauth2::{RefreshToken, Stored, TokenEndpoint};
@@ -31,40 +32,79 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// ```
     ///
     /// # Errors
-    /// [`StoreError`] if one of the stores fails, or holds something else.
+    /// [`StoreError`] if one of the stores fails or holds something else, and if client or server are other ones.
     ///
     /// # Cancel safety
     /// When the future is dropped, the set may be in the old place, in the new one or in both: call it again.
     pub async fn moved_from<H: Grant, T: TokenStore>(self, before: Stored<H, T>) -> Result<Self, StoreError> {
         let (old, new) = (&before.keeper, &self.keeper);
+        let (from, to) = (old.account.owner(), new.account.owner());
+        if (&from.server, &from.client) != (&to.server, &to.client) {
+            return Err(StoreError::unusable(format!(
+                "what belongs to {from} can't be used by {to}: let the user authorize again and adopt that"
+            )));
+        }
         loop {
             let (record, old_version) = match old.read().await? {
                 (Ok(record), version) => (record, version),
                 // In one place, and there already.
-                (Err(Unreadable::Foreign { owner, .. }), _) if owner == *new.account.owner() => return Ok(self),
+                (Err(Unreadable::Foreign { owner, .. }), _) if owner == *to => return Ok(self),
                 (Err(unreadable), _) => return Err(unreadable.into_error(&old.account)),
             };
             if record.set.is_none() {
                 return Ok(self);
             }
-            let (there, version, in_one_place) = match new.read().await? {
-                (Ok(there), version) => (there, version, false),
-                (Err(Unreadable::Foreign { owner, .. }), version) if owner == *old.account.owner() => {
-                    (Record::default(), version, true)
-                }
+            let (there, version) = match new.read().await? {
+                (Ok(there), version) => (there, version),
+                // In one place.
+                (Err(Unreadable::Foreign { owner, .. }), version) if owner == *from => (Record::default(), version),
                 (Err(unreadable), _) => return Err(unreadable.into_error(&new.account)),
             };
-            let is_newer = (record.authorized_at, record.renewals) > (there.authorized_at, there.renewals);
-            if is_newer && new.swap(version, &record).await? == Swap::Lost {
+            let left = record.authorized_at;
+            let arrived = arriving(record, there);
+            // Written in any case: if the old place shows it then, both are one.
+            if new.swap(version, &arrived).await? == Swap::Lost {
                 continue;
             }
-            // Whoever still uses the old name finds that it was taken away.
-            if in_one_place
-                || old.swap(old_version, &record.authorized(None, old.account.asks(), old.time.wall())).await?
-                    == Swap::Done
-            {
-                return Ok(self);
+            match old.read().await? {
+                (Ok(found), _) if found.generation == arrived.generation + 1 && found.set.is_some() => return Ok(self),
+                (Ok(found), version) if version == old_version => {
+                    // Whoever still uses the old name finds that it was taken away. That is no later authorization: it may come back.
+                    let gone = Record {
+                        authorized_at: left,
+                        renewals: found.renewals.saturating_add(1),
+                        seeds: found.seeds,
+                        ..Record::default()
+                    };
+                    if old.swap(version, &gone).await? == Swap::Done {
+                        return Ok(self);
+                    }
+                }
+                (Err(Unreadable::Foreign { owner, .. }), _) if owner == *to => return Ok(self),
+                _ => {}
             }
         }
     }
+}
+
+/// What is in the new place from now on: what comes from the old one, unless the user has authorized again there.
+fn arriving(record: Record, there: Record) -> Record {
+    // What a configuration began with, and what is dead, is no later authorization.
+    let begins_again = there.from_seed.as_ref().is_some_and(|seed| record.seeds.contains(seed));
+    let is_newer = match &there.set {
+        _ if there.dead.is_some() || begins_again => true,
+        Some(_) => (record.authorized_at, record.renewals) > (there.authorized_at, there.renewals),
+        // Nothing was there, or it has gone the other way. Whoever was logged out here later stays so.
+        None => record.authorized_at >= there.authorized_at,
+    };
+    let generation = record.generation.max(there.generation);
+    if !is_newer {
+        return Record { generation, ..there };
+    }
+    // Later than what it replaces, for everybody who has seen that.
+    let authorized_at = record.authorized_at.max(there.authorized_at);
+    let renewals = if there.set.is_none() { record.renewals.max(there.renewals) } else { record.renewals };
+    let mut seeds: Vec<_> = record.seeds.iter().filter(|seed| !there.seeds.contains(seed)).cloned().collect();
+    seeds.extend(there.seeds);
+    Record { generation, authorized_at, renewals, seeds, ..record }
 }

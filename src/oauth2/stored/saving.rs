@@ -109,9 +109,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 break;
             }
             record.note_seed(&seed);
+            let is_empty = record.authorized_at.is_none();
             let next = record.authorized(Some(set.clone()), self.account.asks(), self.planted_at());
             // Nothing may be stored because the store has lost it: whoever knows more comes first.
-            let restored_at = (is_spent && version == 0 && self.store.is_shared()).then(|| self.time.wall());
+            let restored_at = (is_spent && is_empty && self.store.is_shared()).then(|| self.time.wall());
             let next = Record { from_seed: Some(seed.clone()), restored_at, ..next };
             if self.swap(version, &next).await? == Swap::Done {
                 break;
@@ -199,8 +200,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         match (place, &record.set) {
             // It arrived after all.
             (_, Some(stored)) if is_same(stored, set) => None,
-            // Another process has stored a later one meanwhile.
-            (Place::Any(at), _) if record.authorized_at > Some(*at) => None,
+            // Another process has stored a later one meanwhile. (What comes from the future was written by a wrong clock.)
+            (Place::Any(at), _) if record.authorized_at > Some(*at) && record.authorized_at <= Some(now) => None,
             (Place::Any(at), _) => Some(record.authorized(Some(set.clone()), asks, *at)),
             _ if record.authorized_at > *authorized_at => None,
             (Place::Of(Some(before)), Some(stored)) if is_same(stored, before) => {

@@ -13,7 +13,7 @@ use crate::{
     FetchError, FetchErrorKind, FetchRequest, backoff,
     oauth2::{EndpointError, TokenSet},
     store::{
-        TokenStore,
+        Swap, TokenStore,
         record::{Dead, End, Failure, Guess, Record, Suspicion},
     },
 };
@@ -32,8 +32,8 @@ pub(super) struct Failed<'a> {
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Judges why an exchange failed, and tells the others, as far as the store lets it: what isn't written makes the next one more
-    /// careful, nothing else.
-    pub(super) async fn write_down(&self, failed: Failed<'_>, error: FetchError) -> FetchError {
+    /// careful, nothing else. `None` if somebody else has taken over meanwhile, and what they have stored counts.
+    pub(super) async fn write_down(&self, failed: Failed<'_>, error: FetchError) -> Option<FetchError> {
         let Failed { spent_before, spend, mut record, version, request, took } = failed;
         let before = record.clone();
         let refusal = error.cause().downcast_ref::<EndpointError>();
@@ -53,16 +53,19 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 _ => error,
             };
             record.dead = Some(self.dead(End::Refused, &record, &error));
-            let _ = self.swap_ours(version, &before, &record).await;
-            return error;
+            return self.is_still_ours(version, &before, &record).await.then_some(error);
         }
         if kind == FetchErrorKind::Rejected && !error.is_tried_unattended() && self.grant.credentials().is_some() {
             record.dead = Some(self.dead(End::Password, &record, &error));
         } else if kind == FetchErrorKind::TryAgain || guess.is_some() {
             record.failure = self.failure(&record, &error, guess, took);
         }
-        let _ = self.swap_ours(version, &before, &record).await;
-        error
+        self.is_still_ours(version, &before, &record).await.then_some(error)
+    }
+
+    /// Writes it, unless the entry is another one by now. A store that fails says nothing of that.
+    async fn is_still_ours(&self, version: u64, before: &Record, record: &Record) -> bool {
+        !matches!(self.swap_ours(version, before, record).await, Ok(Swap::Lost))
     }
 
     /// What an answer makes of the entry, and why it brings no access token, if it doesn't.

@@ -117,6 +117,10 @@ impl Listening<'_> {
                     }
                 }
             }
+            // What happens while nobody can listen isn't heard: that is a reason to look, and to look again while Redis is away.
+            if failures <= 1 {
+                self.heard.send_modify(Heard::subscribed);
+            }
             tokio::select! {
                 () = sleep(pause(failures, &mut rng)) => {}
                 // Redis is there again, for commands at least.
@@ -299,7 +303,8 @@ mod tests {
         let (heard, mut seen) = watch::channel(Heard::default());
         let ping_every = Duration::from_millis(20);
         let listening = Listening { connection, channel: "x".into(), heard: &heard, ping_every };
-        let twice = async { seen.wait_for(|heard| heard.look == 2).await.map(|_| ()) };
+        // Subscribed, lost, subscribed.
+        let twice = async { seen.wait_for(|heard| heard.look == 3).await.map(|_| ()) };
         tokio::select! {
             never = listening.for_ever() => match never {},
             twice = timeout(Duration::from_secs(20), twice) => twice.expect("nobody noticed").unwrap(),

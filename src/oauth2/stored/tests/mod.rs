@@ -2,9 +2,12 @@
 //! clock goes with it.
 
 mod adopting;
+mod answers;
 mod attacks;
+mod emptied;
 mod fleet;
 mod lost;
+mod moving;
 mod races;
 mod scene;
 mod set_back;

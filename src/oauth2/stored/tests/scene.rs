@@ -431,6 +431,11 @@ pub(super) fn begin(server: &Server, shelf: &Shelf) -> (LiveToken, StoredHandle)
     (LiveToken::builder(source).clock(server.wall).seed(1).spawn(), handle)
 }
 
+/// Any of them at work.
+pub(super) fn run<G: Grant>(server: &Server, source: Stored<G, Shelf>) -> LiveToken {
+    LiveToken::builder(source).clock(server.wall).seed(1).spawn()
+}
+
 /// An owner that can always ask again.
 pub(super) fn plain(server: &Server, shelf: &Shelf, seed: u64) -> LiveToken {
     let source = Stored::in_store(Plain(server.clone()), shelf.clone()).clock(server.wall);

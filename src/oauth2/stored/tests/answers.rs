@@ -1,0 +1,204 @@
+//! Answers that look like others: what is a refresh token in them, and what of the server's word.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    super::Stored,
+    scene::{HOUR, MINUTE, Rotating, SECOND, Server, Shelf, account},
+};
+use crate::{
+    FetchError, LiveToken, State,
+    oauth2::{
+        EndpointError, Grant, RefreshToken, TokenEndpoint, TokenSet,
+        excerpt::Masks,
+        refusal::{GrantKind, Verdict, judge},
+        response::Answer,
+        vocabulary::Said,
+    },
+    store::Account,
+};
+
+fn read(status: u16, kind: &'static str, body: &[u8]) -> Option<String> {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static(kind));
+    let answer =
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body, now: SystemTime::UNIX_EPOCH };
+    let brought = answer.read(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())).ok()?;
+    use secrecy::ExposeSecret;
+    brought.refresh_token.map(|token| token.expose_secret().to_owned())
+}
+
+/// It replaces the good one, and that is gone.
+#[test]
+fn what_is_no_refresh_token_is_not_taken_for_one() {
+    let mut wrong = Vec::new();
+    for (kind, body) in [
+        // A page for people while there is maintenance, with the texts of a single-page application, or an example.
+        (
+            "text/html",
+            "<!doctype html><script>window.texts={\"login\":\"Log in\",\"refresh_token\":\"Refresh token\"}</script><p>Back soon</p>",
+        ),
+        (
+            "text/html",
+            "<!doctype html><h1>API</h1><pre>{\"access_token\":\"2YotnFZFEjr1zCsicMWpAA\",\"refresh_token\":\"tGzv3JOkF0XG5Qx2TlKWIA\"}</pre>",
+        ),
+        // "The one you have", or none.
+        ("application/json", r#"{"access_token":"a2","expires_in":60,"refresh_token":0}"#),
+        ("application/json", r#"{"access_token":"a2","expires_in":60,"refresh_token":"null"}"#),
+        ("application/json", r#"{"access_token":"a2","expires_in":60,"refresh_token":"undefined"}"#),
+        ("application/x-www-form-urlencoded", "access_token=a2&expires_in=60&refresh_token=null"),
+        // A gateway that logs, and says back what it has blotted out.
+        ("application/json", r#"{"ok":false,"error":"internal_error","refresh_token":"[FILTERED]"}"#),
+        ("application/json", r#"{"grant_type":"refresh_token","refresh_token":"********"}"#),
+    ] {
+        if let Some(taken) = read(200, kind, body.as_bytes()) {
+            wrong.push(format!("{taken:?} of {body}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// "No 2xx answer that carries a refresh token loses it, whatever else it carries".
+#[test]
+fn no_success_loses_its_refresh_token() {
+    let mut wrong = Vec::new();
+    for (kind, body) in [
+        ("application/json", "{\"data\":{\"access_token\":\"a2\",\"refresh_token\":\"r2\"}}"),
+        ("application/json", "{\"status\":0,\"body\":{\"access_token\":\"a2\",\"refresh_token\":\"r2\"}}"),
+        ("application/x-www-form-urlencoded", "\u{feff}{\"access_token\":\"a2\",\"refresh_token\":\"r2\"}"),
+        (
+            "application/x-www-form-urlencoded",
+            "<br />Notice: x in y\n{\"access_token\":\"a2\",\"refresh_token\":\"r2\"}",
+        ),
+        ("application/x-www-form-urlencoded", "access_token=a2&refresh_token=r2&refresh_token="),
+        ("application/json", "{\"access_token\":\"a2\",\"refresh_token\":\"r2\"} trailing"),
+        ("application/json", "[{\"access_token\":\"a2\",\"refresh_token\":\"r2\"}]"),
+        ("application/json", "\"{\\\"access_token\\\":\\\"a2\\\",\\\"refresh_token\\\":\\\"r2\\\"}\""),
+        ("text/html", "access_token=a2&refresh_token=r2\n"),
+    ] {
+        if read(200, kind, body.as_bytes()).as_deref() != Some("r2") {
+            wrong.push(format!("{kind}: {body}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Cut short after the tokens have come.
+#[test]
+fn no_form_that_breaks_off_loses_its_refresh_token() {
+    let headers = HeaderMap::new();
+    let body = b"access_token=a2&refresh_token=r2&scope=x&token_type=bea";
+    let answer = Answer { status: StatusCode::OK, headers: &headers, body, now: SystemTime::UNIX_EPOCH };
+    let broken = FetchError::try_again(EndpointError::unsent("reset"));
+    assert!(answer.salvage(broken).is_ok_and(|brought| brought.refresh_token.is_some()));
+}
+
+/// What stands before a server says 503 when it lost the connection after the request had gone over it.
+#[test]
+fn a_401_in_words_of_a_gateway_is_no_certain_word_about_the_user() {
+    let mut wrong = Vec::new();
+    for body in [
+        json!({"error": "Token expired"}),
+        json!({"message": "TOKEN_EXPIRED"}),
+        json!({"error": "Invalid token"}),
+        json!({"error": "User not found"}),
+    ] {
+        let said = Said::of(body.as_object().unwrap());
+        let judged = judge(GrantKind::RefreshToken { worked: true }, StatusCode::UNAUTHORIZED, said.as_ref());
+        if judged.verdict == Verdict::Reauthorize && judged.certain {
+            wrong.push(body.to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Acts, and what stands before it says 503.
+struct Behind(Server, watch::Receiver<bool>);
+
+impl Grant for Behind {
+    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        let breaks = *self.1.borrow();
+        let brought = Rotating(self.0.clone()).exchange(held, limit).await;
+        if breaks && brought.is_ok() {
+            let answer = Answer {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                headers: &HeaderMap::new(),
+                now: SystemTime::UNIX_EPOCH,
+                body:
+                    b"upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            };
+            return Err(answer.refusal(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())));
+        }
+        brought
+    }
+
+    fn is_repeatable(&self, _: Option<&TokenSet>) -> bool {
+        false
+    }
+
+    fn account(&self) -> Account {
+        account()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_503_that_came_when_it_had_acted_the_token_in_use_serves_to_its_end() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.lifetime(HOUR);
+    let breaks = watch::Sender::new(false);
+    let source = Stored::in_store(Behind(server.clone(), breaks.subscribe()), shelf.clone())
+        .clock(server.wall)
+        .replay_grace(Duration::ZERO);
+    let source = source.holding(TokenSet::of_refresh_token("r0"));
+    server.grace(SECOND / 100);
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    breaks.send_replace(true);
+    let _ = token.refresh().await;
+    breaks.send_replace(false);
+    sleep(20 * MINUTE).await;
+    assert_eq!(server.reuses(), 0, "r1 was shown again, and a1 has 40 minutes left");
+}
+
+/// A page for people in a 200, and nothing was spent.
+#[tokio::test(start_paused = true)]
+async fn a_maintenance_page_costs_no_refresh_token() {
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full};
+    let wall = Server::new().wall;
+    let down = watch::Sender::new(true);
+    let is_down = down.subscribe();
+    let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let down = *is_down.borrow();
+        async move {
+            let form = request.into_body().collect().await.unwrap().to_bytes();
+            let (status, kind, body) = match (down, form.windows(16).any(|part| part == b"refresh_token=r0")) {
+                (true, _) => (
+                    200,
+                    "text/html",
+                    "<!doctype html><script>window.texts={\"refresh_token\":\"Refresh token\"}</script><p>Back soon</p>",
+                ),
+                (false, true) => (200, "application/json", "{\"access_token\":\"a\",\"expires_in\":60}"),
+                (false, false) => (400, "application/json", "{\"error\":\"invalid_grant\"}"),
+            };
+            Ok::<_, std::convert::Infallible>(
+                Response::builder().status(status).header("content-type", kind).body(Full::from(body)).unwrap(),
+            )
+        }
+    });
+    let endpoint =
+        TokenEndpoint::new("https://id.test/token").unwrap().public_client("app").http_service(service).clock(wall);
+    let source = Stored::in_store(RefreshToken::new(endpoint).subject("anna"), Shelf::new())
+        .clock(wall)
+        .holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(wall).seed(1).spawn();
+    sleep(10 * SECOND).await;
+    down.send_replace(false);
+    sleep(5 * MINUTE).await;
+    assert_eq!(token.status().state(), State::Live, "{:?}", token.status().last_error());
+}
