@@ -11,12 +11,12 @@ pub(crate) fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
         && !is_for_scope(headers)
 }
 
-/// Whether the response shows that the token is valid. What a server answers that is down or busy doesn't: whoever answers so may
-/// not have looked at the token.
+/// Whether the response shows that the token is valid. What a server answers that is down or busy doesn't, nor what is answered before
+/// anybody looks at the request, by a proxy or the server below: whoever answers so may not have looked at the token.
 #[cold]
 pub(crate) fn is_acceptance(status: StatusCode, headers: &HeaderMap) -> bool {
     let without_looking = status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
+        || WITHOUT_LOOKING.contains(&status)
         || headers.get(&GRPC_STATUS).is_some_and(|status| FAILURES.iter().any(|failure| status == failure));
     !without_looking && !is_refusal(status, headers)
 }
@@ -39,6 +39,16 @@ fn names_scope(value: &HeaderValue) -> bool {
                 .any(|(name, value)| name.eq_ignore_ascii_case("error") && value.to_unescaped() == "insufficient_scope")
     })
 }
+
+/// Proxy authentication, a request that came too slowly, to the wrong server, too early or too often, or whose head is too large.
+const WITHOUT_LOOKING: [StatusCode; 6] = [
+    StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::MISDIRECTED_REQUEST,
+    StatusCode::TOO_EARLY,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+];
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 

@@ -70,11 +70,11 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
         Self { state: State::Plain { inner } }
     }
 
-    /// Sent, perhaps with something kept to be sent again. `judged`: the layer has a judge.
+    /// Sent, perhaps with something kept to be sent again. `told`: somebody wants to know of answers that are no refusals.
     #[inline]
-    pub(super) fn sent(inner: S::Future, ticket: Ticket, kept: Option<Box<Cold<S, R>>>, judged: bool) -> Self {
+    pub(super) fn sent(inner: S::Future, ticket: Ticket, kept: Option<Box<Cold<S, R>>>, told: bool) -> Self {
         let cold = kept.map(SyncWrapper::new);
-        Self { state: State::Watched { watched: Watched { inner: Some(inner), ticket, told: judged, cold } } }
+        Self { state: State::Watched { watched: Watched { inner: Some(inner), ticket, told, cold } } }
     }
 
     pub(super) fn failed(error: Error<S::Error>) -> Self {
@@ -183,12 +183,16 @@ where
         if verdict == OnUnauthorized::HandOn {
             let cold = this.cold.take().map(SyncWrapper::into_inner);
             // If that is what a fetch was for, the token's task should know that it helped: from then on the next 401 is worth one.
-            if let Some(Cold::Replayed { resend, .. }) = cold.as_deref()
-                && challenge::is_acceptance(response.status(), response.headers())
+            if challenge::is_acceptance(response.status(), response.headers())
                 && response.is_from(this.ticket.sent_to)
                 && let Some(token) = LiveToken::find(this.ticket.token)
             {
-                token.report_recovered(this.ticket.generation, resend.asked);
+                match cold.as_deref() {
+                    Some(Cold::Replayed { resend, .. }) => {
+                        token.report_recovered(this.ticket.generation, resend.asked);
+                    }
+                    _ => token.report_accepted(this.ticket.generation),
+                }
             }
         }
         verdict

@@ -69,7 +69,7 @@ where
             return ResponseFuture::plain(inner);
         }
         let ticket = Ticket { token: self.link.token.id(), generation, sent_to, replays: self.policy.replays() };
-        ResponseFuture::sent(inner, ticket, kept, false)
+        ResponseFuture::sent(inner, ticket, kept, self.link.seat().is_doubted(generation))
     }
 }
 
@@ -124,7 +124,7 @@ impl<S, P> BearerAuth<S, P> {
             return ResponseFuture::plain(inner);
         }
         let ticket = Ticket { token: self.link.token.id(), generation, sent_to, replays: self.policy.replays() };
-        ResponseFuture::sent(inner, ticket, kept, judged)
+        ResponseFuture::sent(inner, ticket, kept, judged || self.link.token.is_doubted(generation))
     }
 
     /// There is no valid token. The ready service goes, with what it holds: a place in a limit below is for those who can be sent now, and

@@ -53,6 +53,8 @@ pub(crate) struct Cell {
     published: ArcSwapOption<Published>,
     /// Whether the task may stand still while requests are made.
     careful: AtomicBool,
+    /// The generation whose acceptance by a request is news.
+    doubted: AtomicU64,
     time: Arc<Timeline>,
 }
 
@@ -72,6 +74,7 @@ impl Cell {
             version: AtomicU64::new(VERSION_NONE),
             published: ArcSwapOption::empty(),
             careful: AtomicBool::new(false),
+            doubted: AtomicU64::new(VERSION_NONE),
             time,
         }
     }
@@ -79,6 +82,19 @@ impl Cell {
     /// What is published from now on is used only after a look at the clock, if it ends.
     pub(crate) fn be_careful(&self) {
         self.careful.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it is news that a request with this generation was accepted; with none, nothing is.
+    pub(crate) fn doubt(&self, generation: Generation) {
+        if self.doubted.load(Ordering::Relaxed) != generation.0 {
+            self.doubted.store(generation.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is news that a request with this generation was accepted.
+    #[inline]
+    pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
+        self.doubted.load(Ordering::Relaxed) == generation.0
     }
 
     /// From now on requests carry this token.
@@ -211,6 +227,12 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// Whether it is news that a request with this generation was accepted.
+    #[inline]
+    pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
+        self.cell.is_doubted(generation)
+    }
+
     fn here(cell: Arc<Cell>) -> Self {
         Self { cell, slot: slot(), kept: Apart(TryLock::new(Kept::NOTHING)) }
     }

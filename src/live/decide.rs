@@ -8,6 +8,7 @@ use super::{
     cell::Generation,
     demand::Demand,
     pace::Paces,
+    refusals::{Before, Doubt, Refusals, Turn},
     schedule::{self, Authorization, Left, Renewal, Retry},
     status::{Snapshot, State},
     task::Asks,
@@ -38,6 +39,9 @@ pub(crate) struct Decider {
     changed_last: Option<Moment>,
     refused: bool,
     refusals: Refusals,
+    doubt: Doubt,
+    /// What the doubt asks for, not done yet.
+    turn: Option<Turn>,
     storage: Storage,
     stopped: bool,
 }
@@ -61,6 +65,8 @@ impl Default for Rules {
 #[derive(Debug)]
 struct Held {
     token: AccessToken,
+    /// When it came.
+    since: Moment,
     /// When its life began.
     sent: Moment,
     lifetime: Option<Duration>,
@@ -79,15 +85,6 @@ struct InFlight {
     started: Moment,
     after_refusal: bool,
     reason: FetchReason,
-}
-
-/// How the fetches fared that 401s caused.
-#[derive(Debug, Default)]
-struct Refusals {
-    /// How many in a row, none of which was seen to help.
-    streak: u32,
-    /// Until then 401s cause no fetch.
-    paused_until: Option<Moment>,
 }
 
 /// What a finished fetch means for requests.
@@ -118,6 +115,8 @@ impl Decider {
             changed_last: None,
             refused: false,
             refusals: Refusals::default(),
+            doubt: Doubt::default(),
+            turn: None,
             storage: Storage::Sound,
             stopped: false,
         }
@@ -127,16 +126,51 @@ impl Decider {
     pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
         self.stopped |= demand.stop;
         if demand.recovered == Some(self.generation) {
-            self.refusals = Refusals::default();
+            self.refusals.helped();
+        }
+        if demand.accepted == Some(self.generation) {
+            self.refusals.accepted(self.held.as_ref().is_some_and(|held| held.was_refused));
         }
         self.asked = demand.asked.is_some() && !self.stopped;
-        let refused_current = demand.refused.is_some_and(|(generation, _)| generation == self.generation);
-        if let (true, Some(held)) = (refused_current, &mut self.held) {
-            held.was_refused = true;
+        let refused_current = demand.refused.is_some_and(|(generation, _)| generation == self.in_use());
+        if !refused_current || self.stopped {
+            self.refused = false;
+            return;
         }
-        let paused = self.refusals.paused_until.is_some_and(|until| now < until);
+        let Some(held) = &mut self.held else { return };
         let on_its_way = self.refused || self.in_flight.is_some();
-        self.refused = refused_current && !self.stopped && (!paused || on_its_way);
+        if !on_its_way && let Some(turn) = self.doubt.refused(now, now.since(held.since)) {
+            self.turn = turn.or(self.turn);
+            return;
+        }
+        held.was_refused = true;
+        self.refused = on_its_way || !self.refusals.are_paused(now);
+    }
+
+    /// Which token requests carry.
+    fn in_use(&self) -> Generation {
+        self.doubt.stand_in().map_or(self.generation, |before| before.generation)
+    }
+
+    /// What requests do from now on, because the API doesn't take the present token yet, or may do so now.
+    pub(crate) fn turn(&mut self, now: Moment) -> Option<Turn> {
+        let age = self.held.as_ref().map_or(Duration::MAX, |held| now.since(held.since));
+        let turn = self.doubt.step(now, age);
+        turn.or(self.turn.take())
+    }
+
+    /// What requests carry now.
+    pub(crate) fn carried(&self) -> Option<(&AccessToken, Generation, Option<Moment>)> {
+        if let Some(before) = self.doubt.stand_in() {
+            return Some((&before.token, before.generation, before.expires_at));
+        }
+        let held = self.held.as_ref().filter(|held| !held.expired)?;
+        Some((&held.token, self.generation, held.expires_at))
+    }
+
+    /// The token whose acceptance by a first attempt is news.
+    pub(crate) fn doubted(&self) -> Generation {
+        if self.refusals.wants_to_know() { self.generation } else { Generation::NONE }
     }
 
     /// The source says that it has something new.
@@ -156,7 +190,7 @@ impl Decider {
 
     /// Whether nothing is asked for any more, so that whoever asked can be told.
     pub(crate) fn is_settled(&self) -> bool {
-        self.in_flight.is_none() && !self.asked && !self.refused
+        self.in_flight.is_none() && !self.asked && !self.refused && !self.doubt.is_open()
     }
 
     /// Whether the token in use ends now: `true` once.
@@ -164,6 +198,7 @@ impl Decider {
         match &mut self.held {
             Some(held) if !held.expired && held.expires_at.is_some_and(|end| end <= now) => {
                 held.expired = true;
+                self.doubt = Doubt::default();
                 true
             }
             _ => false,
@@ -225,7 +260,8 @@ impl Decider {
         let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
         let fetch = self.next_fetch(now).map(|(at, _)| at);
         let warning = self.held.as_ref().and_then(|held| held.authorization?.warning);
-        [end, fetch, warning].into_iter().flatten().min()
+        let turn = self.held.as_ref().and_then(|held| self.doubt.wake_at(held.since));
+        [end, fetch, warning, turn].into_iter().flatten().min()
     }
 
     /// Whether nothing is fetched any more.
@@ -252,7 +288,7 @@ impl Decider {
     pub(crate) fn begin(&mut self, now: Moment, reason: FetchReason) -> FetchRequest {
         let after_refusal = self.refused;
         if after_refusal {
-            self.refusals.streak = self.refusals.streak.saturating_add(1);
+            self.refusals.fetching();
         }
         self.last_began = Some(now);
         self.asked = false;
@@ -281,7 +317,7 @@ impl Decider {
         let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
         self.refused = false;
         if flight.after_refusal {
-            self.refusals.paused_until = Some(now + backoff::after_refusal(self.refusals.streak));
+            self.refusals.fetched(now);
         }
         match fetched.and_then(|token| self.judge(token, flight, now)) {
             Ok((token, sent)) => {
@@ -357,10 +393,17 @@ impl Decider {
         let unchanged = same && previous.is_some_and(|held| !held.expired && held.expires_at == expires_at);
         let was_refused = same && previous.is_some_and(|held| held.was_refused);
         if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_refused) {
-            // A whole life without a 401: whatever was wrong is over.
-            self.refusals = Refusals::default();
+            self.refusals.over();
         }
+        let since = previous.filter(|_| same).map_or(now, |held| held.since);
         if !same {
+            let before = self.held.take().filter(|held| !held.expired).map(|held| Before {
+                token: held.token,
+                generation: self.generation,
+                expires_at: held.expires_at,
+                was_refused: held.was_refused,
+            });
+            (self.doubt, self.turn) = (Doubt::replaced(before), None);
             self.generation.0 += 1;
         } else if let (Some(end), Some(lifetime)) = (expires_at, lifetime)
             && previous.and_then(|held| held.expires_at).is_some_and(|before| end <= before)
@@ -373,6 +416,7 @@ impl Decider {
         self.failure = None;
         let held = self.held.insert(Held {
             token,
+            since,
             sent,
             lifetime,
             refresh_at: [refresh_at, recheck].into_iter().flatten().min(),
@@ -382,7 +426,12 @@ impl Decider {
             expired: false,
             was_refused,
         });
-        if unchanged { Outcome::Unchanged } else { Outcome::Publish(&held.token, self.generation, held.expires_at) }
+        // While the one before stands in for it, it is no turn of this one.
+        if unchanged || self.doubt.stand_in().is_some() {
+            Outcome::Unchanged
+        } else {
+            Outcome::Publish(&held.token, self.generation, held.expires_at)
+        }
     }
 
     fn fail(&mut self, error: FetchError, started: Moment, now: Moment) {
@@ -432,6 +481,8 @@ impl Decider {
             hopeful: self
                 .in_flight
                 .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),
+            in_use: self.in_use(),
+            doubting: self.doubt.is_open(),
             seen,
             settled,
             asks: Asks::default(),
@@ -532,9 +583,15 @@ mod tests {
         decider.demand(now, &refused(1));
         assert!(decider.is_settled());
         assert_eq!(decider.next_fetch(now).unwrap().1, FetchReason::Due);
+        // One that is too young to be believed has the one before it.
+        decider.demand(now, &refused(2));
+        assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Back), Generation(1)));
+        assert_eq!(decider.next_fetch(now).unwrap().1, FetchReason::Due);
+        let now = now + SECOND * 6;
+        assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Forward), Generation(2)));
         decider.demand(now, &refused(2));
         assert!(!decider.is_settled());
-        assert_eq!(decider.next_fetch(now), Some((now + SECOND, FetchReason::Refused)));
+        assert_eq!(decider.next_fetch(now), Some((now, FetchReason::Refused)));
     }
 
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
@@ -556,6 +613,12 @@ mod tests {
             }
             let seen = demands.look();
             decider.demand(now, &seen);
+            if let Some(turn) = decider.turn(now) {
+                let carried = decider.carried().map(|(_, generation, _)| generation);
+                assert!(carried.is_some() || cell.is_none(), "{turn:?}");
+                cell = cell.and(carried);
+                demands.settle(seen.last);
+            }
             if decider.is_settled() {
                 demands.settle(seen.last);
                 demands.take_asked(seen.last);
@@ -566,7 +629,7 @@ mod tests {
             }
             let snapshot = decider.snapshot(now, 0, 0);
             assert_eq!(snapshot.usable, cell.is_some());
-            assert!(cell.is_none_or(|generation| generation == snapshot.generation));
+            assert!(cell.is_none_or(|generation| generation == snapshot.in_use));
 
             let Some((_, reason)) = decider.next_fetch(now).filter(|(at, _)| *at <= now) else {
                 let wake = decider.wake_at(now);

@@ -24,6 +24,8 @@ pub(crate) struct Demand {
     pub(crate) refused: Option<(Generation, u64)>,
     /// A request that was sent again with this generation succeeded.
     pub(crate) recovered: Option<Generation>,
+    /// A request that was sent for the first time with this generation succeeded.
+    pub(crate) accepted: Option<Generation>,
     /// `shutdown` was called.
     pub(crate) stop: bool,
     /// The last handle is gone.
@@ -70,6 +72,11 @@ impl Demands {
         self.put(|demand| demand.recovered = demand.recovered.max(Some(generation)));
     }
 
+    /// Reports that a request was accepted that was sent with this generation for the first time.
+    pub(crate) fn accept(&self, generation: Generation) {
+        self.put(|demand| demand.accepted = demand.accepted.max(Some(generation)));
+    }
+
     pub(crate) fn stop(&self) {
         self.put(|demand| demand.stop = true);
     }
@@ -82,7 +89,7 @@ impl Demands {
     pub(crate) fn look(&self) -> Demand {
         let mut demand = self.lock();
         let seen = *demand;
-        demand.recovered = None;
+        (demand.recovered, demand.accepted) = (None, None);
         seen
     }
 

@@ -1,6 +1,6 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace` and `crate::backoff`) what to
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals` and `crate::backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 
@@ -27,6 +27,7 @@ mod cell;
 mod decide;
 mod demand;
 mod pace;
+mod refusals;
 mod registry;
 mod schedule;
 mod status;
@@ -249,6 +250,11 @@ impl LiveToken {
         self.shared.cell.load()
     }
 
+    /// Whether it is news that a request with this generation was accepted.
+    pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
+        self.shared.cell.is_doubted(generation)
+    }
+
     /// Whether requests carry this generation now.
     pub(crate) fn is_current(&self, generation: Generation) -> bool {
         self.shared.cell.generation() == generation
@@ -348,8 +354,9 @@ impl LiveToken {
     }
 
     async fn wait_for_another(&self, refused: Generation, max_wait: Duration) -> bool {
-        let newer = |shared: &Shared| shared.cell.generation() > refused;
-        if newer(&self.shared) {
+        // Not only a newer one: the one before a new token serves while the API doesn't take that yet.
+        let another = |shared: &Shared| ![refused, Generation::NONE].contains(&shared.cell.generation());
+        if another(&self.shared) {
             return true;
         }
         if self.is_current(Generation::NONE) {
@@ -359,16 +366,23 @@ impl LiveToken {
         let number = self.shared.demands.refuse(refused);
         let deadline = self.shared.time.now() + max_wait;
         let ended = self.news(max_wait, || {
-            if newer(&self.shared) {
+            if another(&self.shared) {
                 return Some(());
             }
             let snapshot = self.shared.status.borrow();
-            let in_vain = snapshot.seen >= number && !snapshot.may_bring_a_token_by(deadline);
+            let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);
             (in_vain || snapshot.settled >= number).then_some(())
         });
         // Whatever ended the waiting: what counts is whether there is another token now.
         ended.await;
-        newer(&self.shared)
+        another(&self.shared)
+    }
+
+    /// A request that was sent for the first time with this generation was accepted.
+    pub(crate) fn report_accepted(&self, generation: Generation) {
+        if self.shared.cell.is_doubted(generation) {
+            self.shared.demands.accept(generation);
+        }
     }
 
     /// A request that was sent again with this generation was accepted; `asked`: it had asked for that token.

@@ -219,6 +219,10 @@ pub(crate) struct Snapshot {
     pub(crate) storage: Storage,
     /// The fetch that runs was asked for, or the source has something new: whatever failed before, this may work.
     pub(crate) hopeful: bool,
+    /// What requests carry, if there is a valid token: perhaps the one before the present one.
+    pub(crate) in_use: Generation,
+    /// Refused requests wait for the present token to be tried again.
+    pub(crate) doubting: bool,
     /// Demands up to this one have been taken into account.
     pub(crate) seen: u64,
     /// Refusals up to this one have been answered, by a token, a failure, or a refusal to fetch.
@@ -242,6 +246,8 @@ impl Snapshot {
             fetching: true,
             storage: Storage::Sound,
             hopeful: false,
+            in_use: Generation::NONE,
+            doubting: false,
             seen: 0,
             settled: 0,
             asks: Asks::default(),

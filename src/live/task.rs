@@ -20,6 +20,7 @@ use super::{
     Shared,
     decide::{Decider, Outcome},
     demand::{Demand, Demands},
+    refusals::Turn,
     status::{Snapshot, State, Status},
     telemetry::{Fingerprint, Telemetry},
 };
@@ -207,6 +208,7 @@ impl Desk {
         let demand = self.demands.look();
         decider.demand(self.time.now(), &demand);
         self.seen = demand.last;
+        self.take_turns(decider);
         if decider.is_settled() {
             self.settle();
             if decider.is_stopped() {
@@ -214,6 +216,23 @@ impl Desk {
             }
         }
         demand
+    }
+
+    /// Requests go back to the token before, or forward to the present one.
+    fn take_turns(&mut self, decider: &mut Decider) {
+        let now = self.time.now();
+        let turn = decider.turn(now);
+        let Some(shared) = self.shared.upgrade() else { return };
+        shared.cell.doubt(decider.doubted());
+        match (turn, decider.carried()) {
+            (Some(turn), Some((token, generation, expires_at))) => {
+                shared.cell.publish(token, generation, expires_at);
+                contained(|| shared.telemetry.turned(turn == Turn::Back, decider.generation()));
+                self.settle();
+            }
+            _ => return,
+        }
+        self.report(decider, now);
     }
 
     /// A fetch begins: whoever asks from now on is answered by it only if it works.
@@ -236,8 +255,9 @@ impl Desk {
     }
 
     /// Marks a token that has ended.
-    fn check_clocks(&self, decider: &mut Decider) -> Moment {
+    fn check_clocks(&mut self, decider: &mut Decider) -> Moment {
         let now = self.time.now();
+        self.take_turns(decider);
         decider.compare_with_wall(now, self.time.wall());
         if let Some(left) = decider.warn_of_authorization(now) {
             self.tell(|telemetry| telemetry.authorization_ends(left));
@@ -317,7 +337,7 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
         // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
-        let asks = (snapshot.asks.answered, snapshot.asks.declined);
+        let asks = (snapshot.asks.answered, snapshot.asks.declined, snapshot.in_use);
         (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, asks, ends)
     };
     key(known) != key(next)

@@ -235,6 +235,19 @@ impl Telemetry {
         warn!(token = self.name(), generation, failures, "the token has expired before another one came");
     }
 
+    /// The API doesn't take the present token yet.
+    pub(super) fn turned(&self, back: bool, generation: Generation) {
+        let generation = generation.0;
+        if back {
+            debug!(
+                token = self.name(),
+                generation, "the API doesn't take the new token yet: the one before it serves for a moment"
+            );
+        } else {
+            debug!(token = self.name(), generation, "the new token is tried again");
+        }
+    }
+
     pub(super) fn authorization_ends(&self, left: Duration) {
         let left_seconds = left.as_secs_f64();
         warn!(token = self.name(), left_seconds, "the user must authorize again soon");

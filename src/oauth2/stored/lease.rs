@@ -62,8 +62,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     }
 }
 
-/// Whoever knows more hears within a second or so that the store has lost it: who has a long lease doesn't wait so long for that.
-const LONGEST_GIVING_WAY: Duration = Duration::from_secs(10);
+/// Whoever knows more hears within a second that the store has lost it: who has a long lease doesn't wait so long for that.
+const LONGEST_GIVING_WAY: Duration = Duration::from_secs(2);
 
 /// How far apart clocks are that agree.
 const CLOCKS: Duration = Duration::from_secs(2);

@@ -47,7 +47,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
                 () = self.told_of_change() => self.look().await,
                 // Whoever waits for the store need not wait for the end of a backoff that has grown with the outage.
-                () = sleep(self.options.lease), if gone => self.look().await,
+                () = sleep(self.options.lease.min(LONGEST_PAUSE)), if gone => self.look().await,
             }
         }
     }
@@ -98,5 +98,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 /// How soon a secret that was mended, in a file that the grant reads, is tried.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(5);
 
-/// Whoever adopts a set while the store is away waits for no longer than this.
+/// Between two looks at a store that is away: whoever adopts a set meanwhile waits for no longer than this, and what an emptied one has
+/// lost is put back before anybody spends.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -139,7 +139,8 @@ async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
     let (one, other) = (plain(&server, &shelf, 1), plain(&server, &shelf, 2));
     one.ready().await.unwrap();
     other.ready().await.unwrap();
-    sleep(2 * SECOND).await;
+    // One that is younger isn't believed.
+    sleep(6 * SECOND).await;
     let refused = async |token: &LiveToken| {
         let (_, generation) = token.current().unwrap();
         token.replace(generation, SECOND * 10).await

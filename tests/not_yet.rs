@@ -1,0 +1,180 @@
+//! APIs that don't take a new token at once: it has to arrive at all of their servers first, or their clocks are behind.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::Response;
+use tokio::time::{Instant, sleep};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_bearer::{AccessToken, FetchError, FetchReason, FetchRequest, LiveToken, State, replay::Never, source_fn};
+
+mod support;
+use support::{Api, Issuer, get, layer, now, ok, refused, secs};
+
+/// When each token was issued, and when it ends for the API, whatever its life.
+#[derive(Clone, Default)]
+struct Issued(Arc<Mutex<HashMap<String, (Instant, Option<Instant>)>>>);
+
+impl Issued {
+    fn note(&self, token: &str, ends: Option<Instant>) {
+        self.0.lock().unwrap().insert(token.to_owned(), (now(), ends));
+    }
+
+    /// Ends all there are.
+    fn revoke(&self) {
+        self.0.lock().unwrap().values_mut().for_each(|(_, ends)| *ends = Some(now()));
+    }
+
+    fn is_taken(&self, token: &str, lag: Duration) -> bool {
+        let all = self.0.lock().unwrap();
+        let Some((at, ends)) = all.get(token) else { return false };
+        at.elapsed() >= lag && ends.is_none_or(|ends| now() < ends)
+    }
+
+    fn api(&self, lag: Duration) -> Api {
+        let issued = self.clone();
+        Api::new(move |seen| if issued.is_taken(seen.token(), lag) { ok() } else { refused() })
+            .after(Duration::from_millis(20))
+    }
+
+    /// Tokens that live so long, as far as the server says.
+    fn source(&self, life: Option<Duration>, really: Duration) -> (LiveToken, Arc<Mutex<Vec<FetchReason>>>) {
+        let (issued, reasons) = (self.clone(), Arc::new(Mutex::new(Vec::new())));
+        let noted = reasons.clone();
+        let source = source_fn(move |request: FetchRequest| {
+            let issued = issued.clone();
+            noted.lock().unwrap().push(request.reason());
+            let number = noted.lock().unwrap().len();
+            async move {
+                sleep(Duration::from_millis(100)).await;
+                let secret = format!("t{number}");
+                issued.note(&secret, Some(now() + really));
+                let token = AccessToken::new(secret)?;
+                Ok::<_, FetchError>(match life {
+                    Some(life) => token.expires_in(life),
+                    None => token,
+                })
+            }
+        });
+        (LiveToken::builder(source).seed(1).spawn(), reasons)
+    }
+}
+
+/// How many of the requests that are sent every 25 ms fail, from when the first token is taken.
+async fn failures(token: &LiveToken, api: &Api, lag: Duration, run: Duration) -> (usize, usize) {
+    token.ready().await.unwrap();
+    sleep(lag).await;
+    let service = ServiceBuilder::new().layer(layer(token)).service(api.clone());
+    let (began, mut requests) = (now(), Vec::new());
+    while began.elapsed() < run {
+        requests.push(tokio::spawn(service.clone().oneshot(get("/a"))));
+        sleep(Duration::from_millis(25)).await;
+    }
+    let sent = requests.len();
+    let mut failed = 0;
+    for request in requests {
+        failed += usize::from(request.await.unwrap().unwrap().status() != 200);
+    }
+    (failed, sent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_token_that_is_not_taken_yet_fails_no_request_while_the_one_before_lives() {
+    for millis in [0, 400, 1_500, 3_000] {
+        let (issued, lag) = (Issued::default(), Duration::from_millis(millis));
+        let (token, reasons) = issued.source(Some(secs(30)), secs(30));
+        let api = issued.api(lag);
+        let (failed, sent) = failures(&token, &api, lag, secs(300)).await;
+        assert_eq!(failed, 0, "{lag:?}: of {sent}");
+        let reasons = reasons.lock().unwrap();
+        assert!(reasons[1..].iter().all(|reason| *reason == FetchReason::Due), "{lag:?}: {reasons:?}");
+        assert!(reasons.len() <= 15, "{lag:?}: {}", reasons.len());
+        // It isn't tried with every request whether the new one is taken by now.
+        let arrived = api.seen().len();
+        assert!(arrived <= sent + reasons.len() * 60, "{lag:?}: {arrived} for {sent}");
+        assert_eq!(token.status().state(), State::Live);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_when_it_is_young_is_replaced_all_the_same() {
+    for renewed_before in [false, true] {
+        let issued = Issued::default();
+        let (token, _) = issued.source(Some(secs(3600)), secs(3600));
+        token.ready().await.unwrap();
+        let api = issued.api(Duration::ZERO);
+        let service = ServiceBuilder::new().layer(layer(&token)).service(api.clone());
+        if renewed_before {
+            sleep(secs(60)).await;
+            token.refresh().await.unwrap();
+        }
+        sleep(secs(1)).await;
+        // All of them, the one before too.
+        issued.revoke();
+        let answers = futures_util::future::join_all((0..20).map(|_| service.clone().oneshot(get("/a")))).await;
+        assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200), "{renewed_before}");
+        let most = if renewed_before { 4 } else { 2 };
+        assert!(api.seen().len() <= 20 * most, "{renewed_before}: {}", api.seen().len());
+    }
+}
+
+/// Tokens of an unknown life that end after 20 s, and requests that are never sent again: about one fails for each life.
+#[tokio::test(start_paused = true)]
+async fn without_replays_a_401_for_each_token_is_enough() {
+    let issued = Issued::default();
+    let (token, reasons) = issued.source(None, secs(20));
+    token.ready().await.unwrap();
+    let service = ServiceBuilder::new().layer(layer(&token).replay(Never)).service(issued.api(Duration::ZERO));
+    let mut failed = 0;
+    for _ in 0..1800 {
+        failed += u32::from(service.clone().oneshot(get("/a")).await.unwrap().status() == 401);
+        sleep(secs(1)).await;
+    }
+    assert!((80..=100).contains(&failed), "{failed} of 1800, {} fetches", reasons.lock().unwrap().len());
+}
+
+/// What else is accepted says nothing about a route that refuses every token: that costs a fetch a minute in the end, without replays, too.
+#[tokio::test(start_paused = true)]
+async fn without_replays_a_route_that_refuses_everybody_is_found_out() {
+    let issuer = Issuer::new().takes(Duration::from_millis(200));
+    let token = issuer.ready().await;
+    let api = Api::new(|seen| if seen.uri.ends_with("/never") { refused() } else { ok() });
+    let service = ServiceBuilder::new().layer(layer(&token).replay(Never)).service(api);
+    let began = now();
+    let mut by_minute = Vec::new();
+    while began.elapsed() < secs(1800) {
+        let before = issuer.fetches();
+        for step in 0..600 {
+            let path = if step % 10 == 0 { "/never" } else { "/a" };
+            drop(service.clone().oneshot(get(path)).await.unwrap());
+            sleep(Duration::from_millis(100)).await;
+        }
+        by_minute.push(issuer.fetches() - before);
+    }
+    assert!(by_minute[0] <= 8 && by_minute[2..].iter().all(|fetches| *fetches <= 2), "{by_minute:?}");
+}
+
+/// What is answered by whoever hasn't looked at the token.
+#[tokio::test(start_paused = true)]
+async fn what_is_answered_without_a_look_at_the_token_does_not_show_that_a_fetch_helped() {
+    for status in [407_u16, 408, 421, 425, 429, 431, 500, 503] {
+        let issuer = Issuer::new();
+        let token = issuer.ready().await;
+        let turn = Arc::new(Mutex::new(0));
+        let api = Api::new(move |_| {
+            let mut turn = turn.lock().unwrap();
+            *turn += 1;
+            if *turn % 2 == 1 { refused() } else { Response::builder().status(status).body(String::new()).unwrap() }
+        });
+        let service = ServiceBuilder::new().layer(layer(&token)).service(api);
+        let began = now();
+        while began.elapsed() < secs(600) {
+            drop(service.clone().oneshot(get("/a")).await.unwrap());
+            sleep(Duration::from_millis(250)).await;
+        }
+        assert!(issuer.fetches() <= 20, "{status}: {} fetches", issuer.fetches());
+    }
+}
