@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU64,
     ops::Add,
     sync::{
         Arc,
@@ -69,29 +70,38 @@ impl Clock for SystemClock {
     }
 }
 
-/// A point in elapsed time, suspend included; it counts from when its [`Timeline`] was made.
+/// A point in elapsed time, suspend included; it counts from when its [`Timeline`] was made. In nanoseconds, 584 years of them, and never
+/// zero: tokens remember a dozen moments that may not be there, and in eight bytes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(Duration);
+pub(crate) struct Moment(NonZeroU64);
 
 impl Moment {
+    fn at(nanos: u64) -> Self {
+        Self(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN))
+    }
+
     pub(crate) fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
 
     pub(crate) fn back(self, time: Duration) -> Self {
-        Self(self.0.saturating_sub(time))
+        Self::at(self.0.get().saturating_sub(nanos(time)))
     }
 
     /// Some moment, for tests of pure functions.
     #[cfg(test)]
-    pub(crate) const EARLY: Self = Self(EPOCH);
+    pub(crate) const EARLY: Self = Self(NonZeroU64::new(EPOCH.as_secs() * 1_000_000_000).unwrap());
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Add<Duration> for Moment {
     type Output = Self;
 
     fn add(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(time))
+        Self::at(self.0.get().saturating_add(nanos(time)))
     }
 }
 
@@ -114,10 +124,10 @@ impl Timeline {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
     pub(crate) fn now(&self) -> Moment {
         let read = self.clock.suspended().saturating_sub(self.suspended_at_start);
-        let read = u64::try_from(read.as_nanos()).unwrap_or(u64::MAX);
+        let read = nanos(read);
         let suspended = Duration::from_nanos(self.suspended.fetch_max(read, Ordering::Relaxed).max(read));
         // A timeline starts one epoch in, so that moments before its making can be told.
-        Moment(EPOCH + Instant::now().saturating_duration_since(self.start) + suspended)
+        Moment::at(nanos(EPOCH + Instant::now().saturating_duration_since(self.start) + suspended))
     }
 
     /// When that was. What the machine was suspended for since doesn't count: the stamp doesn't know of it.

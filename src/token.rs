@@ -31,8 +31,8 @@ pub struct AccessToken {
     age: Option<Duration>,
     recheck_after: Option<Duration>,
     authorization_ends_in: Option<Duration>,
-    /// How long it lasted when it began.
-    authorization_lifetime: Option<Duration>,
+    /// How long it lasted when it began, in whole seconds.
+    authorization_lifetime: Option<u32>,
     scope: Option<Arc<str>>,
 }
 
@@ -161,12 +161,12 @@ impl AccessToken {
 
     /// How long the authorization lasted when it began.
     pub(crate) fn authorization_lasts(mut self, lifetime: Option<Duration>) -> Self {
-        self.authorization_lifetime = lifetime;
+        self.authorization_lifetime = lifetime.map(|lifetime| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX));
         self
     }
 
     pub(crate) fn authorization_whole(&self) -> Option<Duration> {
-        self.authorization_lifetime
+        self.authorization_lifetime.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     pub(crate) fn authorization_left(&self) -> Option<Duration> {

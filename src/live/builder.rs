@@ -15,7 +15,7 @@ use super::{
     decide::{Decider, Rules},
     demand::Demands,
     registry::TokenId,
-    schedule::{Renewal, longest_fetch},
+    schedule::Renewal,
     status::Snapshot,
     task::{Asks, Desk, Task},
     telemetry::Telemetry,
@@ -203,7 +203,6 @@ impl Builder {
         let task = Task {
             source: Some(self.source),
             decider: Decider::new(self.rng.unwrap_or_default(), self.rules),
-            longest_fetch: longest_fetch(self.rules.longest_exchange),
             desk: Desk {
                 time,
                 demands,

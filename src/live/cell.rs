@@ -62,8 +62,6 @@ pub(crate) struct Cell {
 struct Published {
     generation: Generation,
     expires_at: Option<Moment>,
-    /// Whether every request has to look at the clock.
-    careful: bool,
     /// One for each slot, and one at least.
     headers: Box<[HeaderValue]>,
 }
@@ -79,7 +77,7 @@ impl Cell {
         }
     }
 
-    /// What is published from now on is used only after a look at the clock, if it ends.
+    /// What ends is used only after a look at the clock.
     pub(crate) fn be_careful(&self) {
         self.careful.store(true, Ordering::Relaxed);
     }
@@ -100,8 +98,7 @@ impl Cell {
     /// From now on requests carry this token.
     pub(crate) fn publish(&self, token: &AccessToken, generation: Generation, expires_at: Option<Moment>) {
         let headers = (0..slots()).map(|_| token.authorization()).collect();
-        let careful = expires_at.is_some() && self.careful.load(Ordering::Relaxed);
-        let published = Published { generation, expires_at, careful, headers };
+        let published = Published { generation, expires_at, headers };
         let before = self.published.swap(Some(Arc::new(published)));
         // After the swap: whoever sees the version sees the headers.
         self.version.store(generation.0, Ordering::Release);
@@ -136,7 +133,8 @@ impl Cell {
         }
         // Never out of range, whatever number this thread has.
         let header = &published.headers[slot() % published.headers.len()];
-        Some((header.clone(), published.generation, !published.careful))
+        let may_be_kept = published.expires_at.is_none() || !self.careful.load(Ordering::Relaxed);
+        Some((header.clone(), published.generation, may_be_kept))
     }
 }
 

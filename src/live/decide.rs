@@ -69,7 +69,6 @@ struct Held {
     since: Moment,
     /// When its life began.
     sent: Moment,
-    lifetime: Option<Duration>,
     refresh_at: Option<Moment>,
     expires_at: Option<Moment>,
     /// When the user must authorize again.
@@ -109,7 +108,7 @@ impl Decider {
             retry: Retry::Free,
             failures: 0,
             failure: None,
-            paces: Paces::new(rules.longest_exchange),
+            paces: Paces::default(),
             asked: false,
             changed: false,
             changed_last: None,
@@ -235,7 +234,7 @@ impl Decider {
         }
         if self.asked {
             // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
-            let distance = schedule::gap(self.held.as_ref().and_then(|held| held.lifetime));
+            let distance = schedule::gap(self.held_lifetime());
             let at = self.last_began.map_or(now, |began| now.max(began + distance));
             return Some((spaced(at), FetchReason::Asked));
         }
@@ -262,6 +261,11 @@ impl Decider {
         let warning = self.held.as_ref().and_then(|held| held.authorization?.warning);
         let turn = self.held.as_ref().and_then(|held| self.doubt.wake_at(held.since));
         [end, fetch, warning, turn].into_iter().flatten().min()
+    }
+
+    /// How long a fetch may take altogether.
+    pub(crate) fn longest_fetch(&self) -> Duration {
+        schedule::longest_fetch(self.rules.longest_exchange)
     }
 
     /// Whether nothing is fetched any more.
@@ -302,7 +306,7 @@ impl Decider {
             _ => Left::Nothing,
         };
         let refused = self.held.as_ref().filter(|held| held.was_refused).map(|held| held.token.clone());
-        let pace = self.paces.pace();
+        let pace = self.paces.pace(self.rules.longest_exchange);
         FetchRequest::because(reason, refused, schedule::timeout(left, &pace), left == Left::Nothing)
             .longest(self.rules.longest_exchange)
     }
@@ -362,6 +366,10 @@ impl Decider {
         schedule::timed(known.or(self.rules.assumed_lifetime))
     }
 
+    fn held_lifetime(&self) -> Option<Duration> {
+        self.held.as_ref().and_then(|held| self.lifetime(&held.token))
+    }
+
     fn accept(
         &mut self,
         token: AccessToken,
@@ -372,10 +380,11 @@ impl Decider {
     ) -> Outcome<'_> {
         // An older exchange says nothing about how slow one is.
         if sent >= flight.started {
-            self.paces.worked(now.since(flight.started));
+            // A suspend during the fetch says nothing about how slow it is.
+            self.paces.worked(now.since(flight.started).min(self.longest_fetch()));
         }
         self.paces.recovered();
-        let pace = self.paces.pace();
+        let pace = self.paces.pace(self.rules.longest_exchange);
 
         let lifetime = self.lifetime(&token);
         let renewal = self.rules.renewal;
@@ -418,7 +427,6 @@ impl Decider {
             token,
             since,
             sent,
-            lifetime,
             refresh_at: [refresh_at, recheck].into_iter().flatten().min(),
             expires_at,
             authorization,
@@ -441,7 +449,7 @@ impl Decider {
             // Somebody wanted another token, whatever this one's schedule says: it is tried again until there is one.
             held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
         }
-        let lifetime = self.held.as_ref().and_then(|held| held.lifetime);
+        let lifetime = self.held_lifetime();
         let in_use = self.held.as_ref().is_some_and(|held| !held.expired && !held.was_refused);
         self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
             Some(_) if error.waits_for_token_end() && in_use => Retry::WhenTokenEnds,

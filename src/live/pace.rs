@@ -2,47 +2,46 @@
 
 use std::time::Duration;
 
-use super::schedule::{self, Pace};
+use super::schedule::Pace;
 
-/// What is remembered of recent fetches.
-#[derive(Debug)]
+/// What is remembered of recent fetches, in milliseconds begun.
+#[derive(Debug, Default)]
 pub(crate) struct Paces {
-    /// Of those that have brought a token, in milliseconds begun, and where the next one is put.
+    /// Of those that have brought a token.
     recent: [u32; RECENT],
-    next: usize,
+    /// Where the next one is put.
+    next: u8,
     /// The slowest that has failed since.
-    failed: Duration,
-    longest: Duration,
+    failed: u32,
 }
 
 impl Paces {
-    /// An exchange may take so long at the most.
-    pub(crate) fn new(longest: Duration) -> Self {
-        Self { recent: [0; RECENT], next: 0, failed: Duration::ZERO, longest }
-    }
-
     /// A fetch has brought a token that was exchanged meanwhile.
     pub(crate) fn worked(&mut self, took: Duration) {
-        // A suspend during the fetch says nothing about how slow it is.
-        let took = took.min(schedule::longest_fetch(self.longest));
-        self.recent[self.next] = u32::try_from(took.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX);
-        self.next = (self.next + 1) % RECENT;
+        self.recent[usize::from(self.next)] = millis(took);
+        self.next = (self.next + 1) % RECENT as u8;
     }
 
     /// A fetch has brought nothing: the next one gets more time, in case that was too little.
     pub(crate) fn failed(&mut self, took: Duration) {
-        self.failed = self.failed.max(took).min(self.longest);
+        self.failed = self.failed.max(millis(took));
     }
 
     /// One has worked again.
     pub(crate) fn recovered(&mut self) {
-        self.failed = Duration::ZERO;
+        self.failed = 0;
     }
 
-    pub(crate) fn pace(&self) -> Pace {
+    /// `longest`: how long an exchange may take at the most.
+    pub(crate) fn pace(&self, longest: Duration) -> Pace {
         let slowest = self.recent.iter().copied().max().unwrap_or_default();
-        Pace { slowest: Duration::from_millis(slowest.into()), failed: self.failed, longest: self.longest }
+        let duration = |millis: u32| Duration::from_millis(millis.into());
+        Pace { slowest: duration(slowest), failed: duration(self.failed).min(longest), longest }
     }
+}
+
+fn millis(took: Duration) -> u32 {
+    u32::try_from(took.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 /// How many fetches "recent" are: enough to remember a slow spell for a while, few enough to forget it.

@@ -59,8 +59,8 @@ impl Refusals {
 /// Whether the API takes the present token already.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt {
-    /// The token before the present one, as long as it may be needed.
-    before: Option<Before>,
+    /// The token before the present one, as long as it may be needed: in a box, because that is short.
+    before: Option<Box<Before>>,
     /// It is in use.
     back: bool,
     /// When the present one is tried again.
@@ -90,12 +90,12 @@ pub(crate) enum Turn {
 impl Doubt {
     /// Another token has taken the place of this one.
     pub(crate) fn replaced(before: Option<Before>) -> Self {
-        Self { before, ..Self::default() }
+        Self { before: before.map(Box::new), ..Self::default() }
     }
 
     /// The token that serves in the place of the present one.
     pub(crate) fn stand_in(&self) -> Option<&Before> {
-        self.before.as_ref().filter(|_| self.back)
+        self.before.as_deref().filter(|_| self.back)
     }
 
     /// Whether somebody may wait for the present one to be tried again, because the one before is refused by now, too.
@@ -114,7 +114,7 @@ impl Doubt {
             return None;
         }
         let lives = |before: &Before| !before.was_refused && before.expires_at.is_none_or(|end| now < end);
-        if self.before.as_ref().is_some_and(lives) {
+        if self.before.as_deref().is_some_and(lives) {
             self.until = Some(now + FIRST_STEP * (1 << self.steps.min(8)));
             self.steps += 1;
             self.back = true;

@@ -62,7 +62,6 @@ pub(crate) struct Task {
     /// `None` when nothing is fetched any more.
     pub(crate) source: Option<BoxTokenSource>,
     pub(crate) decider: Decider,
-    pub(crate) longest_fetch: Duration,
     pub(crate) desk: Desk,
 }
 
@@ -120,11 +119,11 @@ impl Task {
 
     /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
     async fn fetch(&mut self, reason: FetchReason) {
-        let Self { source: Some(source), decider, desk, longest_fetch } = self else { return };
-        let longest = *longest_fetch;
+        let Self { source: Some(source), decider, desk } = self else { return };
+        let longest = decider.longest_fetch();
         let started = desk.time.now();
         let request = decider.begin(started, reason);
-        desk.begin();
+        let under_way = desk.begin();
         let span = desk.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
 
         // A panic in a source is a failure like others, and its message, which may hold anything, stays where it was.
@@ -153,7 +152,7 @@ impl Task {
         let fetched = fetched.map(|token| token.aged(&desk.time, started));
         let outcome = decider.finish(now, desk.time.wall(), fetched);
         let new = desk.publish(outcome, now);
-        desk.answer(decider.failures().0 == 0);
+        desk.answer(under_way, decider.failures().0 == 0);
         desk.settle();
         desk.report(decider, now);
         let took = now.since(started);
@@ -194,8 +193,6 @@ pub(crate) struct Desk {
 /// What became of those who asked for a fetch: numbers of demands.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asks {
-    /// A fetch runs that answers up to this one, whatever comes of it.
-    under_way: u64,
     /// A fetch has answered up to this one.
     pub(crate) answered: u64,
     /// Up to this one nothing is fetched any more.
@@ -236,14 +233,14 @@ impl Desk {
     }
 
     /// A fetch begins: whoever asks from now on is answered by it only if it works.
-    fn begin(&mut self) {
-        self.asks.under_way = self.seen;
+    fn begin(&self) -> u64 {
         self.demands.take_asked(self.seen);
+        self.seen
     }
 
-    /// A fetch has ended. One that worked is what those wanted, too, who asked meanwhile.
-    fn answer(&mut self, worked: bool) {
-        let answered = if worked { self.seen } else { self.asks.under_way };
+    /// A fetch has ended that answers up to this one, whatever came of it. One that worked is what those wanted, too, who asked meanwhile.
+    fn answer(&mut self, under_way: u64, worked: bool) {
+        let answered = if worked { self.seen } else { under_way };
         self.demands.take_asked(answered);
         self.asks.answered = self.asks.answered.max(answered);
     }

@@ -223,7 +223,7 @@ mod tests {
     fn form_fields() {
         let values = |auth: ClientAuth| {
             let proof = auth.prove(Form::empty()).unwrap_or_else(|why| panic!("{why}"));
-            (format!("{:?}", proof.form), proof.form.values().map(str::to_owned).collect::<Vec<_>>())
+            (format!("{:?}", proof.form), proof.form.secrets().map(str::to_owned).collect::<Vec<_>>())
         };
         let (names, sent) = values(ClientAuth::Post(client("id", "a&b")));
         assert_eq!(

@@ -6,28 +6,37 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::spelling;
+use super::spelling::{Pattern, Written};
 
 /// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
 pub(crate) struct Masks {
-    sent: Vec<Zeroizing<String>>,
+    sent: Vec<Pattern>,
     /// What it leaves in base64, alone or among others.
-    in_base64: Vec<Zeroizing<String>>,
+    in_base64: Vec<Pattern>,
+    /// Of `sent`: those that are found within words too.
+    long: Vec<bool>,
 }
 
 impl Masks {
     pub(crate) fn new<'a>(sent: impl Iterator<Item = &'a str>) -> Self {
         let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
         let in_base64 = unique(sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
-        Self { sent, in_base64 }
+        let patterns = |values: &[Zeroizing<String>]| values.iter().map(|value| Pattern::new(value)).collect();
+        Self {
+            long: sent.iter().map(|value| value.len() >= SHORTEST_WITHIN).collect(),
+            sent: patterns(&sent),
+            in_base64: patterns(&in_base64),
+        }
     }
 
     /// At most 256 characters of a text, on one line, with everything masked that was sent or looks like a token.
     pub(crate) fn excerpt(&self, text: &str) -> String {
         // UTF-16 taken for UTF-8 has a zero beside every character of ASCII.
-        let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|byte| *byte != 0).take(READ).collect());
+        let mut bytes = text.bytes().filter(|byte| *byte != 0);
+        let text: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.by_ref().take(READ).collect());
+        let cut = bytes.next().is_some();
         let mut line = String::new();
-        for word in String::from_utf8_lossy(&self.cover(&text)).split(is_unseen) {
+        for word in String::from_utf8_lossy(&self.cover(&text, cut)).split(is_unseen) {
             if !word.is_empty() {
                 line.extend((!line.is_empty()).then_some(' '));
                 line.push_str(word);
@@ -40,15 +49,13 @@ impl Masks {
     }
 
     /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
-    fn cover(&self, text: &[u8]) -> Vec<u8> {
+    fn cover(&self, text: &[u8], cut: bool) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];
-        self.find_sent(text, &mut hidden);
+        self.find_sent(text, cut, &mut hidden);
         find_token_like(text, &mut hidden);
-        // What the end of a long text cut in two can't be found there.
-        let shown = if text.len() < READ { READ } else { READ - UNSURE };
         let mut covered = Vec::with_capacity(text.len());
         let mut was_hidden = false;
-        for (byte, is_hidden) in text.iter().zip(hidden).take(shown) {
+        for (byte, is_hidden) in text.iter().zip(hidden) {
             match (was_hidden, is_hidden) {
                 (_, false) => covered.push(*byte),
                 (false, true) => covered.extend_from_slice(MASK),
@@ -59,30 +66,31 @@ impl Masks {
         covered
     }
 
-    fn find_sent(&self, text: &[u8], hidden: &mut [bool]) {
-        let mut ends = Vec::new();
-        for at in 0..text.len() {
-            for trace in &self.in_base64 {
-                if let Some(len) = spelling::starts_with(&text[at..], trace, &mut ends) {
-                    // All of what it is part of: the characters beside it hold some of its bits, or of another value.
-                    let (before, rest) = (&text[..at], &text[at + len..]);
-                    // What is hidden already was extended then.
-                    let unseen =
-                        before.iter().zip(&*hidden).rev().take_while(|(byte, hidden)| !**hidden && is_token(byte));
-                    let start = at - unseen.count();
-                    let unseen =
-                        rest.iter().zip(&hidden[at + len..]).take_while(|(byte, hidden)| !**hidden && is_token(byte));
-                    let end = at + len + unseen.count();
-                    hidden[start..end].fill(true);
-                }
-            }
+    fn find_sent(&self, text: &[u8], cut: bool, hidden: &mut [bool]) {
+        let written = Written::new(text, cut);
+        let mut traces = vec![false; text.len()];
+        for trace in &self.in_base64 {
+            written.find(trace, |place| traces[place].fill(true));
         }
-        for at in 0..text.len() {
-            for value in &self.sent {
-                if let Some(len) = spelling::starts_with(&text[at..], value, &mut ends) {
-                    hidden[at..at + len].fill(true);
-                }
+        // All of what it is part of: the characters beside it hold some of its bits, or of another value.
+        let mut at = 0;
+        for run in text.chunk_by(|a, b| is_token(a) == is_token(b)) {
+            if traces[at..at + run.len()].contains(&true) {
+                hidden[at..at + run.len()].fill(true);
             }
+            at += run.len();
+        }
+        let is_in_word = |at: Option<usize>| {
+            at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        };
+        for (value, is_long) in self.sent.iter().zip(&self.long) {
+            written.find(value, |place| {
+                // A short one is part of words that say something else.
+                let is_word = !is_in_word(place.start.checked_sub(1)) && !is_in_word(Some(place.end));
+                if *is_long || is_word {
+                    hidden[place].fill(true);
+                }
+            });
         }
     }
 }
@@ -143,9 +151,11 @@ const MASK: &[u8] = b"[masked]";
 /// In characters. Enough for a sentence that explains, not for a page.
 const LONGEST: usize = 256;
 
-/// How much of an answer is looked at, in bytes, and how much of the end of that is not shown: longer than anything that is sent.
-const READ: usize = 16 * 1024;
-const UNSURE: usize = 4 * 1024;
+/// How much of an answer is looked at, in bytes: what explains something begins with it.
+const READ: usize = 1024;
+
+/// A value that is shorter is found as a word only: with a client id `id`, `invalid_grant` stays.
+const SHORTEST_WITHIN: usize = 6;
 
 /// Random tokens of 20 characters hold some 120 bits; shorter ones are no secrets to speak of.
 const TOKEN_LIKE: usize = 20;
@@ -182,7 +192,7 @@ mod tests {
         for shape in shapes {
             let shown = masks.excerpt(&format!("bad secret {shape}, client svc"));
             assert!(shown.starts_with("bad secret "), "{shown}");
-            for part in ["s3cr", "S3CR", "end", "svc", &BASE64_STANDARD.encode(&pair)[..8]] {
+            for part in ["s3cr", "S3CR", " end", "svc", &BASE64_STANDARD.encode(&pair)[..8]] {
                 assert!(!shown.contains(part), "{shape} came through as {shown}");
             }
         }
@@ -205,8 +215,25 @@ mod tests {
 
     #[test]
     fn values_that_overlap_leave_nothing_of_each_other() {
-        let masks = Masks::new(["abcd", "cdef", "aba"].into_iter());
-        assert_eq!(masks.excerpt("x abcdef y ababa z"), "x [masked] y [masked] z");
+        let masks = Masks::new(["abcdefgh", "efghijkl", "abababab"].into_iter());
+        assert_eq!(masks.excerpt("x abcdefghijkl y ababababab z"), "x [masked] y [masked] z");
+        // What a text ends with that goes on unseen.
+        let cut = format!("{} abcde", "x ".repeat(READ / 2 - 3));
+        assert!(masks.find_sent_ends(&cut), "{cut}");
+    }
+
+    impl Masks {
+        fn find_sent_ends(&self, text: &str) -> bool {
+            let mut hidden = vec![false; text.len()];
+            self.find_sent(text.as_bytes(), true, &mut hidden);
+            hidden.ends_with(&[true; 5])
+        }
+    }
+
+    #[test]
+    fn a_short_value_eats_no_part_of_words() {
+        let masks = Masks::new(["id", "read"].into_iter());
+        assert_eq!(masks.excerpt("invalid_grant: id is no thread_id"), "invalid_grant: [masked] is no thread_id");
     }
 
     #[test]
@@ -214,8 +241,8 @@ mod tests {
         let masks = Masks::new(std::iter::empty());
         assert_eq!(masks.excerpt("a\r\n\tb\u{1}\u{1b}[31mc\u{202e}d"), "a b [31mc d");
         assert_eq!(masks.excerpt("w\0i\0d\0e\0"), "wide");
-        let cut = format!("{}secret", " ".repeat(READ - 3));
-        assert_eq!(Masks::new(["secret"].into_iter()).excerpt(&cut), "");
+        let cut = format!("{}a secret", " ".repeat(READ - 5));
+        assert_eq!(Masks::new(["secret"].into_iter()).excerpt(&cut), "a [masked]");
         let long = masks.excerpt(&"ä b ".repeat(500));
         assert_eq!(long.chars().count(), LONGEST);
         assert_eq!(masks.excerpt(""), "");

@@ -67,7 +67,7 @@ impl TokenEndpoint {
         let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
         let mut secrets = self.client.sent();
         secrets.extend(address::query_values(to));
-        let masks = Masks::new(proof.form.values().chain(secrets.iter().map(|secret| secret.as_str())));
+        let masks = Masks::new(proof.form.secrets().chain(secrets.iter().map(|secret| secret.as_str())));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;

@@ -46,8 +46,10 @@ impl Form {
         self
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|(_, value)| value.expose_secret())
+    /// What is not to be shown: all but what says what is asked for.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let is_open = |name: &str| ["grant_type", "scope", "token_type_hint"].contains(&name);
+        self.fields.iter().filter(move |(name, _)| !is_open(name)).map(|(_, value)| value.expose_secret())
     }
 
     /// The `grant_type`, if it is a token request.

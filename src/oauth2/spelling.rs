@@ -1,189 +1,276 @@
-//! Finding a text however it is written: as it is, or with any of its characters escaped as URLs, forms, JSON and HTML do, or
-//! garbled by a wrong charset. Servers disagree on which characters need it, so each is compared by itself. Pure.
+//! Finding a text however it is written: as it is, or with characters escaped as URLs, forms, JSON and HTML do, or garbled by a wrong
+//! charset. In linear time, whatever the texts are: somebody may have made them so that they take long. Pure.
+//!
+//! What is written is read several times, each time with one layer of escapes taken off, and compared with what is looked for, by a
+//! linear search. Letters are compared without case, and `+` and a blank, and all that is beyond ASCII, are one.
 
-/// How much of `written` is a spelling of `text`, if it begins with one; the longest, if there are several.
-///
-/// `ends` is memory to work in, so that trying every place of a long text doesn't take it anew.
-pub(crate) fn starts_with(written: &[u8], text: &str, ends: &mut Vec<usize>) -> Option<usize> {
-    // Nearly all places end here.
-    if !may_begin(*written.first()?, *text.as_bytes().first()?) {
-        return None;
-    }
-    ends.clear();
-    ends.push(0);
-    for c in text.chars() {
-        // What is known of this character replaces what was known of the one before it.
-        let known = ends.len();
-        for index in 0..known {
-            let at = ends[index];
-            spellings(&written[at..], c, |len| ends.push(at + len));
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+/// What is looked for, as it is and with its own escapes taken off.
+pub(crate) struct Pattern {
+    readings: Vec<Zeroizing<Vec<u8>>>,
+}
+
+/// What is written, layer by layer.
+pub(crate) struct Written {
+    layers: Vec<Layer>,
+    /// Whether it was cut off, so that it may end within something.
+    cut: bool,
+}
+
+/// A byte, and where it stands in what was written.
+type Piece = (u8, Range<usize>);
+
+struct Layer {
+    folded: Zeroizing<Vec<u8>>,
+    places: Vec<Range<usize>>,
+}
+
+impl Pattern {
+    pub(crate) fn new(text: &str) -> Self {
+        let mut readings: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        for layer in layers(text.as_bytes()) {
+            // What is left of one that is mostly escapes is in any text.
+            let is_long_enough = readings.is_empty() || layer.folded.len() >= SHORTEST_READING;
+            if is_long_enough && !layer.folded.is_empty() && !readings.contains(&layer.folded) {
+                readings.push(layer.folded);
+            }
         }
-        ends.drain(..known);
-        ends.sort_unstable();
-        ends.dedup();
-        if ends.is_empty() {
-            return None;
-        }
-    }
-    ends.last().copied()
-}
-
-/// By the first byte of the text as it is.
-fn may_begin(byte: u8, first: u8) -> bool {
-    // What a character beyond ASCII is garbled into is beyond it as well, or a question mark.
-    let garbled = !first.is_ascii() && (!byte.is_ascii() || byte == b'?');
-    byte.eq_ignore_ascii_case(&first) || matches!(byte, b'%' | b'\\' | b'&' | b'+') || garbled
-}
-
-/// The lengths of all spellings of `c` that `written` begins with.
-fn spellings(written: &[u8], c: char, mut found: impl FnMut(usize)) {
-    let mut utf8 = [0; 4];
-    let utf8 = c.encode_utf8(&mut utf8).as_bytes();
-    // Whatever the case: percent-encoding and HTML write letters either way, and some servers change it.
-    if written.len() >= utf8.len() && written[..utf8.len()].eq_ignore_ascii_case(utf8) {
-        found(utf8.len());
-    }
-    match written.first() {
-        Some(b'%') => percent(written, utf8, found),
-        Some(b'+') if c == ' ' => found(1),
-        Some(b'\\') => backslash(written, c, utf8, found),
-        Some(b'&') => entity(written, c, found),
-        Some(b'?') if !c.is_ascii() => found(1),
-        Some(byte) if !byte.is_ascii() && !c.is_ascii() => garbled(written, utf8, found),
-        _ => {}
+        Self { readings }
     }
 }
 
-/// What was no UTF-8 and shows as replacement characters; or UTF-8 taken for Latin-1, each byte as a character.
-fn garbled(written: &[u8], utf8: &[u8], mut found: impl FnMut(usize)) {
-    let replacement = "\u{fffd}".as_bytes();
-    let replaced = written.chunks_exact(replacement.len()).take(utf8.len()).take_while(|chunk| *chunk == replacement);
-    (1..=replaced.count()).for_each(|count| found(count * replacement.len()));
+impl Written {
+    /// `cut`: it goes on, unseen.
+    pub(crate) fn new(text: &[u8], cut: bool) -> Self {
+        Self { layers: layers(text), cut }
+    }
 
-    let mut len = 0;
-    for byte in utf8 {
-        let next = &written[len..written.len().min(len + 4)];
-        let Some(chunk) = next.utf8_chunks().next() else { return };
-        let Some(read) = chunk.valid().chars().next() else { return };
-        // Windows puts characters of its own where Latin-1 has none to show.
-        if !(read == char::from(*byte) || (*byte < 0xa0 && !read.is_ascii())) {
-            return;
-        }
-        len += read.len_utf8();
-    }
-    found(len);
-}
-
-/// `%2F`, and `%252F` for what was encoded twice.
-fn percent(written: &[u8], utf8: &[u8], mut found: impl FnMut(usize)) {
-    for prefix in ["%", "%25", "%2525"] {
-        found_all(hex_bytes(written, prefix.as_bytes(), utf8), &mut found);
-    }
-}
-
-/// `\/`, `\n`, `\u002f` (as UTF-16), `\x2f`; with more backslashes where JSON is quoted in JSON.
-fn backslash(written: &[u8], c: char, utf8: &[u8], mut found: impl FnMut(usize)) {
-    found_all(hex_bytes(written, b"\\x", utf8), &mut found);
-    let backslashes = leading_backslashes(written);
-    if c == '\\' {
-        [2, 4].into_iter().filter(|len| *len <= backslashes).for_each(found);
-        return;
-    }
-    let after = &written[backslashes..];
-    if !c.is_ascii_alphanumeric() && after.starts_with(utf8) {
-        found(backslashes + utf8.len());
-    }
-    let letter = match c {
-        '\n' => b'n',
-        '\r' => b'r',
-        '\t' => b't',
-        _ => b'u',
-    };
-    if letter != b'u' && after.first() == Some(&letter) {
-        found(backslashes + 1);
-    }
-    let mut rest = written;
-    for unit in c.encode_utf16(&mut [0; 2]) {
-        let skipped = leading_backslashes(rest);
-        match rest[skipped..].strip_prefix(b"u").and_then(|after| Some((number(after.get(..4)?, 16)?, &after[4..]))) {
-            Some((code, after)) if skipped > 0 && code == u32::from(*unit) => rest = after,
-            // `&` may itself be escaped, as .NET does.
-            _ => {
-                if let Some(after) = strip_prefix_ignoring_case(written, b"\\u0026") {
-                    entity_name(after, c, |len| found(6 + len));
-                }
-                return;
+    /// Calls `found` with every place of it, overlapping ones too, in bytes of what was written.
+    pub(crate) fn find(&self, pattern: &Pattern, mut found: impl FnMut(Range<usize>)) {
+        for reading in &pattern.readings {
+            let search = Search::new(reading);
+            for layer in &self.layers {
+                search.all(&layer.folded, self.cut, |at| {
+                    found(layer.places[at.start].start..layer.places[at.end - 1].end);
+                });
             }
         }
     }
-    found(written.len() - rest.len());
 }
 
-/// Eight at most: JSON in JSON in JSON.
-fn leading_backslashes(written: &[u8]) -> usize {
-    written.iter().take(8).take_while(|byte| **byte == b'\\').count()
-}
-
-/// `&#47;`, `&#x2f;`, `&sol;`; `&amp;#47;` for what was encoded twice.
-fn entity(written: &[u8], c: char, mut found: impl FnMut(usize)) {
-    for prefix in ["&", "&amp;"] {
-        if let Some(after) = strip_prefix_ignoring_case(written, prefix.as_bytes()) {
-            entity_name(after, c, |len| found(prefix.len() + len));
+/// The text as it is, and with one more layer of escapes taken off each time: JSON in JSON in JSON is three.
+fn layers(text: &[u8]) -> Vec<Layer> {
+    let mut pieces: Vec<Piece> = text.iter().enumerate().map(|(at, byte)| (*byte, at..at + 1)).collect();
+    let mut layers = vec![Layer::of(&pieces)];
+    for _ in 0..LAYERS {
+        let next = unescaped(&pieces);
+        if next.len() == pieces.len() {
+            break;
         }
+        layers.push(Layer::of(&next));
+        zeroize(&mut pieces);
+        pieces = next;
+    }
+    zeroize(&mut pieces);
+    layers
+}
+
+fn zeroize(pieces: &mut [Piece]) {
+    pieces.iter_mut().for_each(|(byte, _)| zeroize::Zeroize::zeroize(byte));
+}
+
+impl Layer {
+    fn of(pieces: &[Piece]) -> Self {
+        let mut folded = Zeroizing::new(Vec::with_capacity(pieces.len()));
+        let mut places: Vec<Range<usize>> = Vec::with_capacity(pieces.len());
+        for (byte, place) in pieces {
+            let byte = match byte {
+                b'+' => b' ',
+                // A character beyond ASCII may come as one, as several or as question marks.
+                b'?' | 0x80.. => GARBLED,
+                byte => byte.to_ascii_lowercase(),
+            };
+            match places.last_mut() {
+                Some(last) if byte == GARBLED && folded.last() == Some(&GARBLED) => last.end = place.end,
+                _ => {
+                    folded.push(byte);
+                    places.push(place.clone());
+                }
+            }
+        }
+        Self { folded, places }
     }
 }
 
-/// What follows the `&`.
-fn entity_name(written: &[u8], c: char, mut found: impl FnMut(usize)) {
-    let Some(end) = written.iter().take(10).position(|byte| *byte == b';') else { return };
-    let is_it = match &written[..end] {
-        [b'#', b'x' | b'X', digits @ ..] => number(digits, 16) == Some(u32::from(c)),
-        [b'#', digits @ ..] => number(digits, 10) == Some(u32::from(c)),
-        // There are two thousand names, none for a letter or a digit of ASCII: any of them may be this character's.
-        name => name.len() > 1 && name.iter().all(u8::is_ascii_alphanumeric) && !c.is_ascii_alphanumeric(),
+/// Without the outermost layer of escapes.
+fn unescaped(pieces: &[Piece]) -> Vec<Piece> {
+    let mut plain = Vec::with_capacity(pieces.len());
+    let mut at = 0;
+    while let Some((byte, place)) = pieces.get(at) {
+        let (read, len) = match byte {
+            b'%' => hex(pieces, at + 1, 2).map_or((*byte, 1), |code| (ascii(code), 3)),
+            b'\\' => backslash(pieces, at),
+            b'&' => entity(pieces, at).unwrap_or((*byte, 1)),
+            _ => (*byte, 1),
+        };
+        plain.push((read, place.start..pieces[at + len - 1].1.end));
+        at += len;
+    }
+    plain
+}
+
+/// `\/`, `\n`, `\u002f` (as UTF-16), `\x2f`, and how many bytes that takes.
+fn backslash(pieces: &[Piece], at: usize) -> (u8, usize) {
+    let Some((next, _)) = pieces.get(at + 1) else { return (b'\\', 1) };
+    match next {
+        b'u' => hex(pieces, at + 2, 4).map_or((b'\\', 1), |code| (ascii(code), 6)),
+        b'x' => hex(pieces, at + 2, 2).map_or((b'\\', 1), |code| (ascii(code), 4)),
+        b'n' => (b'\n', 2),
+        b'r' => (b'\r', 2),
+        b't' => (b'\t', 2),
+        next if next.is_ascii_alphanumeric() => (b'\\', 1),
+        next => (*next, 2),
+    }
+}
+
+/// `&#47;`, `&#x2f;`, `&sol;`.
+fn entity(pieces: &[Piece], at: usize) -> Option<(u8, usize)> {
+    let rest = &pieces[at + 1..];
+    let end = rest.iter().take(LONGEST_ENTITY).position(|(byte, _)| *byte == b';')?;
+    let name: String = rest[..end].iter().map(|(byte, _)| char::from(*byte)).collect();
+    let code = match name.strip_prefix('#') {
+        Some(number) => match number.strip_prefix(['x', 'X']) {
+            Some(digits) => u32::from_str_radix(digits, 16).ok()?,
+            None => number.parse().ok()?,
+        },
+        None => {
+            let lower = name.to_ascii_lowercase();
+            let is_name = name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            match ENTITIES.iter().find(|(known, _)| *known == lower) {
+                Some((_, character)) => u32::from(*character),
+                // All others are beyond ASCII.
+                None => is_name.then_some(u32::MAX)?,
+            }
+        }
     };
-    if is_it {
-        found(end + 1);
-    }
+    Some((ascii(code), end + 2))
 }
 
-/// The length of these bytes written in hexadecimal, each behind the prefix.
-fn hex_bytes(written: &[u8], prefix: &[u8], bytes: &[u8]) -> Option<usize> {
-    let mut rest = written;
-    for byte in bytes {
-        let after = rest.strip_prefix(prefix)?;
-        if number(after.get(..2)?, 16)? != u32::from(*byte) {
-            return None;
+/// So many hexadecimal digits.
+fn hex(pieces: &[Piece], at: usize, len: usize) -> Option<u32> {
+    let digits = pieces.get(at..at + len)?;
+    digits.iter().try_fold(0, |code, (digit, _)| Some(code * 16 + char::from(*digit).to_digit(16)?))
+}
+
+/// The character, or one that stands for all beyond ASCII.
+fn ascii(code: u32) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// The search of Knuth, Morris and Pratt: never goes back in the text.
+struct Search<'a> {
+    pattern: &'a [u8],
+    /// For each length of what has matched: how much of its end is a beginning of the pattern.
+    borders: Vec<usize>,
+}
+
+impl<'a> Search<'a> {
+    fn new(pattern: &'a [u8]) -> Self {
+        let mut borders = vec![0; pattern.len()];
+        let mut matched = 0;
+        for at in 1..pattern.len() {
+            matched = Self::next(pattern, &borders, matched, pattern[at]);
+            borders[at] = matched;
         }
-        rest = &after[2..];
+        Self { pattern, borders }
     }
-    Some(written.len() - rest.len())
-}
 
-/// Digits alone, where Rust's own parser takes a sign as well.
-fn number(digits: &[u8], radix: u32) -> Option<u32> {
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-    u32::from_str_radix(digits, radix).ok()
-}
+    fn next(pattern: &[u8], borders: &[usize], mut matched: usize, byte: u8) -> usize {
+        while matched > 0 && (matched == pattern.len() || pattern[matched] != byte) {
+            matched = borders[matched - 1];
+        }
+        if pattern.get(matched) == Some(&byte) { matched + 1 } else { matched }
+    }
 
-fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    let (start, rest) = text.split_at_checked(prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then_some(rest)
-}
-
-fn found_all(len: Option<usize>, found: &mut impl FnMut(usize)) {
-    if let Some(len) = len {
-        found(len);
+    /// `cut`: what begins at the end counts as well.
+    fn all(&self, text: &[u8], cut: bool, mut found: impl FnMut(Range<usize>)) {
+        let mut matched = 0;
+        for (at, byte) in text.iter().enumerate() {
+            matched = Self::next(self.pattern, &self.borders, matched, *byte);
+            if matched == self.pattern.len() {
+                found(at + 1 - matched..at + 1);
+            }
+        }
+        if cut && matched > 0 {
+            found(text.len() - matched..text.len());
+        }
     }
 }
+
+const LAYERS: usize = 3;
+
+/// Stands for what is beyond ASCII, and for what that is garbled into.
+const GARBLED: u8 = 0x01;
+
+const SHORTEST_READING: usize = 4;
+
+/// `&#1114111;`
+const LONGEST_ENTITY: usize = 10;
+
+/// Of the two thousand those for the characters of ASCII.
+const ENTITIES: [(&str, char); 35] = [
+    ("amp", '&'),
+    ("lt", '<'),
+    ("gt", '>'),
+    ("quot", '"'),
+    ("apos", '\''),
+    ("sol", '/'),
+    ("bsol", '\\'),
+    ("plus", '+'),
+    ("equals", '='),
+    ("percnt", '%'),
+    ("num", '#'),
+    ("colon", ':'),
+    ("semi", ';'),
+    ("excl", '!'),
+    ("quest", '?'),
+    ("lpar", '('),
+    ("rpar", ')'),
+    ("ast", '*'),
+    ("comma", ','),
+    ("period", '.'),
+    ("commat", '@'),
+    ("lsqb", '['),
+    ("lbrack", '['),
+    ("rsqb", ']'),
+    ("rbrack", ']'),
+    ("hat", '^'),
+    ("lowbar", '_'),
+    ("grave", '`'),
+    ("lcub", '{'),
+    ("lbrace", '{'),
+    ("verbar", '|'),
+    ("vert", '|'),
+    ("rcub", '}'),
+    ("rbrace", '}'),
+    ("dollar", '$'),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn places(written: &str, text: &str, cut: bool) -> Vec<Range<usize>> {
+        let mut places = Vec::new();
+        Written::new(written.as_bytes(), cut).find(&Pattern::new(text), |place| places.push(place));
+        places
+    }
+
     #[test]
     fn every_spelling_of_a_character_is_found_whole() {
-        let mut ends = Vec::new();
         for (text, written) in [
             ("a/b", "A/b"),
             ("a/b", "a%2fb"),
@@ -204,24 +291,25 @@ mod tests {
             ("a<b", r"a\u0026lt;b"),
             ("a/b", "a&#x2f;b"),
             ("a/b", "a&#047;b"),
+            ("aüb", "a&uuml;b"),
             ("aüb", "a?b"),
             ("aüb", "a\u{fffd}b"),
             ("aüb", "aÃ¼b"),
-            // More than one way to read it.
+            // More than one way to read it, and escapes that are its own.
             ("%25", "%25"),
             ("%25", "%2525"),
             ("a&amp;b", "a&amp;b"),
+            ("abc/%25", r"abc\/%25"),
             (r"\\", r"\\\\"),
             ("a+b", "a+b"),
         ] {
-            let end = starts_with(format!("{written}; more").as_bytes(), text, &mut ends);
-            assert_eq!(end, Some(written.len()), "{text} as {written}");
+            let found = places(&format!("{written}; more"), text, false);
+            assert!(found.contains(&(0..written.len())), "{text} as {written}: {found:?}");
         }
     }
 
     #[test]
     fn what_is_another_text_is_not_found() {
-        let mut ends = Vec::new();
         for (text, written) in [
             ("", "a"),
             ("a", ""),
@@ -232,10 +320,17 @@ mod tests {
             ("a/b", "a&#47"),
             ("ab", "a&lt;"),
             ("ab", r"a\b"),
-            ("a\u{1f511}b", r"a\ud83db"),
             ("ü", "u"),
         ] {
-            assert_eq!(starts_with(written.as_bytes(), text, &mut ends), None, "{text} as {written}");
+            assert_eq!(places(written, text, false), [], "{text} as {written}");
         }
+    }
+
+    #[test]
+    fn places_that_overlap_and_what_was_cut_off_are_found() {
+        assert_eq!(places("ababa", "aba", false), [0..3, 2..5]);
+        assert_eq!(places("x secr", "secret", false), []);
+        assert_eq!(places("x secr", "secret", true), [2..6]);
+        assert_eq!(places("x s%65c", "secret", true), [2..7]);
     }
 }

@@ -128,7 +128,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     let _ = self.ask(self.store.release(&lease)).await;
                     match worked? {
                         Worked::Handed(handed) => return Ok(handed),
-                        Worked::LookAgain => continue,
+                        Worked::LookAgain => {
+                            // Whatever it is that says so again and again.
+                            sleep(SHORTEST_WAIT).await;
+                            continue;
+                        }
                         Worked::GiveWay(wait) => {
                             self.wait_or_letter(sleep(wait)).await?;
                             continue;
@@ -181,6 +185,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let before = match (spend, &dead) {
             (Spend::Once, _) => {
                 record.intent = Some(Intent { at: self.time.wall(), by: lease.to_owned() });
+                // That was waited for.
+                record.restored_at = None;
                 true
             }
             (Spend::Again, _) => {

@@ -90,6 +90,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 });
                 self.memo().news |= new;
             }
+            // Whoever looks because it is away has just slept so long.
+            Err(_) if gone => {}
             Err(_) => sleep(self.options.lease.min(LONGEST_PAUSE)).await,
         }
     }

@@ -362,3 +362,28 @@ async fn shutdown_does_not_wait_for_who_gives_way() {
     let took = server.wall.wall().duration_since(began).unwrap();
     assert!(took < MINUTE, "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_started_in_an_emptied_store_renews_like_others() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.grace(SECOND / 100);
+    server.lifetime(HOUR);
+    let own = |number| {
+        let source = Stored::in_store(Rotating(server.clone()), shelf.clone()).clock(server.wall);
+        let source = source.replay_grace(Duration::ZERO).holding(TokenSet::of_refresh_token("r0"));
+        LiveToken::builder(source).clock(server.wall).seed(number).spawn()
+    };
+    let one = own(1);
+    one.ready().await.unwrap();
+    one.refresh().await.unwrap();
+    shelf.put(None);
+    sleep(75 * SECOND).await;
+    let two = own(2);
+    two.ready().await.unwrap();
+    let began = server.wall.wall();
+    two.refresh().await.unwrap();
+    let took = server.wall.wall().duration_since(began).unwrap();
+    assert!(took < 5 * SECOND, "{took:?}");
+    sleep(5 * SECOND).await;
+    assert_eq!((server.reuses(), carried(&one)), (0, carried(&two)));
+}

@@ -46,9 +46,9 @@ async fn rotation_in_a_fleet_shows_no_token_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_holder_is_waited_for_no_longer_than_its_lease() {
     let (server, shelf) = (Server::new(), Shelf::new());
-    shelf.lease_to_the_dead(SECOND);
+    shelf.lease_to_the_dead(3 * SECOND);
     let (token, _account) = begin(&server, &shelf);
-    sleep(SECOND - SECOND / 10).await;
+    sleep(3 * SECOND - SECOND / 10).await;
     assert_eq!(server.requests(), 0);
     sleep(SECOND / 2).await;
     assert_eq!((server.requests(), token.status().state()), (1, State::Live));

@@ -422,7 +422,7 @@ pub(super) fn rotating(server: &Server, shelf: &Shelf) -> Stored<Rotating, Shelf
 }
 
 /// What begins with an empty store spends nothing for so long.
-pub(super) const GIVEN_WAY: Duration = SECOND;
+pub(super) const GIVEN_WAY: Duration = Duration::from_secs(2);
 
 /// The same at work, beginning with `r0`.
 pub(super) fn begin(server: &Server, shelf: &Shelf) -> (LiveToken, StoredHandle) {
