@@ -29,16 +29,36 @@ fn is_for_scope(headers: &HeaderMap) -> bool {
 }
 
 fn names_scope(value: &HeaderValue) -> bool {
-    let Ok(value) = value.to_str() else { return false };
-    // What doesn't parse ends the list; what was read before it counts.
-    ChallengeParser::new(value).map_while(Result::ok).any(|challenge| {
-        challenge.scheme.eq_ignore_ascii_case("bearer")
-            && challenge
-                .params
-                .iter()
-                .any(|(name, value)| name.eq_ignore_ascii_case("error") && value.to_unescaped() == "insufficient_scope")
-    })
+    let Ok(text) = value.to_str() else { return holds_scope(value.as_bytes()) };
+    for challenge in ChallengeParser::new(text) {
+        let Ok(challenge) = challenge else { return holds_scope(text.as_bytes()) };
+        let is_error = |name: &str| name.eq_ignore_ascii_case("error");
+        if challenge.scheme.eq_ignore_ascii_case("bearer")
+            && challenge.params.iter().any(|(name, value)| is_error(name) && value.to_unescaped() == SCOPE)
+        {
+            return true;
+        }
+    }
+    false
 }
+
+/// The same where it isn't written by the grammar (RFC 9110 §11.2): texts in other languages, a scheme with a token before it, colons,
+/// blanks and commas where there should be none or are none.
+fn holds_scope(value: &[u8]) -> bool {
+    let value = value.to_ascii_lowercase();
+    let is_bearer = value.windows(6).any(|window| window == b"bearer");
+    let is_part_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    is_bearer
+        && value.windows(5).enumerate().filter(|(_, window)| *window == b"error").any(|(at, _)| {
+            let is_name = at == 0 || !is_part_of_word(&value[at - 1]);
+            let rest = value[at + 5..].trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
+            let rest = rest.map(|rest| rest.strip_prefix(b"\"").unwrap_or(rest));
+            let after = rest.and_then(|rest| rest.strip_prefix(SCOPE.as_bytes()));
+            is_name && after.is_some_and(|after| !after.first().is_some_and(is_part_of_word))
+        })
+}
+
+const SCOPE: &str = "insufficient_scope";
 
 /// Proxy authentication, a request that came too slowly, to the wrong server, too early or too often, or whose head is too large.
 const WITHOUT_LOOKING: [StatusCode; 6] = [
@@ -66,7 +86,9 @@ mod tests {
     fn response(status: u16, headers: &[(&'static str, &'static str)]) -> (StatusCode, HeaderMap) {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, HeaderValue::from_static(value));
+            // Beyond ASCII in one byte, as HTTP has it.
+            let bytes: Vec<u8> = value.chars().map(|c| c as u8).collect();
+            map.append(*name, HeaderValue::from_bytes(&bytes).unwrap());
         }
         (StatusCode::from_u16(status).unwrap(), map)
     }
@@ -91,7 +113,23 @@ mod tests {
             (401, &[(www, r#"Bearer error_description="not insufficient_scope""#)], true),
             (401, &[(www, r#"DPoP error="insufficient_scope""#)], true),
             (401, &[(www, r#"Bearer realm="api", error="invalid_token", DPoP algs="RS256 ES256""#)], true),
-            (401, &[(www, r#"Bearer realm="unclosed, error=insufficient_scope"#)], true),
+            // As it is written.
+            (401, &[(www, r#"Bearer realm="unclosed, error=insufficient_scope"#)], false),
+            (
+                401,
+                &[(www, "Bearer error=\"insufficient_scope\", error_description=\"permisos no v\u{e1}lidos\"")],
+                false,
+            ),
+            (401, &[(www, r#"Negotiate dG9rZW4=, Bearer error="insufficient_scope""#)], false),
+            (401, &[(www, r#"Bearer  realm="api"  error="insufficient_scope""#)], false),
+            (401, &[(www, "Bearer error=insufficient_scope error_uri=https://id.test/a?b=c")], false),
+            (401, &[(www, r#"Bearer: error="insufficient_scope""#)], false),
+            (
+                401,
+                &[(www, "Bearer: error=\"invalid_token\", error_description=\"no v\u{e1}lido, insufficient_scope\"")],
+                true,
+            ),
+            (401, &[(www, "Negotiate dG9rZW4=, DPoP error=insufficient_scope")], true),
             (401, &[(www, "=,\"\\,,")], true),
             (200, &[("grpc-status", "16")], true),
             (200, &[("grpc-status", "0")], false),

@@ -1,6 +1,11 @@
 //! The origin fence: which places a token may be sent to.
 
-use std::{borrow::Cow, error, fmt, net::IpAddr, str::FromStr};
+use std::{
+    borrow::Cow,
+    error, fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use http::{Uri, uri::Scheme};
 
@@ -48,6 +53,14 @@ impl Origin {
     /// [`InvalidOrigin`] if it isn't a URL with just scheme, host and perhaps port.
     pub fn insecure_http(url: &str) -> Result<Self, InvalidOrigin> {
         let invalid = |why: &'static str| InvalidOrigin(Cow::Borrowed(why));
+        // A line end comes with what was read from a file.
+        let url = url.trim();
+        if !url.is_ascii() {
+            return Err(invalid("it isn't ASCII: write a host of other characters as it is sent (`xn--…`)"));
+        }
+        if url.contains('*') {
+            return Err(invalid("a wildcard is no host: name each origin"));
+        }
         let uri: Uri = url.parse().map_err(|error| InvalidOrigin(format!("{error}").into()))?;
         let https = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -61,7 +74,7 @@ impl Origin {
         if uri.path() != "/" || uri.query().is_some() {
             return Err(invalid("it has a path or a query; an origin is scheme, host and port alone"));
         }
-        let host = authority.host().to_ascii_lowercase();
+        let host = canonical(authority.host()).to_ascii_lowercase();
         if host.is_empty() {
             return Err(invalid("the host in it is empty"));
         }
@@ -76,7 +89,25 @@ impl Origin {
     }
 
     fn is(&self, https: bool, host: &str, port: u16) -> bool {
-        self.https == https && self.port == port && self.host.eq_ignore_ascii_case(host)
+        self.https == https && self.port == port && self.host.eq_ignore_ascii_case(&canonical(host))
+    }
+}
+
+/// One form for an address of IPv6, which can be written in many.
+fn canonical(host: &str) -> Cow<'_, str> {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        Some(address) => format!("[{address}]").into(),
+        None => host.into(),
+    }
+}
+
+/// The same as [`Origin::parse`] of its text.
+impl TryFrom<&Uri> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(uri: &Uri) -> Result<Self, InvalidOrigin> {
+        Self::parse(&uri.to_string())
     }
 }
 
@@ -287,15 +318,38 @@ mod tests {
             "http://10.0.0.1",
             "http://127.0.0.1.example.com",
             "http://localhost.example.com",
-            "https://api.example.com\n",
+            "https://api.example.com\n/",
+            "https://*.example.com",
+            "https://b\u{fc}cher.example",
         ] {
             let error = Origin::parse(bad).expect_err(bad);
             assert!(!error.to_string().contains("marked"), "{error}");
         }
-        for good in ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9", "http://[::1]:8080", "https://x"] {
+        for good in [
+            "https://api.example.com\n",
+            "http://localhost:1",
+            "http://127.0.0.1",
+            "http://127.9.9.9",
+            "http://[::1]:8080",
+            "https://x",
+        ] {
             Origin::parse(good).expect(good);
         }
         assert!(Origin::insecure_http("http://api.mesh").is_ok());
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_one_however_it_is_written() {
+        let spellings = ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]", "[::0.0.0.1]"];
+        for origin in spellings {
+            let fence = Fence::around(Origin::parse(&format!("https://{origin}")).unwrap());
+            for written in spellings {
+                assert!(fence.admits(&format!("https://{written}/x").parse().unwrap()), "{origin} {written}");
+            }
+            assert!(!fence.admits(&"https://[::2]/x".parse().unwrap()));
+        }
+        let uri: Uri = "https://api.example.com".parse().unwrap();
+        assert_eq!(Origin::try_from(&uri), Origin::parse("https://api.example.com"));
     }
 
     #[test]

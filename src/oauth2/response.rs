@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -207,7 +207,12 @@ impl Answer<'_> {
         let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         match value.parse() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(self.now).ok(),
+            Err(_) => {
+                // Against the server's own clock, if it says what that is: ours may be wrong.
+                let date = |value: &str| httpdate::parse_http_date(value).ok();
+                let now = self.headers.get(DATE).and_then(|now| date(now.to_str().ok()?)).unwrap_or(self.now);
+                date(value)?.duration_since(now).ok()
+            }
         }
     }
 }
@@ -365,5 +370,29 @@ mod tests {
         let answer = Answer { status: StatusCode::OK, headers: &HeaderMap::new(), body, now: SystemTime::UNIX_EPOCH };
         let brought = answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
         assert!(brought.refresh_token.is_none(), "the old one would be lost");
+    }
+
+    #[test]
+    fn a_date_to_wait_for_is_counted_by_the_servers_own_clock() {
+        for (date, retry_after, expected) in [
+            (Some("Thu, 01 Jan 2026 00:00:00 GMT"), "Thu, 01 Jan 2026 00:00:03 GMT", Some(3)),
+            (Some("Thu, 01 Jan 2026 00:00:00 GMT"), "Wed, 31 Dec 2025 23:59:59 GMT", None),
+            (Some("soon"), "Thu, 01 Jan 1970 00:00:07 GMT", Some(7)),
+            (None, "Thu, 01 Jan 1970 00:00:07 GMT", Some(7)),
+            (Some("Thu, 01 Jan 2026 00:00:00 GMT"), "5", Some(5)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert(DATE, date.parse().unwrap());
+            }
+            let answer = Answer {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                headers: &headers,
+                body: b"",
+                now: SystemTime::UNIX_EPOCH,
+            };
+            assert_eq!(answer.retry_after().map(|wait| wait.as_secs()), expected, "{date:?} {retry_after}");
+        }
     }
 }
