@@ -16,7 +16,10 @@ use support::{Api, Issuer, get, layer, now, ok, refused, secs};
 
 /// When each token was issued, and when it ends for the API, whatever its life.
 #[derive(Clone, Default)]
-struct Issued(Arc<Mutex<HashMap<String, (Instant, Option<Instant>)>>>);
+struct Issued(Arc<Mutex<HashMap<String, Life>>>);
+
+/// When it began, and when it ends.
+type Life = (Instant, Option<Instant>);
 
 impl Issued {
     fn note(&self, token: &str, ends: Option<Instant>) {

@@ -8,12 +8,14 @@ use super::{
     cell::Generation,
     demand::Demand,
     pace::Paces,
-    refusals::{Before, Doubt, Refusals, Turn},
+    refusals::{Doubt, Refusals, Turn},
     schedule::{self, Authorization, Left, Renewal, Retry},
     status::{Snapshot, State},
     task::Asks,
 };
-use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage, backoff, clock::Moment};
+use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage, clock::Moment};
+
+mod ended;
 
 /// The state behind the decisions. The task tells it what happened and asks what to do.
 #[derive(Debug)]
@@ -309,154 +311,6 @@ impl Decider {
         let pace = self.paces.pace(self.rules.longest_exchange);
         FetchRequest::because(reason, refused, schedule::timeout(left, &pace), left == Left::Nothing)
             .longest(self.rules.longest_exchange)
-    }
-
-    /// The fetch has ended.
-    pub(crate) fn finish(
-        &mut self,
-        now: Moment,
-        wall: SystemTime,
-        fetched: Result<AccessToken, FetchError>,
-    ) -> Outcome<'_> {
-        let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
-        self.refused = false;
-        if flight.after_refusal {
-            self.refusals.fetched(now);
-        }
-        match fetched.and_then(|token| self.judge(token, flight, now)) {
-            Ok((token, sent)) => {
-                // Who asked while it was under way wanted a token, and this is one.
-                self.asked = false;
-                self.accept(token, sent, flight, now, wall)
-            }
-            Err(error) => {
-                self.fail(error, flight.started, now);
-                Outcome::Unchanged
-            }
-        }
-    }
-
-    /// When the token's life began; an error if it is over already.
-    fn judge(&self, token: AccessToken, flight: InFlight, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
-        let sent = match (token.age_when_fetched(), &self.held) {
-            (Some(age), _) => now.back(age),
-            // The same again, with the same life: that goes on, and doesn't begin anew.
-            (None, Some(held))
-                if held.token.is_same_secret(&token)
-                    && token
-                        .lifetime()
-                        .is_some_and(|lifetime| !lifetime.is_zero() && held.token.lifetime() == Some(lifetime)) =>
-            {
-                held.sent
-            }
-            (None, _) => flight.started,
-        };
-        match self.lifetime(&token) {
-            Some(lifetime) if sent + lifetime <= now => Err(FetchError::try_again(format!(
-                "the token's life of {lifetime:?} was over when it arrived, {:?} after it began",
-                now.since(sent)
-            ))),
-            _ => Ok((token, sent)),
-        }
-    }
-
-    /// How long the token lives, or is assumed to; `None` if it gets no timer.
-    fn lifetime(&self, token: &AccessToken) -> Option<Duration> {
-        let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
-        schedule::timed(known.or(self.rules.assumed_lifetime))
-    }
-
-    fn held_lifetime(&self) -> Option<Duration> {
-        self.held.as_ref().and_then(|held| self.lifetime(&held.token))
-    }
-
-    fn accept(
-        &mut self,
-        token: AccessToken,
-        sent: Moment,
-        flight: InFlight,
-        now: Moment,
-        wall: SystemTime,
-    ) -> Outcome<'_> {
-        // An older exchange says nothing about how slow one is.
-        if sent >= flight.started {
-            // A suspend during the fetch says nothing about how slow it is.
-            self.paces.worked(now.since(flight.started).min(self.longest_fetch()));
-        }
-        self.paces.recovered();
-        let pace = self.paces.pace(self.rules.longest_exchange);
-
-        let lifetime = self.lifetime(&token);
-        let renewal = self.rules.renewal;
-        let plan = lifetime.map(|lifetime| schedule::plan(sent, lifetime, renewal, &pace, &mut self.rng));
-        let recheck = token.recheck_period().map(|period| now + period);
-        let authorization = token.authorization_left().map(|left| {
-            let before = self.held.as_ref().and_then(|held| held.authorization);
-            Authorization::plan(now, left, token.authorization_whole(), before)
-        });
-        let expires_at = plan.map(|plan| plan.expires_at);
-        let mut refresh_at = plan.map(|plan| plan.refresh_at);
-
-        let previous = self.held.as_ref();
-        let same = previous.is_some_and(|held| held.token.is_same_secret(&token));
-        let unchanged = same && previous.is_some_and(|held| !held.expired && held.expires_at == expires_at);
-        let was_refused = same && previous.is_some_and(|held| held.was_refused);
-        if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_refused) {
-            self.refusals.over();
-        }
-        let since = previous.filter(|_| same).map_or(now, |held| held.since);
-        if !same {
-            let before = self.held.take().filter(|held| !held.expired).map(|held| Before {
-                token: held.token,
-                generation: self.generation,
-                expires_at: held.expires_at,
-                was_refused: held.was_refused,
-            });
-            (self.doubt, self.turn) = (Doubt::replaced(before), None);
-            self.generation.0 += 1;
-        } else if let (Some(end), Some(lifetime)) = (expires_at, lifetime)
-            && previous.and_then(|held| held.expires_at).is_some_and(|before| end <= before)
-        {
-            refresh_at = Some(now + schedule::again(end.since(now), lifetime, &mut self.rng));
-        }
-        self.not_before = Some(flight.started + schedule::gap(lifetime));
-        self.retry = Retry::Free;
-        self.failures = 0;
-        self.failure = None;
-        let held = self.held.insert(Held {
-            token,
-            since,
-            sent,
-            refresh_at: [refresh_at, recheck].into_iter().flatten().min(),
-            expires_at,
-            authorization,
-            wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
-            expired: false,
-            was_refused,
-        });
-        // While the one before stands in for it, it is no turn of this one.
-        if unchanged || self.doubt.stand_in().is_some() {
-            Outcome::Unchanged
-        } else {
-            Outcome::Publish(&held.token, self.generation, held.expires_at)
-        }
-    }
-
-    fn fail(&mut self, error: FetchError, started: Moment, now: Moment) {
-        self.failures = self.failures.saturating_add(1);
-        self.paces.failed(now.since(started));
-        if let Some(held) = &mut self.held {
-            // Somebody wanted another token, whatever this one's schedule says: it is tried again until there is one.
-            held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
-        }
-        let lifetime = self.held_lifetime();
-        let in_use = self.held.as_ref().is_some_and(|held| !held.expired && !held.was_refused);
-        self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
-            Some(_) if error.waits_for_token_end() && in_use => Retry::WhenTokenEnds,
-            Some(wait) => Retry::At(now + backoff::left(&error, wait, now.since(started))),
-            None => Retry::WhenAsked,
-        };
-        self.failure = Some(error);
     }
 
     /// What to tell the outside. `seen` and `settled` are the numbers of demands.

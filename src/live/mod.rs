@@ -1,16 +1,13 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
 //! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals` and `crate::backoff`) what to
-//! do, publishes into `cell` (the lock-free read) and tells `status`; `demand` is what comes back: first use, a 401, `refresh`.
+//! do, publishes into `cell` (the lock-free read) and tells `status`; `requests` is what requests ask of it, and `demand` what comes back:
+//! first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 
 use std::{
     fmt,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -29,6 +26,7 @@ mod demand;
 mod pace;
 mod refusals;
 mod registry;
+mod requests;
 mod schedule;
 mod status;
 mod task;
@@ -45,7 +43,7 @@ pub(crate) use schedule::LONGEST_EXCHANGE;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
 pub use task::Driver;
-use telemetry::{Telemetry, Waiting};
+use telemetry::Telemetry;
 
 /// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
 ///
@@ -243,154 +241,6 @@ impl LiveToken {
     /// The same for services that must always look first: nothing is ever in it.
     pub(crate) fn empty_cell(&self) -> Arc<Cell> {
         Arc::new(Cell::empty(self.shared.time.clone()))
-    }
-
-    /// The header to send now: where it doesn't matter what it costs.
-    pub(crate) fn current(&self) -> Option<(HeaderValue, Generation)> {
-        self.shared.cell.load()
-    }
-
-    /// Whether it is news that a request with this generation was accepted.
-    pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
-        self.shared.cell.is_doubted(generation)
-    }
-
-    /// Whether requests carry this generation now.
-    pub(crate) fn is_current(&self, generation: Generation) -> bool {
-        self.shared.cell.generation() == generation
-    }
-
-    /// Whether a 401 for this generation, seen now, is a reason to fetch, not the consequence of a fetch: servers that allow one
-    /// token per client end the old one when they issue the next, while its answer is still on the way.
-    pub(crate) fn is_reason_to_fetch(&self, refused: Generation) -> bool {
-        self.is_current(refused) && !self.shared.status.borrow().fetching
-    }
-
-    /// Waits for a valid token, no longer than this, and says what is left of the wait.
-    pub(crate) async fn wait(&self, max_wait: Duration) -> Result<Duration, TokenError> {
-        let deadline = self.shared.time.now() + max_wait;
-        self.acquire(max_wait).await?;
-        Ok(deadline.since(self.shared.time.now()))
-    }
-
-    /// Waits for a valid token, no longer than this.
-    pub(crate) async fn acquire(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
-        let waiting = Waiting::without_token(&self.shared);
-        let acquired = self.wait_for_token(max_wait).await;
-        match &acquired {
-            Ok(_) => waiting.with_token(),
-            Err(error) if error.kind() == ErrorKind::Timeout => waiting.timed_out(),
-            Err(_) => waiting.failed(),
-        }
-        acquired
-    }
-
-    async fn wait_for_token(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
-        let deadline = self.shared.time.now() + max_wait;
-        let found = self.news(max_wait, || {
-            // Whoever is woken by a token needs no look at the status, whose lock ten thousand would share.
-            if let Some(found) = self.current() {
-                return Some(Ok(found));
-            }
-            let hopeless = self.shared.status.borrow().hopeless(deadline);
-            self.current().map(Ok).or(hopeless.map(Err))
-        });
-        let timeout = || Err(TokenError::new(ErrorKind::Timeout, self.shared.status.borrow().failure.clone()));
-        found.await.unwrap_or_else(timeout)
-    }
-
-    /// Looks now and whenever there is news until a look finds something, no longer than this.
-    async fn news<T>(&self, max_wait: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        let limit = time::sleep(max_wait);
-        let mut limit = pin!(limit);
-        loop {
-            // Before the look: what comes after it is heard.
-            let news = self.shared.news.notified();
-            if let Some(found) = look() {
-                return Some(found);
-            }
-            tokio::select! {
-                biased;
-                () = news => {}
-                () = &mut limit => return None,
-            }
-        }
-    }
-
-    /// Says, once per token, that requests of this type are not sent again.
-    pub(crate) fn warn_not_replayed<R>(&self) {
-        if !self.shared.warned.swap(true, Ordering::Relaxed) {
-            self.shared.telemetry.not_replayed::<R>();
-        }
-    }
-
-    /// Somebody answered 401 to whom the request was not sent: that says nothing about the token.
-    pub(crate) fn report_refused_elsewhere(&self) {
-        self.shared.telemetry.refused_elsewhere();
-    }
-
-    /// The API answered 401 to a request with this generation. Nobody waits for what follows.
-    pub(crate) fn report_refused(&self, refused: Generation) {
-        self.shared.telemetry.refused();
-        if self.is_current(refused) {
-            self.shared.demands.refuse(refused);
-        }
-    }
-
-    /// The API answered 401 to a request with this generation: waits, no longer than this, until there is a token it has not
-    /// refused, and says what is left of the wait. `None` if there will be none.
-    pub(crate) async fn replace(&self, refused: Generation, max_wait: Duration) -> Option<Duration> {
-        self.shared.telemetry.refused();
-        let waiting = Waiting::after_refusal(&self.shared);
-        let deadline = self.shared.time.now() + max_wait;
-        let replaced = self.wait_for_another(refused, max_wait).await;
-        let left = deadline.since(self.shared.time.now());
-        match replaced {
-            true => waiting.with_token(),
-            false if left.is_zero() => waiting.timed_out(),
-            false => waiting.failed(),
-        }
-        replaced.then_some(left)
-    }
-
-    async fn wait_for_another(&self, refused: Generation, max_wait: Duration) -> bool {
-        // Not only a newer one: the one before a new token serves while the API doesn't take that yet.
-        let another = |shared: &Shared| ![refused, Generation::NONE].contains(&shared.cell.generation());
-        if another(&self.shared) {
-            return true;
-        }
-        if self.is_current(Generation::NONE) {
-            // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
-            return self.wait_for_token(max_wait).await.is_ok();
-        }
-        let number = self.shared.demands.refuse(refused);
-        let deadline = self.shared.time.now() + max_wait;
-        let ended = self.news(max_wait, || {
-            if another(&self.shared) {
-                return Some(());
-            }
-            let snapshot = self.shared.status.borrow();
-            let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);
-            (in_vain || snapshot.settled >= number).then_some(())
-        });
-        // Whatever ended the waiting: what counts is whether there is another token now.
-        ended.await;
-        another(&self.shared)
-    }
-
-    /// A request that was sent for the first time with this generation was accepted.
-    pub(crate) fn report_accepted(&self, generation: Generation) {
-        if self.shared.cell.is_doubted(generation) {
-            self.shared.demands.accept(generation);
-        }
-    }
-
-    /// A request that was sent again with this generation was accepted; `asked`: it had asked for that token.
-    pub(crate) fn report_recovered(&self, generation: Generation, asked: bool) {
-        self.shared.telemetry.recovered();
-        if asked {
-            self.shared.demands.recover(generation);
-        }
     }
 }
 

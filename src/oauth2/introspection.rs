@@ -78,7 +78,7 @@ impl Introspection {
         self.scope.as_deref()
     }
 
-    /// The client it was issued to.
+    /// The client it was issued to; the first one, where a server names several.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
@@ -100,30 +100,85 @@ impl Introspection {
     }
 }
 
+/// Servers write a flag as a text, and lists where RFC 7662 has texts.
 #[derive(Deserialize)]
 struct Told {
-    active: bool,
+    active: Value,
     exp: Option<Value>,
-    scope: Option<String>,
-    client_id: Option<String>,
-    username: Option<String>,
+    scope: Option<Value>,
+    client_id: Option<Value>,
+    username: Option<Value>,
+}
+
+/// A text, or the texts of a list.
+fn texts(value: Option<Value>) -> Vec<String> {
+    let texts = match value {
+        Some(Value::Array(values)) => values,
+        value => value.into_iter().collect(),
+    };
+    texts.into_iter().filter_map(|text| text.as_str().map(str::to_owned)).filter(|text| !text.is_empty()).collect()
 }
 
 impl Told {
     fn at(self, now: SystemTime) -> Introspection {
         let exp = self.exp.as_ref().and_then(|exp| exp.as_f64().or_else(|| exp.as_str()?.parse().ok()));
+        let active = match &self.active {
+            Value::String(text) => text.eq_ignore_ascii_case("true"),
+            active => active.as_bool() == Some(true),
+        };
         let end = exp
+            // Some mean "unknown" by zero.
+            .filter(|exp| *exp > 0.0)
             .and_then(|exp| Duration::try_from_secs_f64(exp).ok())
             .and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp));
         Introspection {
-            active: self.active,
+            active,
             left: end.map(|end| end.duration_since(now).unwrap_or_default()),
-            scope: self.scope,
-            client_id: self.client_id,
-            username: self.username,
+            scope: Some(texts(self.scope).join(" ")).filter(|scope| !scope.is_empty()),
+            client_id: texts(self.client_id).into_iter().next(),
+            username: texts(self.username).into_iter().next(),
         }
     }
 }
 
 /// For a request that somebody waits for.
 const LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_servers_write_in_another_way_is_understood() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let told = |value: Value| serde_json::from_value::<Told>(value).unwrap().at(now);
+        let seconds = |told: &Introspection| told.time_left().map(|left| left.as_secs());
+        for (value, active, left, scope, client) in [
+            (
+                json!({"active": true, "exp": 1060, "scope": "a b", "client_id": "app"}),
+                true,
+                Some(60),
+                Some("a b"),
+                Some("app"),
+            ),
+            (
+                json!({"active": "true", "exp": "1060", "scope": ["a", "b"], "client_id": ["app", "other"]}),
+                true,
+                Some(60),
+                Some("a b"),
+                Some("app"),
+            ),
+            (json!({"active": true, "exp": 0, "scope": "", "client_id": []}), true, None, None, None),
+            (json!({"active": "True", "exp": 900}), true, Some(0), None, None),
+            (json!({"active": "false"}), false, None, None, None),
+            (json!({"active": 1, "scope": 7}), false, None, None, None),
+        ] {
+            let told = told(value.clone());
+            assert_eq!((told.is_active(), seconds(&told)), (active, left), "{value}");
+            assert_eq!((told.scope(), told.client_id()), (scope, client), "{value}");
+        }
+        assert!(serde_json::from_value::<Told>(json!({"scope": "a"})).is_err());
+    }
+}

@@ -67,7 +67,15 @@ const PLACEHOLDERS: [&str; 12] =
 
 /// Whether a member is worth keeping. None of these is a token.
 fn is_wanted(name: &str) -> bool {
-    let own = ["token_type", "expires_in", "refresh_expires_in", "refresh_token_expires_in", "scope"];
+    let own = [
+        "token_type",
+        "expires_in",
+        "expires_at",
+        "expires_on",
+        "refresh_expires_in",
+        "refresh_token_expires_in",
+        "scope",
+    ];
     own.contains(&name) || vocabulary::MEMBERS.contains(&name)
 }
 

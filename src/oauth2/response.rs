@@ -85,7 +85,7 @@ impl Answer<'_> {
             Some(_) => said.registered().is_some(),
         });
         let refused = refusal.map(|said| self.refused(grant, Some(&said), masks, members.hold_a_token()));
-        match (refused, members.check()) {
+        match (refused, members.check(self.server_time())) {
             (None, Ok(brought)) => Ok(brought),
             (None, Err((what, rest))) => rest.or_else(self.malformed(what)),
             (Some(error), Ok(brought)) => Brought { access_token: None, ..brought }.or_else(error),
@@ -202,17 +202,18 @@ impl Answer<'_> {
             && ![&b"connection failure"[..], b"overflow"].into_iter().any(says)
     }
 
+    /// By the server's own clock, if it says what that is: ours may be wrong.
+    fn server_time(&self) -> SystemTime {
+        let date = self.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        date.unwrap_or(self.now)
+    }
+
     /// RFC 9110 §10.2.3: seconds, or a date.
     fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         match value.parse() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => {
-                // Against the server's own clock, if it says what that is: ours may be wrong.
-                let date = |value: &str| httpdate::parse_http_date(value).ok();
-                let now = self.headers.get(DATE).and_then(|now| date(now.to_str().ok()?)).unwrap_or(self.now);
-                date(value)?.duration_since(now).ok()
-            }
+            Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(self.server_time()).ok(),
         }
     }
 }
@@ -270,7 +271,7 @@ impl Members {
     ///
     /// # Errors
     /// What is wrong with its access token, and what it brings without that.
-    fn check(self) -> Result<Brought, (String, Brought)> {
+    fn check(self, now: SystemTime) -> Result<Brought, (String, Brought)> {
         let get = |name: &str| self.others.get(name);
         let mut brought = Brought {
             access_token: None,
@@ -278,7 +279,8 @@ impl Members {
                 Some(Text::Secret(secret)) if is_some_token(&secret) => Some(secret),
                 _ => None,
             },
-            lifetime: lifetime("expires_in", get("expires_in")),
+            lifetime: lifetime("expires_in", get("expires_in"))
+                .or_else(|| left(get("expires_at").or(get("expires_on"))?, now)),
             // Of no standard, but sent by many. Nothing depends on it but a warning.
             refresh_lifetime: lifetime(
                 "refresh_token_expires_in",
@@ -322,6 +324,15 @@ fn is_bearer(kind: Option<&Value>) -> bool {
         }
         Some(_) => false,
     }
+}
+
+/// What is left until a moment, which some servers name instead: in seconds since 1970, or in milliseconds (13 digits).
+fn left(value: &Value, now: SystemTime) -> Option<Duration> {
+    let at = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|at| *at > 0.0)?;
+    let at = if at >= 1e11 { at / 1000.0 } else { at };
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(at).ok()?)?;
+    // One that is over says more of clocks than of the token.
+    at.duration_since(now).ok().filter(|left| !left.is_zero())
 }
 
 /// A lifetime as a number of any kind, or as text with one. `None` where it isn't known: missing, null, empty, 0, and what is no time
@@ -393,6 +404,26 @@ mod tests {
                 now: SystemTime::UNIX_EPOCH,
             };
             assert_eq!(answer.retry_after().map(|wait| wait.as_secs()), expected, "{date:?} {retry_after}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_taken_for_a_lifetime_where_there_is_none() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for (members, expected) in [
+            (r#""expires_at":1700003600"#, Some(3600)),
+            (r#""expires_on":"1700003600""#, Some(3600)),
+            (r#""expires_at":1700003600000"#, Some(3600)),
+            (r#""expires_in":60,"expires_at":1700003600"#, Some(60)),
+            (r#""expires_at":1600000000"#, None),
+            (r#""expires_at":0"#, None),
+            (r#""expires_at":"tomorrow""#, None),
+        ] {
+            let body = format!(r#"{{"access_token":"a",{members}}}"#);
+            let headers = HeaderMap::new();
+            let answer = Answer { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), now };
+            let brought = answer.read(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
+            assert_eq!(brought.lifetime.map(|left| left.as_secs()), expected, "{members}");
         }
     }
 }

@@ -263,9 +263,9 @@ const ENTITIES: [(&str, char); 35] = [
 mod tests {
     use super::*;
 
-    fn places(written: &str, text: &str, cut: bool) -> Vec<Range<usize>> {
+    fn places(written: &str, text: &str, cut: bool) -> Vec<(usize, usize)> {
         let mut places = Vec::new();
-        Written::new(written.as_bytes(), cut).find(&Pattern::new(text), |place| places.push(place));
+        Written::new(written.as_bytes(), cut).find(&Pattern::new(text), |place| places.push((place.start, place.end)));
         places
     }
 
@@ -304,7 +304,7 @@ mod tests {
             ("a+b", "a+b"),
         ] {
             let found = places(&format!("{written}; more"), text, false);
-            assert!(found.contains(&(0..written.len())), "{text} as {written}: {found:?}");
+            assert!(found.contains(&(0, written.len())), "{text} as {written}: {found:?}");
         }
     }
 
@@ -328,9 +328,9 @@ mod tests {
 
     #[test]
     fn places_that_overlap_and_what_was_cut_off_are_found() {
-        assert_eq!(places("ababa", "aba", false), [0..3, 2..5]);
+        assert_eq!(places("ababa", "aba", false), [(0, 3), (2, 5)]);
         assert_eq!(places("x secr", "secret", false), []);
-        assert_eq!(places("x secr", "secret", true), [2..6]);
-        assert_eq!(places("x s%65c", "secret", true), [2..7]);
+        assert_eq!(places("x secr", "secret", true), [(2, 6)]);
+        assert_eq!(places("x s%65c", "secret", true), [(2, 7)]);
     }
 }
