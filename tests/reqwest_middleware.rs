@@ -182,3 +182,65 @@ async fn an_own_header_is_replaced_unless_it_is_kept_and_never_sends_nothing_aga
     assert_eq!(never.get(&url).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     bench.server.wait_for_token_requests(2).await;
 }
+
+/// Gives the first attempt up after a moment, and makes another one.
+struct Impatient;
+
+impl Middleware for Impatient {
+    fn handle<'a, 'b, 'c, 'run>(
+        &'a self,
+        request: Request,
+        extensions: &'b mut Extensions,
+        next: Next<'c>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response>> + Send + 'run>>
+    where
+        'a: 'run,
+        'b: 'run,
+        'c: 'run,
+        Self: 'run,
+    {
+        Box::pin(async move {
+            extensions.insert(Mark(7));
+            let again = request.try_clone().unwrap();
+            let first = tokio::time::timeout(Duration::from_millis(100), next.clone().run(request, extensions)).await;
+            assert!(first.is_err(), "it hangs");
+            assert_eq!(extensions.get(), Some(&Mark(7)), "what it was given is there for the next one");
+            next.run(again, extensions).await
+        })
+    }
+}
+
+/// The first request doesn't get through.
+#[derive(Default)]
+struct HangsOnce(AtomicU64);
+
+impl Middleware for HangsOnce {
+    fn handle<'a, 'b, 'c, 'run>(
+        &'a self,
+        request: Request,
+        extensions: &'b mut Extensions,
+        next: Next<'c>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response>> + Send + 'run>>
+    where
+        'a: 'run,
+        'b: 'run,
+        'c: 'run,
+        Self: 'run,
+    {
+        Box::pin(async move {
+            assert_eq!(extensions.get(), Some(&Mark(7)));
+            if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+                std::future::pending::<()>().await;
+            }
+            next.run(request, extensions).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_given_up_leaves_the_extensions_for_the_next_one() {
+    let bench = Bench::new().await;
+    let client = ClientBuilder::new(reqwest::Client::new()).with(Impatient).with(bench.layer.clone());
+    let client = client.with(HangsOnce::default()).build();
+    assert_eq!(client.get(bench.server.api_url("/echo")).send().await.unwrap().status(), 200);
+}
