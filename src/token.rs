@@ -160,6 +160,7 @@ impl AccessToken {
     }
 
     /// How long the authorization lasted when it began.
+    #[cfg(any(feature = "oauth2", test))]
     pub(crate) fn authorization_lasts(mut self, lifetime: Option<Duration>) -> Self {
         self.authorization_lifetime = lifetime.map(|lifetime| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX));
         self

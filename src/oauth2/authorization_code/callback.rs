@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use super::{
+    super::excerpt::Masks,
     AuthorizationErrorKind::{Expired, Malformed, StateMismatch, WrongIssuer},
     PendingAuthorization,
     error::AuthorizationError,
@@ -40,7 +41,11 @@ pub(crate) fn code(
     if let Some(issuer) = pending.login().issuer.as_deref()
         && params.iss.as_deref() != Some(issuer)
     {
-        return Err(AuthorizationError::new(WrongIssuer, "it doesn't come from the issuer that was asked"));
+        let sent = [&params.code, &params.state].into_iter().flatten().map(|value| value.as_str());
+        let came = params.iss.as_deref().map(|iss| format!("`{}`", Masks::new(sent).excerpt(iss)));
+        let came = came.as_deref().unwrap_or("nobody (there is no `iss` in it)");
+        let why = format!("it comes from {came}, and `{issuer}` was asked");
+        return Err(AuthorizationError::new(WrongIssuer, &why));
     }
     if pending.has_expired(now) {
         return Err(AuthorizationError::new(Expired, "it took too long: let the user begin again"));
@@ -176,6 +181,9 @@ mod tests {
         let issuer = Some("https://id.test");
         assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fid.test", issuer), Ok("c1".into()));
         assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fevil.test", issuer), Err(WrongIssuer));
+        let error =
+            code("?code=c1&state=s1&iss=https%3A%2F%2Fevil.test", &pending(issuer), NOW).unwrap_err().to_string();
+        assert!(error.contains("https://evil.test") && error.contains("https://id.test"), "{error}");
         assert_eq!(outcome("?code=c1&state=s1", issuer), Err(WrongIssuer));
         assert_eq!(outcome("?error=access_denied&state=s1", issuer), Err(WrongIssuer));
         assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fany.test", None), Ok("c1".into()));
