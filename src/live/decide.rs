@@ -140,7 +140,10 @@ impl Decider {
         }
         let Some(held) = &mut self.held else { return };
         let on_its_way = self.refused || self.in_flight.is_some();
-        if !on_its_way && let Some(turn) = self.doubt.refused(now, now.since(held.since)) {
+        // The one before the present token is judged by the doubt alone.
+        if (!on_its_way || self.doubt.stand_in().is_some())
+            && let Some(turn) = self.doubt.refused(now, now.since(held.since))
+        {
             self.turn = turn.or(self.turn);
             return;
         }
@@ -156,8 +159,8 @@ impl Decider {
     /// What requests do from now on, because the API doesn't take the present token yet, or may do so now.
     pub(crate) fn turn(&mut self, now: Moment) -> Option<Turn> {
         let age = self.held.as_ref().map_or(Duration::MAX, |held| now.since(held.since));
-        let turn = self.doubt.step(now, age);
-        turn.or(self.turn.take())
+        let pending = self.turn.take();
+        self.doubt.step(now, age).or(pending)
     }
 
     /// What requests carry now.
@@ -187,6 +190,11 @@ impl Decider {
     /// Whether what the source said has not been acted upon yet.
     pub(crate) fn is_changed(&self) -> bool {
         self.changed
+    }
+
+    /// Whether refused requests may be told what became of the fetch that they wait for, and don't wait for the present token's turn.
+    pub(crate) fn may_answer_refusals(&self) -> bool {
+        !self.doubt.is_open()
     }
 
     /// Whether nothing is asked for any more, so that whoever asked can be told.
@@ -454,6 +462,23 @@ mod tests {
         decider.demand(now, &refused(2));
         assert!(!decider.is_settled());
         assert_eq!(decider.next_fetch(now), Some((now, FetchReason::Refused)));
+    }
+
+    #[test]
+    fn a_401_for_the_token_before_during_a_fetch_says_nothing_of_the_present_one() {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        let now = Moment::EARLY + SECOND * 60;
+        then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+        let refused = |generation| Demand { refused: Some((Generation(generation), 1)), ..Demand::default() };
+        decider.demand(now, &refused(2));
+        assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Back), Generation(1)));
+        decider.begin(now, FetchReason::Asked);
+        decider.demand(now, &refused(1));
+        assert!(!decider.held.as_ref().unwrap().was_refused && !decider.may_answer_refusals());
+        decider.finish(now, wall(), Err(FetchError::try_again("down")));
+        let now = now + SECOND;
+        assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Forward), Generation(2)));
+        assert!(decider.may_answer_refusals());
     }
 
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.

@@ -33,7 +33,11 @@ impl Renewal {
             Self::Spread => lifetime.mul_f64(0.75 + 0.10 * rng.f64()),
             Self::At(share) => lifetime.mul_f64(share + (1.0 - share) / 4.0 * rng.f64()),
             // A life shorter than that must not be renewed all the time.
-            Self::Before(left) => lifetime.saturating_sub(left + left.mul_f64(0.1 * rng.f64())).max(lifetime / 2),
+            Self::Before(left) => {
+                // A little of its own for each of a fleet.
+                let left = left.min(lifetime);
+                lifetime.saturating_sub(left + left.mul_f64(0.1 * rng.f64())).max(lifetime / 2)
+            }
         }
     }
 }
@@ -250,6 +254,7 @@ mod tests {
             (Renewal::Before(minutes(5)), 60, 54.5, 55.0),
             (Renewal::Before(minutes(5)), 6, 3.0, 3.0),
             (Renewal::Before(minutes(5)), 4, 2.0, 2.0),
+            (Renewal::Before(Duration::MAX), 4, 2.0, 2.0),
         ] {
             for _ in 0..200 {
                 let after =

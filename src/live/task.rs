@@ -153,7 +153,9 @@ impl Task {
         let outcome = decider.finish(now, desk.time.wall(), fetched);
         let new = desk.publish(outcome, now);
         desk.answer(under_way, decider.failures().0 == 0);
-        desk.settle();
+        if decider.may_answer_refusals() {
+            desk.settle();
+        }
         desk.report(decider, now);
         let took = now.since(started);
         desk.tell(|telemetry| match decider.failures() {

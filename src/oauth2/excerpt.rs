@@ -68,6 +68,7 @@ impl Masks {
 
     fn find_sent(&self, text: &[u8], cut: bool, hidden: &mut [bool]) {
         let written = Written::new(text, cut);
+        hidden[written.len()..].fill(true);
         let mut traces = vec![false; text.len()];
         for trace in &self.in_base64 {
             written.find(trace, |place| traces[place].fill(true));

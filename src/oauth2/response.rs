@@ -231,12 +231,18 @@ fn salvaged(body: &[u8]) -> Option<SecretString> {
     let found = body.windows(REFRESH_TOKEN.len()).enumerate().filter(|(_, window)| *window == REFRESH_TOKEN);
     let mut values = found.rev().filter_map(|(at, _)| {
         let rest = &body[at + REFRESH_TOKEN.len()..];
+        let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();
         let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();
-        if let Some(form) = rest.strip_prefix(b"=") {
+        // A member of a form, and not of another name or of a sentence.
+        let is_form = !begins(b"{") && !begins(b"[") && before.is_none_or(|byte| is_end(&byte) || byte == b'?');
+        if is_form && let Some(form) = rest.strip_prefix(b"=") {
             // One that isn't ended may have been cut off.
             let end = form.iter().position(is_end)?;
             let (_, value) = form_urlencoded::parse(&body[at..at + REFRESH_TOKEN.len() + 1 + end]).next()?;
             return Some(SecretString::from(value.into_owned()));
+        }
+        if before != Some(b'"') {
+            return None;
         }
         let rest = rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
@@ -280,12 +286,11 @@ impl Members {
                 _ => None,
             },
             lifetime: lifetime("expires_in", get("expires_in"))
-                .or_else(|| left(get("expires_at").or(get("expires_on"))?, now)),
+                .or_else(|| left(get("expires_at")?, now))
+                .or_else(|| left(get("expires_on")?, now)),
             // Of no standard, but sent by many. Nothing depends on it but a warning.
-            refresh_lifetime: lifetime(
-                "refresh_token_expires_in",
-                get("refresh_expires_in").or(get("refresh_token_expires_in")),
-            ),
+            refresh_lifetime: lifetime("refresh_expires_in", get("refresh_expires_in"))
+                .or_else(|| lifetime("refresh_token_expires_in", get("refresh_token_expires_in"))),
             scope: get("scope").and_then(|scope| match scope {
                 Value::String(scope) => Some(scope.clone()),
                 // Against RFC 6749 §3.3, but seen.
@@ -415,6 +420,7 @@ mod tests {
             (r#""expires_on":"1700003600""#, Some(3600)),
             (r#""expires_at":1700003600000"#, Some(3600)),
             (r#""expires_in":60,"expires_at":1700003600"#, Some(60)),
+            (r#""expires_at":null,"expires_on":1700003600"#, Some(3600)),
             (r#""expires_at":1600000000"#, None),
             (r#""expires_at":0"#, None),
             (r#""expires_at":"tomorrow""#, None),

@@ -45,7 +45,16 @@ impl Pattern {
 impl Written {
     /// `cut`: it goes on, unseen.
     pub(crate) fn new(text: &[u8], cut: bool) -> Self {
+        // An escape that was cut off is none, and would hide what it is the middle of.
+        let last = text.len().saturating_sub(LONGEST_ESCAPE);
+        let begun = (last..text.len()).find(|at| cut && is_unfinished(&text[*at..]));
+        let text = &text[..begun.unwrap_or(text.len())];
         Self { layers: layers(text), cut }
+    }
+
+    /// How much of it was looked at.
+    pub(crate) fn len(&self) -> usize {
+        self.layers[0].places.last().map_or(0, |place| place.end)
     }
 
     /// Calls `found` with every place of it, overlapping ones too, in bytes of what was written.
@@ -58,6 +67,18 @@ impl Written {
                 });
             }
         }
+    }
+}
+
+/// Whether an escape begins here that goes on after the end.
+fn is_unfinished(end: &[u8]) -> bool {
+    match end {
+        [b'%', digits @ ..] => digits.len() < 2,
+        [b'\\', b'u', digits @ ..] => digits.len() < 4,
+        [b'\\', b'x', digits @ ..] => digits.len() < 2,
+        [b'\\'] => true,
+        [b'&', name @ ..] => !name.contains(&b';'),
+        _ => false,
     }
 }
 
@@ -212,6 +233,9 @@ impl<'a> Search<'a> {
 
 const LAYERS: usize = 3;
 
+/// `&#1114111;` and `\ud83d`.
+const LONGEST_ESCAPE: usize = 10;
+
 /// Stands for what is beyond ASCII, and for what that is garbled into.
 const GARBLED: u8 = 0x01;
 
@@ -332,5 +356,8 @@ mod tests {
         assert_eq!(places("x secr", "secret", false), []);
         assert_eq!(places("x secr", "secret", true), [(2, 6)]);
         assert_eq!(places("x s%65c", "secret", true), [(2, 7)]);
+        for cut in ["x sec%7", "x sec%", r"x sec\u00", "x sec&#11"] {
+            assert_eq!(places(cut, "secret", true), [(2, 5)], "{cut}");
+        }
     }
 }

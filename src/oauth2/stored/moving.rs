@@ -67,7 +67,10 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
                 continue;
             }
             match old.read().await? {
-                (Ok(found), _) if found.generation == arrived.generation + 1 && found.set.is_some() => return Ok(self),
+                // Under one name, both may be one place.
+                (Ok(found), _) if from == to && found.generation == arrived.generation + 1 && found.set.is_some() => {
+                    return Ok(self);
+                }
                 (Ok(found), version) if version == old_version => {
                     // Whoever still uses the old name finds that it was taken away. That is no later authorization: it may come back.
                     let gone = Record {
@@ -89,10 +92,12 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
 
 /// What is in the new place from now on: what comes from the old one, unless the user has authorized again there.
 fn arriving(record: Record, there: Record) -> Record {
-    // What a configuration began with, and what is dead, is no later authorization.
+    // What a configuration began with, and what is dead, is no later authorization. Unless it went on from what is still in the old place,
+    // because a move was interrupted: that is newer.
     let begins_again = there.from_seed.as_ref().is_some_and(|seed| record.seeds.contains(seed));
+    let goes_on = there.authorized_at == record.authorized_at || there.renewals > record.renewals;
     let is_newer = match &there.set {
-        _ if there.dead.is_some() || begins_again => true,
+        _ if (there.dead.is_some() || begins_again) && !goes_on => true,
         Some(_) => (record.authorized_at, record.renewals) > (there.authorized_at, there.renewals),
         // Nothing was there, or it has gone the other way. Whoever was logged out here later stays so.
         None => record.authorized_at >= there.authorized_at,

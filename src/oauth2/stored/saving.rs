@@ -93,10 +93,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             let (read, version) = self.read().await?;
             let (mut record, version) = match read {
                 // The same client has moved, or its tenant has another name: who configures it knows.
+                // And whoever has adopted a set has just seen the user: that takes the place of anybody's.
                 Err(Unreadable::Foreign { owner, generation, seeds })
-                    if owner.may_be(self.account.owner())
-                        && owner.client == self.account.owner().client
-                        && !seeds.contains(&seed) =>
+                    if self.has_adopted()
+                        || (owner.may_be(self.account.owner())
+                            && owner.client == self.account.owner().client
+                            && !seeds.contains(&seed)) =>
                 {
                     (Record { generation, seeds, ..Record::default() }, version)
                 }
@@ -120,6 +122,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         self.inbox.planted();
         Ok(())
+    }
+
+    fn has_adopted(&self) -> bool {
+        matches!(&self.memo().unsaved, Some(Unsaved { place: Place::Any(_), .. }))
     }
 
     /// A configuration is older than what was adopted since.

@@ -88,6 +88,18 @@ fn no_success_loses_its_refresh_token() {
 }
 
 /// Cut short after the tokens have come.
+/// What another member has, or a sentence, is none.
+#[test]
+fn what_only_speaks_of_a_refresh_token_is_none() {
+    for (body, expected) in [
+        (r#"{"data":{"access_token":"a2","refresh_token":"r2","old_refresh_token":"r1"}}"#, Some("r2")),
+        (r#"{"error":"oops","error_description":"refresh_token=ab12xx is locked"}"#, None),
+        ("notice: the old_refresh_token=r1&access_token=a was removed\n", None),
+    ] {
+        assert_eq!(read(200, "application/json", body.as_bytes()).as_deref(), expected, "{body}");
+    }
+}
+
 #[test]
 fn no_form_that_breaks_off_loses_its_refresh_token() {
     let headers = HeaderMap::new();

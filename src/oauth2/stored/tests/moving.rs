@@ -176,3 +176,49 @@ fn two_tenants_told_apart_by_a_parameter_have_two_accounts() {
     }
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// What is still in the old place, because a move was interrupted, is older than what went on in the new one.
+#[tokio::test(start_paused = true)]
+async fn a_move_that_was_interrupted_takes_no_older_set_when_it_is_made_again() {
+    let (server, old, new) = (Server::new(), Shelf::new(), Shelf::new());
+    server.grace(SECOND / 100);
+    let (token, _account) = begin(&server, &old);
+    token.ready().await.unwrap();
+    token.shutdown().await;
+    let left = old.entry();
+    let source = named(&server, &new, "user/42").moved_from(named(&server, &old, "anna")).await.unwrap();
+    // It died before it took the old one away.
+    old.put(left);
+    let token = run(&server, source);
+    token.ready().await.unwrap();
+    sleep(2 * SECOND).await;
+    token.refresh().await.unwrap();
+    token.shutdown().await;
+    let source = named(&server, &new, "user/42").moved_from(named(&server, &old, "anna")).await.unwrap();
+    let token = run(&server, source);
+    sleep(5 * MINUTE).await;
+    assert_eq!((token.status().state(), server.reuses()), (State::Live, 0), "{:?}", token.status().last_error());
+}
+
+/// The configuration begins with something, and the place is another account's: the login that is adopted is stored there.
+#[tokio::test(start_paused = true)]
+async fn what_is_adopted_is_stored_beside_a_configured_beginning_too() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let (token, _account) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    token.shutdown().await;
+    let source = named(&server, &shelf, "ben").holding(TokenSet::of_refresh_token("configured"));
+    let login = source.handle();
+    let token = run(&server, source);
+    sleep(SECOND).await;
+    login.adopt(TokenSet::of_refresh_token("fresh")).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(
+        (token.status().state(), token.status().storage()),
+        (State::Live, crate::Storage::Sound),
+        "{:?}",
+        token.status().last_error()
+    );
+    let ben = Account::new("https://id.test", "app").subject("ben");
+    assert!(crate::store::record::Record::read(shelf.entry().as_ref(), &ben).is_ok(), "it is ben's now");
+}
