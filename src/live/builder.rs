@@ -158,6 +158,10 @@ impl Builder {
 
     /// Starts the task on the current tokio runtime.
     ///
+    /// A runtime of one thread (`new_current_thread`) runs it only while somebody is in `block_on`: between two of them nothing is renewed,
+    /// and a token that ends meanwhile is neither sent nor called valid. A program that isn't async itself keeps a runtime with a worker
+    /// thread (`new_multi_thread().worker_threads(1)`) beside it, and hands it what it has to send.
+    ///
     /// # Panics
     /// Outside of a tokio runtime, and in one without time (`enable_time` or `enable_all` of the runtime's builder).
     #[track_caller]
