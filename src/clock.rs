@@ -90,7 +90,7 @@ impl Moment {
 
     /// Some moment, for tests of pure functions.
     #[cfg(test)]
-    pub(crate) const EARLY: Self = Self(NonZeroU64::new(EPOCH.as_secs() * 1_000_000_000).unwrap());
+    pub(crate) const EARLY: Self = Self(NonZeroU64::new(EPOCH.as_secs() * 1_000_000_000).expect("not zero"));
 }
 
 fn nanos(time: Duration) -> u64 {

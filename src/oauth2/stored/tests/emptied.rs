@@ -108,30 +108,35 @@ impl Grant for Reusable {
 /// A rollout with a wrong refresh token, taken back: for a while both kinds of processes run.
 #[tokio::test(start_paused = true)]
 async fn a_configuration_that_is_taken_back_is_not_undone_by_an_old_process() {
-    let (server, shelf) = (Server::new(), Shelf::new());
-    let start = |seed: &str| {
-        let source = Stored::in_store(Reusable(server.clone()), shelf.clone()).clock(server.wall);
-        run(&server, source.holding(TokenSet::of_refresh_token(seed)))
-    };
-    let first = start("good");
-    first.ready().await.unwrap();
-    first.shutdown().await;
-    sleep(MINUTE).await;
-    let wrong = start("mistyped");
-    sleep(MINUTE).await;
-    assert_eq!(wrong.status().state(), State::ReauthorizationRequired);
-    let mended = start("good");
-    sleep(SECOND).await;
-    wrong.shutdown().await;
-    drop(wrong);
-    sleep(10 * MINUTE).await;
-    assert_eq!(
-        (mended.status().state(), carried(&mended).as_deref()),
-        (State::Live, Some("of-good")),
-        "{:?} {:?}",
-        mended.status().last_error(),
-        shelf.refresh_token()
-    );
+    for with_access_token in [false, true] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        let start = |seed: &str| {
+            let source = Stored::in_store(Reusable(server.clone()), shelf.clone()).clock(server.wall);
+            let set = TokenSet::of_access_token(format!("first-{seed}")).expires_in(MINUTE).with_refresh_token(seed);
+            run(
+                &server,
+                source.holding(match with_access_token {
+                    true => set.with_requested_at(server.wall.wall()),
+                    false => TokenSet::of_refresh_token(seed),
+                }),
+            )
+        };
+        let first = start("good");
+        first.ready().await.unwrap();
+        first.shutdown().await;
+        sleep(MINUTE).await;
+        let wrong = start("mistyped");
+        sleep(2 * MINUTE).await;
+        assert_eq!(wrong.status().state(), State::ReauthorizationRequired);
+        let mended = start("good");
+        sleep(SECOND).await;
+        wrong.shutdown().await;
+        drop(wrong);
+        sleep(10 * MINUTE).await;
+        let found = (mended.status().state(), carried(&mended));
+        let why = mended.status().last_error().map(ToString::to_string);
+        assert_eq!(found, (State::Live, Some("of-good".into())), "{with_access_token}: {why:?}");
+    }
 }
 
 /// One that is asked four times a second, as a file is.
@@ -276,39 +281,9 @@ async fn what_is_adopted_is_not_thrown_away_for_what_a_wrong_clock_has_written()
     );
 }
 
-/// As above, with sets that have an access token: nobody renews at once.
-#[tokio::test(start_paused = true)]
-async fn a_configuration_that_is_taken_back_with_a_good_access_token_is_not_undone() {
-    let (server, shelf) = (Server::new(), Shelf::new());
-    let start = |seed: &str| {
-        let source = Stored::in_store(Reusable(server.clone()), shelf.clone()).clock(server.wall);
-        let set = TokenSet::of_access_token(format!("first-{seed}")).expires_in(MINUTE).with_refresh_token(seed);
-        run(&server, source.holding(set.with_requested_at(server.wall.wall())))
-    };
-    let first = start("good");
-    first.ready().await.unwrap();
-    first.shutdown().await;
-    sleep(MINUTE).await;
-    let wrong = start("mistyped");
-    sleep(2 * MINUTE).await;
-    assert_eq!(wrong.status().state(), State::ReauthorizationRequired);
-    let mended = start("good");
-    sleep(SECOND).await;
-    wrong.shutdown().await;
-    drop(wrong);
-    sleep(10 * MINUTE).await;
-    assert_eq!(
-        (mended.status().state(), carried(&mended).as_deref()),
-        (State::Live, Some("of-good")),
-        "{:?} {:?}",
-        mended.status().last_error(),
-        shelf.refresh_token()
-    );
-}
-
 /// What was answered could not be stored, and then the store is an empty one.
 #[tokio::test(start_paused = true)]
-async fn held_what_is_not_stored_yet_comes_before_a_seed() {
+async fn what_is_not_stored_yet_comes_before_a_seed() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.grace(SECOND / 100);
     server.lifetime(HOUR);
@@ -350,7 +325,7 @@ async fn who_begins_with_a_long_lease_has_a_token_within_a_minute() {
     assert!(adopted < MINUTE, "a user who has just logged in waits for {adopted:?}: {:?}", carried(&token));
 }
 
-/// Held.
+/// Giving way is no reason to wait for.
 #[tokio::test(start_paused = true)]
 async fn shutdown_does_not_wait_for_who_gives_way() {
     let (server, shelf) = (Server::new(), Shelf::new());
