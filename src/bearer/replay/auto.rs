@@ -1,29 +1,29 @@
 //! The default: sends again what is known to be the same the second time.
 
-use std::{any::Any, convert::Infallible, io};
+use std::any::Any;
 
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
-use http_body_util::{
-    BodyExt, Empty, Full,
-    combinators::{BoxBody, UnsyncBoxBody},
-};
+use http_body_util::{Empty, Full};
 
-use super::{ReplayPolicy, Spare, copy_head};
-use crate::BoxError;
+use super::{ReplayPolicy, Spare, boxed, copy_head};
 
 /// Sends again what is known to be the same the second time: a body that is empty or lies in memory as a whole.
 ///
-/// The usual bodies are recognised by their type, so there is no bound on it: `Empty<Bytes>`, `Full<Bytes>` and `String`; boxed
-/// bodies of `http-body-util` when they are empty; of reqwest whatever `reqwest::Request::try_clone` copies. Other bodies
-/// are never sent again: at the first 401 that this concerns, a warning names their type.
+/// The usual bodies are recognised by their type: `Empty`, `Full<Bytes>` and `String`; boxed bodies of `http-body-util` when they are empty, or
+/// when they say exactly how long they are and their first frame is all of it; of reqwest whatever
+/// `reqwest::Request::try_clone` copies. Other bodies are never sent again: at the first 401 that this concerns, a warning names their
+/// type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Auto;
 
-impl<B: 'static> ReplayPolicy<Request<B>> for Auto {
+impl<B> ReplayPolicy<Request<B>> for Auto
+where
+    B: Body<Data: 'static, Error: Send + 'static> + 'static,
+{
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
-        let body = copy(request.body())?;
+        let body = copy(request.body_mut())?;
         Some(Spare::new(copy_head(request, body)).again(|request| Self.keep(request)))
     }
 }
@@ -36,60 +36,62 @@ impl ReplayPolicy<reqwest::Request> for Auto {
 }
 
 /// A copy of a body of one of the known types. The comparisons are of constants: of each type only its own branch is left.
-fn copy<B: 'static>(body: &B) -> Option<B> {
-    let body: &dyn Any = body;
-    if let Some(body) = body.downcast_ref::<Empty<Bytes>>() {
+fn copy<B>(body: &mut B) -> Option<B>
+where
+    B: Body<Data: 'static, Error: Send + 'static> + 'static,
+{
+    let known: &mut dyn Any = body;
+    if let Some(body) = known.downcast_ref::<Empty<B::Data>>() {
         same(*body)
-    } else if let Some(body) = body.downcast_ref::<Full<Bytes>>() {
+    } else if let Some(body) = known.downcast_ref::<Full<Bytes>>() {
         same(body.clone())
-    } else if let Some(body) = body.downcast_ref::<String>() {
+    } else if let Some(body) = known.downcast_ref::<String>() {
         same(body.clone())
     } else {
-        copy_if_empty(body)
+        boxed::copy(body)
     }
-}
-
-/// A boxed body hides what it is, but not that there is nothing in it.
-fn copy_if_empty<B: 'static>(body: &dyn Any) -> Option<B> {
-    fn boxed<E: 'static, B: 'static>(body: &dyn Any) -> Option<B> {
-        let empty = || Empty::<Bytes>::new().map_err(|never| -> E { match never {} });
-        if let Some(body) = body.downcast_ref::<BoxBody<Bytes, E>>() {
-            body.is_end_stream().then(|| same(empty().boxed()))?
-        } else if let Some(body) = body.downcast_ref::<UnsyncBoxBody<Bytes, E>>() {
-            body.is_end_stream().then(|| same(empty().boxed_unsync()))?
-        } else {
-            None
-        }
-    }
-    boxed::<Infallible, B>(body).or_else(|| boxed::<BoxError, B>(body)).or_else(|| boxed::<io::Error, B>(body))
 }
 
 /// Takes a value of a type that is known to be `B`.
-fn same<T: 'static, B: 'static>(value: T) -> Option<B> {
+pub(super) fn same<T: 'static, B: 'static>(value: T) -> Option<B> {
     let mut value = Some(value);
     (&mut value as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http_body::Frame;
+
     use super::*;
 
-    fn keeps<B: 'static>(body: B) -> bool {
+    fn keeps<B>(body: B) -> bool
+    where
+        B: Body<Data: 'static, Error: Send + 'static> + 'static,
+    {
         Auto.keep(&mut Request::new(body)).is_some()
     }
 
     #[test]
     fn auto_keeps_what_is_known_to_be_the_same_the_second_time() {
         assert!(keeps(Empty::<Bytes>::new()));
+        assert!(keeps(Empty::<&[u8]>::new()));
         assert!(keeps(Full::new(Bytes::from("text"))));
         assert!(keeps(String::from("text")));
-        assert!(keeps(Full::new(Bytes::new()).boxed()));
-        assert!(keeps(Empty::<Bytes>::new().map_err(|never| -> BoxError { match never {} }).boxed_unsync()));
-        assert!(keeps(Empty::<Bytes>::new().map_err(|never| -> io::Error { match never {} }).boxed()));
-
-        assert!(!keeps(Full::new(Bytes::from("text")).boxed()));
-        assert!(!keeps(Empty::<&[u8]>::new()), "a type it doesn't know");
         struct Stream;
+        impl Body for Stream {
+            type Data = Bytes;
+            type Error = Infallible;
+
+            fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                Poll::Ready(None)
+            }
+        }
         assert!(!keeps(Stream));
     }
 }

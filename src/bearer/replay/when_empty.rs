@@ -5,12 +5,12 @@ use std::fmt;
 use http::Request;
 use http_body::Body;
 
-use super::{ReplayPolicy, Spare, copy_head};
+use super::{Guard, ReplayPolicy, Spare, copy_head};
 
 /// Sends again the requests in which there is nothing: for body types that [`Auto`](super::Auto) doesn't know.
 ///
-/// Whether there is nothing in a body is its own word ([`Body::is_end_stream`], or a length of exactly zero): one that has
-/// something in it is never sent again empty.
+/// Whether there is nothing in a body is its own word, [`Body::is_end_stream`]: one that has something in it is never sent again empty. A
+/// length of zero isn't enough, because trailers may follow.
 ///
 /// ```
 /// use axum::body::Body;
@@ -36,11 +36,16 @@ impl<B> WhenEmpty<B> {
     }
 }
 
-impl<B: Body> ReplayPolicy<Request<B>> for WhenEmpty<B> {
+impl<B: Body + 'static> ReplayPolicy<Request<B>> for WhenEmpty<B> {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
-        let body = request.body();
-        let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
-        empty.then(|| Spare::new(copy_head(request, (self.make)())))
+        let is_empty = request.body().is_end_stream();
+        is_empty.then(|| Spare::guarded(copy_head(request, (self.make)()), *self))
+    }
+}
+
+impl<B: Body + 'static> Guard<Request<B>> for WhenEmpty<B> {
+    fn again(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
+        self.keep(request)
     }
 }
 
@@ -75,5 +80,9 @@ mod tests {
         assert!(keeps(Empty::new().boxed()));
         assert!(keeps(Full::default().boxed()));
         assert!(!keeps(Full::from("text").boxed()));
+        let trailers = async { Some(Ok(http::HeaderMap::new())) };
+        let only_trailers = Empty::new().with_trailers(Box::pin(trailers)).boxed();
+        assert_eq!(only_trailers.size_hint().exact(), Some(0));
+        assert!(!keeps(only_trailers), "they would be lost");
     }
 }
