@@ -165,6 +165,28 @@ async fn a_401_from_where_reqwest_was_redirected_to_is_handed_on_and_nothing_els
     assert_eq!((bench.server.api().total(), bench.server.token_requests()), (3, 1), "and nothing is fetched");
 }
 
+/// There and back: the token is taken off on the way there, and nobody puts it on again.
+#[tokio::test]
+async fn a_401_after_a_redirect_through_another_origin_counts_for_nothing_where_it_says_that_there_was_no_token() {
+    let bench = Bench::new(LONG).await;
+    let back = bench.server.api_url("/documents");
+    let app = axum::Router::new().fallback(async move || axum::response::Redirect::temporary(&back));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = format!("http://{}/", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let service = ServiceBuilder::new().layer(bench.layer.clone()).service(reqwest::Client::new());
+    let path = format!("/redirect?to={elsewhere}");
+    for _ in 0..3 {
+        let response = service.clone().oneshot(bench.get(&path)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.url().as_str(), bench.server.api_url("/documents"));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((bench.server.api().missing, bench.server.api().accepted), (3, 3), "none is sent again");
+    assert_eq!(bench.server.token_requests(), 1, "and nothing is fetched");
+    serving.abort();
+}
+
 #[tokio::test]
 async fn a_401_from_the_origin_itself_after_a_redirect_counts() {
     let bench = Bench::new(LONG).await;

@@ -28,6 +28,24 @@ fn is_for_scope(headers: &HeaderMap) -> bool {
     headers.get_all(WWW_AUTHENTICATE).iter().any(names_scope)
 }
 
+/// Whether a refusal asks for a token as one does that came without: in a Bearer challenge that names no error (RFC 6750 §3.1).
+#[cold]
+pub(crate) fn asks_for_a_token(headers: &HeaderMap) -> bool {
+    let mut asks = false;
+    for value in headers.get_all(WWW_AUTHENTICATE) {
+        for challenge in ChallengeParser::new(value.to_str().unwrap_or_default()) {
+            let Ok(challenge) = challenge else { return false };
+            if challenge.scheme.eq_ignore_ascii_case("bearer") {
+                if challenge.params.iter().any(|(name, _)| name.eq_ignore_ascii_case("error")) {
+                    return false;
+                }
+                asks = true;
+            }
+        }
+    }
+    asks
+}
+
 fn names_scope(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return holds_scope(value.as_bytes()) };
     for challenge in ChallengeParser::new(text) {
@@ -166,6 +184,24 @@ mod tests {
         ] {
             let (status, headers) = response(status, headers);
             assert_eq!(is_acceptance(status, &headers), expected, "{status} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn which_refusals_ask_for_a_token_as_if_there_was_none() {
+        let www = "www-authenticate";
+        for (headers, expected) in [
+            (&[][..], false),
+            (&[(www, "Bearer")], true),
+            (&[(www, r#"Bearer realm="api""#)], true),
+            (&[(www, r#"Basic realm="x", Bearer realm="api", scope="read""#)], true),
+            (&[(www, r#"Bearer realm="api", error="invalid_token""#)], false),
+            (&[(www, "Bearer"), (www, r#"Bearer error="invalid_token""#)], false),
+            (&[(www, r#"Basic realm="x""#)], false),
+            (&[(www, "Bearer realm=\"api")], false),
+            (&[(www, "Bearer realm=\"\u{e1}\"")], false),
+        ] {
+            assert_eq!(asks_for_a_token(&response(401, headers).1), expected, "{headers:?}");
         }
     }
 

@@ -14,7 +14,8 @@ use tower_service::Service;
 use super::{
     HttpRequest, HttpResponse, Link, OnUnauthorized, Ticket, challenge,
     cold::{After, Cold, Step, acquire},
-    request::sealed::{Mark, Response as _},
+    held,
+    request::sealed::{Mark, Response as _, Whence},
 };
 use crate::{
     BoxError, Error, LiveToken,
@@ -93,13 +94,14 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
     where
         R: HttpRequest,
     {
-        let max_wait = link.max_wait(&request);
+        let ends = link.deadline(&request, None);
+        let max_wait = link.max_wait(&request, ends);
         let token = acquire(link, max_wait);
         let after = match kept.map(|kept| *kept) {
             Some(Cold::Spare { spare, .. }) => After::Spare(spare),
             _ => After::SentOnce,
         };
-        Self::unsent(ticket, Cold::Waiting { token, service, request, after })
+        Self::unsent(ticket, Cold::Waiting { token, service, request, after, ends })
     }
 
     fn unsent(ticket: Ticket, cold: Cold<S, R>) -> Self {
@@ -162,7 +164,7 @@ where
             Step::Sent(future, generation) => {
                 this.inner.set(Some(future));
                 this.ticket.generation = generation;
-                *this.told = cold.is_told();
+                *this.told = cold.is_told(generation);
                 // Goes round a few times at most.
                 self.poll(cx)
             }
@@ -184,7 +186,7 @@ where
             let cold = this.cold.take().map(SyncWrapper::into_inner);
             // If that is what a fetch was for, the token's task should know that it helped: from then on the next 401 is worth one.
             if challenge::is_acceptance(response.status(), response.headers())
-                && response.is_from(this.ticket.sent_to)
+                && response.whence(this.ticket.sent_to) == Whence::Asked
                 && let Some(token) = LiveToken::find(this.ticket.token)
             {
                 match cold.as_deref() {
@@ -224,14 +226,19 @@ where
         let mut this = self.as_mut().project();
         // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
         this.inner.set(None);
-        let is_ours = response.is_from(this.ticket.sent_to);
+        let is_ours = match response.whence(this.ticket.sent_to) {
+            Whence::Asked => true,
+            Whence::Redirected => !challenge::asks_for_a_token(response.headers()),
+            Whence::Elsewhere => false,
+        };
         let recovers = is_ours && verdict == OnUnauthorized::Recover;
         let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
         if let Some(cold) = cold
             && recovers
             && cold.hold()
         {
-            cold.renew(response, this.ticket.generation);
+            let kib = held::size(response.headers());
+            cold.renew(response, kib, this.ticket.generation);
             return self.go_on(cx);
         }
         let cold = this.cold.take().map(SyncWrapper::into_inner);

@@ -34,6 +34,7 @@ pub(crate) mod sealed {
         fn describe_origin(&self) -> String;
         /// Where it is sent to, as far as it says: responses of those who follow redirects inside are compared with it.
         fn mark(&self) -> Mark;
+        fn headers(&self) -> &HeaderMap;
         fn headers_mut(&mut self) -> &mut HeaderMap;
         /// `None` where it doesn't show them.
         fn extensions(&self) -> Option<&Extensions>;
@@ -43,13 +44,24 @@ pub(crate) mod sealed {
         fn status(&self) -> StatusCode;
         fn headers(&self) -> &HeaderMap;
         /// Whether the answer comes from where the request was sent to, as far as can be told.
-        fn is_from(&self, sent_to: Mark) -> bool;
+        fn whence(&self, sent_to: Mark) -> Whence;
     }
 
-    /// Tells origins apart in little space: a hash, so that two of them may look the same (one pair in four thousand million).
-    /// `None`, the default, is where nobody knows, and any answer is taken for its own.
+    /// Tells URLs apart in little space, by hashes: 24 bits of the origin's, 8 of the rest's. Two may look the same. `None`, the default, is
+    /// where nobody knows, and any answer is taken for its own.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Mark(pub(super) Option<NonZeroU32>);
+
+    /// Where an answer comes from.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Whence {
+        /// From where the request was sent to.
+        Asked,
+        /// From the same origin, but another URL: redirects lead there, perhaps through other origins. Then the token was lost on the way.
+        Redirected,
+        /// From another origin, to which the token wasn't sent.
+        Elsewhere,
+    }
 }
 
 impl<B> sealed::Request for http::Request<B> {
@@ -69,6 +81,10 @@ impl<B> sealed::Request for http::Request<B> {
     #[inline]
     fn mark(&self) -> sealed::Mark {
         sealed::Mark::default()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
     }
 
     #[inline]
@@ -92,8 +108,8 @@ impl<B> sealed::Response for http::Response<B> {
         self.headers()
     }
 
-    fn is_from(&self, _: sealed::Mark) -> bool {
-        true
+    fn whence(&self, _: sealed::Mark) -> sealed::Whence {
+        sealed::Whence::Asked
     }
 }
 
@@ -123,6 +139,10 @@ mod for_reqwest {
             mark(self.url())
         }
 
+        fn headers(&self) -> &HeaderMap {
+            self.headers()
+        }
+
         fn headers_mut(&mut self) -> &mut HeaderMap {
             self.headers_mut()
         }
@@ -142,21 +162,31 @@ mod for_reqwest {
         }
 
         /// reqwest follows redirects inside, and takes the token off where they lead to another host or port: what is answered
-        /// there says nothing about the token, even if the layer would send it there when asked to.
-        fn is_from(&self, sent_to: sealed::Mark) -> bool {
-            sent_to == sealed::Mark::default() || sent_to == mark(self.url())
+        /// there says nothing about the token, even if the layer would send it there when asked to. It doesn't say which way it went.
+        fn whence(&self, sent_to: sealed::Mark) -> sealed::Whence {
+            let (Some(asked), Some(answered)) = (sent_to.0, mark(self.url()).0) else { return sealed::Whence::Asked };
+            if asked == answered {
+                sealed::Whence::Asked
+            } else if asked.get() >> 8 == answered.get() >> 8 {
+                sealed::Whence::Redirected
+            } else {
+                sealed::Whence::Elsewhere
+            }
         }
     }
 
-    /// FNV-1a: a few multiplications, which a request of reqwest's doesn't notice.
     fn mark(url: &Url) -> sealed::Mark {
         let port = url.port_or_known_default().unwrap_or_default().to_be_bytes();
-        let parts = [url.scheme().as_bytes(), &port, url.host_str().unwrap_or_default().as_bytes()];
-        let hash = parts
-            .into_iter()
-            .flatten()
-            .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        sealed::Mark(NonZeroU32::new(hash))
+        let origin = hash([url.scheme().as_bytes(), &port, url.host_str().unwrap_or_default().as_bytes()]);
+        // Without the fragment, which isn't sent.
+        let rest = hash([url.path().as_bytes(), b"?", url.query().unwrap_or_default().as_bytes()]);
+        sealed::Mark(NonZeroU32::new(origin & !0xff | rest >> 24))
+    }
+
+    /// FNV-1a: a few multiplications, which a request of reqwest's doesn't notice.
+    fn hash(parts: [&[u8]; 3]) -> u32 {
+        let bytes = parts.into_iter().flatten();
+        bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
     }
 
     fn is_within(fence: &Fence, url: &Url) -> bool {
