@@ -82,6 +82,7 @@ async fn a_call_of_each_kind_recovers_from_unauthenticated() {
 async fn a_stream_both_ways_recovers_and_goes_on_message_by_message() {
     let bench = Bench::new().await;
     let mut client = bench.buffered();
+    assert_eq!(client.get("message").await.unwrap(), "message");
     bench.server.revoke_all();
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let messages = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
@@ -102,13 +103,14 @@ async fn a_stream_both_ways_recovers_and_goes_on_message_by_message() {
 async fn an_upload_that_is_refused_at_its_beginning_is_sent_again_whole_however_long_it_is() {
     let bench = Bench::new().await;
     let mut client = bench.buffered();
+    assert_eq!(client.get("message").await.unwrap(), "message");
     bench.server.revoke_all();
     // What comes after the first message comes only when the second attempt is there.
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let messages = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
     sender.send(MESSAGE).await.unwrap();
     let upload = tokio::spawn(async move { client.upload(messages).await });
-    while bench.server.api().accepted == 0 {
+    while bench.server.api().accepted == 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for _ in 1..100 {

@@ -384,7 +384,7 @@ async fn every_fetch_is_counted_by_how_it_ended_and_timed() {
     fetch(issuer.fails(FetchError::rejected("secret"))).await;
     fetch(issuer.fails(FetchError::reauthorize("dead"))).await;
     // Its life is over when it arrives: that is a failure, whatever the source thinks of it.
-    fetch(issuer.works().lifetime(secs(2))).await;
+    fetch(issuer.works().fresh().lifetime(secs(2))).await;
     let count =
         |outcome: &str| scrapes.count(&format!("tower_bearer_fetches_total{{token=agrello,outcome={outcome}}}"));
     assert_eq!((count("fetched"), count("try_again")), (1, 2));
@@ -441,7 +441,7 @@ async fn requests_that_wait_count_even_if_they_are_given_up() {
 async fn refusals_are_counted_and_those_that_were_mended() {
     let scrapes = Scrapes::default();
     let _guard = set_default_local_recorder(&scrapes);
-    let issuer = Issuer::new().lifetime(secs(3_600)).takes(secs(1));
+    let issuer = Issuer::new().takes(secs(1));
     let token = live(&issuer, Still);
     token.ready().await.unwrap();
     let counts = || {

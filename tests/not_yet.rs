@@ -102,25 +102,44 @@ async fn a_new_token_that_is_not_taken_yet_fails_no_request_while_the_one_before
     }
 }
 
+/// There is no token before the first: it is tried again after a growing pause, and not replaced by a still younger one.
+#[tokio::test(start_paused = true)]
+async fn the_first_token_that_is_not_taken_yet_fails_no_request_and_is_fetched_once() {
+    for millis in [0, 400, 1_500, 3_000] {
+        let (issued, lag) = (Issued::default(), Duration::from_millis(millis));
+        let (token, reasons) = issued.source(Some(secs(3600)), secs(3600));
+        let api = issued.api(lag);
+        token.ready().await.unwrap();
+        let (failed, sent) = failures(&token, &api, Duration::ZERO, secs(10)).await;
+        assert_eq!((failed, reasons.lock().unwrap().len()), (0, 1), "{lag:?}: of {sent}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_revoked_when_it_is_young_is_replaced_all_the_same() {
-    for renewed_before in [false, true] {
+    // How the token was used before, and how often each request is sent.
+    for (accepted, renewed, most) in [(true, false, 2), (false, false, 5), (false, true, 5)] {
         let issued = Issued::default();
-        let (token, _) = issued.source(Some(secs(3600)), secs(3600));
+        let (token, reasons) = issued.source(Some(secs(3600)), secs(3600));
         token.ready().await.unwrap();
         let api = issued.api(Duration::ZERO);
         let service = ServiceBuilder::new().layer(layer(&token)).service(api.clone());
-        if renewed_before {
+        if accepted {
+            assert_eq!(service.clone().oneshot(get("/a")).await.unwrap().status(), 200);
+        }
+        if renewed {
             sleep(secs(60)).await;
             token.refresh().await.unwrap();
         }
         sleep(secs(1)).await;
         // All of them, the one before too.
         issued.revoke();
+        let (began, before) = (now(), api.seen().len());
         let answers = futures_util::future::join_all((0..20).map(|_| service.clone().oneshot(get("/a")))).await;
-        assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200), "{renewed_before}");
-        let most = if renewed_before { 4 } else { 2 };
-        assert!(api.seen().len() <= 20 * most, "{renewed_before}: {}", api.seen().len());
+        assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200), "{accepted} {renewed}");
+        assert!(began.elapsed() < if accepted { secs(1) } else { secs(5) }, "{:?}", began.elapsed());
+        assert_eq!(api.seen().len() - before, 20 * most, "{accepted} {renewed}");
+        assert_eq!(reasons.lock().unwrap().len(), if renewed { 3 } else { 2 });
     }
 }
 

@@ -250,12 +250,39 @@ async fn lengths_are_those_of_the_original_and_of_the_whole() {
     assert_eq!((result.unwrap(), seen.len(), seen[1].size_hint.exact()), (200, 2, Some(0)));
 }
 
+/// The API doesn't take the new token yet, and not the one before either.
 #[tokio::test(start_paused = true)]
-async fn a_second_401_is_handed_on_after_a_whole_second_attempt() {
-    let api = Hasty::new(3).refuses(2);
-    let (result, seen) = send(&api, buffered(1000), stream_of_100()).await;
-    assert_eq!((result.unwrap(), seen.len()), (401, 2));
-    assert_eq!((&seen[1].data[..], &seen[1].end), (&whole_100()[..], &End::Whole));
+async fn each_further_attempt_is_whole_as_well() {
+    for reads in [0, 3, 12] {
+        let (issuer, api) = (Issuer::new().fresh(), Hasty::new(reads).refuses(2));
+        let token = issuer.ready().await;
+        let service = ServiceBuilder::new().layer(layer(&token).replay(buffered(1000))).service(api.clone());
+        let request = Request::post(format!("{API}/upload")).body(stream_of_100()).unwrap();
+        assert_eq!(service.oneshot(request).await.unwrap().status(), 200, "after {reads}");
+        sleep(secs(10)).await;
+        let seen = api.seen();
+        assert_eq!(seen.len(), 3);
+        assert_eq!((&seen[2].data[..], &seen[2].end), (&whole_100()[..], &End::Whole), "after {reads}");
+        assert_eq!(seen[2].trailers.as_ref().unwrap()["x-sum"], "100");
+        for before in &seen[..2] {
+            assert!(reads == 12 || matches!(before.end, End::Error(_)), "after {reads}: {:?}", before.end);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_attempts_are_refused_the_last_401_is_handed_on() {
+    let (issuer, api) = (Issuer::new(), Hasty::new(3).refuses(100));
+    let token = issuer.ready().await;
+    let service = ServiceBuilder::new().layer(layer(&token).replay(buffered(1000))).service(api.clone());
+    let request = Request::post(format!("{API}/upload")).body(stream_of_100()).unwrap();
+    assert_eq!(service.oneshot(request).await.unwrap().status(), 401);
+    sleep(secs(10)).await;
+    let seen = api.seen();
+    // Once, and `RESENDS` times.
+    assert!((2..=5).contains(&seen.len()), "{}", seen.len());
+    let last = seen.last().unwrap();
+    assert_eq!((&last.data[..], &last.end), (&whole_100()[..], &End::Whole));
 }
 
 #[tokio::test(start_paused = true)]

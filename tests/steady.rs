@@ -43,7 +43,9 @@ fn rotating() -> LiveToken {
     let mut number = 0;
     let source = source_fn(move |_| {
         number += 1;
-        async move { Ok(AccessToken::new(format!("token-{number:08}"))?.expires_in(LIFETIME)) }
+        // So old that a 401 means what it says.
+        let age = Duration::from_secs(5);
+        async move { Ok(AccessToken::new(format!("token-{number:08}"))?.expires_in(LIFETIME + age).age(age)) }
     });
     LiveToken::builder(source).seed(1).clock(Still).spawn()
 }

@@ -12,7 +12,7 @@ use std::{
 
 use http::{Request, StatusCode};
 use http_body_util::StreamBody;
-use support::{API, Api, Still, get, layer, ok, refused, secs, send};
+use support::{API, Api, Issuer, Still, get, layer, ok, refused, secs, send};
 use tokio::time::{sleep, timeout};
 use tower::Layer;
 use tower_bearer::{AccessToken, FetchError, FetchReason, FetchRequest, LiveToken, Storage, TokenSource, source_fn};
@@ -184,6 +184,13 @@ async fn all_that_is_told_is_documented_and_the_other_way_round() {
     storing.ready().await.unwrap();
     storing.refresh().await.unwrap();
 
+    // An API that knows the token before better than the new one.
+    let renewed = LiveToken::builder(Issuer::new().fresh()).name("agrello").seed(1).clock(Still).spawn();
+    renewed.ready().await.unwrap();
+    renewed.refresh().await.unwrap();
+    let mut late = layer(&renewed).layer(Api::that_takes(&["t1"]));
+    assert_eq!(send(&mut late, get("/a")).await.unwrap().status(), StatusCode::OK);
+
     let mut documented = documented();
     documented.retain(|what, _| cfg!(feature = "reqwest") || !what.contains("another origin"));
     assert!(documented.len() >= 9, "{documented:#?}");
@@ -230,5 +237,5 @@ async fn all_that_is_told_is_documented_and_the_other_way_round() {
     let headroom: f64 = told.of("could not fetch a token")[0].fields["headroom_seconds"].parse().unwrap();
     assert!((595.0..600.0).contains(&headroom), "{headroom}");
     let waits: Vec<_> = told.of("a request waited for a token").iter().map(|e| e.fields["ended"].clone()).collect();
-    assert_eq!(waits, ["\"token\"", "\"token\"", "\"failed\""]);
+    assert_eq!(waits, ["\"token\"", "\"token\"", "\"token\"", "\"token\"", "\"token\"", "\"failed\"", "\"token\""]);
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16},
+    },
     time::Duration,
 };
 
@@ -201,6 +204,7 @@ impl Builder {
             demands: demands.clone(),
             time: time.clone(),
             warned: AtomicBool::new(false),
+            held: AtomicU16::new(0),
             telemetry: Telemetry::new(self.name),
         });
         id.enter(&shared);

@@ -91,8 +91,8 @@ struct InFlight {
 /// What a finished fetch means for requests.
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
-    /// Requests carry this from now on.
-    Publish(&'a AccessToken, Generation, Option<Moment>),
+    /// Requests carry this from now on, until then; `doubted`: it is news if they are accepted.
+    Publish { token: &'a AccessToken, generation: Generation, expires_at: Option<Moment>, doubted: bool },
     /// They go on as before.
     Unchanged,
 }
@@ -126,23 +126,33 @@ impl Decider {
     /// Takes in what the outside asks for.
     pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
         self.stopped |= demand.stop;
-        if demand.recovered == Some(self.generation) {
+        self.asked = demand.asked.is_some() && !self.stopped;
+        let is_present = |generation: Option<Generation>| generation == Some(self.generation);
+        let (recovered, accepted) = (is_present(demand.recovered), is_present(demand.accepted));
+        if recovered {
             self.refusals.helped();
         }
-        if demand.accepted == Some(self.generation) {
-            self.refusals.accepted(self.held.as_ref().is_some_and(|held| held.was_refused));
+        if accepted {
+            let was_refused = self.doubt.was_refused() || self.held.as_ref().is_some_and(|held| held.was_refused);
+            self.refusals.accepted(was_refused);
         }
-        self.asked = demand.asked.is_some() && !self.stopped;
-        let refused_current = demand.refused.is_some_and(|(generation, _)| generation == self.in_use());
-        if !refused_current || self.stopped {
-            self.refused = false;
+        if (recovered || accepted)
+            && let Some(turn) = self.doubt.accepted()
+        {
+            // Those that were refused meanwhile try it again, and say so if it is refused once more.
+            self.turn = Some(turn);
             return;
         }
+        let refused = demand.refused.filter(|refused| refused.generation == self.in_use() && !self.stopped);
+        let Some(refused) = refused else {
+            self.refused = false;
+            return;
+        };
         let Some(held) = &mut self.held else { return };
         let on_its_way = self.refused || self.in_flight.is_some();
         // The one before the present token is judged by the doubt alone.
         if (!on_its_way || self.doubt.stand_in().is_some())
-            && let Some(turn) = self.doubt.refused(now, now.since(held.since))
+            && let Some(turn) = self.doubt.refused(now, now.since(held.since), refused.wants_another)
         {
             self.turn = turn.or(self.turn);
             return;
@@ -174,7 +184,8 @@ impl Decider {
 
     /// The token whose acceptance by a first attempt is news.
     pub(crate) fn doubted(&self) -> Generation {
-        if self.refusals.wants_to_know() { self.generation } else { Generation::NONE }
+        let wants_to_know = self.refusals.wants_to_know() || self.doubt.wants_to_know();
+        if wants_to_know { self.generation } else { Generation::NONE }
     }
 
     /// The source says that it has something new.
@@ -353,6 +364,7 @@ impl Decider {
                 .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),
             in_use: self.in_use(),
             doubting: self.doubt.is_open(),
+            tries: self.doubt.tries(),
             seen,
             settled,
             asks: Asks::default(),
@@ -363,7 +375,7 @@ impl Decider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::demand::Demands;
+    use crate::live::demand::{Demands, Refused};
 
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3600);
@@ -374,6 +386,10 @@ mod tests {
 
     fn token(secret: &str) -> AccessToken {
         AccessToken::new(secret).unwrap()
+    }
+
+    fn refused_once(generation: u64) -> Refused {
+        Refused { generation: Generation(generation), number: 1, wants_another: false }
     }
 
     /// A decider after one fetch that ended like this.
@@ -449,7 +465,7 @@ mod tests {
         let mut decider = after(Ok(token("a").expires_in(HOUR)));
         let now = Moment::EARLY + SECOND * 2;
         then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
-        let refused = |generation| Demand { refused: Some((Generation(generation), 1)), ..Demand::default() };
+        let refused = |generation| Demand { refused: Some(refused_once(generation)), ..Demand::default() };
         decider.demand(now, &refused(1));
         assert!(decider.is_settled());
         assert_eq!(decider.next_fetch(now).unwrap().1, FetchReason::Due);
@@ -469,7 +485,7 @@ mod tests {
         let mut decider = after(Ok(token("a").expires_in(HOUR)));
         let now = Moment::EARLY + SECOND * 60;
         then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
-        let refused = |generation| Demand { refused: Some((Generation(generation), 1)), ..Demand::default() };
+        let refused = |generation| Demand { refused: Some(refused_once(generation)), ..Demand::default() };
         decider.demand(now, &refused(2));
         assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Back), Generation(1)));
         decider.begin(now, FetchReason::Asked);
@@ -493,8 +509,9 @@ mod tests {
         for step in 0..500_u64 {
             match rng.u32(..12) {
                 0 => drop(demands.ask()),
-                1 | 2 => drop(demands.refuse(decider.generation)),
-                3 => drop(demands.refuse(Generation(decider.generation.0.saturating_sub(1)))),
+                1 => drop(demands.refuse(decider.generation, false)),
+                2 => drop(demands.refuse(decider.generation, true)),
+                3 => drop(demands.refuse(Generation(decider.generation.0.saturating_sub(1)), false)),
                 4 => demands.recover(decider.generation),
                 _ => {}
             }
@@ -579,7 +596,7 @@ mod tests {
             decider.demand(now, &last);
             let before = decider.generation;
             match decider.finish(now, wall(), fetched) {
-                Outcome::Publish(_, generation, _) => {
+                Outcome::Publish { generation, .. } => {
                     assert!(generation >= before && !dead);
                     cell = Some(generation);
                 }

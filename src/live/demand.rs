@@ -20,8 +20,7 @@ pub(crate) struct Demand {
     pub(crate) last: u64,
     /// Somebody called `refresh`, and no fetch has begun since.
     pub(crate) asked: Option<u64>,
-    /// The API answered 401 to this generation. All who saw that share one number.
-    pub(crate) refused: Option<(Generation, u64)>,
+    pub(crate) refused: Option<Refused>,
     /// A request that was sent again with this generation succeeded.
     pub(crate) recovered: Option<Generation>,
     /// A request that was sent for the first time with this generation succeeded.
@@ -30,6 +29,15 @@ pub(crate) struct Demand {
     pub(crate) stop: bool,
     /// The last handle is gone.
     pub(crate) closed: bool,
+}
+
+/// The API answered 401 to this generation. All who saw that share one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) generation: Generation,
+    pub(crate) number: u64,
+    /// Somebody among them can be sent again once only, and wants another token for it.
+    pub(crate) wants_another: bool,
 }
 
 impl Demands {
@@ -50,21 +58,22 @@ impl Demands {
         })
     }
 
-    /// Reports a 401 for a generation; returns the number to wait for.
-    pub(crate) fn refuse(&self, generation: Generation) -> u64 {
+    /// Reports a 401 for a generation; returns the number to wait for. `wants_another`: trying the same token again is no use.
+    pub(crate) fn refuse(&self, generation: Generation, wants_another: bool) -> u64 {
         let mut demand = self.lock();
-        match demand.refused {
+        let known = demand.refused.filter(|known| known.generation == generation);
+        if let Some(known) = known
+            && (known.wants_another || !wants_another)
+        {
             // Known already: ten thousand requests that fail together wake the task once.
-            Some((known, number)) if known == generation => number,
-            _ => {
-                demand.last += 1;
-                let number = demand.last;
-                demand.refused = Some((generation, number));
-                drop(demand);
-                self.wake.notify_one();
-                number
-            }
+            return known.number;
         }
+        let number = known.map_or(demand.last + 1, |known| known.number);
+        demand.last = demand.last.max(number);
+        demand.refused = Some(Refused { generation, number, wants_another });
+        drop(demand);
+        self.wake.notify_one();
+        number
     }
 
     /// Reports that a request was sent again with this generation and accepted.
@@ -102,7 +111,7 @@ impl Demands {
     /// Takes off the refusals up to this number: they were answered.
     pub(crate) fn settle(&self, number: u64) {
         let mut demand = self.lock();
-        demand.refused = demand.refused.filter(|(_, refused)| *refused > number);
+        demand.refused = demand.refused.filter(|refused| refused.number > number);
     }
 
     /// Waits for something new.
@@ -132,8 +141,8 @@ mod tests {
     #[test]
     fn those_who_ask_for_the_same_share_a_number_until_it_is_settled() {
         let demands = Demands::default();
-        let first = demands.refuse(Generation(1));
-        assert_eq!(demands.refuse(Generation(1)), first);
+        let first = demands.refuse(Generation(1), false);
+        assert_eq!(demands.refuse(Generation(1), false), first);
         let asked = demands.ask();
         assert_eq!(demands.ask(), asked);
         assert!(asked > first);
@@ -142,7 +151,7 @@ mod tests {
         demands.take_asked(first);
         let demand = demands.look();
         assert_eq!((demand.refused, demand.asked), (None, Some(asked)));
-        assert!(demands.refuse(Generation(1)) > asked, "a report after the answer is a new one");
+        assert!(demands.refuse(Generation(1), false) > asked, "a report after the answer is a new one");
         demands.take_asked(asked);
         assert!(demands.ask() > asked, "who asks when a fetch has begun wants another one");
     }
@@ -151,9 +160,24 @@ mod tests {
     #[test]
     fn a_report_for_another_token_has_a_number_of_its_own() {
         let demands = Demands::default();
-        let number = demands.refuse(Generation(5));
-        let other = demands.refuse(Generation(4));
+        let number = demands.refuse(Generation(5), false);
+        let other = demands.refuse(Generation(4), false);
         assert!(other > number);
-        assert_eq!(demands.look().refused, Some((Generation(4), other)));
+        assert_eq!(
+            demands.look().refused.map(|refused| (refused.generation, refused.number)),
+            Some((Generation(4), other))
+        );
+    }
+
+    #[test]
+    fn who_wants_another_token_shares_the_number_and_is_heard() {
+        let demands = Demands::default();
+        let wants_another = || demands.look().refused.is_some_and(|refused| refused.wants_another);
+        let number = demands.refuse(Generation(1), false);
+        assert!(!wants_another());
+        assert_eq!(demands.refuse(Generation(1), true), number);
+        assert!(wants_another());
+        assert_eq!(demands.refuse(Generation(1), false), number);
+        assert!(wants_another(), "it still does");
     }
 }

@@ -7,7 +7,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,7 @@ pub use builder::Builder;
 pub(crate) use cell::{Cell, Generation, PerThread, Reader};
 use demand::Demands;
 pub(crate) use registry::TokenId;
+pub(crate) use requests::{Attempts, MOST_HELD};
 pub(crate) use schedule::LONGEST_EXCHANGE;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
@@ -86,6 +90,8 @@ pub(crate) struct Shared {
     demands: Arc<Demands>,
     time: Arc<Timeline>,
     warned: AtomicBool,
+    /// How much of responses is held that nobody reads, in KiB.
+    held: AtomicU16,
     telemetry: Telemetry,
 }
 

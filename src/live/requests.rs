@@ -6,9 +6,27 @@ use http::HeaderValue;
 use tokio::time;
 
 use super::{Generation, LiveToken, Shared, telemetry::Waiting};
-use crate::{ErrorKind, TokenError};
+use crate::{ErrorKind, TokenError, clock::Timeline};
+
+/// How much of responses is held at a time that nobody reads, in KiB: half of the window that all streams of an HTTP/2 connection share if
+/// nobody says otherwise (RFC 9113 §6.9.2).
+pub(crate) const MOST_HELD: u16 = 32;
+
+/// How often a request can be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempts {
+    /// Once: that is for another token.
+    Last,
+    /// More than once: the same token, which perhaps isn't valid yet, may be tried again first.
+    More,
+}
 
 impl LiveToken {
+    /// What its moments are measured by.
+    pub(crate) fn time(&self) -> &Timeline {
+        &self.shared.time
+    }
+
     /// The header to send now: where it doesn't matter what it costs.
     pub(crate) fn current(&self) -> Option<(HeaderValue, Generation)> {
         self.shared.cell.load()
@@ -97,17 +115,22 @@ impl LiveToken {
     pub(crate) fn report_refused(&self, refused: Generation) {
         self.shared.telemetry.refused();
         if self.is_current(refused) {
-            self.shared.demands.refuse(refused);
+            self.shared.demands.refuse(refused, false);
         }
     }
 
-    /// The API answered 401 to a request with this generation: waits, no longer than this, until there is a token it has not
-    /// refused, and says what is left of the wait. `None` if there will be none.
-    pub(crate) async fn replace(&self, refused: Generation, max_wait: Duration) -> Option<Duration> {
+    /// The API answered 401 to a request with this generation: waits, no longer than this, until it is worth sending it again, and says what is
+    /// left of the wait. `None` if it won't be.
+    pub(crate) async fn replace(
+        &self,
+        refused: Generation,
+        max_wait: Duration,
+        attempts: Attempts,
+    ) -> Option<Duration> {
         self.shared.telemetry.refused();
         let waiting = Waiting::after_refusal(&self.shared);
         let deadline = self.shared.time.now() + max_wait;
-        let replaced = self.wait_for_another(refused, max_wait).await;
+        let replaced = self.wait_for_another(refused, max_wait, attempts).await;
         let left = deadline.since(self.shared.time.now());
         match replaced {
             true => waiting.with_token(),
@@ -117,7 +140,7 @@ impl LiveToken {
         replaced.then_some(left)
     }
 
-    async fn wait_for_another(&self, refused: Generation, max_wait: Duration) -> bool {
+    async fn wait_for_another(&self, refused: Generation, max_wait: Duration, attempts: Attempts) -> bool {
         // Not only a newer one: the one before a new token serves while the API doesn't take that yet.
         let another = |shared: &Shared| ![refused, Generation::NONE].contains(&shared.cell.generation());
         if another(&self.shared) {
@@ -127,19 +150,39 @@ impl LiveToken {
             // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
             return self.wait_for_token(max_wait).await.is_ok();
         }
-        let number = self.shared.demands.refuse(refused);
+        let (tries, _) = self.shared.status.borrow().tries;
+        let number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
         let deadline = self.shared.time.now() + max_wait;
         let ended = self.news(max_wait, || {
             if another(&self.shared) {
-                return Some(());
+                return Some(true);
             }
             let snapshot = self.shared.status.borrow();
+            let (now, accepted) = snapshot.tries;
+            if now != tries && snapshot.generation == refused && (attempts == Attempts::More || accepted) {
+                return Some(true);
+            }
             let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);
-            (in_vain || snapshot.settled >= number).then_some(())
+            (in_vain || snapshot.settled >= number).then_some(false)
         });
         // Whatever ended the waiting: what counts is whether there is another token now.
-        ended.await;
-        another(&self.shared)
+        ended.await.unwrap_or_default() || another(&self.shared)
+    }
+
+    /// Takes room for a response that nobody reads for a while, if there is some; `in_any_case`: even if there is none.
+    pub(crate) fn make_room(&self, kib: u16, in_any_case: bool) -> bool {
+        let held = &self.shared.held;
+        let take = |taken: u16| {
+            let after = taken.saturating_add(kib);
+            (in_any_case || after <= MOST_HELD).then_some(after)
+        };
+        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// It is read, or gone.
+    pub(crate) fn free_room(&self, kib: u16) {
+        let free = |taken: u16| Some(taken.saturating_sub(kib));
+        let _ = self.shared.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
     }
 
     /// A request that was sent for the first time with this generation was accepted.
@@ -154,6 +197,8 @@ impl LiveToken {
         self.shared.telemetry.recovered();
         if asked {
             self.shared.demands.recover(generation);
+        } else {
+            self.report_accepted(generation);
         }
     }
 }

@@ -223,6 +223,8 @@ pub(crate) struct Snapshot {
     pub(crate) in_use: Generation,
     /// Refused requests wait for the present token to be tried again.
     pub(crate) doubting: bool,
+    /// How often those that were refused with the present token may have tried it again, and whether it was ever accepted.
+    pub(crate) tries: (u8, bool),
     /// Demands up to this one have been taken into account.
     pub(crate) seen: u64,
     /// Refusals up to this one have been answered, by a token, a failure, or a refusal to fetch.
@@ -248,6 +250,7 @@ impl Snapshot {
             hopeful: false,
             in_use: Generation::NONE,
             doubting: false,
+            tries: (0, false),
             seen: 0,
             settled: 0,
             asks: Asks::default(),

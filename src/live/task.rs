@@ -18,6 +18,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     Shared,
+    cell::Generation,
     decide::{Decider, Outcome},
     demand::{Demand, Demands},
     refusals::Turn,
@@ -224,9 +225,12 @@ impl Desk {
         let Some(shared) = self.shared.upgrade() else { return };
         shared.cell.doubt(decider.doubted());
         match (turn, decider.carried()) {
+            (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
             (Some(turn), Some((token, generation, expires_at))) => {
-                shared.cell.publish(token, generation, expires_at);
-                contained(|| shared.telemetry.turned(turn == Turn::Back, decider.generation()));
+                if turn != Turn::Again {
+                    shared.cell.publish(token, generation, expires_at);
+                }
+                contained(|| shared.telemetry.turned(turn, decider.generation()));
                 self.settle();
             }
             _ => return,
@@ -274,8 +278,10 @@ impl Desk {
 
     /// What requests carry from now on; tells a token from the one before.
     fn publish(&mut self, outcome: Outcome<'_>, now: Moment) -> Option<Fingerprint> {
-        let Outcome::Publish(token, generation, expires_at) = outcome else { return None };
+        let Outcome::Publish { token, generation, expires_at, doubted } = outcome else { return None };
         let shared = self.shared.upgrade()?;
+        // Before the first request with it.
+        shared.cell.doubt(if doubted { generation } else { Generation::NONE });
         shared.cell.publish(token, generation, expires_at);
         let new = shared.status.borrow().generation != generation;
         if new {
@@ -336,7 +342,7 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
         // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
-        let asks = (snapshot.asks.answered, snapshot.asks.declined, snapshot.in_use);
+        let asks = (snapshot.asks.answered, snapshot.asks.declined, snapshot.in_use, snapshot.tries);
         (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, asks, ends)
     };
     key(known) != key(next)

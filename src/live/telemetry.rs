@@ -77,6 +77,8 @@
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
 //! | warn | the API refused the token, and this request can't be sent again (once for each token) | `token`, `request` (the type) |
 //! | debug | a refusal from another origin than the request was sent to is handed on (reqwest follows redirects) | `token` |
+//! | debug | the API doesn't take the new token yet | `token`, `generation` |
+//! | debug | the new token is tried again | `token`, `generation` |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
 //!
 //! How long a request waits is measured if somebody can be told: a subscriber that wants debug events, or a recorder. What goes to
@@ -107,6 +109,7 @@ use tracing::{Level, Span, debug, enabled, info, info_span, trace, warn};
 use super::{
     Shared,
     cell::Generation,
+    refusals::Turn,
     status::{Snapshot, State},
 };
 use crate::{
@@ -236,13 +239,10 @@ impl Telemetry {
     }
 
     /// The API doesn't take the present token yet.
-    pub(super) fn turned(&self, back: bool, generation: Generation) {
+    pub(super) fn turned(&self, turn: Turn, generation: Generation) {
         let generation = generation.0;
-        if back {
-            debug!(
-                token = self.name(),
-                generation, "the API doesn't take the new token yet: the one before it serves for a moment"
-            );
+        if turn == Turn::Back {
+            debug!(token = self.name(), generation, "the API doesn't take the new token yet");
         } else {
             debug!(token = self.name(), generation, "the new token is tried again");
         }

@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -48,6 +48,9 @@ pub fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// So old are the tokens of an [`Issuer`] when they come: an API may not know a younger one yet, so that a 401 means little.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// Issues the tokens `t1`, `t2`, …, counts, and fails when told to. Clones take the same orders.
 #[derive(Clone)]
 pub struct Issuer(Arc<Orders>);
@@ -58,6 +61,7 @@ struct Orders {
     issued: AtomicU64,
     orders: Mutex<(Duration, Option<Duration>, Order)>,
     reasons: Mutex<HashMap<FetchReason, u64>>,
+    fresh: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -77,7 +81,14 @@ impl Issuer {
             issued: AtomicU64::new(0),
             orders: Mutex::new((Duration::ZERO, None, Order::Issue)),
             reasons: Mutex::default(),
+            fresh: AtomicBool::new(false),
         }))
+    }
+
+    /// From now on tokens are new when they come.
+    pub fn fresh(&self) -> Self {
+        self.0.fresh.store(true, Ordering::SeqCst);
+        self.clone()
     }
 
     /// How long each fetch takes from now on.
@@ -163,8 +174,10 @@ impl TokenSource for Issuer {
         self.0.finished.fetch_add(1, Ordering::SeqCst);
         let token = AccessToken::new(format!("t{number}"))?;
         Ok(match lifetime {
-            Some(lifetime) => token.expires_in(lifetime),
-            None => token,
+            Some(lifetime) if self.0.fresh.load(Ordering::SeqCst) => token.expires_in(lifetime),
+            None if self.0.fresh.load(Ordering::SeqCst) => token,
+            Some(lifetime) => token.expires_in(lifetime + SETTLED).age(SETTLED),
+            None => token.age(SETTLED),
         })
     }
 }

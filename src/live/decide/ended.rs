@@ -7,7 +7,7 @@ use crate::{
     AccessToken, FetchError, FetchReason, backoff,
     clock::Moment,
     live::{
-        refusals::{Before, Doubt},
+        refusals::{Before, Doubt, YOUNG},
         schedule::{self, Authorization, Retry},
     },
 };
@@ -114,7 +114,10 @@ impl Decider {
                 expires_at: held.expires_at,
                 was_refused: held.was_refused,
             });
-            (self.doubt, self.turn) = (Doubt::replaced(before), None);
+            // One that was kept from an earlier run says how old it is.
+            let is_fresh = token.age_when_fetched().is_none_or(|age| age < YOUNG);
+            let untried = is_fresh && !self.refusals.are_repeated();
+            (self.doubt, self.turn) = (Doubt::replaced(before, untried), None);
             self.generation.0 += 1;
         } else if let (Some(end), Some(lifetime)) = (expires_at, lifetime)
             && previous.and_then(|held| held.expires_at).is_some_and(|before| end <= before)
@@ -125,6 +128,7 @@ impl Decider {
         self.retry = Retry::Free;
         self.failures = 0;
         self.failure = None;
+        let doubted = self.doubted() == self.generation;
         let held = self.held.insert(Held {
             token,
             since,
@@ -140,7 +144,8 @@ impl Decider {
         if unchanged || self.doubt.stand_in().is_some() {
             Outcome::Unchanged
         } else {
-            Outcome::Publish(&held.token, self.generation, held.expires_at)
+            let (token, expires_at) = (&held.token, held.expires_at);
+            Outcome::Publish { token, generation: self.generation, expires_at, doubted }
         }
     }
 

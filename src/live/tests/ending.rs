@@ -5,6 +5,7 @@ use std::task::Poll;
 use futures_util::{FutureExt, future::join_all};
 
 use super::scene::*;
+use crate::live::Attempts;
 use crate::{ErrorKind, FetchError, LiveToken, State};
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +62,7 @@ async fn shutdown_lets_the_token_serve_to_its_end_and_fetches_nothing_more() {
     let status = scene.token.status();
     assert_eq!((status.state(), status.is_usable(), status.next_attempt_in()), (State::Stopped, true, None));
     assert_eq!(at_once(scene.token.refresh()).await.unwrap_err().kind(), ErrorKind::Stopped);
-    assert!(at_once(scene.token.replace(scene.generation(), secs(10))).await.is_none());
+    assert!(at_once(scene.token.replace(scene.generation(), secs(10), Attempts::Last)).await.is_none());
     at_once(scene.token.ready()).await.unwrap();
     scene.until(millis(99_990)).await;
     assert_eq!(scene.sent().as_deref(), Some("t1"));
@@ -170,7 +171,7 @@ async fn without_its_driver_a_token_is_stopped_and_nobody_waits() {
         assert_eq!(at_once(token.acquire(HOUR)).await.unwrap_err().kind(), ErrorKind::Stopped);
         assert_eq!(at_once(token.ready()).await.unwrap_err().kind(), ErrorKind::Stopped);
         assert_eq!(at_once(token.refresh()).await.unwrap_err().kind(), ErrorKind::Stopped);
-        assert!(at_once(token.replace(crate::live::Generation(1), HOUR)).await.is_none());
+        assert!(at_once(token.replace(crate::live::Generation(1), HOUR, Attempts::Last)).await.is_none());
         at_once(token.shutdown()).await;
         assert_eq!(at_once(watch.changed()).await.unwrap().state(), State::Stopped);
         let status = token.status();

@@ -1,6 +1,7 @@
 //! What happens when fetching fails.
 
 use super::scene::*;
+use crate::live::Attempts;
 use crate::{ErrorKind, FetchError, FetchReason, State};
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +98,7 @@ async fn a_401_bypasses_no_backoff() {
     for _ in 0..90 {
         let generation = scene.generation();
         scene.token.report_refused(generation);
-        let replaced = at_once(scene.token.replace(generation, millis(500))).await;
+        let replaced = at_once(scene.token.replace(generation, millis(500), Attempts::Last)).await;
         assert!(replaced.is_none(), "the next attempt is too far away to wait for");
         tokio::time::sleep(secs(1)).await;
     }
@@ -200,7 +201,7 @@ async fn a_401_for_a_token_that_needs_a_person_asks_nobody() {
         settle().await;
         for _ in 0..100 {
             let generation = scene.generation();
-            assert!(at_once(scene.token.replace(generation, secs(10))).await.is_none());
+            assert!(at_once(scene.token.replace(generation, secs(10), Attempts::Last)).await.is_none());
             tokio::time::sleep(secs(5)).await;
         }
         assert_eq!(scene.count(), 2);

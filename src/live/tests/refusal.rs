@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::scene::*;
+use crate::live::Attempts;
 use crate::{FetchReason, live::Generation};
 
 const WAIT: Duration = secs(10);
@@ -22,7 +23,7 @@ async fn a_401_for_an_older_token_finds_the_newer_one_at_once() {
     let old = scene.generation();
     at_once(scene.token.refresh()).await.unwrap();
     for _ in 0..1000 {
-        assert!(at_once(scene.token.replace(old, WAIT)).await.is_some());
+        assert!(at_once(scene.token.replace(old, WAIT, Attempts::Last)).await.is_some());
         scene.token.report_refused(old);
     }
     scene.until(secs(600)).await;
@@ -38,7 +39,7 @@ async fn a_thousand_401s_for_the_current_token_cost_one_fetch() {
         let token = scene.token.clone();
         async move {
             tokio::time::sleep(millis(n)).await;
-            token.replace(refused, WAIT).await
+            token.replace(refused, WAIT, Attempts::Last).await
         }
     })));
     scene.until(millis(61_500)).await;
@@ -55,7 +56,7 @@ async fn a_thousand_401s_for_the_current_token_cost_one_fetch() {
 async fn a_401_renews_a_token_that_has_no_timer() {
     let scene = Scene::always(endless());
     scene.until(30 * DAY).await;
-    assert!(at_once(scene.token.replace(scene.generation(), WAIT)).await.is_some());
+    assert!(at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await.is_some());
     assert_eq!((scene.count(), scene.sent().as_deref()), (2, Some("t2")));
 }
 
@@ -71,7 +72,8 @@ async fn a_401_that_nobody_waits_for_renews_the_token_too() {
 async fn a_fetch_that_fails_after_a_401_hands_it_on_and_keeps_the_token() {
     for act in [down(), panics(), fails(crate::FetchError::rejected("secret"))] {
         let scene = settled(act.taking(secs(1))).await;
-        let replaced = within(secs(2), join_all((0..100).map(|_| scene.token.replace(Generation(1), WAIT)))).await;
+        let replaced =
+            within(secs(2), join_all((0..100).map(|_| scene.token.replace(Generation(1), WAIT, Attempts::Last)))).await;
         assert!(replaced.into_iter().all(|replaced| replaced.is_none()));
         assert_eq!((scene.count(), scene.sent().as_deref()), (2, Some("t1")));
     }
@@ -81,14 +83,14 @@ async fn a_fetch_that_fails_after_a_401_hands_it_on_and_keeps_the_token() {
 async fn a_source_that_hands_out_the_refused_token_again_replaces_nothing() {
     let scene = Scene::always(gives(token("same")));
     scene.until(secs(60)).await;
-    assert!(at_once(scene.token.replace(Generation(1), WAIT)).await.is_none());
+    assert!(at_once(scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.is_none());
     assert_eq!((scene.count(), scene.generation().0, scene.sent().as_deref()), (2, 1, Some("same")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_401_waits_no_longer_than_it_may_and_the_fetch_goes_on() {
     let scene = settled(fresh(HOUR).taking(secs(20))).await;
-    assert!(within(secs(11), scene.token.replace(Generation(1), WAIT)).await.is_none());
+    assert!(within(secs(11), scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.is_none());
     assert_eq!(scene.script.now().as_secs(), 70);
     scene.until(secs(81)).await;
     assert_eq!((scene.count(), scene.sent().as_deref()), (2, Some("t2")));
@@ -98,8 +100,8 @@ async fn a_401_waits_no_longer_than_it_may_and_the_fetch_goes_on() {
 async fn a_request_that_goes_away_after_its_401_takes_no_fetch_with_it() {
     let scene = settled(fresh(HOUR).taking(secs(5))).await;
     let token = scene.token.clone();
-    let patient = tokio::spawn(async move { token.replace(Generation(1), WAIT).await });
-    tokio::time::timeout(secs(1), scene.token.replace(Generation(1), WAIT)).await.unwrap_err();
+    let patient = tokio::spawn(async move { token.replace(Generation(1), WAIT, Attempts::Last).await });
+    tokio::time::timeout(secs(1), scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.unwrap_err();
     let left = within(secs(5), patient).await.unwrap().expect("another token");
     assert!(left <= WAIT - secs(5) && left >= WAIT - secs(5) - millis(3), "{left:?} of {WAIT:?}");
     assert_eq!(scene.count(), 2);
@@ -110,7 +112,7 @@ async fn a_401_during_a_fetch_shares_it() {
     let scene = Scene::new([fresh(secs(1000))], fresh(HOUR).taking(secs(5)));
     scene.until_call(2).await;
     tokio::time::sleep(secs(1)).await;
-    assert!(within(secs(5), scene.token.replace(Generation(1), WAIT)).await.is_some());
+    assert!(within(secs(5), scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.is_some());
     tokio::time::sleep(secs(60)).await;
     assert_eq!(scene.count(), 2);
 }
@@ -119,7 +121,7 @@ async fn a_401_during_a_fetch_shares_it() {
 async fn a_401_right_after_a_fetch_keeps_the_distance() {
     let scene = Scene::always(fresh(HOUR));
     scene.until(millis(100)).await;
-    assert!(within(secs(1), scene.token.replace(Generation(1), WAIT)).await.is_some());
+    assert!(within(secs(1), scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.is_some());
     let at = scene.last().at;
     assert!(at >= secs(1) && at <= millis(1_002), "{at:?}");
     assert_eq!(scene.count(), 2);
@@ -131,7 +133,7 @@ async fn refuse_everything(scene: &Scene, time: Duration) -> Vec<f64> {
     let before = scene.count();
     while scene.script.now() < end {
         if let Some((_, generation)) = scene.token.current()
-            && within(WAIT + secs(1), scene.token.replace(generation, WAIT)).await.is_some()
+            && within(WAIT + secs(1), scene.token.replace(generation, WAIT, Attempts::Last)).await.is_some()
         {
             // The second attempt is refused as well.
             scene.token.report_refused(scene.generation());
@@ -183,7 +185,7 @@ async fn during_the_pause_a_401_is_handed_on_at_once() {
     let scene = settled(fresh(HOUR)).await;
     refuse_everything(&scene, secs(100)).await;
     let calls = scene.count();
-    assert!(at_once(scene.token.replace(scene.generation(), WAIT)).await.is_none());
+    assert!(at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await.is_none());
     assert_eq!(scene.count(), calls);
 }
 
@@ -194,7 +196,10 @@ async fn a_replay_that_succeeds_ends_the_pause() {
     let generation = scene.generation();
     scene.token.report_recovered(generation, true);
     settle().await;
-    assert!(at_once(scene.token.replace(generation, WAIT)).await.is_some(), "a second revocation is answered at once");
+    assert!(
+        at_once(scene.token.replace(generation, WAIT, Attempts::Last)).await.is_some(),
+        "a second revocation is answered at once"
+    );
     let pauses = refuse_everything(&scene, secs(10)).await;
     assert!(pauses[0] < 3.0, "the pause grows from the start again: {pauses:?}");
 }
@@ -206,7 +211,7 @@ async fn success_with_an_older_token_says_nothing_of_the_current_one() {
     let calls = scene.count();
     scene.token.report_recovered(Generation(1), true);
     settle().await;
-    assert!(at_once(scene.token.replace(scene.generation(), WAIT)).await.is_none());
+    assert!(at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await.is_none());
     assert_eq!(scene.count(), calls);
 }
 
@@ -219,16 +224,19 @@ async fn a_whole_life_without_a_401_ends_the_pause() {
     // This one nobody refuses; the next is refused once.
     scene.until_call(calls + 1).await;
     tokio::time::sleep(secs(2)).await;
-    assert!(at_once(scene.token.replace(scene.generation(), WAIT)).await.is_some());
+    assert!(at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await.is_some());
     tokio::time::sleep(secs(2)).await;
-    assert!(at_once(scene.token.replace(scene.generation(), WAIT)).await.is_some(), "the first pause is a second");
+    assert!(
+        at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await.is_some(),
+        "the first pause is a second"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_refused_token_is_named_until_another_one_is_there() {
     let scene = Scene::new([fresh(secs(1000)), down(), gives(token("t1").expires_in(HOUR))], fresh(HOUR));
     scene.until(secs(60)).await;
-    assert!(at_once(scene.token.replace(Generation(1), WAIT)).await.is_none());
+    assert!(at_once(scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.is_none());
     // Tried again, it brings the same token, which must be replaced still.
     scene.until(secs(70)).await;
     assert_eq!(scene.last().refused.as_deref(), Some("t1"), "{:?}", scene.script.calls());

@@ -143,7 +143,7 @@ async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
     sleep(6 * SECOND).await;
     let refused = async |token: &LiveToken| {
         let (_, generation) = token.current().unwrap();
-        token.replace(generation, SECOND * 10).await
+        token.replace(generation, SECOND * 10, crate::live::Attempts::More).await
     };
     let (one_replaced, other_replaced) = tokio::join!(refused(&one), refused(&other));
     assert!(one_replaced.is_some() && other_replaced.is_some());
