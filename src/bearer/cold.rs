@@ -11,25 +11,26 @@ use std::{
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{HttpRequest, Link, replay::Spare};
+use super::{HttpRequest, Link, deadline, held::Held, replay::Spare};
 use crate::{
     BoxError, Error, TokenError,
-    live::{Generation, PerThread},
+    clock::Moment,
+    live::{Attempts, Generation, PerThread},
 };
 
 /// The rarer states, and what is kept for them. No service in here is ready but while it is being asked to send: what it holds then, such
 /// as a place in a limit, is missing to others, perhaps to those who fetch the token.
 pub(super) enum Cold<S: Service<R>, R> {
-    /// Sent, and could be sent again.
-    Spare { service: S, spare: Spare<R>, link: PerThread<Link> },
+    /// Sent, and could be sent again. `ends`: when the call's deadline is over, as far as that was looked at (here and below).
+    Spare { service: S, spare: Spare<R>, link: PerThread<Link>, ends: Option<Moment> },
     /// Not sent yet for want of a token.
-    Waiting { token: Wait<Acquired>, service: S, request: R, after: After<R> },
+    Waiting { token: Wait<Acquired>, service: S, request: R, after: After<R>, ends: Option<Moment> },
     /// Sent, and can't be sent again.
     SentOnce { link: PerThread<Link> },
     /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
-    Renewing { token: Wait<Replaced>, held: S::Response, service: S, spare: Spare<R>, resend: Resend },
+    Renewing { token: Wait<Replaced>, held: Option<Held<S::Response>>, service: S, spare: Spare<R>, resend: Resend },
     /// There is a token; the service must be ready to send. `left`: how long it may wait if it needs one more.
-    Readying { service: S, request: R, link: PerThread<Link>, after: After<R>, left: Duration },
+    Readying { service: S, request: R, link: PerThread<Link>, after: After<R>, left: Duration, ends: Option<Moment> },
     /// Sent again. `more`: what is needed to do so once more.
     Replayed { link: PerThread<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
     /// Over before it began.
@@ -58,11 +59,12 @@ pub(super) struct Resend {
     more: u8,
     /// How long they may wait altogether.
     left: Duration,
+    ends: Option<Moment>,
 }
 
-/// How often a request is sent again at the most: with the token before a new one that isn't valid yet, with the new one when that should
-/// be, and with one that was fetched because it isn't.
-const RESENDS: u8 = 3;
+/// How often a request is sent again at the most: three times with a token that isn't valid yet, or with the one before it, and once with
+/// one that was fetched because it isn't.
+const RESENDS: u8 = 4;
 
 /// What a state goes on to.
 pub(super) enum Step<S: Service<R>, R> {
@@ -92,9 +94,10 @@ where
         }
     }
 
-    /// Whether somebody wants to know of answers that are no refusals.
-    pub(super) fn is_told(&self) -> bool {
-        matches!(self, Self::Replayed { .. }) || self.link().is_some_and(|link| link.judge.is_some())
+    /// Whether somebody wants to know of answers that are no refusals, to what is sent with this generation.
+    pub(super) fn is_told(&self, generation: Generation) -> bool {
+        let is_told = |link: &Link| link.judge.is_some() || link.token.is_doubted(generation);
+        matches!(self, Self::Replayed { .. }) || self.link().is_some_and(is_told)
     }
 
     /// Whether what is kept can be sent again, whole.
@@ -105,33 +108,36 @@ where
         }
     }
 
-    /// An attempt was answered with `held`, a 401.
-    pub(super) fn renew(&mut self, held: S::Response, refused: Generation) {
+    /// An attempt was answered with this, a 401, whose body takes so much room.
+    pub(super) fn renew(&mut self, response: S::Response, kib: u16, refused: Generation) {
         let (link, service, spare, resend) = match mem::replace(self, Self::Moving) {
-            Self::Spare { service, spare, link } => {
-                let left = link.max_wait(spare.request());
-                (link, service, spare, Resend { asked: false, more: RESENDS, left })
+            Self::Spare { service, spare, link, ends } => {
+                let ends = ends.or_else(|| link.deadline(spare.request(), spare.kept_at()));
+                let left = link.max_wait(spare.request(), ends);
+                (link, service, spare, Resend { asked: false, more: RESENDS, left, ends })
             }
             Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
             _ => return,
         };
         let (asked, left) = (resend.asked || link.token.is_reason_to_fetch(refused), resend.left);
-        let resend = Resend { asked, more: resend.more - 1, left };
-        let token = Box::pin(async move { (link.token.replace(refused, left).await, link) });
+        let resend = Resend { asked, more: resend.more - 1, ..resend };
+        let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
+        let attempts = if resend.more > 0 && spare.can_be_kept_again() { Attempts::More } else { Attempts::Last };
+        let token = Box::pin(async move { (link.token.replace(refused, left, attempts).await, link) });
         *self = Self::Renewing { token, held, service, spare, resend };
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, R>> {
         loop {
             match mem::replace(self, Self::Moving) {
-                Self::Waiting { mut token, service, request, after } => match token.as_mut().poll(cx) {
+                Self::Waiting { mut token, service, request, after, ends } => match token.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *self = Self::Waiting { token, service, request, after };
+                        *self = Self::Waiting { token, service, request, after, ends };
                         return Poll::Pending;
                     }
                     Poll::Ready((Err(error), _)) => return Poll::Ready(Step::Over(Err(Error::token(error)))),
                     Poll::Ready((Ok(left), link)) => {
-                        *self = Self::Readying { service, request, link, after, left };
+                        *self = Self::Readying { service, request, link, after, left, ends };
                     }
                 },
                 Self::Renewing { mut token, held, service, spare, resend } => match token.as_mut().poll(cx) {
@@ -139,27 +145,33 @@ where
                         *self = Self::Renewing { token, held, service, spare, resend };
                         return Poll::Pending;
                     }
-                    Poll::Ready((None, _)) => return Poll::Ready(Step::Over(Ok(held))),
-                    Poll::Ready((Some(left), link)) => match spare.take_over(resend.more > 0) {
+                    Poll::Ready((None, _)) if held.is_some() => return Poll::Ready(over(held)),
+                    // Without it the API is asked once more, with the token that there is.
+                    Poll::Ready((left, link)) => match spare.take_over(resend.more > 0 && left.is_some()) {
                         // The 401 goes, and with it the connection that its body occupies.
                         Some((request, spare)) => {
-                            let after = After::Replayed { resend: Resend { left, ..resend }, spare };
-                            *self = Self::Readying { service, request, link, after, left };
+                            let left = left.unwrap_or_default();
+                            let (resend, ends) = (Resend { left, ..resend }, resend.ends);
+                            let after = After::Replayed { resend, spare };
+                            *self = Self::Readying { service, request, link, after, left, ends };
                         }
-                        None => return Poll::Ready(Step::Over(Ok(held))),
+                        None => return Poll::Ready(over(held)),
                     },
                 },
-                Self::Readying { mut service, mut request, link, after, left } => match service.poll_ready(cx) {
+                Self::Readying { mut service, mut request, link, after, left, ends } => match service.poll_ready(cx) {
                     Poll::Pending => {
-                        *self = Self::Readying { service, request, link, after, left };
+                        *self = Self::Readying { service, request, link, after, left, ends };
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::inner(error)))),
                     // The header is taken now, when the request goes: getting ready may have taken longer than the token lived.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
+                            if let Some(ends) = ends {
+                                deadline::lower(request.headers_mut(), ends.since(link.token.time().now()));
+                            }
                             *self = match after {
-                                After::Spare(spare) => Self::Spare { service: service.clone(), spare, link },
+                                After::Spare(spare) => Self::Spare { service: service.clone(), spare, link, ends },
                                 After::SentOnce => Self::SentOnce { link },
                                 After::Replayed { resend, spare } => {
                                     let more = spare.map(|spare| (service.clone(), spare));
@@ -171,7 +183,7 @@ where
                         }
                         None => {
                             let (token, service) = (acquire(link, left), service.clone());
-                            *self = Self::Waiting { token, service, request, after };
+                            *self = Self::Waiting { token, service, request, after, ends };
                         }
                     },
                 },
@@ -182,6 +194,14 @@ where
                 }
             }
         }
+    }
+}
+
+/// The 401 is handed on.
+fn over<S: Service<R>, R>(held: Option<Held<S::Response>>) -> Step<S, R> {
+    match held {
+        Some(held) => Step::Over(Ok(held.into_response())),
+        None => panic!("a 401 isn't dropped unless its request can be sent again"),
     }
 }
 

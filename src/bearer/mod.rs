@@ -2,21 +2,24 @@
 //!
 //! In the order of a request's way: `layer` (with `ext`, its short form) and `service`, `origin` (may it carry the token?),
 //! `options` (does this request, or this layer, want something else?), `replay` (can it be sent again?), `future` (send → 401 →
-//! renew → send; its rarer states are in `cold`), `challenge` (is this answer about the token?). `request` says which types all of
+//! renew → send; its rarer states are in `cold`, the `deadline` of gRPC calls limits them, `held` is the 401 meanwhile), `challenge` (is this answer about the token?). `request` says which types all of
 //! this works on; `tonic` and `reqwest_middleware` are for stacks that aren't tower's.
 
 use std::time::Duration;
 
 use crate::{
     LiveToken,
+    clock::{Moment, Stamp},
     live::{Generation, PerThread, TokenId},
 };
 
 mod challenge;
 mod cold;
+mod deadline;
 #[cfg(feature = "tower")]
 mod ext;
 mod future;
+mod held;
 mod layer;
 mod options;
 mod origin;
@@ -66,9 +69,17 @@ impl Link {
         wishes.copied().unwrap_or_default()
     }
 
-    /// How long this request may wait for a token.
-    fn max_wait(&self, request: &impl HttpRequest) -> Duration {
-        self.wishes_of(request).wait().unwrap_or(self.max_wait)
+    /// How long this request may wait for a token, if it has to be done by then.
+    fn max_wait(&self, request: &impl HttpRequest, ends: Option<Moment>) -> Duration {
+        let wait = self.wishes_of(request).wait().unwrap_or(self.max_wait);
+        ends.map_or(wait, |ends| wait.min(ends.since(self.token.time().now())))
+    }
+
+    /// When a call must be done that was begun then, or now.
+    fn deadline(&self, request: &impl HttpRequest, began: Option<&Stamp>) -> Option<Moment> {
+        let timeout = deadline::timeout(request.headers())?;
+        let time = self.token.time();
+        Some(began.map_or_else(|| time.now(), |began| time.at(began)) + timeout)
     }
 }
 

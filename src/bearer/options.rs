@@ -75,6 +75,9 @@ impl OnUnauthorized {
     /// The rule without a judge: `Recover` for a 401 and for gRPC's `UNAUTHENTICATED` in the headers, unless the challenge says
     /// `insufficient_scope` (RFC 6750 §3.1); `HandOn` for everything else.
     ///
+    /// gRPC's status in the *trailers* isn't looked at: a call that ends with it has begun, and can't be sent again. Whoever gets one calls
+    /// [`LiveToken::refresh`](crate::LiveToken::refresh), so that later calls have another token.
+    ///
     /// ```
     /// use http::{HeaderMap, StatusCode};
     /// use tower_bearer::OnUnauthorized;

@@ -85,7 +85,7 @@ impl<S, P> BearerAuth<S, P> {
         // Cloned now, polled ready when it comes to it. Into memory that is there already: otherwise what is kept, a request, is moved
         // once more.
         let kept = Box::new_uninit();
-        Some(Box::write(kept, Cold::Spare { service: self.inner.clone(), spare, link: self.link.clone() }))
+        Some(Box::write(kept, Cold::Spare { service: self.inner.clone(), spare, link: self.link.clone(), ends: None }))
     }
 
     /// Requests that find no token, or no way through the fence: foreign ones, and all of a layer with rare options.

@@ -120,7 +120,9 @@ impl TokenEndpoint {
     /// - It should say when a request was certainly not sent, so that a refresh token isn't taken for spent: with [`NotSent`](super::NotSent) in the chain
     ///   of its error's sources. Refused connections are known without that, and with the features `reqwest` and `hyper-util`
     ///   whatever keeps those clients from connecting (names that don't resolve, TLS that fails).
-    /// - A connection of its own is wanted: where requests wait for a limit that the API's requests use up, so do token requests.
+    /// - A connection of its own is wanted: where requests wait for a limit that the API's requests use up, so do token requests. And
+    ///   all streams of an HTTP/2 connection share one window (RFC 9113 §5.2): answers of the API that nobody reads keep the token
+    ///   endpoint's out.
     #[must_use]
     pub fn http_service<S, B>(mut self, service: S) -> Self
     where
@@ -136,7 +138,8 @@ impl TokenEndpoint {
     }
 
     /// Sends the requests through this client. Build it with `redirect(Policy::none())`: an answer that came by a redirect is
-    /// refused.
+    /// refused. A client of its own is wanted, not that of the API: with it goes a connection of its own, where both are on one
+    /// server ([`http_service`](Self::http_service) says why).
     #[cfg(feature = "reqwest")]
     #[must_use]
     pub fn reqwest_client(mut self, client: reqwest::Client) -> Self {

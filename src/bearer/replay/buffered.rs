@@ -6,8 +6,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body::Body;
 
-use super::{Guard, ReplayPolicy, Spare, Tee, copy_head, tee::Shared};
-use crate::BoxError;
+#[cfg(feature = "reqwest")]
+use super::Auto;
+use super::{Guard, ReplayPolicy, Spare, Tee, copy_head, stamp, tee::Shared};
+use crate::{BoxError, clock::Stamp};
 
 /// Sends every request again whose body was not longer than the limit, up to where it was read when the 401 came.
 ///
@@ -49,12 +51,12 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     /// Puts the first sender in the body's place; returns the second, and who decides between them.
-    fn split(&self, body: &mut B) -> (B, Handle<B>) {
+    fn split(&self, body: &mut B, kept_at: Option<Stamp>) -> (B, Handle<B>) {
         let (first, second, shared) = Tee::pair(self.limit);
         // Boxed while they are still without a body: some ways to box throw away what says that it is empty.
         let (first, second) = ((self.wrap)(first), (self.wrap)(second));
         shared.begin(mem::replace(body, first));
-        (second, Handle(shared))
+        (second, Handle { shared, policy: *self, kept_at })
     }
 }
 
@@ -63,7 +65,8 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
-        let (body, handle) = self.split(request.body_mut());
+        let kept_at = stamp(request.headers());
+        let (body, handle) = self.split(request.body_mut(), kept_at);
         Some(Spare::guarded(copy_head(request, body), handle))
     }
 }
@@ -73,10 +76,10 @@ impl ReplayPolicy<reqwest::Request> for Buffered<reqwest::Body> {
     fn keep(&self, request: &mut reqwest::Request) -> Option<Spare<reqwest::Request>> {
         // In memory, or no body at all.
         if let Some(copy) = request.try_clone() {
-            return Some(Spare::new(copy));
+            return Some(Spare::new(copy).again(|request| Auto.keep(request)));
         }
         let mut body = request.body_mut().take()?;
-        let (second, handle) = self.split(&mut body);
+        let (second, handle) = self.split(&mut body, stamp(request.headers()));
         // Without its body there is nothing that can't be cloned.
         let copy = request.try_clone();
         *request.body_mut() = Some(body);
@@ -86,15 +89,31 @@ impl ReplayPolicy<reqwest::Request> for Buffered<reqwest::Body> {
     }
 }
 
-struct Handle<B>(Arc<Shared<B>>);
+struct Handle<B> {
+    shared: Arc<Shared<B>>,
+    policy: Buffered<B>,
+    kept_at: Option<Stamp>,
+}
 
-impl<R, B: Send> Guard<R> for Handle<B> {
+impl<R, B: Send> Guard<R> for Handle<B>
+where
+    Buffered<B>: ReplayPolicy<R>,
+{
     fn hold(&mut self, _: &R) -> bool {
-        self.0.hold()
+        self.shared.hold()
     }
 
     fn take_over(&mut self, _: &R) -> bool {
-        self.0.hand_over()
+        self.shared.hand_over()
+    }
+
+    fn kept_at(&self) -> Option<&Stamp> {
+        self.kept_at.as_ref()
+    }
+
+    /// Whoever sends it the next time takes over from the second sender, which still has what was copied.
+    fn again(&self, request: &mut R) -> Option<Spare<R>> {
+        self.policy.keep(request)
     }
 }
 

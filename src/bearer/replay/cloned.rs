@@ -3,7 +3,8 @@
 use http::Request;
 use http_body::Body;
 
-use super::{Guard, ReplayPolicy, Spare, copy_head};
+use super::{Guard, ReplayPolicy, Spare, copy_head, stamp};
+use crate::clock::Stamp;
 
 /// Sends again what can be cloned and says exactly how long it is.
 ///
@@ -19,9 +20,10 @@ impl<B: Body + Clone> ReplayPolicy<Request<B>> for Cloned {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
         let length = Length(request.body().size_hint().exact()?);
         let copy = request.body().clone();
-        length
+        let kept = Kept { length, at: stamp(request.headers()) };
+        kept.length
             .is_that_of(&copy)
-            .then(|| Spare::guarded(copy_head(request, copy), length).again(|request| Self.keep(request)))
+            .then(|| Spare::guarded(copy_head(request, copy), kept).again(|request| Self.keep(request)))
     }
 }
 
@@ -34,13 +36,26 @@ impl Length {
     }
 }
 
-impl<B: Body> Guard<Request<B>> for Length {
+struct Kept {
+    length: Length,
+    at: Option<Stamp>,
+}
+
+impl<B: Body> Guard<Request<B>> for Kept {
     fn hold(&mut self, spare: &Request<B>) -> bool {
-        self.is_that_of(spare.body())
+        self.length.is_that_of(spare.body())
     }
 
     fn take_over(&mut self, spare: &Request<B>) -> bool {
-        self.is_that_of(spare.body())
+        self.length.is_that_of(spare.body())
+    }
+
+    fn is_certain(&self) -> bool {
+        false
+    }
+
+    fn kept_at(&self) -> Option<&Stamp> {
+        self.at.as_ref()
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation |
 //! | [`Never`] | nothing | nothing |
 //! | [`Off`] | nothing, and no answer is looked at | nothing |
-//! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto` |
+//! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto`, and one allocation |
 //! | [`Cloned`] | requests whose body can be cloned and knows its length | as `Auto`, and the body's clone |
 //! | [`Buffered`] | all requests, up to a limit: what streams is copied while it is sent | as `Auto`, five allocations and a copy up to the limit |
 //!
@@ -27,9 +27,13 @@
 
 use std::fmt;
 
-use http::Request;
+use http::{HeaderMap, Request};
+
+use super::deadline;
+use crate::clock::Stamp;
 
 mod auto;
+mod boxed;
 mod buffered;
 mod cloned;
 mod never;
@@ -65,7 +69,7 @@ pub use when_empty::WhenEmpty;
 #[diagnostic::on_unimplemented(
     message = "the replay policy `{Self}` can't keep a `{R}`",
     label = "this policy doesn't fit these requests",
-    note = "`replay::Never` fits all; `Auto` wants a body that is `'static`, `Cloned` one that is `Body + Clone`; \
+    note = "`replay::Never` fits all; `Auto` wants a body that is `Body + 'static`, `Cloned` one that is `Body + Clone`; \
             `Buffered` and `WhenEmpty` are made for one body type, that of the function they get"
 )]
 pub trait ReplayPolicy<R> {
@@ -87,7 +91,7 @@ pub trait ReplayPolicy<R> {
 pub struct Spare<R> {
     request: R,
     guard: Option<Box<dyn Guard<R>>>,
-    /// How to keep it once more when it is sent.
+    /// How to keep it once more when it is sent, unless the guard knows.
     again: Option<Keep<R>>,
 }
 
@@ -119,14 +123,33 @@ impl<R> Spare<R> {
         self.guard.as_mut().is_none_or(|guard| guard.hold(&self.request))
     }
 
+    /// Whether it stays whole once it is [held](Self::hold).
+    pub(crate) fn is_whole_for_certain(&self) -> bool {
+        self.guard.as_ref().is_none_or(|guard| guard.is_certain())
+    }
+
+    /// When it was kept, if that matters.
+    pub(crate) fn kept_at(&self) -> Option<&Stamp> {
+        self.guard.as_ref()?.kept_at()
+    }
+
+    /// Whether it can be kept once more when it is sent.
+    pub(crate) fn can_be_kept_again(&self) -> bool {
+        self.again.is_some() || self.guard.is_some()
+    }
+
     /// The request, to be sent now, if it is still whole. (Dropping it instead lets the first attempt go on.) `once_more`: with another
     /// one, where that can be.
     pub(crate) fn take_over(self, once_more: bool) -> Option<(R, Option<Self>)> {
-        let Self { mut request, guard, again } = self;
-        if guard.is_some_and(|mut guard| !guard.take_over(&request)) {
+        let Self { mut request, mut guard, again } = self;
+        if guard.as_mut().is_some_and(|guard| !guard.take_over(&request)) {
             return None;
         }
-        let spare = again.filter(|_| once_more).and_then(|keep| keep(&mut request));
+        let spare = match (once_more, again, guard) {
+            (true, Some(keep), _) => keep(&mut request),
+            (true, None, Some(guard)) => guard.again(&mut request),
+            _ => None,
+        };
         Some((request, spare))
     }
 }
@@ -139,8 +162,33 @@ impl<R> fmt::Debug for Spare<R> {
 
 /// Knows whether a request that was kept is still whole.
 trait Guard<R>: Send + Sync {
-    fn hold(&mut self, spare: &R) -> bool;
-    fn take_over(&mut self, spare: &R) -> bool;
+    fn hold(&mut self, _: &R) -> bool {
+        true
+    }
+
+    fn take_over(&mut self, _: &R) -> bool {
+        true
+    }
+
+    /// Whether it takes over in any case once it held.
+    fn is_certain(&self) -> bool {
+        true
+    }
+
+    /// When it was kept, of a call with a deadline.
+    fn kept_at(&self) -> Option<&Stamp> {
+        None
+    }
+
+    /// Keeps a request once more that has taken over.
+    fn again(&self, _: &mut R) -> Option<Spare<R>> {
+        None
+    }
+}
+
+/// The present moment, for a call with a deadline: what is sent again must be done by the same time.
+fn stamp(headers: &HeaderMap) -> Option<Stamp> {
+    deadline::timeout(headers).map(|_| Stamp::now())
 }
 
 /// The head of a request with another body.
