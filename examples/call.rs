@@ -34,16 +34,23 @@ struct Args {
     endpoint: Endpoint,
     #[arg(long, value_enum, default_value = "client_credentials")]
     grant: Grant,
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", allow_hyphen_values = true)]
     username: String,
-    #[arg(long, value_name = "PASSWORD", env = "PASSWORD", hide_env_values = true, default_value = "")]
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PASSWORD",
+        hide_env_values = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     password: String,
-    #[arg(long, value_name = "TOKEN", env = "REFRESH_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = "REFRESH_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     refresh_token: Option<String>,
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Vec<String>,
     /// One more parameter of the token request
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='))]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='), allow_hyphen_values = true)]
     param: Vec<(String, String)>,
     /// Where tokens are kept from one run to the next: a file, or a Redis server (with the feature `redis`)
     #[arg(long, value_name = "FILE|redis://HOST")]

@@ -38,10 +38,10 @@ struct Args {
     issuer: Option<String>,
     #[command(flatten)]
     endpoint: Endpoint,
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Vec<String>,
     /// One more parameter of the authorization URL
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='))]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='), allow_hyphen_values = true)]
     param: Vec<(String, String)>,
     /// Only print the URL, don't open a browser
     #[arg(long)]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use support::call::{example, run_call};
+use support::call::{example, run_call, run_call_with};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::Command,
@@ -139,6 +139,37 @@ async fn call_takes_a_password_and_a_refresh_token() {
     let value = ["--token-url", &token_url, "--client-auth", "basic-value", "--basic-value", "Y2xpZW50OnNlY3JldA=="];
     let (output, report) = run_call(&[&value[..], &[&api_url]].concat()).await;
     assert!(output.status.success(), "{report}");
+}
+
+/// Secrets are random: one in 64 begins with a hyphen.
+#[tokio::test]
+async fn call_takes_values_that_begin_with_a_hyphen() {
+    let server =
+        AuthorizationServer::builder().client("-client", "-s3cret").user("-ann", "--pa55").start().await.unwrap();
+    let (token_url, echo) = (server.token_url(), server.api_url("/echo"));
+    let client = ["--token-url", &token_url, "--client-id", "-client", "--client-secret", "-s3cret"];
+    let user = ["--grant", "password", "--username", "-ann", "--password", "--pa55", "--scope", "-read"];
+    let request = ["--param", "-note=-x", "--param", "audience=-y", "-X", "POST", "-d", "-body", "-H", "-x: -1", &echo];
+    let (output, report) = run_call(&[&client[..], &user, &request].concat()).await;
+    assert!(output.status.success(), "{report} {}", String::from_utf8_lossy(&output.stderr));
+    let sent = server.recorded().pop().unwrap();
+    for (name, value) in [("username", "-ann"), ("password", "--pa55"), ("scope", "-read"), ("-note", "-x")] {
+        assert_eq!(sent.field(name), Some(value), "{name}");
+    }
+
+    let environment = [("CLIENT_SECRET", "-s3cret"), ("PASSWORD", "--pa55"), ("REFRESH_TOKEN", "-held")];
+    let args = [&client[..4], &["--grant", "password", "--username=-ann", &echo]].concat();
+    let (output, report) = run_call_with(&environment, &args).await;
+    assert!(output.status.success(), "{report} {}", String::from_utf8_lossy(&output.stderr));
+    for held in [&["--refresh-token", "-held"][..], &[]] {
+        // The server doesn't know it. It was sent as it is.
+        run_call_with(&environment, &[&client[..4], &["--grant", "refresh_token", &echo], held].concat()).await;
+        assert_eq!(server.recorded().pop().unwrap().field("refresh_token"), Some("-held"));
+    }
+    let value = ["--token-url", &token_url, "--client-auth", "basic-value", "--basic-value", "-value", &echo];
+    run_call(&value).await;
+    let sent = server.recorded().pop().unwrap();
+    assert_eq!(sent.headers()["authorization"], "Basic -value");
 }
 
 /// A service that is scraped, and asked whether it is ready, while its token endpoint goes down and comes back.

@@ -1,4 +1,6 @@
 //! What `call` and `login` share: which requests to send, sending them with a live token, and the report at the end.
+//!
+//! Secrets are random, so some begin with a hyphen: what stands behind an option is its value (`allow_hyphen_values`).
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +20,9 @@ pub(crate) struct Calls {
     #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
     method: Method,
     /// The body of the request
-    #[arg(short, long, value_name = "BODY")]
+    #[arg(short, long, value_name = "BODY", allow_hyphen_values = true)]
     data: Option<String>,
-    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = pair(':'))]
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = pair(':'), allow_hyphen_values = true)]
     header: Vec<(String, String)>,
     /// How many requests, one after the other
     #[arg(long, default_value_t = 1)]
