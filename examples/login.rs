@@ -23,7 +23,7 @@ use tokio::{
     sync::mpsc,
 };
 use tower_bearer::{
-    BoxError,
+    BoxError, LiveToken,
     oauth2::{AuthorizationCode, RefreshToken, Stored},
 };
 
@@ -53,7 +53,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    args.calls.run(login(&args).await).await
+    args.calls.run(login(&args).await.map(LiveToken::spawn)).await
 }
 
 async fn login(args: &Args) -> Result<Stored<RefreshToken>, BoxError> {

@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    path::PathBuf,
     process::Stdio,
     time::{Duration, SystemTime},
 };
@@ -254,6 +255,63 @@ async fn watch_operations() {
     while scrape(HEADROOM).await.unwrap() < 2.0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Removes itself at the end of the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tower-bearer-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The run goes well, and the next one would have nothing.
+#[tokio::test]
+async fn call_says_when_its_token_is_not_kept() {
+    let server = AuthorizationServer::start().await.unwrap();
+    let (token_url, api_url) = (server.token_url(), server.api_url("/documents"));
+    let client = ["--token-url", &token_url, "--client-id", "client", "--client-secret", "secret", "--count", "3"];
+    let directory = Directory::new("not-kept");
+    // Root may write anywhere, but not over a directory.
+    std::fs::create_dir(directory.0.join("unwritable.new")).unwrap();
+    std::fs::write(directory.0.join("foreign"), "something else\n").unwrap();
+    for (store, said) in [("nowhere/token", "can't be reached"), ("unwritable", "can't be written"), ("foreign", "")] {
+        let path = directory.file(store);
+        let (output, report) = run_call(&[&client[..], &["--store", &path, &api_url]].concat()).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && report["ok"] == 3, "{store}: {stderr}");
+        let lines: Vec<_> = stderr.lines().filter(|line| line.contains("store")).collect();
+        let [reason, advice] = lines[..] else { panic!("{store}: said once: {stderr}") };
+        assert!(reason.contains("the token store can't be used") && reason.contains(said), "{reason}");
+        assert!(reason.contains(&path), "{reason}");
+        assert!(advice.contains("the next run begins without this token"), "{advice}");
+    }
+    // Where the run can't go on, it says so once.
+    let held = ["--grant", "refresh_token", "--refresh-token", "held", "--store", &directory.file("unwritable")];
+    let (output, report) = run_call(&[&client[..6], &held, &[&api_url]].concat()).await;
+    let error = report["error"].as_str().unwrap();
+    assert!(!output.status.success() && error.contains("the token store can't be used"), "{report}");
+    assert!(!error.contains("credentials"), "{report}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+
+    let sound = directory.file("sound");
+    let (output, _) = run_call(&[&client[..], &["--store", &sound, &api_url]].concat()).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !stderr.contains("store"), "{stderr}");
 }
 
 #[tokio::test]
