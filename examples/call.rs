@@ -5,7 +5,8 @@
 //!     --scope document_read --count 10 --interval 500 https://api.example.com/documents
 //! ```
 //!
-//! With `--store FILE`, or `--store redis://…` (feature `redis`), the next run goes on with the token of this one as long as it lives.
+//! With `--store FILE`, or `--store redis://…` (feature `redis`), the next run goes on with the token of this one as long as it lives;
+//! if the store doesn't take it, that is said on stderr, and the run goes on where it can.
 //! A line per request goes to stderr; one JSON object to stdout at the end. The exit code is 0 only if all answers were 2xx. For
 //! grants that need a browser there is `login`.
 
@@ -15,15 +16,17 @@ mod calls;
 mod endpoint;
 #[path = "shared/keep.rs"]
 mod keep;
+#[path = "shared/warnings.rs"]
+mod warnings;
 
 use std::process::ExitCode;
 
 use calls::{Calls, pair};
 use clap::{Parser, ValueEnum};
 use endpoint::Endpoint;
-use keep::keep;
+use keep::Keep;
 use tower_bearer::{
-    BoxError, BoxTokenSource,
+    BoxError, LiveToken,
     oauth2::{ClientCredentials, LegacyPassword, RefreshToken, TokenSet},
 };
 
@@ -34,23 +37,26 @@ struct Args {
     endpoint: Endpoint,
     #[arg(long, value_enum, default_value = "client_credentials")]
     grant: Grant,
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", allow_hyphen_values = true)]
     username: String,
-    #[arg(long, value_name = "PASSWORD", env = "PASSWORD", hide_env_values = true, default_value = "")]
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PASSWORD",
+        hide_env_values = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     password: String,
-    #[arg(long, value_name = "TOKEN", env = "REFRESH_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = "REFRESH_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     refresh_token: Option<String>,
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Vec<String>,
     /// One more parameter of the token request
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='))]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='), allow_hyphen_values = true)]
     param: Vec<(String, String)>,
-    /// Where tokens are kept from one run to the next: a file, or a Redis server (with the feature `redis`)
-    #[arg(long, value_name = "FILE|redis://HOST")]
-    store: Option<String>,
-    /// Whose refresh token it is: nobody else's is ever taken from the store
-    #[arg(long, value_name = "USER", default_value = "me")]
-    subject: String,
+    #[command(flatten)]
+    keep: Keep,
     #[command(flatten)]
     calls: Calls,
 }
@@ -66,27 +72,28 @@ enum Grant {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    args.calls.run(source(&args)).await
+    warnings::tell();
+    args.calls.run(token(&args)).await
 }
 
-fn source(args: &Args) -> Result<BoxTokenSource, BoxError> {
+fn token(args: &Args) -> Result<LiveToken, BoxError> {
     let (endpoint, scope) = (args.endpoint.open()?, args.scope.join(" "));
     let params = args.param.iter().cloned();
-    let store = args.store.as_deref();
-    match args.grant {
+    let (source, _) = match args.grant {
         Grant::ClientCredentials => {
             let grant = ClientCredentials::new(endpoint).scope(scope);
-            keep(params.fold(grant, |grant, (name, value)| grant.param(name, value)), None, store)
+            args.keep.keep(params.fold(grant, |grant, (name, value)| grant.param(name, value)), None)
         }
         Grant::Password => {
             let grant = LegacyPassword::new(endpoint, &args.username, args.password.clone()).scope(scope);
-            keep(params.fold(grant, |grant, (name, value)| grant.param(name, value)), None, store)
+            args.keep.keep(params.fold(grant, |grant, (name, value)| grant.param(name, value)), None)
         }
         Grant::RefreshToken => {
             let held = args.refresh_token.clone().ok_or("--grant refresh_token needs --refresh-token")?;
-            let grant = RefreshToken::new(endpoint).subject(&args.subject).scope(scope);
+            let grant = RefreshToken::new(endpoint).subject(&args.keep.subject).scope(scope);
             let grant = params.fold(grant, |grant, (name, value)| grant.param(name, value));
-            keep(grant, Some(TokenSet::of_refresh_token(held)), store)
+            args.keep.keep(grant, Some(TokenSet::of_refresh_token(held)))
         }
-    }
+    }?;
+    Ok(LiveToken::spawn(source))
 }

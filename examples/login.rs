@@ -6,25 +6,32 @@
 //!     --token-url https://id.example.com/token --client-id my-app --client-auth none \
 //!     --scope "documents offline_access" --count 10 --interval 500 https://api.example.com/documents
 //! ```
+//!
+//! Where the provider takes only what was registered, `--redirect-uri http://127.0.0.1:8400/callback` says that. With `--store FILE`, or
+//! `--store redis://…` (feature `redis`), the next run needs no browser as long as the refresh token of this one lives.
 
 #[path = "shared/calls.rs"]
 mod calls;
 #[path = "shared/endpoint.rs"]
 mod endpoint;
+#[path = "shared/keep.rs"]
+mod keep;
+#[path = "shared/loopback.rs"]
+mod loopback;
+#[path = "shared/warnings.rs"]
+mod warnings;
 
 use std::{process::ExitCode, time::Duration};
 
 use calls::{Calls, pair};
 use clap::Parser;
 use endpoint::Endpoint;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-};
+use keep::Keep;
+use loopback::{Loopback, RedirectUri};
+use tokio::time::timeout;
 use tower_bearer::{
-    BoxError,
-    oauth2::{AuthorizationCode, RefreshToken, Stored},
+    BoxError, ErrorKind, LiveToken,
+    oauth2::{AuthorizationCode, RefreshToken, TokenEndpoint, TokenSet},
 };
 
 /// Calls an API in the name of a person, who agrees in the browser.
@@ -36,16 +43,24 @@ struct Args {
     /// Who must have answered (RFC 9207)
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
+    /// Where the browser comes back to, if the provider takes only what was registered. Default: any free port, /callback
+    #[arg(long, value_name = "URL", value_parser = RedirectUri::parse)]
+    redirect_uri: Option<RedirectUri>,
     #[command(flatten)]
     endpoint: Endpoint,
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Vec<String>,
     /// One more parameter of the authorization URL
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='))]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair('='), allow_hyphen_values = true)]
     param: Vec<(String, String)>,
     /// Only print the URL, don't open a browser
     #[arg(long)]
     no_browser: bool,
+    #[command(flatten)]
+    keep: Keep,
+    /// Log in whatever the store has: for another scope, or as another person
+    #[arg(long)]
+    anew: bool,
     #[command(flatten)]
     calls: Calls,
 }
@@ -53,17 +68,42 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    args.calls.run(login(&args).await).await
+    warnings::tell();
+    args.calls.run(token(&args).await).await
 }
 
-async fn login(args: &Args) -> Result<Stored<RefreshToken>, BoxError> {
-    // Any free port: servers let native apps choose it (RFC 8252 §7.3).
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let redirect_uri = format!("http://127.0.0.1:{}/callback", listener.local_addr()?.port());
-
+/// Goes on with what is stored; if that is nothing, or over, the person logs in, and what that brings takes its place.
+async fn token(args: &Args) -> Result<LiveToken, BoxError> {
     let endpoint = args.endpoint.open()?;
+    let grant = RefreshToken::new(endpoint.clone()).subject(&args.keep.subject);
+    let (source, account) = args.keep.keep(grant, None)?;
+    let token = LiveToken::spawn(source);
+    if !args.anew {
+        match timeout(Duration::from_secs(10), token.ready()).await {
+            Ok(Err(error)) if error.kind() == ErrorKind::ReauthorizationRequired => {
+                match (account.token_set(), error.cause()) {
+                    (Some(_), Some(why)) => eprintln!("What is stored is over: {}", why.cause()),
+                    _ if args.keep.store.is_some() => eprintln!("Nothing is stored yet for {}.", args.keep.subject),
+                    _ => {}
+                }
+            }
+            Ok(Ok(())) => {
+                eprintln!("Going on with what is stored: no login is needed.");
+                return Ok(token);
+            }
+            // No login helps against that. The requests say what it is.
+            _ => return Ok(token),
+        }
+    }
+    account.adopt(login(args, endpoint).await?).await;
+    Ok(token)
+}
+
+async fn login(args: &Args, endpoint: TokenEndpoint) -> Result<TokenSet, BoxError> {
+    let listener = Loopback::listen(args.redirect_uri.as_ref()).await?;
+    let redirect_uri = &listener.redirect_uri;
     let mut login =
-        AuthorizationCode::new(endpoint.clone(), &args.authorization_url, redirect_uri)?.scope(args.scope.join(" "));
+        AuthorizationCode::new(endpoint, &args.authorization_url, redirect_uri)?.scope(args.scope.join(" "));
     if let Some(issuer) = &args.issuer {
         login = login.issuer(issuer);
     }
@@ -76,46 +116,8 @@ async fn login(args: &Args) -> Result<Stored<RefreshToken>, BoxError> {
     if !args.no_browser {
         open_browser(pending.url());
     }
-    let callback = tokio::time::timeout(Duration::from_secs(600), callback(listener)).await??;
-    let set = login.finish(pending, &callback).await?;
-    Ok(Stored::new(RefreshToken::new(endpoint)).holding(set))
-}
-
-/// Waits for the browser to come back; returns where it went.
-async fn callback(listener: TcpListener) -> Result<String, BoxError> {
-    let (found, mut callbacks) = mpsc::channel(1);
-    // One task each: browsers open connections ahead and send nothing on them.
-    let server = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream, found.clone()));
-        }
-    });
-    let callback = callbacks.recv().await;
-    server.abort();
-    callback.ok_or_else(|| "the listener broke".into())
-}
-
-/// Answers one request, and hands its target on if it is the callback.
-async fn answer(mut stream: TcpStream, found: mpsc::Sender<String>) -> Result<(), BoxError> {
-    let mut lines = BufReader::new(&mut stream).lines();
-    // "GET /callback?code=… HTTP/1.1". Browsers ask for an icon, too.
-    let first = lines.next_line().await?.unwrap_or_default();
-    while lines.next_line().await?.is_some_and(|line| !line.is_empty()) {}
-    let target = first.split(' ').nth(1).unwrap_or_default();
-    let (status, text) = match target.starts_with("/callback?") {
-        true => ("200 OK", "You can close this page and go back to the program."),
-        false => ("404 Not Found", "There is nothing here."),
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        text.len()
-    );
-    stream.write_all((head + text).as_bytes()).await?;
-    stream.shutdown().await?;
-    if target.starts_with("/callback?") {
-        found.send(target.to_owned()).await?;
-    }
-    Ok(())
+    let callback = timeout(Duration::from_secs(600), listener.callback()).await??;
+    Ok(login.finish(pending, &callback).await?)
 }
 
 /// Best effort: the URL is printed as well.

@@ -27,7 +27,8 @@ pub enum ErrorKind {
     /// There is no valid token and the next attempt to get one lies beyond the time that a request may wait, so it didn't wait.
     /// Nothing was sent; trying again later is right.
     Unavailable,
-    /// The credentials were rejected and there is no valid token any more. It will fail until somebody changes them.
+    /// There is no valid token any more, and there will be none until somebody does something: the credentials were rejected, or the
+    /// store can't be used. The text says which.
     Rejected,
     /// The user must authorize again and there is no valid token any more.
     ReauthorizationRequired,
@@ -96,10 +97,12 @@ impl TokenError {
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.text())?;
         match &self.cause {
-            Some(cause) => write!(f, " ({cause})"),
-            None => Ok(()),
+            Some(cause) if self.kind == ErrorKind::Rejected && cause.spares_credentials() => {
+                write!(f, "there is no valid token ({cause})")
+            }
+            Some(cause) => write!(f, "{} ({cause})", self.kind.text()),
+            None => f.write_str(self.kind.text()),
         }
     }
 }

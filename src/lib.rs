@@ -46,6 +46,7 @@
 //! | 401s go on with the new token | they are handed on, and cause a fetch ever more rarely, at most once a minute in the end |
 //! | the API answers 403 | it is handed on: another token would have no more scope |
 //! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |
+//! | the store can't be used until somebody mends it (rights, a damaged entry) | [`State::Rejected`], and the error speaks of the store; looked at again every ten seconds |
 //! | the refresh token is dead | [`State::ReauthorizationRequired`]; a new authorization, adopted, revives the same token |
 //! | an answer with a rotated refresh token is lost | it is asked for again while the server may allow it (`Stored::replay_grace`), and once more as the last resort when the token in use is over; only the server's word ends an authorization |
 //! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |

@@ -1,18 +1,16 @@
 //! The examples, run as programs against the loopback server. (`quickstart` is run by `scripts/test`: it takes its twelve seconds.)
 #![cfg(all(feature = "oauth2", feature = "reqwest", feature = "testing"))]
 
+#[path = "examples/login.rs"]
+mod login;
+#[cfg(feature = "metrics")]
+#[path = "examples/operations.rs"]
+mod operations;
 mod support;
 
-use std::{
-    process::Stdio,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, time::Duration};
 
-use support::call::{example, run_call};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::Command,
-};
+use support::call::{run_call, run_call_with};
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
 #[tokio::test]
@@ -141,121 +139,90 @@ async fn call_takes_a_password_and_a_refresh_token() {
     assert!(output.status.success(), "{report}");
 }
 
-/// A service that is scraped, and asked whether it is ready, while its token endpoint goes down and comes back.
-#[cfg(feature = "metrics")]
+/// Secrets are random: one in 64 begins with a hyphen.
 #[tokio::test]
-async fn operations_warns_before_it_is_not_ready() {
-    let watched = tokio::time::timeout(Duration::from_secs(120), watch_operations());
-    watched.await.expect("what is waited for comes within seconds");
+async fn call_takes_values_that_begin_with_a_hyphen() {
+    let server =
+        AuthorizationServer::builder().client("-client", "-s3cret").user("-ann", "--pa55").start().await.unwrap();
+    let (token_url, echo) = (server.token_url(), server.api_url("/echo"));
+    let client = ["--token-url", &token_url, "--client-id", "-client", "--client-secret", "-s3cret"];
+    let user = ["--grant", "password", "--username", "-ann", "--password", "--pa55", "--scope", "-read"];
+    let request = ["--param", "-note=-x", "--param", "audience=-y", "-X", "POST", "-d", "-body", "-H", "-x: -1", &echo];
+    let (output, report) = run_call(&[&client[..], &user, &request].concat()).await;
+    assert!(output.status.success(), "{report} {}", String::from_utf8_lossy(&output.stderr));
+    let sent = server.recorded().pop().unwrap();
+    for (name, value) in [("username", "-ann"), ("password", "--pa55"), ("scope", "-read"), ("-note", "-x")] {
+        assert_eq!(sent.field(name), Some(value), "{name}");
+    }
+
+    let environment = [("CLIENT_SECRET", "-s3cret"), ("PASSWORD", "--pa55"), ("REFRESH_TOKEN", "-held")];
+    let args = [&client[..4], &["--grant", "password", "--username=-ann", &echo]].concat();
+    let (output, report) = run_call_with(&environment, &args).await;
+    assert!(output.status.success(), "{report} {}", String::from_utf8_lossy(&output.stderr));
+    for held in [&["--refresh-token", "-held"][..], &[]] {
+        // The server doesn't know it. It was sent as it is.
+        run_call_with(&environment, &[&client[..4], &["--grant", "refresh_token", &echo], held].concat()).await;
+        assert_eq!(server.recorded().pop().unwrap().field("refresh_token"), Some("-held"));
+    }
+    let value = ["--token-url", &token_url, "--client-auth", "basic-value", "--basic-value", "-value", &echo];
+    run_call(&value).await;
+    let sent = server.recorded().pop().unwrap();
+    assert_eq!(sent.headers()["authorization"], "Basic -value");
 }
 
-#[cfg(feature = "metrics")]
-async fn watch_operations() {
-    let server = AuthorizationServer::builder().client("ops", "marked").start().await.unwrap();
-    let mut program = Command::new(example("operations"))
-        .envs([("LISTEN", "127.0.0.1:0"), ("CLIENT_ID", "ops"), ("CLIENT_SECRET", "marked")])
-        .envs([("TOKEN_URL", server.token_url()), ("API_URL", server.api_url("/documents"))])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
-    let address = lines.next_line().await.unwrap().expect("it prints where it listens").replace("/metrics", "");
-    let get = async |path: &str| {
-        let response = reqwest::get(format!("{address}{path}")).await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
-    };
-    let scrape = async |series: &str| {
-        let (status, text) = get("/metrics").await;
-        assert!(status == 200 && !text.contains("marked"), "{text}");
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map(|number| number.parse::<f64>().unwrap())
-    };
-    const HEADROOM: &str = r#"tower_bearer_headroom_seconds{token="documents"}"#;
-    while get("/readyz").await.0 != 200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(get("/documents").await.0, 200);
+/// Removes itself at the end of the test.
+struct Directory(PathBuf);
 
-    // Down, and the token is refused: it can't be renewed. The headroom falls, while the service is ready.
-    server.fault_always(Fault::status(503));
-    server.api_fault(Fault::status(401));
-    assert_eq!(get("/documents").await.0, 401);
-    let (status, text) = get("/readyz").await;
-    assert!(status == 200 && text.starts_with("Failing") && text.contains("503"), "{status} {text}");
-    let mut headroom = scrape(HEADROOM).await.unwrap();
-    assert!(headroom > 3000.0 && headroom < 3600.0, "{headroom}");
-    for _ in 0..2 {
-        let before = headroom;
-        while headroom == before {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            headroom = scrape(HEADROOM).await.unwrap();
-        }
-        assert!(headroom < before, "{headroom} after {before}");
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tower-bearer-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
     }
-    assert_eq!(get("/readyz").await.0, 200);
 
-    // Its next attempt is answered, with a token of a second; then there is no other, and at last none.
-    server.set_lifetime(Some(Duration::from_secs(1)));
-    server.fault(Fault::delay(Duration::ZERO));
-    let text = loop {
-        match get("/readyz").await {
-            (503, text) if text.contains("503") => break text,
-            // Over before it could be asked for another, and before that fails.
-            (200 | 503, _) => tokio::time::sleep(Duration::from_millis(20)).await,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(text.starts_with("Expired, headroom 0.0"), "{text}");
-    assert_eq!(scrape(HEADROOM).await, Some(0.0));
-    assert_eq!(scrape(r#"tower_bearer_state{token="documents",state="expired"}"#).await, Some(1.0));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    let ended = scrape(r#"tower_bearer_expiration_timestamp_seconds{token="documents"}"#).await.unwrap();
-    assert!(ended < now && ended > now - 60.0, "{ended}, now {now}");
-    assert!(scrape(r#"tower_bearer_fetches_total{token="documents",outcome="try_again"}"#).await.unwrap() >= 2.0);
-
-    server.set_lifetime(Some(Duration::from_secs(3600)));
-    server.clear_faults();
-    while get("/readyz").await.0 != 200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    while scrape(HEADROOM).await.unwrap() < 2.0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
     }
 }
 
-#[tokio::test]
-async fn login_listens_for_the_browser_and_then_calls() {
-    let server = AuthorizationServer::builder().client("native", "").announce_issuer(true).start().await.unwrap();
-    let mut program = Command::new(example("login"))
-        .args(["--authorization-url", &server.authorization_url(), "--token-url", &server.token_url()])
-        .args(["--client-id", "native", "--client-auth", "none", "--issuer", &server.issuer()])
-        .args(["--scope", "documents", "--no-browser", "--count", "2", &server.api_url("/documents")])
-        .env_remove("CLIENT_SECRET")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(program.stderr.take().unwrap()).lines();
-    let url = loop {
-        let line = lines.next_line().await.unwrap().expect("it prints the URL");
-        if line.starts_with(&server.authorization_url()) {
-            break line;
-        }
-    };
-    let callback: reqwest::Url = server.approve(&url).parse().unwrap();
-    // What browsers do besides: a connection that says nothing, and a look for an icon.
-    let _silent = tokio::net::TcpStream::connect(("127.0.0.1", callback.port().unwrap())).await.unwrap();
-    assert_eq!(reqwest::get(callback.join("/favicon.ico").unwrap()).await.unwrap().status(), 404);
-    let page = reqwest::get(callback).await.unwrap();
-    assert_eq!(page.status(), 200);
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
 
-    let mut report = String::new();
-    program.stdout.take().unwrap().read_to_string(&mut report).await.unwrap();
-    assert!(program.wait().await.unwrap().success(), "{report}");
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert_eq!(report["ok"], 2);
+/// The run goes well, and the next one would have nothing.
+#[tokio::test]
+async fn call_says_when_its_token_is_not_kept() {
+    let server = AuthorizationServer::start().await.unwrap();
+    let (token_url, api_url) = (server.token_url(), server.api_url("/documents"));
+    let client = ["--token-url", &token_url, "--client-id", "client", "--client-secret", "secret", "--count", "3"];
+    let directory = Directory::new("not-kept");
+    // Root may write anywhere, but not over a directory.
+    std::fs::create_dir(directory.0.join("unwritable.new")).unwrap();
+    std::fs::write(directory.0.join("foreign"), "something else\n").unwrap();
+    for (store, said) in [("nowhere/token", "can't be reached"), ("unwritable", "can't be written"), ("foreign", "")] {
+        let path = directory.file(store);
+        let (output, report) = run_call(&[&client[..], &["--store", &path, &api_url]].concat()).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && report["ok"] == 3, "{store}: {stderr}");
+        let lines: Vec<_> = stderr.lines().filter(|line| line.contains("store")).collect();
+        let [reason, advice] = lines[..] else { panic!("{store}: said once: {stderr}") };
+        assert!(reason.contains("the token store can't be used") && reason.contains(said), "{reason}");
+        assert!(reason.contains(&path), "{reason}");
+        assert!(advice.contains("the next run begins without this token"), "{advice}");
+    }
+    // Where the run can't go on, it says so once.
+    let held = ["--grant", "refresh_token", "--refresh-token", "held", "--store", &directory.file("unwritable")];
+    let (output, report) = run_call(&[&client[..6], &held, &[&api_url]].concat()).await;
+    let error = report["error"].as_str().unwrap();
+    assert!(!output.status.success() && error.contains("the token store can't be used"), "{report}");
+    assert!(!error.contains("credentials"), "{report}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+
+    let sound = directory.file("sound");
+    let (output, _) = run_call(&[&client[..], &["--store", &sound, &api_url]].concat()).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !stderr.contains("store"), "{stderr}");
 }

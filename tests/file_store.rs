@@ -15,7 +15,11 @@ use std::{
 };
 
 use support::store::conforms;
-use tower_bearer::store::{FileStore, Lease, StoreErrorKind, Swap, TokenStore};
+use tower_bearer::{
+    ErrorKind, LiveToken, Storage,
+    oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet},
+    store::{FileStore, Lease, StoreErrorKind, Swap, TokenStore},
+};
 
 /// A directory that goes with the test.
 struct Directory(PathBuf);
@@ -157,6 +161,43 @@ async fn what_is_not_whole_or_not_ours_is_refused_and_left_alone() {
             assert!(error.to_string().contains("token") && !error.to_string().contains("more of them"), "{error}");
         }
         assert_eq!(fs::read(&path).unwrap(), content);
+    }
+}
+
+/// Whoever reads it must not look for the mistake in the client's secret.
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_no_matter_of_the_credentials() {
+    let directory = Directory::new();
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.0.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let open = file("open", b"");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    // Root may write anywhere, but not over a directory.
+    fs::create_dir(directory.0.join("unwritable.new")).unwrap();
+    fs::create_dir(directory.0.join("unlockable.lock")).unwrap();
+    for (path, said) in [
+        (directory.0.join("nowhere/token"), "can't be reached"),
+        (directory.0.clone(), "is no regular file"),
+        (open, "chmod 600"),
+        (file("foreign", b"something else\n"), "another program's"),
+        (file("empty", b""), "is empty"),
+        (directory.0.join("unwritable"), "can't be written"),
+        (directory.0.join("unlockable"), "remove it"),
+    ] {
+        let endpoint = TokenEndpoint::new("http://127.0.0.1:1/token").unwrap().client_secret_basic("id", "secret");
+        let grant = RefreshToken::new(endpoint).subject("ann");
+        let source = Stored::in_store(grant, FileStore::new(&path)).holding(TokenSet::of_refresh_token("held"));
+        let token = LiveToken::spawn(source);
+        let error = token.ready().await.unwrap_err();
+        assert_eq!((error.kind(), token.status().storage()), (ErrorKind::Rejected, Storage::Unreachable), "{error}");
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        assert!(text.contains("the token store can't be used") && text.contains(said), "{text} should say {said}");
+        assert!(!text.contains("credentials"), "{text}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tower_bearer::{
     AccessToken, ErrorKind, FetchError, FetchErrorKind, FetchRequest, IntoTokenSource, LiveToken, TokenSource,
-    oauth2::{ClientCredentials, EndpointError, TokenEndpoint},
+    oauth2::{ClientCredentials, EndpointError, LegacyPassword, RefreshToken, Stored, TokenEndpoint, TokenSet},
     testing::{AuthorizationServer, Fault},
 };
 
@@ -224,6 +224,58 @@ async fn a_secret_that_was_mended_needs_no_restart() {
     server.set_secret("client", "secret");
     token.refresh().await.unwrap();
     token.ready().await.unwrap();
+}
+
+/// It is sent as it is, and the refusal names it: nobody sees it otherwise.
+#[tokio::test]
+async fn a_refusal_names_what_begins_or_ends_with_white_space() {
+    let server = AuthorizationServer::builder().user("ann", "pa55word").start().await.unwrap();
+    let held = server.issue_refresh_token("client", None);
+    let endpoint = || TokenEndpoint::new(&server.token_url()).unwrap();
+    let good = || endpoint().client_secret_post("client", "secret");
+    let with_refresh_token = |endpoint, token: &str| {
+        Stored::new(RefreshToken::new(endpoint)).holding(TokenSet::of_refresh_token(token.to_owned())).boxed()
+    };
+    let mut without = Vec::new();
+    for (source, expected) in [
+        (
+            ClientCredentials::new(endpoint().client_secret_basic("client", "secret\n")).into_token_source().boxed(),
+            "; the client secret ends with a line end: is that meant?)",
+        ),
+        (
+            ClientCredentials::new(endpoint().client_secret_post(" client", "secret")).into_token_source().boxed(),
+            "; the client id begins with a blank: is that meant?)",
+        ),
+        (
+            // `echo client:secret | base64`
+            ClientCredentials::new(endpoint().client_basic_value("Y2xpZW50OnNlY3JldAo=")).into_token_source().boxed(),
+            "; the client secret in the Basic value ends with a line end: is that meant?)",
+        ),
+        (
+            LegacyPassword::new(good(), "ann", "pa55word\r\n").into_token_source().boxed(),
+            "; the password ends with a line end: is that meant?)",
+        ),
+        (with_refresh_token(good(), &format!("{held}\n")), "; the refresh token ends with a line end: is that meant?)"),
+        // What a refusal isn't about, it doesn't name.
+        (with_refresh_token(good(), "another"), ""),
+        (ClientCredentials::new(good()).scope("unknown").param("note", "x\n").into_token_source().boxed(), ""),
+        (ClientCredentials::new(endpoint().client_secret_basic("client", "wrong")).into_token_source().boxed(), ""),
+    ] {
+        if expected.is_empty() {
+            server.fault(Fault::status(400).error("invalid_scope"));
+            without.push(LiveToken::spawn(source).ready().await.unwrap_err().to_string());
+            continue;
+        }
+        let said = LiveToken::spawn(source).ready().await.unwrap_err().to_string();
+        assert!(said.ends_with(expected), "{said}");
+        assert!(!said.contains("pa55word") && !said.contains(&held), "{said}");
+    }
+    for said in without {
+        assert!(!said.contains("is that meant"), "{said}");
+    }
+    // A server that takes it gets it: it may be meant.
+    server.set_secret("client", "secret\n");
+    fetch(ClientCredentials::new(endpoint().client_secret_basic("client", "secret\n"))).await.unwrap();
 }
 
 #[tokio::test]

@@ -114,13 +114,15 @@ async fn a_file_is_rewritten_or_replaced() {
 /// Puts something in the place of the file.
 type Damage = (&'static str, fn(&Path));
 
-const DAMAGES: [Damage; 11] = [
+const DAMAGES: [Damage; 13] = [
     ("missing", |_| {}),
     ("empty", |path| fs::write(path, "").unwrap()),
     ("blank", |path| fs::write(path, " \r\n").unwrap()),
     ("binary", |path| fs::write(path, b"\xff\xfe\0\x01").unwrap()),
     ("two words", |path| fs::write(path, "marked secret").unwrap()),
     ("huge", |path| fs::write(path, vec![b'm'; 70_000]).unwrap()),
+    ("JSON", |path| fs::write(path, r#"{"access_token":"marked"}"#).unwrap()),
+    ("in quotes", |path| fs::write(path, "\"marked\"\n").unwrap()),
     ("a directory", |path| fs::create_dir(path).unwrap()),
     ("a dangling symlink", |path| symlink("nowhere", path).unwrap()),
     ("a symlink to itself", |path| symlink(path, path).unwrap()),

@@ -1,7 +1,10 @@
 //! What `call` and `login` share: which requests to send, sending them with a live token, and the report at the end.
+//!
+//! Secrets are random, so some begin with a hyphen: what stands behind an option is its value (`allow_hyphen_values`).
 
 use std::{
     collections::BTreeMap,
+    mem::replace,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -10,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 use tower::{Layer, Service, ServiceExt};
-use tower_bearer::{BearerAuth, BearerAuthLayer, BoxError, IntoTokenSource, LiveToken, Origin, replay};
+use tower_bearer::{BearerAuth, BearerAuthLayer, BoxError, LiveToken, Origin, Storage, replay};
 
 /// Which requests to send.
 #[derive(clap::Args)]
@@ -18,9 +21,9 @@ pub(crate) struct Calls {
     #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
     method: Method,
     /// The body of the request
-    #[arg(short, long, value_name = "BODY")]
+    #[arg(short, long, value_name = "BODY", allow_hyphen_values = true)]
     data: Option<String>,
-    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = pair(':'))]
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = pair(':'), allow_hyphen_values = true)]
     header: Vec<(String, String)>,
     /// How many requests, one after the other
     #[arg(long, default_value_t = 1)]
@@ -34,10 +37,18 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// Sends the requests: a line for each on stderr, at the end one JSON object on stdout.
-    pub(crate) async fn run(&self, source: Result<impl IntoTokenSource, BoxError>) -> ExitCode {
+    pub(crate) async fn run(&self, token: Result<LiveToken, BoxError>) -> ExitCode {
         let mut report = Report::default();
-        let outcome = match source {
-            Ok(source) => self.send_all(&LiveToken::spawn(source), &mut report).await,
+        let outcome = match token {
+            Ok(token) => {
+                let outcome = self.send_all(&token, &mut report).await;
+                if token.status().storage() == Storage::Unsaved {
+                    // What took the place of a refresh token is nowhere but here.
+                    eprintln!("Waiting for the store, ten seconds at the most.");
+                    token.shutdown().await;
+                }
+                outcome
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -62,7 +73,14 @@ impl Calls {
             let start = Instant::now();
             let outcome = send(&mut client, request).await;
             let took = start.elapsed();
-            report.generations = token.status().generation();
+            let status = token.status();
+            report.generations = status.generation();
+            // Without a token the request's error says what is wrong.
+            if status.is_usable() && status.storage() != Storage::Sound && !replace(&mut report.is_not_kept, true) {
+                eprintln!(
+                    "Until the store is mended, the next run begins without this token: mend it, or choose another."
+                );
+            }
             match outcome {
                 Ok((status, length)) => {
                     eprintln!("{number}: {status}, {length} bytes, {took:.1?}");
@@ -105,6 +123,8 @@ struct Report {
     generations: u64,
     times: Vec<Duration>,
     error: Option<String>,
+    /// It was said that the store doesn't have the token.
+    is_not_kept: bool,
 }
 
 impl Report {

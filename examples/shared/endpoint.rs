@@ -9,15 +9,22 @@ pub(crate) struct Endpoint {
     /// Where tokens come from
     #[arg(long, value_name = "URL")]
     token_url: String,
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", allow_hyphen_values = true)]
     client_id: String,
-    #[arg(long, value_name = "SECRET", env = "CLIENT_SECRET", hide_env_values = true, default_value = "")]
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "CLIENT_SECRET",
+        hide_env_values = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     client_secret: String,
     /// How the client proves who it is
     #[arg(long, value_enum, default_value = "basic")]
     client_auth: ClientAuth,
     /// The Basic value that the provider hands out encoded already
-    #[arg(long, value_name = "VALUE", env = "CLIENT_BASIC_VALUE", hide_env_values = true)]
+    #[arg(long, value_name = "VALUE", env = "CLIENT_BASIC_VALUE", hide_env_values = true, allow_hyphen_values = true)]
     basic_value: Option<String>,
     /// How the token request is written
     #[arg(long, value_enum, default_value = "form")]

@@ -1,34 +1,52 @@
-//! Where `call` keeps what a grant brings: nowhere, in a file, on a Redis server.
+//! Where `call` and `login` keep what a grant brings: nowhere, in a file, on a Redis server.
 
 use tower_bearer::{
     BoxError, BoxTokenSource, TokenSource,
-    oauth2::{Grant, Stored, TokenSet},
+    oauth2::{Grant, Stored, StoredHandle, TokenSet},
     store::{FileStore, TokenStore},
 };
 
-/// Begins with this set, unless there is a newer one in the store.
-pub(crate) fn keep(grant: impl Grant, set: Option<TokenSet>, store: Option<&str>) -> Result<BoxTokenSource, BoxError> {
-    match store {
-        None => Ok(holding(Stored::new(grant), set)),
-        Some(url) if url.contains("://") => on_redis(grant, set, url),
-        Some(path) => Ok(holding(Stored::in_store(grant, FileStore::new(path)), set)),
+/// Where tokens are kept from one run to the next.
+#[derive(clap::Args)]
+pub(crate) struct Keep {
+    /// Where tokens are kept from one run to the next: a file, or a Redis server (with the feature `redis`)
+    #[arg(long, value_name = "FILE|redis://HOST", allow_hyphen_values = true)]
+    pub(crate) store: Option<String>,
+    /// Whose refresh token it is: nobody else's is ever taken from the store
+    #[arg(long, value_name = "USER", default_value = "me", allow_hyphen_values = true)]
+    pub(crate) subject: String,
+}
+
+impl Keep {
+    /// Begins with this set, unless there is a newer one in the store. The handle gives it another one later.
+    pub(crate) fn keep(
+        &self,
+        grant: impl Grant,
+        set: Option<TokenSet>,
+    ) -> Result<(BoxTokenSource, StoredHandle), BoxError> {
+        match &self.store {
+            None => Ok(begin(Stored::new(grant), set)),
+            Some(url) if url.contains("://") => on_redis(grant, set, url),
+            Some(path) => Ok(begin(Stored::in_store(grant, FileStore::new(path)), set)),
+        }
     }
 }
 
 #[cfg(feature = "redis")]
-fn on_redis(grant: impl Grant, set: Option<TokenSet>, url: &str) -> Result<BoxTokenSource, BoxError> {
+fn on_redis(grant: impl Grant, set: Option<TokenSet>, url: &str) -> Result<(BoxTokenSource, StoredHandle), BoxError> {
     let store = tower_bearer::store::RedisStore::connect(url, "call")?;
-    Ok(holding(Stored::in_store(grant, store), set))
+    Ok(begin(Stored::in_store(grant, store), set))
 }
 
 #[cfg(not(feature = "redis"))]
-fn on_redis(_: impl Grant, _: Option<TokenSet>, _: &str) -> Result<BoxTokenSource, BoxError> {
+fn on_redis(_: impl Grant, _: Option<TokenSet>, _: &str) -> Result<(BoxTokenSource, StoredHandle), BoxError> {
     Err("--store redis://… needs the feature: cargo run --features redis …".into())
 }
 
-fn holding<G: Grant, S: TokenStore>(stored: Stored<G, S>, set: Option<TokenSet>) -> BoxTokenSource {
+fn begin<G: Grant, S: TokenStore>(stored: Stored<G, S>, set: Option<TokenSet>) -> (BoxTokenSource, StoredHandle) {
+    let handle = stored.handle();
     match set {
-        Some(set) => stored.holding(set).boxed(),
-        None => stored.boxed(),
+        Some(set) => (stored.holding(set).boxed(), handle),
+        None => (stored.boxed(), handle),
     }
 }

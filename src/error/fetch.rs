@@ -30,6 +30,8 @@ struct Fetch {
     suspected: Option<FetchError>,
     /// Nothing is to be done before the token in use is over.
     until_token_ends: bool,
+    /// Nobody has looked at the credentials: something else is in the way.
+    spares_credentials: bool,
     cause: Arc<dyn error::Error + Send + Sync>,
 }
 
@@ -39,8 +41,9 @@ struct Fetch {
 pub enum FetchErrorKind {
     /// It may work next time, without anybody doing anything: it is tried again, ever more slowly, at least once a minute.
     TryAgain,
-    /// It will not work until somebody changes the credentials or the configuration. Tried once every five minutes, and at once
-    /// on [`LiveToken::refresh`](crate::LiveToken::refresh), so that a mended secret needs no restart.
+    /// It will not work until somebody changes the credentials or the configuration, or mends the store, which is what the text is
+    /// about. Tried once every five minutes (a store every ten seconds), and at once on [`LiveToken::refresh`](crate::LiveToken::refresh),
+    /// so that a mended secret needs no restart.
     Rejected,
     /// The user must authorize again; until then trying is pointless and isn't done.
     ReauthorizationRequired,
@@ -72,6 +75,7 @@ impl FetchError {
             unattended,
             suspected: None,
             until_token_ends: false,
+            spares_credentials: false,
             cause,
         }))
     }
@@ -150,6 +154,17 @@ impl FetchError {
         self
     }
 
+    /// Rejected, and not because of the credentials: whoever reads it must not look for the mistake there.
+    #[cfg_attr(not(feature = "oauth2"), allow(dead_code))]
+    pub(crate) fn spare_credentials(mut self) -> Self {
+        Arc::make_mut(&mut self.0).spares_credentials = true;
+        self
+    }
+
+    pub(crate) fn spares_credentials(&self) -> bool {
+        self.0.spares_credentials
+    }
+
     pub(crate) fn waits_for_token_end(&self) -> bool {
         self.0.until_token_ends
     }
@@ -173,6 +188,7 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0.kind {
             FetchErrorKind::TryAgain => "no token this time: ",
+            FetchErrorKind::Rejected if self.0.spares_credentials => "no token until somebody mends this: ",
             FetchErrorKind::Rejected => "no token with these credentials: ",
             FetchErrorKind::ReauthorizationRequired => "the user must authorize again: ",
         })?;

@@ -46,7 +46,7 @@ pub enum State {
     Failing,
     /// The token has expired, and fetching another one has not worked yet. It is tried again.
     Expired,
-    /// The credentials were rejected. There may be a valid token still ([`Status::is_usable`]).
+    /// The credentials were rejected, or the store can't be used: it needs somebody. There may be a valid token still ([`Status::is_usable`]).
     Rejected,
     /// The user must authorize again. There may be a valid token still ([`Status::is_usable`]).
     ReauthorizationRequired,

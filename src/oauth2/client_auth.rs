@@ -116,6 +116,27 @@ impl ClientAuth {
         }
     }
 
+    /// The id and the secret, by the names that people know them by, each as it is sent.
+    pub(crate) fn look_at_parts(&self, mut look: impl FnMut(&str, &str)) {
+        match self {
+            Self::Unset => {}
+            Self::BasicValue(value) => {
+                let Some(pair) = pair(encoded(value.expose_secret())) else { return };
+                // RFC 7617 §2: the first colon ends the id. What isn't text has no white space that matters.
+                let Some((id, secret)) = std::str::from_utf8(&pair).ok().and_then(|pair| pair.split_once(':')) else {
+                    return;
+                };
+                look("client id in the Basic value", id);
+                look("client secret in the Basic value", secret);
+            }
+            Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => {
+                look("client id", &client.id);
+                look("client secret", client.secret.expose_secret());
+            }
+            Self::Public { id } => look("client id", id),
+        }
+    }
+
     /// Everything that must not be seen in an error: id, secret, and what they are sent as.
     pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
         match self {

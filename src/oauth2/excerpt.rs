@@ -6,7 +6,10 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::spelling::{Pattern, Written};
+use super::{
+    blanks::{Blanks, blank},
+    spelling::{Pattern, Written},
+};
 
 /// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
 pub(crate) struct Masks {
@@ -15,10 +18,13 @@ pub(crate) struct Masks {
     in_base64: Vec<Pattern>,
     /// Of `sent`: those that are found within words too.
     long: Vec<bool>,
+    blanks: Blanks,
 }
 
 impl Masks {
     pub(crate) fn new<'a>(sent: impl Iterator<Item = &'a str>) -> Self {
+        // A server may trim what it says back.
+        let sent = sent.flat_map(|value| [value, value.trim_matches(|c| blank(c).is_some())]);
         let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
         let in_base64 = unique(sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
         let patterns = |values: &[Zeroizing<String>]| values.iter().map(|value| Pattern::new(value)).collect();
@@ -26,7 +32,18 @@ impl Masks {
             long: sent.iter().map(|value| value.len() >= SHORTEST_WITHIN).collect(),
             sent: patterns(&sent),
             in_base64: patterns(&in_base64),
+            blanks: Blanks::default(),
         }
+    }
+
+    /// What may be said nevertheless of what was sent.
+    pub(crate) fn with_blanks(self, blanks: Blanks) -> Self {
+        Self { blanks, ..self }
+    }
+
+    /// This advice, and what was sent with white space at an end if the advice is about it.
+    pub(crate) fn advise(&self, advice: &str) -> String {
+        self.blanks.beside(advice)
     }
 
     /// At most 256 characters of a text, on one line, with everything masked that was sent or looks like a token.
@@ -247,5 +264,12 @@ mod tests {
         let long = masks.excerpt(&"ä b ".repeat(500));
         assert_eq!(long.chars().count(), LONGEST);
         assert_eq!(masks.excerpt(""), "");
+    }
+
+    /// Who trims what it was sent says it back trimmed.
+    #[test]
+    fn white_space_around_what_was_sent_need_not_come_back() {
+        let masks = Masks::new(["s3cr3t\n", " al1ce "].into_iter());
+        assert_eq!(masks.excerpt("not al1ce, or not s3cr3t!"), "not [masked], or not [masked]!");
     }
 }

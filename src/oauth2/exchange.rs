@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Form, TokenEndpoint, TokenSet, address,
+    blanks::Blanks,
     excerpt::Masks,
     refusal::{EndpointError, GrantKind, may_have_acted},
     response::{Answer, Brought},
@@ -67,7 +68,8 @@ impl TokenEndpoint {
         let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
         let mut secrets = self.client.sent();
         secrets.extend(address::query_values(to));
-        let masks = Masks::new(proof.form.secrets().chain(secrets.iter().map(|secret| secret.as_str())));
+        let masks = Masks::new(proof.form.secrets().chain(secrets.iter().map(|secret| secret.as_str())))
+            .with_blanks(Blanks::of(&self.client, &proof.form));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;

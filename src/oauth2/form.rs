@@ -54,7 +54,11 @@ impl Form {
 
     /// The `grant_type`, if it is a token request.
     pub(crate) fn grant_type(&self) -> Option<&str> {
-        self.fields.iter().find(|(name, _)| name == "grant_type").map(|(_, value)| value.expose_secret())
+        self.values("grant_type").next()
+    }
+
+    pub(crate) fn values(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.expose_secret())
     }
 
     /// A request to another endpoint than the token endpoint.

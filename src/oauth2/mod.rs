@@ -14,11 +14,12 @@
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
 //! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`, its `members`), a refusal is judged
-//! (`refusal`, with the `vocabulary` of servers), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
+//! (`refusal`, with the `vocabulary` of servers; `blanks` looks at what was sent), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
 mod address;
 mod authorization_code;
+mod blanks;
 mod client_auth;
 mod client_credentials;
 mod endpoint;

@@ -186,7 +186,7 @@ impl Answer<'_> {
             }
         }
         text += "; ";
-        text += judged.advice;
+        text += &masks.advise(judged.advice);
         let error = judged.of(EndpointError { status: Some(self.status), code, text, acted });
         match self.retry_after() {
             Some(wait) => error.retry_after(wait),

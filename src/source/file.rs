@@ -18,7 +18,7 @@ use crate::{
 
 /// A file that holds the token, read every five seconds: whoever rewrites it, replaces it, or swaps a symlink on the way to it (as
 /// Kubernetes does) has the new token on requests within that time, without a restart. White space around the token, line ends
-/// of any system and a byte order mark are ignored.
+/// of any system and a byte order mark are ignored; quotes, JSON, and the word `Bearer` before it are errors.
 ///
 /// While the file is missing, empty, unreadable or no token, the one read last stays in use. A file that was written within the
 /// last two seconds may be written still: it is read again until it stays the same for 100 ms, so that half of a token isn't taken
@@ -66,7 +66,7 @@ impl TokenFile {
         let mut last = self.read().await?;
         for _ in 0..LOOKS {
             if last.settled || self.known.as_ref().is_some_and(|known| known.expose_secret() == last.token()) {
-                return AccessToken::new(last.token()).map_err(|error| error.to_string());
+                return bare(last.token());
             }
             time::sleep(PAUSE).await;
             let next = self.read().await?;
@@ -95,6 +95,26 @@ impl TokenSource for TokenFile {
             })?;
         self.known = Some(token.clone());
         Ok(token.recheck_after(self.recheck))
+    }
+}
+
+/// The token, if it stands alone.
+///
+/// RFC 6750 §2.1 has neither quotes nor braces. [`AccessToken`] takes them, since a server may give out anything; but where they are in a
+/// file, somebody has mounted a whole answer, quoted the token as for a shell, or left a template as it was.
+fn bare(text: &str) -> Result<AccessToken, String> {
+    let looks_like = match text.as_bytes() {
+        [b'{' | b'[', ..] => Some("it looks like JSON"),
+        [first @ (b'"' | b'\'' | b'`'), .., last] if first == last => Some("it is in quotes"),
+        _ if text.contains(['"', '\'', '`', '{', '}']) => Some("there is a quote or a brace in it"),
+        _ if text.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("bearer ")) => {
+            Some("it begins with the word `Bearer`")
+        }
+        _ => None,
+    };
+    match looks_like {
+        Some(what) => Err(format!("{what}; the file must hold the token alone")),
+        None => AccessToken::new(text).map_err(|error| error.to_string()),
     }
 }
 
@@ -273,18 +293,28 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_token_is_an_error_that_names_the_file() {
         let scrap = Scrap::new("wrong");
-        let cases: [(&str, &[u8]); 6] = [
-            ("empty", b""),
-            ("blank", b" \n"),
-            ("binary", b"\xff\xfem\0a\0r\0k\0e\0d\0"),
-            ("two words", b"marked secret"),
-            ("two lines", b"marked\nsecret\n"),
-            ("huge", &[b'a'; 70_000]),
+        let cases: [(&str, &[u8]); 15] = [
+            ("it is empty", b""),
+            ("it is empty", b" \n"),
+            ("UTF-8", b"\xff\xfem\0a\0r\0k\0e\0d\0"),
+            ("byte 6 is white space", b"marked secret"),
+            ("byte 6 is white space", b"marked\nsecret\n"),
+            ("longer than 64 KiB", &[b'a'; 70_000]),
+            ("it looks like JSON; the file must hold the token alone", br#"{"access_token":"marked"}"#),
+            ("it looks like JSON;", b"\xef\xbb\xbf{\n  \"token\": \"marked\"\n}\n"),
+            ("it looks like JSON;", br#"["marked"]"#),
+            ("it is in quotes; the file must hold the token alone", b"\"marked\"\n"),
+            ("it is in quotes;", b"'marked'"),
+            ("there is a quote or a brace in it; the file must hold the token alone", b"\"marked"),
+            ("there is a quote or a brace in it;", b"TOKEN=\"marked\"\n"),
+            ("there is a quote or a brace in it;", b"${marked}"),
+            ("it begins with the word `Bearer`;", b"bearer marked\n"),
         ];
-        for (name, content) in cases {
+        for (said, content) in cases {
             scrap.write(content);
             let mut source = TokenFile::new(scrap.path());
-            let error = fetch(&mut source).await.expect_err(name).to_string();
+            let error = fetch(&mut source).await.expect_err(said).to_string();
+            assert!(error.contains(said), "{error} should say {said}");
             assert!(error.contains(&scrap.path().display().to_string()), "{error}");
             assert!(!error.contains("marked"), "{error}");
         }

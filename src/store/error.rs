@@ -69,7 +69,7 @@ impl From<StoreError> for FetchError {
         match error.kind {
             StoreErrorKind::Unreachable => Self::try_again(error),
             // Looking at it costs nobody anything, and whoever mends it wants to see it work.
-            StoreErrorKind::Unusable => Self::rejected(error).pace(LOOK_AGAIN),
+            StoreErrorKind::Unusable => Self::rejected(error).spare_credentials().pace(LOOK_AGAIN),
         }
     }
 }

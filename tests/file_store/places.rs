@@ -3,7 +3,7 @@
 use std::{
     fs,
     future::Future,
-    os::unix::fs::{FileTypeExt, symlink},
+    os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,7 +27,7 @@ async fn places_that_cannot_be_used_say_why() {
     symlink("circle", directory.0.join("circle")).unwrap();
     for (path, said) in [
         (directory.0.join("nowhere/token"), "nowhere"),
-        (directory.0.join("folder"), "regular file"),
+        (directory.0.join("folder"), "no regular file but a directory: name a file in it"),
         (device, "regular file"),
         (directory.0.join("circle"), "in a circle"),
         (directory.0.join("x".repeat(300)), "too long"),
@@ -141,11 +141,18 @@ async fn a_file_that_is_a_mount_of_its_own_says_what_to_mount() {
         assert!(error.to_string().contains("mount the directory"), "{error}");
         assert!(!again.directory().join("token.new").exists(), "no copy of the tokens is left");
         assert_eq!(store.load().await.unwrap().unwrap().data(), b"first");
+        // It had to be there before it could be mounted, and nobody can remove it.
+        run("mount", &["--bind", &again.file("empty"), &again.file("other")]);
+        let error = FileStore::new(again.file("other")).load().await.unwrap_err();
+        assert!(error.to_string().contains("mount the directory"), "{error}");
         return;
     }
     let directory = Directory::new();
     FileStore::new(directory.0.join("real")).swap(0, b"first").await.unwrap();
-    fs::write(directory.path(), b"").unwrap();
+    for name in ["token", "empty", "other"] {
+        fs::write(directory.0.join(name), b"").unwrap();
+        fs::set_permissions(directory.0.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
     Again::of("places::a_file_that_is_a_mount_of_its_own_says_what_to_mount", &directory).with_its_own_mounts();
 }
 

@@ -10,9 +10,15 @@ use tokio::process::Command;
 
 /// Runs `examples/call.rs` with these arguments; returns what it did, and the JSON that it printed.
 pub async fn run_call(args: &[&str]) -> (Output, Value) {
+    run_call_with(&[], args).await
+}
+
+/// The same, with this in the environment.
+pub async fn run_call_with(environment: &[(&str, &str)], args: &[&str]) -> (Output, Value) {
     let output = Command::new(example("call"))
         .args(args)
         .env_remove("CLIENT_SECRET")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()

@@ -64,11 +64,16 @@ mod tests {
 
     #[test]
     fn a_mount_is_named_where_a_file_is_one() {
-        let said = |kind: ErrorKind| not_replaced(Path::new("x"), &kind.into());
-        for kind in [ErrorKind::ResourceBusy, ErrorKind::CrossesDevices] {
-            assert_eq!(said(kind).kind(), StoreErrorKind::Unusable);
-            assert!(said(kind).to_string().contains("mount the directory"), "{}", said(kind));
+        let said = |error: io::Error| not_replaced(Path::new("x"), &error);
+        let mut mounts = vec![ErrorKind::ResourceBusy.into(), ErrorKind::CrossesDevices.into()];
+        // As systems say it: EBUSY, EXDEV.
+        #[cfg(unix)]
+        mounts.extend([16, 18].map(io::Error::from_raw_os_error));
+        for error in mounts {
+            let error = said(error);
+            assert_eq!(error.kind(), StoreErrorKind::Unusable);
+            assert!(error.to_string().contains("mount the directory instead of the file"), "{error}");
         }
-        assert!(!said(ErrorKind::StorageFull).to_string().contains("mount"));
+        assert!(!said(ErrorKind::StorageFull.into()).to_string().contains("mount"));
     }
 }

@@ -39,7 +39,10 @@ impl Place {
         let failed = |error| failed(path, "can't be reached", &error);
         let file = match fs::canonicalize(path) {
             Ok(file) if file.is_file() => file,
-            Ok(_) => return Err(StoreError::unusable(format!("{} is no regular file", path.display()))),
+            Ok(other) => {
+                let what = if other.is_dir() { " but a directory: name a file in it" } else { "" };
+                return Err(StoreError::unusable(format!("{} is no regular file{what}", path.display())));
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let directory = fs::canonicalize(directory).map_err(failed)?;
@@ -88,7 +91,10 @@ impl Place {
         let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default() + 1));
         file.read_to_end(&mut content).map_err(|error| failed(&self.file, "can't be read", &error))?;
         if content.is_empty() {
-            return Err(unusable("is empty: if nothing is missing from it, remove it"));
+            // What is mounted by itself can't be removed, and had to be there before.
+            return Err(unusable(
+                "is empty: if nothing is missing from it, remove it; if it is mounted by itself, mount the directory instead of the file",
+            ));
         }
         Ok(Some((parse(&content).map_err(unusable)?, about)))
     }

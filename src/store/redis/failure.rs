@@ -22,7 +22,7 @@ pub(super) fn failed(error: &RedisError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreErrorKind;
+    use crate::{FetchError, TokenError, store::StoreErrorKind};
 
     #[test]
     fn what_was_found_instead_is_not_repeated() {
@@ -31,6 +31,23 @@ mod tests {
         assert!(error.to_string().contains("secret"), "or this is about nothing: {error}");
         let error = failed(&error);
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    /// The password of a store is not the client's secret.
+    #[test]
+    fn whom_redis_refuses_reads_of_the_store_and_of_no_credentials() {
+        for said in ["NOAUTH Authentication required.", "WRONGPASS invalid username-password pair", "NOPERM no rights"]
+        {
+            let (code, detail) = said.split_once(' ').unwrap();
+            let refused = redis::make_extension_error(code.to_owned(), Some(detail.to_owned()));
+            for error in [refused, RedisError::from((ErrorKind::AuthenticationFailed, "refused"))] {
+                let error = failed(&error);
+                assert_eq!(error.kind(), StoreErrorKind::Unusable, "{error}");
+                let error = TokenError::new(crate::ErrorKind::Rejected, Some(FetchError::from(error))).to_string();
+                assert!(error.contains("the token store can't be used: Redis: "), "{error}");
+                assert!(!error.contains("credentials"), "{error}");
+            }
+        }
     }
 
     #[test]
