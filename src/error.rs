@@ -6,8 +6,11 @@
 use std::{error, fmt, marker::PhantomData};
 
 mod fetch;
+mod unsent;
 
 pub use fetch::{FetchError, FetchErrorKind};
+pub use unsent::NotSent;
+pub(crate) use unsent::{broke_off, is_unsent};
 
 /// Any error, as tower boxes them.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
@@ -132,7 +135,12 @@ impl<E> Error<E> {
     where
         E: Into<BoxError>,
     {
-        Self::from(Repr::Inner(error.into()))
+        Self::boxed(error.into())
+    }
+
+    /// The inner error, boxed.
+    pub(crate) fn boxed(error: BoxError) -> Self {
+        Self::from(Repr::Inner(error))
     }
 
     pub(crate) fn token(error: TokenError) -> Self {

@@ -98,7 +98,7 @@ mod token;
 pub use token::{AccessToken, InvalidToken};
 
 mod error;
-pub use error::{BoxError, Error, ErrorKind, FetchError, FetchErrorKind, TokenError};
+pub use error::{BoxError, Error, ErrorKind, FetchError, FetchErrorKind, NotSent, TokenError};
 
 pub mod clock;
 

@@ -337,7 +337,7 @@ async fn a_client_that_follows_redirects_is_found_out() {
 #[tokio::test]
 async fn what_was_never_sent_is_known_of_every_client() {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    use tower_bearer::oauth2::NotSent;
+    use tower_bearer::NotSent;
 
     let resolves_to_nothing = TokenEndpoint::insecure_http("http://no-such-host.invalid/token").unwrap();
     let nobody_listens = TokenEndpoint::new("http://127.0.0.1:1/token").unwrap();

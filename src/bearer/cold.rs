@@ -15,6 +15,7 @@ use super::{HttpRequest, Link, deadline, held::Held, replay::Spare};
 use crate::{
     BoxError, Error, TokenError,
     clock::Moment,
+    error::{broke_off, is_unsent},
     live::{Attempts, Generation, PerThread},
 };
 
@@ -60,6 +61,8 @@ pub(super) struct Resend {
     /// How long they may wait altogether.
     left: Duration,
     ends: Option<Moment>,
+    /// One of them was lost with its connection.
+    lost: bool,
 }
 
 /// How often a request is sent again at the most: three times with a token that isn't valid yet, or with the one before it, and once with
@@ -114,7 +117,7 @@ where
             Self::Spare { service, spare, link, ends } => {
                 let ends = ends.or_else(|| link.deadline(spare.request(), spare.kept_at()));
                 let left = link.max_wait(spare.request(), ends);
-                (link, service, spare, Resend { asked: false, more: RESENDS, left, ends })
+                (link, service, spare, Resend { asked: false, more: RESENDS, left, ends, lost: false })
             }
             Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
             _ => return,
@@ -125,6 +128,25 @@ where
         let attempts = if resend.more > 0 && spare.can_be_kept_again() { Attempts::More } else { Attempts::Last };
         let token = Box::pin(async move { (link.token.replace(refused, left, attempts).await, link) });
         *self = Self::Renewing { token, held, service, spare, resend };
+    }
+
+    /// A later attempt failed with this: sends it once more where it wasn't processed, or may be repeated (RFC 9110 §9.2.2).
+    pub(super) fn send_once_more(&mut self, error: &(dyn std::error::Error + 'static)) -> bool {
+        let Self::Replayed { resend: Resend { lost: false, .. }, more: Some((_, spare)), .. } = self else {
+            return false;
+        };
+        let may_be_repeated = || spare.request().method().is_idempotent() && broke_off(error);
+        if !(is_unsent(error) || may_be_repeated()) || !spare.hold() {
+            return false;
+        }
+        let Self::Replayed { link, resend, more: Some((service, spare)) } = mem::replace(self, Self::Moving) else {
+            return false;
+        };
+        let Some((request, spare)) = spare.take_over(resend.more > 1) else { return false };
+        let resend = Resend { lost: true, more: resend.more - 1, ..resend };
+        let (left, ends) = (resend.left, resend.ends);
+        *self = Self::Readying { service, request, link, after: After::Replayed { resend, spare }, left, ends };
+        true
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, R>> {

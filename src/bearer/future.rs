@@ -150,6 +150,7 @@ where
         }
         match answer {
             Poll::Ready(Ok(response)) if told => self.consider(response, refused, cx),
+            Poll::Ready(Err(error)) => self.failed(error.into(), cx),
             answer => answer.map_err(Error::inner),
         }
     }
@@ -173,6 +174,23 @@ where
                 Poll::Ready(result)
             }
         }
+    }
+
+    /// The client failed. Where it was asked to send something again, that may be because the server closed the connection after its 401.
+    #[cold]
+    fn failed(
+        mut self: Pin<&mut Self>,
+        error: BoxError,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let mut this = self.as_mut().project();
+        let cold = this.cold.as_mut().map(|cold| &mut **cold.get_mut());
+        if cold.is_some_and(|cold| cold.send_once_more(&*error)) {
+            this.inner.set(None);
+            return self.go_on(cx);
+        }
+        *this.cold = None;
+        Poll::Ready(Err(Error::boxed(error)))
     }
 
     /// What to do with this response: what the rule says, unless the layer has a judge. Tidies up if it is to be handed on.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use http::{Extensions, HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 
 use super::origin::{self, Fence};
 
@@ -24,7 +24,7 @@ impl<B> HttpRequest for http::Request<B> {}
 impl<B> HttpResponse for http::Response<B> {}
 
 pub(crate) mod sealed {
-    use super::{Extensions, Fence, HeaderMap, NonZeroU32, StatusCode};
+    use super::{Extensions, Fence, HeaderMap, Method, NonZeroU32, StatusCode};
 
     pub trait Request {
         /// Whether it may carry the token, and needn't be looked at first.
@@ -34,6 +34,7 @@ pub(crate) mod sealed {
         fn describe_origin(&self) -> String;
         /// Where it is sent to, as far as it says: responses of those who follow redirects inside are compared with it.
         fn mark(&self) -> Mark;
+        fn method(&self) -> &Method;
         fn headers(&self) -> &HeaderMap;
         fn headers_mut(&mut self) -> &mut HeaderMap;
         /// `None` where it doesn't show them.
@@ -83,6 +84,10 @@ impl<B> sealed::Request for http::Request<B> {
         sealed::Mark::default()
     }
 
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
     fn headers(&self) -> &HeaderMap {
         self.headers()
     }
@@ -117,7 +122,7 @@ impl<B> sealed::Response for http::Response<B> {
 mod for_reqwest {
     use reqwest::{Request, Response, Url};
 
-    use super::{Extensions, Fence, HeaderMap, HttpRequest, HttpResponse, NonZeroU32, StatusCode, sealed};
+    use super::{Extensions, Fence, HeaderMap, HttpRequest, HttpResponse, Method, NonZeroU32, StatusCode, sealed};
 
     impl HttpRequest for Request {}
     impl HttpResponse for Response {}
@@ -137,6 +142,10 @@ mod for_reqwest {
 
         fn mark(&self) -> sealed::Mark {
             mark(self.url())
+        }
+
+        fn method(&self) -> &Method {
+            self.method()
         }
 
         fn headers(&self) -> &HeaderMap {

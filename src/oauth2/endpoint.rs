@@ -117,7 +117,7 @@ impl TokenEndpoint {
     /// or an HTTP library of your own.
     ///
     /// - It must not follow redirects: the client's secret would go with them (RFC 9700 §4.12).
-    /// - It should say when a request was certainly not sent, so that a refresh token isn't taken for spent: with [`NotSent`](super::NotSent) in the chain
+    /// - It should say when a request was certainly not sent, so that a refresh token isn't taken for spent: with [`NotSent`](crate::NotSent) in the chain
     ///   of its error's sources. Refused connections are known without that, and with the features `reqwest` and `hyper-util`
     ///   whatever keeps those clients from connecting (names that don't resolve, TLS that fails).
     /// - A connection of its own is wanted: where requests wait for a limit that the API's requests use up, so do token requests. And

@@ -23,7 +23,7 @@ use super::{
     response::{Answer, Brought},
     transport::{self, End, Read, Transport},
 };
-use crate::{BoxError, FetchError};
+use crate::{BoxError, FetchError, error::is_unsent};
 
 /// An answer that arrived, and what must not be seen of it.
 pub(crate) struct Arrived {
@@ -103,7 +103,7 @@ impl TokenEndpoint {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {
                 let what = format!("gave no answer: {}", masks.excerpt(&chain(&*error)));
-                return Err(failed(None, !transport::is_unsent(&*error), &what));
+                return Err(failed(None, !is_unsent(&*error), &what));
             }
             Err(_) => return Err(failed(None, true, &format!("gave no whole answer within {limit:?}"))),
         };

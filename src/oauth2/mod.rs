@@ -54,7 +54,6 @@ pub use legacy_password::LegacyPassword;
 pub use refresh_token::RefreshToken;
 pub use refusal::EndpointError;
 pub use stored::{Stored, StoredHandle};
-pub use transport::NotSent;
 pub use verification::ProvedBy;
 
 pub use crate::store::TokenSet;

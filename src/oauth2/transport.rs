@@ -1,7 +1,5 @@
 //! The way to the token endpoint: any tower HTTP service, reqwest by default; and the reading of an answer of bounded size.
 
-use std::{error, fmt, io};
-
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
@@ -67,61 +65,6 @@ pub(crate) async fn read(mut body: AnswerBody, longest: usize) -> Read {
         read.extend_from_slice(&data);
     }
     Read { bytes: read, end: End::Whole }
-}
-
-/// Says that a request to a token endpoint was never sent, for HTTP services of your own: with it in the chain of an error's sources, a
-/// refresh token isn't taken for spent.
-///
-/// ```
-/// use std::io;
-/// use tower_bearer::oauth2::NotSent;
-///
-/// /// What a service returns as its error when it found no connection in its pool.
-/// fn pool_is_empty() -> NotSent {
-///     NotSent::because(io::Error::other("the pool is empty"))
-/// }
-/// assert_eq!(pool_is_empty().to_string(), "the request was not sent: the pool is empty");
-/// ```
-#[derive(Debug)]
-pub struct NotSent(BoxError);
-
-impl NotSent {
-    /// What kept it from being sent.
-    pub fn because(cause: impl Into<BoxError>) -> Self {
-        Self(cause.into())
-    }
-}
-
-impl fmt::Display for NotSent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the request was not sent: {}", self.0)
-    }
-}
-
-impl error::Error for NotSent {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        // The cause's own text is part of ours, so the chain goes on behind it.
-        self.0.source()
-    }
-}
-
-/// Whether there never was a connection to send it on.
-pub(crate) fn is_unsent(error: &(dyn error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| {
-        #[cfg(feature = "reqwest")]
-        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
-            return true;
-        }
-        #[cfg(feature = "hyper-util")]
-        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-            return true;
-        }
-        // What is inside an I/O error isn't its source.
-        let refused = |error: &io::Error| {
-            error.kind() == io::ErrorKind::ConnectionRefused || error.get_ref().is_some_and(|inner| is_unsent(inner))
-        };
-        error.is::<NotSent>() || error.downcast_ref().is_some_and(refused)
-    })
 }
 
 /// How many bytes of an answer are read. Those of real servers have one to ten KiB; a success may bring a refresh token that can't be had

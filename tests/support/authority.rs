@@ -20,10 +20,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower::{BoxError, Service};
-use tower_bearer::{
-    clock::Clock,
-    oauth2::{NotSent, TokenEndpoint},
-};
+use tower_bearer::{NotSent, clock::Clock, oauth2::TokenEndpoint};
 
 /// The wall clock goes with tokio's.
 #[derive(Clone, Copy, Debug)]
