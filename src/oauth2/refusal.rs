@@ -162,9 +162,14 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
         {
             guess(Reauthorize, "the refresh token has most likely expired, or was revoked")
         }
-        (_, Some(Topic::Client)) => {
-            by(Rejected, "check client id and secret, how the client proves itself, and whether it may use this grant")
+        // RFC 6749 §5.2: this client is known, and may not use this grant. With 401 it isn't known: Keycloak calls a wrong secret so.
+        (_, Some(Topic::Client)) if status != 401 && said.is_some_and(Said::is_about_registration) => {
+            by(Rejected, "check whether the client's registration allows this grant")
         }
+        (_, Some(Topic::Client)) => by(
+            Rejected,
+            "check client id and secret first, then how the client proves itself and whether it may use this grant",
+        ),
         (_, Some(Topic::Request)) => {
             by(Rejected, "a parameter, the scope or the resource isn't what the server takes from this client")
         }
@@ -358,6 +363,29 @@ mod tests {
             assert_eq!(verdict(RENEWAL, status, Some(code)), (Reauthorize, false), "{status} {code}");
         }
         assert_eq!(verdict(RENEWAL, 401, Some("unauthorized_client")), (Rejected, true), "Keycloak's wrong secret");
+    }
+
+    #[test]
+    fn what_to_check_first_depends_on_who_was_refused() {
+        let advice =
+            |grant, status, code| judge(grant, StatusCode::from_u16(status).unwrap(), say(Some(code)).as_ref()).advice;
+        for grant in [Repeatable, REFRESH, RENEWAL, AuthorizationCode, Password] {
+            for (status, code) in [
+                (401, "unauthorized_client"),
+                (401, "UNAUTHORIZED_CLIENT"),
+                (401, "invalid_client"),
+                (400, "invalid_client"),
+                (200, "incorrect_client_credentials"),
+            ] {
+                let advice = advice(grant, status, code);
+                assert!(advice.starts_with("check client id and secret"), "{grant:?} {status} {code}: {advice}");
+            }
+            // A refresh token that has worked before may be what is meant.
+            for status in [200, 400, 403].into_iter().filter(|_| grant != RENEWAL) {
+                let advice = advice(grant, status, "unauthorized_client");
+                assert!(advice.contains("registration") && !advice.contains("secret"), "{grant:?} {status}: {advice}");
+            }
+        }
     }
 
     #[test]

@@ -148,6 +148,11 @@ impl Said {
         self.codes.first().is_some_and(|code| matches!(&*plain(code), "invalid_request" | "unauthorized_client"))
     }
 
+    /// RFC 6749 §5.2: the client is not authorized to use this grant.
+    pub(crate) fn is_about_registration(&self) -> bool {
+        self.codes.first().is_some_and(|code| plain(code) == "unauthorized_client")
+    }
+
     /// The code in the specifications' spelling, if it is one of theirs.
     pub(crate) fn registered(&self) -> Option<String> {
         self.codes.iter().map(|code| plain(code)).find(|code| REGISTERED.iter().any(|(known, _)| known == code))

@@ -27,7 +27,8 @@ pub enum AuthorizationErrorKind {
     /// The server must show the user something (`login_required`, `consent_required` and the like, OpenID Connect Core §3.1.2.6):
     /// begin again without `prompt=none`.
     InteractionRequired,
-    /// The server refused the request: its configuration, or the client's registration, must change.
+    /// The server refused the client or the request: client id and secret, the request's configuration, or the client's registration
+    /// must change. The text says what to check first.
     Refused,
     /// The server has trouble: the user may begin again.
     TryAgain,
