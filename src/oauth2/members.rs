@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::vocabulary;
+use super::said;
 
 /// The members of the answer that matter; others are passed over. Where a member comes twice, the last counts, as in JavaScript.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(super) struct Members {
     pub(super) refresh_token: Option<Text>,
     /// None of these is a token.
     pub(super) others: Map<String, Value>,
+    /// Whether there were members whose names are not known, and that may be anything.
+    pub(super) has_unknown: bool,
 }
 
 /// A string that may be a secret, or whatever else came in its place.
@@ -22,7 +24,8 @@ pub(super) enum Text {
     Secret(SecretString),
     /// Which a refresh token may be, for all anybody knows.
     Number(SecretString),
-    Other,
+    /// What it is.
+    Other(&'static str),
 }
 
 impl Members {
@@ -41,7 +44,7 @@ impl Members {
                     _ => {}
                 },
                 name if is_wanted(name) => drop(members.others.insert(name.to_owned(), value)),
-                _ => {}
+                _ => members.has_unknown = true,
             }
         }
         members
@@ -76,7 +79,7 @@ fn is_wanted(name: &str) -> bool {
         "refresh_token_expires_in",
         "scope",
     ];
-    own.contains(&name) || vocabulary::MEMBERS.contains(&name)
+    own.contains(&name) || said::is_looked_at(name)
 }
 
 /// Members as they are read: all that matter, or the tokens alone.
@@ -109,6 +112,7 @@ impl<'de, const ALL: bool> Deserialize<'de> for Read<ALL> {
                             members.others.insert(name.to_owned(), map.next_value()?);
                         }
                         _ => {
+                            members.has_unknown = true;
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
@@ -132,7 +136,26 @@ impl Text {
         match value {
             Value::String(secret) => Self::Secret(secret.into()),
             Value::Number(number) => Self::Number(number.to_string().into()),
-            _ => Self::Other,
+            value => Self::Other(kind_of(&value)),
         }
+    }
+
+    pub(super) fn secret(&self) -> Option<&SecretString> {
+        match self {
+            Self::Secret(secret) | Self::Number(secret) => Some(secret),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// The type of a value, in words.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }

@@ -14,7 +14,8 @@
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
 //! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`, its `members`), a refusal is judged
-//! (`refusal`, with the `vocabulary` of servers), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
+//! (`refusal`, by what is `said` in the `vocabulary` of servers), and what may be `shown` of it is cut out (`excerpt`, with `spelling`; not
+//! beside a token, `token_places`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
 mod address;
@@ -28,13 +29,18 @@ mod form;
 mod grant;
 mod introspection;
 mod legacy_password;
+mod lifetime;
 mod members;
 mod refresh_token;
 mod refusal;
 mod response;
 mod revocation;
+mod said;
+mod salvage;
+mod shown;
 mod spelling;
 mod stored;
+mod token_places;
 mod transport;
 mod verification;
 mod vocabulary;

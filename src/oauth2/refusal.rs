@@ -4,15 +4,17 @@ use std::{error, fmt, time::Duration};
 
 use http::StatusCode;
 
-use super::vocabulary::{Said, Topic};
+use super::{said::Said, vocabulary::Topic};
 use crate::FetchError;
 use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
 
 /// What a token endpoint answered instead of a token. Found behind a [`FetchError`](crate::FetchError) with
 /// [`FetchError::cause`](crate::FetchError::cause).
 ///
-/// Its text says what was wrong and what to do. It holds no secret: of an answer with a success status it shows nothing, of any
-/// other at most 256 characters in which everything that was sent, and everything that looks like a token, is masked.
+/// Its text says what was wrong and what to do: of what the server says, the code and at most 256 characters of the message. It holds no
+/// secret: everything that was sent, and everything that looks like a token, is masked in them, and of an answer that may hold a token
+/// nothing is shown. Of an answer with a success status that doesn't explain itself in a member that is known, only its media type, its
+/// length and the title of a page are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointError {
     pub(crate) status: Option<StatusCode>,

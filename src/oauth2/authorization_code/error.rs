@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_exchange_tells_the_code_of_the_token_endpoint() {
-        use crate::oauth2::{refusal::GrantKind::AuthorizationCode, vocabulary::Said};
+        use crate::oauth2::{refusal::GrantKind::AuthorizationCode, said::Said};
         for (status, code, expected) in [
             (400, "invalid_grant", CodeRefused),
             (401, "invalid_client", Refused),

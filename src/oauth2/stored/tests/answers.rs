@@ -17,7 +17,7 @@ use crate::{
         excerpt::Masks,
         refusal::{GrantKind, Verdict, judge},
         response::Answer,
-        vocabulary::Said,
+        said::Said,
     },
     store::Account,
 };

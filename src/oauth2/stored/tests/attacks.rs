@@ -22,7 +22,7 @@ use crate::{
     oauth2::{
         EndpointError, Grant, TokenSet,
         refusal::{GrantKind, Verdict, judge},
-        vocabulary::Said,
+        said::Said,
     },
     store::{Account, Credentials, Entry, Lease, StoreError, Swap, TokenStore},
 };
