@@ -11,9 +11,10 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
+    answer_shape::{AnswerMember, AnswerShape},
     excerpt::Masks,
     lifetime::{left, lifetime},
-    members::{Members, Read, Text, is_some_token, kind_of},
+    members::{Members, Text, is_some_token, kind_of},
     refusal::GrantKind,
     said::Said,
     salvage::salvaged,
@@ -25,6 +26,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
+    pub(crate) shape: &'a AnswerShape,
     /// The wall clock when it came, for a `Retry-After` that is a date.
     pub(crate) now: SystemTime,
 }
@@ -71,9 +73,9 @@ impl Answer<'_> {
             Err(_) if !self.status.is_success() => return Err(self.refused(grant, None, masks, false)),
             Err(error) => return self.salvage(self.malformed(self.unreadable(&error, masks))),
         };
-        let said = Said::of(&members.others);
+        let said = members.said();
         if !self.status.is_success() {
-            return Err(self.refused(grant, said.as_ref(), masks, members.hold_a_token()));
+            return Err(self.refused(grant, said.as_ref(), masks, self.is_beside_a_token(&members)));
         }
         // A server that answers 200 with an `error` has no token for us. Beside a token a warning is none, whatever it is called.
         let refusal = said.filter(|said| match members.access_token {
@@ -102,9 +104,10 @@ impl Answer<'_> {
     pub(crate) fn salvage(&self, error: FetchError) -> Result<Brought, FetchError> {
         let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body).trim_ascii_start();
         let text = serde_json::from_slice::<String>(body).map(Zeroizing::new);
+        let name = self.shape.name_of(AnswerMember::RefreshToken);
         let refresh_token = match &text {
-            Ok(text) => salvaged(text.as_bytes()),
-            Err(_) => salvaged(body),
+            Ok(text) => salvaged(text.as_bytes(), name),
+            Err(_) => salvaged(body, name),
         };
         let brought = Brought {
             access_token: None,
@@ -122,34 +125,39 @@ impl Answer<'_> {
         let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body);
         let is_json = body.trim_ascii_start().starts_with(b"{");
         if self.content_type() == "application/x-www-form-urlencoded" && !is_json {
-            return Ok(Members::of_form(body));
+            return Ok(Members::of_form(self.shape, body));
         }
-        serde_json::from_slice(body).map(|Read::<true>(members)| members).or_else(|error| {
+        Members::of_json::<true>(self.shape, body).or_else(|error| {
             // Line ends within a string, and texts in Latin-1.
             let text = Zeroizing::new(String::from_utf8_lossy(body).replace(|c: char| c.is_control(), " "));
             let tokens = || {
                 // A number that is none, or what is nested too deep, beside the tokens.
-                let Read::<false>(tokens) = serde_json::from_str(&text).ok()?;
+                let tokens = Members::of_json::<false>(self.shape, text.as_bytes()).ok()?;
                 tokens.hold_a_token().then_some(tokens)
             };
-            match serde_json::from_str(&text) {
-                Ok(Read::<true>(members)) => Ok(members),
+            match Members::of_json::<true>(self.shape, text.as_bytes()) {
+                Ok(members) => Ok(members),
                 Err(_) => tokens().or_else(|| self.form_with_a_token()).ok_or(error),
             }
         })
+    }
+
+    /// Whether a token came with what is no success.
+    fn is_beside_a_token(&self, members: &Members) -> bool {
+        members.hold_a_token() || !self.shape.is_standard() && self.may_hold_a_token()
     }
 
     /// A form that doesn't say that it is one.
     fn form_with_a_token(&self) -> Option<Members> {
         let holds = |name: &[u8]| self.body.windows(name.len()).any(|window| window == name);
         let is_form = holds(b"access_token=") || holds(b"refresh_token=");
-        is_form.then(|| Members::of_form(self.body)).filter(Members::hold_a_token)
+        is_form.then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
     }
 
     /// What an answer means that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
         let members = self.members().unwrap_or_default();
-        self.refused(grant, Said::of(&members.others).as_ref(), masks, members.hold_a_token())
+        self.refused(grant, members.said().as_ref(), masks, self.is_beside_a_token(&members))
     }
 
     /// By the server's own clock, if it says what that is: ours may be wrong.
@@ -179,6 +187,11 @@ impl Brought {
 }
 
 impl Members {
+    /// What they say of an error, and what they are wrapped in.
+    fn said(&self) -> Option<Said> {
+        Said::of(self.wrappers.iter().chain([&self.others]))
+    }
+
     /// What it brings.
     ///
     /// # Errors
@@ -218,7 +231,10 @@ impl Members {
             },
             (None, Some(Text::Number(_))) => "its `access_token` is a number, not a string".to_owned(),
             (None, Some(Text::Other(kind))) => format!("its `access_token` is {kind}, not a string"),
-            (None, None) => return Ok(brought),
+            (None, None) => match self.misplaced {
+                Some(why) => why,
+                None => return Ok(brought),
+            },
         };
         Err((flaw, brought))
     }
@@ -264,7 +280,13 @@ mod tests {
     #[test]
     fn an_empty_refresh_token_is_none() {
         let body = br#"{"access_token":"a","refresh_token":""}"#;
-        let answer = Answer { status: StatusCode::OK, headers: &HeaderMap::new(), body, now: SystemTime::UNIX_EPOCH };
+        let answer = Answer {
+            status: StatusCode::OK,
+            headers: &HeaderMap::new(),
+            body,
+            shape: &AnswerShape::default(),
+            now: SystemTime::UNIX_EPOCH,
+        };
         let brought = answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
         assert!(brought.refresh_token.is_none(), "the old one would be lost");
     }
@@ -287,6 +309,7 @@ mod tests {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 headers: &headers,
                 body: b"",
+                shape: &AnswerShape::default(),
                 now: SystemTime::UNIX_EPOCH,
             };
             assert_eq!(answer.retry_after().map(|wait| wait.as_secs()), expected, "{date:?} {retry_after}");
@@ -308,7 +331,8 @@ mod tests {
         ] {
             let body = format!(r#"{{"access_token":"a",{members}}}"#);
             let headers = HeaderMap::new();
-            let answer = Answer { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), now };
+            let shape = &AnswerShape::default();
+            let answer = Answer { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), shape, now };
             let brought = answer.read(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
             assert_eq!(brought.lifetime.map(|left| left.as_secs()), expected, "{members}");
         }

@@ -21,12 +21,17 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// Finds what an answer says, in the members where servers put it. `None` if it says nothing of an error.
-    pub(crate) fn of(answer: &Map<String, Value>) -> Option<Self> {
+    /// Finds what an answer says, in the members where servers put it: in those of the answer, or of several objects in it. `None` if it
+    /// says nothing of an error.
+    pub(crate) fn of<'a>(answer: impl IntoIterator<Item = &'a Map<String, Value>>) -> Option<Self> {
         let mut said = Self::default();
-        let refuses = said.take(answer);
+        let (mut refuses, mut all_is_well) = (false, false);
+        for members in answer {
+            refuses |= said.take(members);
+            all_is_well |= succeeds(members);
+        }
         said.is_error = refuses || !said.codes.is_empty();
-        (said.is_error || !said.text.is_empty() && !succeeds(answer)).then_some(said)
+        (said.is_error || !said.text.is_empty() && !all_is_well).then_some(said)
     }
 
     /// Whether it refuses, whatever else it says.
@@ -224,7 +229,7 @@ mod tests {
     use super::*;
 
     fn said(answer: Value) -> Option<Said> {
-        Said::of(answer.as_object().unwrap())
+        Said::of(answer.as_object())
     }
 
     fn topic(answer: Value) -> Option<Topic> {

@@ -4,8 +4,12 @@ use secrecy::SecretString;
 
 use super::members::is_some_token;
 
-/// The last refresh token in a text that looks like the answer of a token endpoint, and not like a page about it.
-pub(super) fn salvaged(body: &[u8]) -> Option<SecretString> {
+/// The last refresh token, of this name, in a text that looks like the answer of a token endpoint, and not like a page about it.
+pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
+    let refresh_token = name.as_bytes();
+    if refresh_token.is_empty() {
+        return None;
+    }
     let begins = |text: &[u8]| body.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
     if begins(b"<!doctype") || begins(b"<html") {
         return None;
@@ -14,9 +18,9 @@ pub(super) fn salvaged(body: &[u8]) -> Option<SecretString> {
     if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| holds(name.as_bytes())) {
         return None;
     }
-    let found = body.windows(REFRESH_TOKEN.len()).enumerate().filter(|(_, window)| *window == REFRESH_TOKEN);
+    let found = body.windows(refresh_token.len()).enumerate().filter(|(_, window)| *window == refresh_token);
     let mut values = found.rev().filter_map(|(at, _)| {
-        let rest = &body[at + REFRESH_TOKEN.len()..];
+        let rest = &body[at + refresh_token.len()..];
         let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();
         let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();
         // A member of a form, and not of another name or of a sentence.
@@ -24,7 +28,7 @@ pub(super) fn salvaged(body: &[u8]) -> Option<SecretString> {
         if is_form && let Some(form) = rest.strip_prefix(b"=") {
             // One that isn't ended may have been cut off.
             let end = form.iter().position(is_end)?;
-            let (_, value) = form_urlencoded::parse(&body[at..at + REFRESH_TOKEN.len() + 1 + end]).next()?;
+            let (_, value) = form_urlencoded::parse(&body[at..at + refresh_token.len() + 1 + end]).next()?;
             return Some(SecretString::from(value.into_owned()));
         }
         if before != Some(b'"') {
@@ -36,8 +40,6 @@ pub(super) fn salvaged(body: &[u8]) -> Option<SecretString> {
     });
     values.find(is_some_token)
 }
-
-const REFRESH_TOKEN: &[u8] = b"refresh_token";
 
 /// What stands beside a refresh token in an answer.
 const BESIDE: [&str; 3] = ["access_token", "token_type", "expires_in"];

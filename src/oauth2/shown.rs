@@ -9,6 +9,7 @@ use http::{
 };
 
 use super::{
+    answer_shape::{AnswerMember, AnswerShape},
     excerpt::Masks,
     refusal::{self, EndpointError, GrantKind},
     response::{Answer, BYTE_ORDER_MARK},
@@ -98,9 +99,18 @@ impl Answer<'_> {
 
     /// What a success is in which no access token was found.
     pub(super) fn without_token(&self, masks: &Masks) -> String {
-        let missing = || format!("there is no `access_token` in it ({})", self.kind_and_length());
         // UTF-16 with its zeros passed over may be JSON.
-        self.foreign_bytes(masks).unwrap_or_else(missing)
+        if let Some(why) = self.foreign_bytes(masks) {
+            return why;
+        }
+        let place = match &*self.shape.path {
+            [] => "it".to_owned(),
+            path => format!("its `{}`", path.join(".")),
+        };
+        let name = self.shape.name_of(AnswerMember::AccessToken);
+        let elsewhere = || self.shape.is_standard() && self.body.len() <= LONGEST_HINTED && self.may_hold_a_token();
+        let hint = elsewhere().then(|| AnswerShape::that_fits(self.body)).flatten().map(|hint| format!(": {hint}"));
+        format!("there is no `{name}` in {place} ({}){}", self.kind_and_length(), hint.unwrap_or_default())
     }
 
     /// Media type and length: all that is shown of an answer that says nothing in a known member.
@@ -180,6 +190,9 @@ fn shown_code(said: &Said, masks: &Masks, beside_a_token: bool) -> Option<String
 }
 
 const LONGEST_CODE: usize = 64;
+
+/// Answers of this length are read again to find out how they would have to be read.
+const LONGEST_HINTED: usize = 16 * 1024;
 
 /// `compress` is the longest of those that are registered, apart from those for whole files.
 const LONGEST_CODING: usize = 16;
