@@ -1,5 +1,7 @@
 //! What of a server's answer may be shown: little, and nothing that we sent or that could be a token. Pure.
 
+use std::sync::OnceLock;
+
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
@@ -10,23 +12,33 @@ use super::spelling::{Pattern, Written};
 
 /// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
 pub(crate) struct Masks {
-    sent: Vec<Pattern>,
+    sent: Vec<Zeroizing<String>>,
+    /// Made when something is to be shown: most answers are good.
+    patterns: OnceLock<Patterns>,
+}
+
+struct Patterns {
+    /// `true`: it is found within words too.
+    sent: Vec<(Pattern, bool)>,
     /// What it leaves in base64, alone or among others.
     in_base64: Vec<Pattern>,
-    /// Of `sent`: those that are found within words too.
-    long: Vec<bool>,
 }
 
 impl Masks {
     pub(crate) fn new<'a>(sent: impl Iterator<Item = &'a str>) -> Self {
         let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
-        let in_base64 = unique(sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
-        let patterns = |values: &[Zeroizing<String>]| values.iter().map(|value| Pattern::new(value)).collect();
-        Self {
-            long: sent.iter().map(|value| value.len() >= SHORTEST_WITHIN).collect(),
-            sent: patterns(&sent),
-            in_base64: patterns(&in_base64),
-        }
+        Self { sent, patterns: OnceLock::new() }
+    }
+
+    fn patterns(&self) -> &Patterns {
+        self.patterns.get_or_init(|| {
+            let is_long = |value: &str| value.len() >= SHORTEST_WITHIN;
+            let in_base64 = unique(self.sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
+            Patterns {
+                sent: self.sent.iter().map(|value| (Pattern::new(value.as_bytes(), READ), is_long(value))).collect(),
+                in_base64: in_base64.iter().map(|value| Pattern::new(value.as_bytes(), READ)).collect(),
+            }
+        })
     }
 
     /// At most 256 characters of a text, on one line, with everything masked that was sent or looks like a token.
@@ -67,10 +79,11 @@ impl Masks {
     }
 
     fn find_sent(&self, text: &[u8], cut: bool, hidden: &mut [bool]) {
+        let patterns = self.patterns();
         let written = Written::new(text, cut);
         hidden[written.len()..].fill(true);
         let mut traces = vec![false; text.len()];
-        for trace in &self.in_base64 {
+        for trace in &patterns.in_base64 {
             written.find(trace, |place| traces[place].fill(true));
         }
         // All of what it is part of: the characters beside it hold some of its bits, or of another value.
@@ -84,7 +97,7 @@ impl Masks {
         let is_in_word = |at: Option<usize>| {
             at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
         };
-        for (value, is_long) in self.sent.iter().zip(&self.long) {
+        for (value, is_long) in &patterns.sent {
             written.find(value, |place| {
                 // A short one is part of words that say something else.
                 let is_word = !is_in_word(place.start.checked_sub(1)) && !is_in_word(Some(place.end));
@@ -104,6 +117,8 @@ fn unique(mut values: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
 
 /// The characters of base64 that a value alone decides, for each of the three ways in which it may lie in what was encoded.
 fn traces_in_base64(value: &[u8]) -> Vec<Zeroizing<String>> {
+    // Of a long one the beginning fills all that is read.
+    let value = &value[..value.len().min(READ)];
     let mut traces = Vec::new();
     for before in 0..3 {
         let bytes = Zeroizing::new([&[0; 2][..before], value].concat());
