@@ -1,6 +1,6 @@
 //! Where an answer has its members, if not where RFC 6749 §5.1 puts them.
 
-use super::{TokenEndpoint, members::Members};
+use super::{TokenEndpoint, find, members::Members};
 
 /// A member of a token endpoint's answer, for [`TokenEndpoint::answer_member`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,10 +95,12 @@ impl AnswerShape {
     /// The call that would make a token of an answer in which none was found: a hint for people.
     pub(super) fn that_fits(body: &[u8]) -> Option<String> {
         let path = |path: &str| if path.is_empty() { Vec::new() } else { vec![path.to_owned()] };
-        let shapes = WRAPPERS.iter().flat_map(|wrapper| NAMES.iter().map(move |name| (*wrapper, *name)));
-        let (wrapper, name) = shapes.into_iter().find(|(wrapper, name)| {
+        let is_there = |name: &str| name.is_empty() || find::holds(body, name.as_bytes());
+        let mut shapes = WRAPPERS.iter().flat_map(|wrapper| NAMES.iter().map(move |name| (*wrapper, *name)));
+        let (wrapper, name) = shapes.find(|(wrapper, name)| {
             let shape = Self { path: path(wrapper), names: vec![(AnswerMember::AccessToken, (*name).to_owned())] };
-            Members::of_json::<false>(&shape, body).is_ok_and(|members| members.access_token.is_some())
+            let members = || Members::of_json::<false>(&shape, body);
+            is_there(wrapper) && is_there(name) && members().is_ok_and(|members| members.access_token.is_some())
         })?;
         let within = if wrapper.is_empty() { String::new() } else { format!(".answer_in(\"{wrapper}\")") };
         let called = match name {

@@ -60,6 +60,13 @@ impl Masks {
         line
     }
 
+    /// The same of bytes that may be no UTF-8.
+    pub(crate) fn excerpt_of_bytes(&self, bytes: &[u8]) -> String {
+        // More than is read of a text, so that it is seen that there is more.
+        let begin: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).take(2 * READ).collect();
+        self.excerpt(&String::from_utf8_lossy(&Zeroizing::new(begin)))
+    }
+
     /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
     fn cover(&self, text: &[u8], cut: bool) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];

@@ -26,6 +26,7 @@ mod client_credentials;
 mod endpoint;
 mod excerpt;
 mod exchange;
+mod find;
 mod form;
 mod grant;
 mod introspection;

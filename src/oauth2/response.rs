@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     answer_shape::{AnswerMember, AnswerShape},
     excerpt::Masks,
+    find,
     lifetime::{left, lifetime},
     members::{Members, Text, is_some_token, kind_of},
     refusal::GrantKind,
@@ -128,17 +129,24 @@ impl Answer<'_> {
             return Ok(Members::of_form(self.shape, body));
         }
         Members::of_json::<true>(self.shape, body).or_else(|error| {
-            // Line ends within a string, and texts in Latin-1.
-            let text = Zeroizing::new(String::from_utf8_lossy(body).replace(|c: char| c.is_control(), " "));
-            let tokens = || {
-                // A number that is none, or what is nested too deep, beside the tokens.
-                let tokens = Members::of_json::<false>(self.shape, text.as_bytes()).ok()?;
-                tokens.hold_a_token().then_some(tokens)
-            };
-            match Members::of_json::<true>(self.shape, text.as_bytes()) {
-                Ok(members) => Ok(members),
-                Err(_) => tokens().or_else(|| self.form_with_a_token()).ok_or(error),
+            // What is no object in any charset isn't read again.
+            let first = body.iter().find(|byte| !byte.is_ascii_whitespace() && !byte.is_ascii_control());
+            if first != Some(&b'{') {
+                return self.form_with_a_token().ok_or(error);
             }
+            // Line ends within a string, and texts in Latin-1.
+            let mut text = Zeroizing::new(String::from_utf8_lossy(body).into_owned().into_bytes());
+            text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
+            if **text != *body
+                && let Ok(members) = Members::of_json::<true>(self.shape, &text)
+            {
+                return Ok(members);
+            }
+            // A number that is none, or what is nested too deep, beside the tokens.
+            let names = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
+            let is_worth_it = names.iter().any(|name| find::holds(&text, name.as_bytes()));
+            let tokens = is_worth_it.then(|| Members::of_json::<false>(self.shape, &text).ok()).flatten();
+            tokens.filter(Members::hold_a_token).or_else(|| self.form_with_a_token()).ok_or(error)
         })
     }
 
@@ -149,7 +157,7 @@ impl Answer<'_> {
 
     /// A form that doesn't say that it is one.
     fn form_with_a_token(&self) -> Option<Members> {
-        let holds = |name: &[u8]| self.body.windows(name.len()).any(|window| window == name);
+        let holds = |name: &[u8]| find::holds(self.body, name);
         let is_form = holds(b"access_token=") || holds(b"refresh_token=");
         is_form.then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
     }

@@ -2,24 +2,20 @@
 
 use secrecy::SecretString;
 
-use super::members::is_some_token;
+use super::{find, members::is_some_token};
 
 /// The last refresh token, of this name, in a text that looks like the answer of a token endpoint, and not like a page about it.
 pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
     let refresh_token = name.as_bytes();
-    if refresh_token.is_empty() {
-        return None;
-    }
     let begins = |text: &[u8]| body.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
     if begins(b"<!doctype") || begins(b"<html") {
         return None;
     }
-    let holds = |text: &[u8]| body.windows(text.len()).any(|window| window == text);
-    if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| holds(name.as_bytes())) {
+    if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| find::holds(body, name.as_bytes())) {
         return None;
     }
-    let found = body.windows(refresh_token.len()).enumerate().filter(|(_, window)| *window == refresh_token);
-    let mut values = found.rev().filter_map(|(at, _)| {
+    let found: Vec<usize> = find::places(refresh_token, body).collect();
+    let mut values = found.into_iter().rev().filter_map(|at| {
         let rest = &body[at + refresh_token.len()..];
         let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();
         let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();

@@ -11,6 +11,7 @@ use http::{
 use super::{
     answer_shape::{AnswerMember, AnswerShape},
     excerpt::Masks,
+    find,
     refusal::{self, EndpointError, GrantKind},
     response::{Answer, BYTE_ORDER_MARK},
     said::Said,
@@ -45,17 +46,13 @@ impl Answer<'_> {
             text += &format!(", {code}");
         }
         if !is_hidden {
-            let excerpt = match said.map(|said| &said.text) {
-                Some(said) if !said.is_empty() => masks.excerpt(said),
-                _ if code.is_some() || is_success => String::new(),
-                _ if self.foreign_bytes(masks).is_some() => String::new(),
-                _ => masks.excerpt(&String::from_utf8_lossy(self.body)),
-            };
-            text += &match (excerpt.is_empty(), self.foreign_bytes(masks)) {
-                (false, _) => format!(" (it says: {excerpt})"),
-                (true, Some(why)) if code.is_none() => format!(" ({why})"),
-                (true, _) if code.is_none() && is_success => format!(" ({})", self.kind_and_length()),
-                _ => String::new(),
+            let said = said.map_or("", |said| &said.text);
+            text += &match (said, self.foreign_bytes(masks)) {
+                (said, _) if !said.is_empty() => in_brackets(&masks.excerpt(said)),
+                _ if code.is_some() => String::new(),
+                (_, Some(why)) => format!(" ({why})"),
+                _ if is_success => format!(" ({})", self.kind_and_length()),
+                _ => in_brackets(&masks.excerpt_of_bytes(self.body)),
             };
         }
         text += "; ";
@@ -135,7 +132,7 @@ impl Answer<'_> {
             return Some("it is in UTF-16, and JSON is in UTF-8 (RFC 8259 §8.1)".into());
         }
         // A client that decodes may leave the header as it was.
-        let is_encoded = body.contains(&0) || std::str::from_utf8(body).is_err();
+        let is_encoded = || body.contains(&0) || std::str::from_utf8(body).is_err();
         let named = self.headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         let named = named.flat_map(|value| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
         let is_name = |coding: &String| {
@@ -144,7 +141,7 @@ impl Answer<'_> {
         };
         // RFC 1952 §2.3.1.
         let signed = body.starts_with(b"\x1f\x8b").then(|| "gzip".to_owned());
-        let coding = named.filter(is_name).last().filter(|_| is_encoded).or(signed)?;
+        let coding = named.filter(is_name).last().filter(|_| is_encoded()).or(signed)?;
         let coding = masks.excerpt(&coding);
         Some(format!("it is encoded as {coding}: let the HTTP client decode it, or remove its Accept-Encoding"))
     }
@@ -171,11 +168,15 @@ impl Answer<'_> {
 
     /// Envoy and what is built on it answer 503 when the server breaks off, too, and say how far it came.
     fn is_broken_off_behind_a_proxy(&self) -> bool {
-        let says = |text: &[u8]| self.body.windows(text.len()).any(|window| window == text);
+        let says = |text: &[u8]| find::holds(self.body, text);
         self.status == StatusCode::SERVICE_UNAVAILABLE
             && says(b"reset before headers")
             && ![&b"connection failure"[..], b"overflow"].into_iter().any(says)
     }
+}
+
+fn in_brackets(excerpt: &str) -> String {
+    if excerpt.is_empty() { String::new() } else { format!(" (it says: {excerpt})") }
 }
 
 /// A code as the specifications spell it, or the server's own if nothing in it was sent and it doesn't look like a token. Beside a token
@@ -192,7 +193,7 @@ fn shown_code(said: &Said, masks: &Masks, beside_a_token: bool) -> Option<String
 const LONGEST_CODE: usize = 64;
 
 /// Answers of this length are read again to find out how they would have to be read.
-const LONGEST_HINTED: usize = 16 * 1024;
+const LONGEST_HINTED: usize = 4 * 1024;
 
 /// `compress` is the longest of those that are registered, apart from those for whole files.
 const LONGEST_CODING: usize = 16;

@@ -33,7 +33,9 @@ impl Pattern {
         // What a long text begins with is enough, if it is more than that with all escapes taken off: the end of it may be cut off within
         // an escape.
         let enough = longest + LAYERS * LONGEST_ESCAPE;
-        let begin = &text[..text.len().min(LONGEST_ESCAPE * enough)];
+        let enough_escaped = LONGEST_ESCAPE * enough;
+        // To look at a little more once is better than to look twice.
+        let begin = if text.len() <= 2 * enough_escaped { text } else { &text[..enough_escaped] };
         let mut layers = folded_layers(begin);
         if begin.len() < text.len() && layers.iter().any(|layer| layer.len() < enough) {
             layers = folded_layers(text);
@@ -122,15 +124,19 @@ fn layers(text: &[u8]) -> Vec<Layer> {
 /// The same without the places.
 fn folded_layers(text: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut layers = vec![folded(text)];
-    let mut bytes = Zeroizing::new(text.to_vec());
+    let mut last: Option<Zeroizing<Vec<u8>>> = None;
     for _ in 0..LAYERS {
+        let bytes = last.as_ref().map_or(text, |last| last);
+        if !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | b'&')) {
+            break;
+        }
         let mut plain = Zeroizing::new(Vec::with_capacity(bytes.len()));
-        unescape(&bytes, |byte, _| plain.push(byte));
+        unescape(bytes, |byte, _| plain.push(byte));
         if plain.len() == bytes.len() {
             break;
         }
         layers.push(folded(&plain));
-        bytes = plain;
+        last = Some(plain);
     }
     layers
 }

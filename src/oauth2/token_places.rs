@@ -2,7 +2,7 @@
 
 /// Whether a member at any depth of an answer, in JSON or in a form, has the name of a token and a value that may be one.
 pub(super) fn in_answer(body: &[u8]) -> bool {
-    in_json(body) || !body.trim_ascii_start().starts_with(b"{") && in_text(&String::from_utf8_lossy(body))
+    in_json(body) || !body.trim_ascii_start().starts_with(b"{") && in_bytes(body)
 }
 
 /// Passes over everything but strings before a colon: no number and no depth is too much for it.
@@ -24,10 +24,17 @@ fn in_json(body: &[u8]) -> bool {
 
 /// A token as a member of JSON or of a form that stands in a text: `{"access_token":"…"}`, `id_token=…`. Not "the refresh_token: expired".
 pub(super) fn in_text(text: &str) -> bool {
-    let text = text.as_bytes();
+    in_bytes(text.as_bytes())
+}
+
+fn in_bytes(text: &[u8]) -> bool {
     let mut from = 0;
-    while let Some(at) = text[from..].windows(5).position(|window| window.eq_ignore_ascii_case(b"token")) {
-        from += at + 5;
+    while let Some(at) = text[from..].iter().position(|byte| byte.eq_ignore_ascii_case(&b't')) {
+        from += at + 1;
+        if !text[from..].get(..4).is_some_and(|rest| rest.eq_ignore_ascii_case(b"oken")) {
+            continue;
+        }
+        from += 4;
         let mut after = &text[from..];
         let mut is_quoted = false;
         // As they are, and as they are escaped in JSON, HTML and URLs. No more: a text may be made of them.
@@ -65,10 +72,12 @@ fn is_token_name(name: &[u8]) -> bool {
     if name.len() > LONGEST_NAME {
         return false;
     }
-    let name: String = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
-    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    name.contains('\\')
-        || has(&["token", "secret", "assertion", "ticket"]) && !has(&["type", "expire", "hint", "error"])
+    let has = |words: &[&str]| {
+        let is_here = |word: &&str| name.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()));
+        words.iter().any(is_here)
+    };
+    let is_one = has(&["token", "secret", "assertion", "ticket"]) && !has(&["type", "expire", "hint", "error"]);
+    is_one || name.contains(&b'\\')
 }
 
 /// Nothing is in the place of a token that isn't there.
