@@ -196,7 +196,7 @@ impl Around {
             Self::Raw(front, end) => (front, end, fill.to_vec()),
             Self::Text(front, end) => {
                 let json = serde_json::to_string(&String::from_utf8_lossy(fill)).expect("a text");
-                (front, end, json[1..json.len() - 1].as_bytes().to_vec())
+                (front, end, json.as_bytes()[1..json.len() - 1].to_vec())
             }
         };
         let times = (size - front.len() - end.len()) / fill.len().max(1);

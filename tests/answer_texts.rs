@@ -120,13 +120,16 @@ async fn of_an_error_beside_a_token_nothing_is_shown() {
     assert!(text.contains("(it says: No)") && code.as_deref() == Some("bad_verification_code"), "{text}");
 }
 
+/// The headers and the body of an answer, and what its error begins with.
+type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, &'a str);
+
 #[tokio::test]
 async fn what_comes_and_is_not_understood_is_named() {
     let json = [("content-type", "application/json; charset=utf-8")];
     let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
     let token = r#"{"access_token":"a"}"#;
     let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec();
-    let cases: Vec<(&[(&str, &str)], Vec<u8>, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (&json, "".into(), "it is empty;"),
         (&[], " \r\n".into(), "it is empty;"),
         (&[], "\u{feff}".into(), "it is empty;"),

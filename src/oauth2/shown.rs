@@ -141,7 +141,7 @@ impl Answer<'_> {
         };
         // RFC 1952 §2.3.1.
         let signed = body.starts_with(b"\x1f\x8b").then(|| "gzip".to_owned());
-        let coding = named.filter(is_name).last().filter(|_| is_encoded()).or(signed)?;
+        let coding = named.rev().find(is_name).filter(|_| is_encoded()).or(signed)?;
         let coding = masks.excerpt(&coding);
         Some(format!("it is encoded as {coding}: let the HTTP client decode it, or remove its Accept-Encoding"))
     }
