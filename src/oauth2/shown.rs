@@ -39,7 +39,7 @@ impl Answer<'_> {
         let is_hidden =
             beside_a_token || is_success && (self.may_hold_a_token() || said.is_some_and(Said::tells_a_token));
         let judged = refusal::judge(grant, self.status, said);
-        let acted = is_hidden || refusal::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
+        let acted = beside_a_token || refusal::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
         let code = said.and_then(|said| shown_code(said, masks, is_success && is_hidden));
         let mut text = format!("the authorization server answered {}", self.status);
         if let Some(code) = &code {
