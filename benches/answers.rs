@@ -49,10 +49,14 @@ async fn main() -> ExitCode {
     if !bench || worst <= LIMIT { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A good answer of this size, for comparison: in one member that is passed over, and with a secret as they are.
+/// A good answer of this size, for comparison: in one member that is passed over. With the secret that takes longest.
 async fn good(size: usize, tries: usize) -> Duration {
-    let body = Around::Text("{\"access_token\":\"a\",\"x\":\"", "\"}").fill(b"abc ", size);
-    measure(200, &body.into(), &secrets()[0], tries).await
+    let body = Around::Text("{\"access_token\":\"a\",\"x\":\"", "\"}").fill(b"abc ", size).into();
+    let mut longest = Duration::ZERO;
+    for secret in secrets() {
+        longest = longest.max(measure(200, &body, &secret, tries).await);
+    }
+    longest
 }
 
 /// The longest of all answers of this size.
