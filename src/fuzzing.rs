@@ -30,6 +30,7 @@ pub fn token_answer(
         body: body.to_vec().into(),
         broken: None,
         masks: Masks::new([sent].into_iter()),
+        shape: Default::default(),
         requested_at: SystemTime::UNIX_EPOCH,
         answered_at: SystemTime::UNIX_EPOCH,
     };

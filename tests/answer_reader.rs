@@ -1,5 +1,5 @@
 //! The reader of token endpoints' answers, through the public API, with answers that chance has bent: it never panics, a success
-//! that is no token shows nothing of itself, a refusal nothing of what was sent, and a good token is good.
+//! with a token that can't be used shows nothing of itself, a refusal nothing of what was sent, and a good token is good.
 #![cfg(all(feature = "oauth2", feature = "reqwest", feature = "testing"))]
 
 #[path = "support/leaks.rs"]

@@ -1,5 +1,5 @@
 //! Servers that send back what they were sent, in every shape that servers write: none of it comes out of an error, and of an
-//! answer that was a success nothing at all does.
+//! answer that may hold a token nothing at all does.
 #![cfg(all(feature = "oauth2", feature = "reqwest", feature = "testing"))]
 
 #[path = "support/leaks.rs"]
@@ -75,15 +75,71 @@ async fn what_was_sent_never_comes_back_in_an_error() {
             let echo = shape(secret);
             for (number, (place, in_json)) in PLACES.iter().enumerate() {
                 let body = place.replace('@', &if *in_json { quoted(name, &echo) } else { echo.clone() });
-                let error = fetch(grant(PROOFS[number % 2], 400, body)).await.unwrap_err();
-                if !leaks(&said(&error)).is_empty() {
-                    bad.push(format!("{secret}, {name}: {error}"));
+                for status in [400, 200] {
+                    let error = fetch(grant(PROOFS[number % 2], status, body.clone())).await.unwrap_err();
+                    if !leaks(&said(&error)).is_empty() {
+                        bad.push(format!("{secret}, {name}: {error}"));
+                    }
                 }
             }
         }
     }
     assert!(bad.is_empty(), "{} leaks:\n{}", bad.len(), bad.join("\n"));
 }
+
+/// Of an error with 200 the same is shown as with 400: what stands in a member that servers explain themselves in.
+#[tokio::test]
+async fn what_was_sent_never_comes_back_in_an_error_that_comes_with_200() {
+    let (mut bad, mut explained) = (Vec::new(), 0);
+    let members = TEXTS.iter().map(|name| format!(r#"{{"error":"e","{name}":"bad: @ !"}}"#));
+    let members = members.chain(TEXTS.iter().map(|name| format!(r#"{{"{name}":"@"}}"#)));
+    let members = members.chain(TEXTS.iter().map(|name| format!(r#"{{"error":{{"code":7,"{name}":"@"}}}}"#)));
+    let members: Vec<_> =
+        members.chain(CODES.iter().map(|name| format!(r#"{{"{name}":"@","message":"no"}}"#))).collect();
+    for (at, (name, shape)) in SHAPES.iter().enumerate() {
+        for (number, place) in members.iter().enumerate() {
+            let secret = [SECRET, PARAM][(at + number) % 2].secret;
+            let body = place.replace('@', &quoted(name, &shape(secret)));
+            let error = fetch(grant(PROOFS[number / 2 % 2], 200, body)).await.unwrap_err();
+            explained += usize::from(error.to_string().contains("it says: "));
+            if !leaks(&said(&error)).is_empty() {
+                bad.push(format!("{secret}, {name}, {place}: {error}"));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{} leaks:\n{}", bad.len(), bad.join("\n"));
+    let all = SHAPES.len() * members.len();
+    assert!(explained > all * 9 / 10, "only {explained} of {all} are explained");
+}
+
+/// Where servers explain errors, and where they have codes.
+const TEXTS: [&str; 13] = [
+    "error_description",
+    "errorDescription",
+    "errorSummary",
+    "errorMessage",
+    "error_message",
+    "error_msg",
+    "errmsg",
+    "message",
+    "msg",
+    "description",
+    "detail",
+    "reason",
+    "title",
+];
+const CODES: [&str; 10] = [
+    "error",
+    "errorCode",
+    "error_code",
+    "errcode",
+    "err_code",
+    "errorType",
+    "error_type",
+    "suberror",
+    "code",
+    "status",
+];
 
 #[tokio::test]
 async fn a_short_value_that_was_sent_does_not_open_up_a_token() {
@@ -188,14 +244,16 @@ async fn an_excerpt_is_one_short_line_of_visible_text() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_success_is_shown() {
+async fn nothing_of_a_success_that_may_hold_a_token_is_shown() {
     let word = ACCESS.secret;
     for body in [
-        format!(r#"{{"error":"{word}","error_description":"{word}"}}"#),
-        format!(r#"{{"error":"invalid_client","error_description":"{word}","{word}":1}}"#),
-        format!(r#"{{"error":{{"code":"{word}","message":"{word}"}}}}"#),
-        format!(r#"{{"errors":[{{"code":"{word}","message":"{word}"}}]}}"#),
-        format!(r#"{{"message":"{word}"}}"#),
+        format!(r#"{{"error":"{word}","error_description":"{word}","id_token":"{word}"}}"#),
+        format!(r#"{{"error":"invalid_client","error_description":"{word}","{word}":1,"token":"{word}"}}"#),
+        format!(r#"{{"error":{{"code":"{word}","message":"{word}","access_token":"{word}"}}}}"#),
+        format!(r#"{{"errors":[{{"code":"{word}","message":"{word}"}}],"data":{{"accessToken":"{word}"}}}}"#),
+        format!(r#"{{"error":"x","message":"{{\"access_token\":\"{word}\"}}"}}"#),
+        format!(r#"{{"error":"x","message":"id_token={word}"}}"#),
+        format!(r#"{{"message":"{word}","x":"{word}"}}"#),
         format!(r#"{{"access_token":"{word} {word}"}}"#),
         format!(r#"{{"access_token":["{word}"]}}"#),
         format!(r#"{{"access_token":"{word}","token_type":"{word}"}}"#),

@@ -55,6 +55,9 @@ fn faults() -> Vec<(&'static str, Fault)> {
         let basic = SHAPES.iter().find(|(name, _)| *name == "Basic").unwrap().1(SECRET.secret);
         format!("no {sent}; Authorization: {basic}")
     };
+    let beside_a_token =
+        serde_json::json!({"error": ACCESS.secret, "error_description": REFRESH.secret, "id_token": ACCESS.secret});
+    let beside_a_token = beside_a_token.to_string();
     let mut faults = vec![
         ("delay", Fault::delay(Duration::from_millis(700))),
         ("hang", Fault::hang()),
@@ -64,7 +67,7 @@ fn faults() -> Vec<(&'static str, Fault)> {
         ("redirect", Fault::redirect(&format!("http://127.0.0.1:9/?{}", URL_PART.secret))),
         ("html", Fault::html()),
         ("empty", Fault::empty()),
-        ("error in 200", Fault::error_in_200(ACCESS.secret).description(REFRESH.secret)),
+        ("error in 200", Fault::status(200).body("application/json", beside_a_token)),
         ("truncated", Fault::truncated()),
         ("huge", Fault::huge(1 << 20)),
         ("drip", Fault::slow_drip(Duration::from_secs(20))),
@@ -80,6 +83,7 @@ fn faults() -> Vec<(&'static str, Fault)> {
     for (name, shape) in SHAPES {
         faults.push((name, Fault::status(400).error("invalid_request").description(&echo(*shape))));
         faults.push((name, Fault::status(401).error(&echo(*shape))));
+        faults.push((name, Fault::error_in_200(&echo(*shape)).description(&echo(*shape))));
         faults.push((name, Fault::status(503).body("text/html", format!("<h1>{}</h1>\u{1b}[1m", echo(*shape)))));
     }
     faults

@@ -73,7 +73,7 @@ fn check(state: &str, issuer: Option<&str>, callback: &str) {
             let is_issuer = issuer.is_none_or(|issuer| issuers == [issuer]);
             let says_error = errors.iter().any(|error| !error.is_empty());
             let expected: &[_] = match () {
-                () if callback.len() > 64 * 1024 || !is_readable => &[Malformed],
+                () if callback.len() > 32 * 1024 || !is_readable => &[Malformed],
                 () if callback.trim().contains(char::is_control) || twice => &[Malformed],
                 () if !is_state || !is_at_redirect_uri(address) => &[StateMismatch],
                 () if !is_issuer => &[WrongIssuer],

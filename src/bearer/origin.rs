@@ -111,6 +111,28 @@ impl TryFrom<&Uri> for Origin {
     }
 }
 
+/// The same as [`Origin::parse`] of its text.
+///
+/// ```
+/// use reqwest::Url;
+/// use tower_bearer::Origin;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let base = Url::parse("https://api.example.com/v1/")?;
+/// assert!(Origin::try_from(&base).is_err()); // it has a path
+/// assert_eq!(Origin::try_from(&base.join("/")?)?, Origin::parse("https://api.example.com")?);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "reqwest")]
+impl TryFrom<&reqwest::Url> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(url: &reqwest::Url) -> Result<Self, InvalidOrigin> {
+        Self::parse(url.as_str())
+    }
+}
+
 impl FromStr for Origin {
     type Err = InvalidOrigin;
 
@@ -350,6 +372,37 @@ mod tests {
         }
         let uri: Uri = "https://api.example.com".parse().unwrap();
         assert_eq!(Origin::try_from(&uri), Origin::parse("https://api.example.com"));
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn a_url_becomes_the_same_origin_as_its_text_and_no_other() {
+        let of = |url: &str| Origin::try_from(&reqwest::Url::parse(url).expect(url));
+        for (url, origin) in [
+            ("https://API.example.com:443", "https://api.example.com"),
+            ("https://b\u{fc}cher.example", "https://xn--bcher-kva.example"),
+            ("https://[0:0::0.0.0.1]:8443/", "https://[::1]:8443"),
+            ("https://[::ffff:192.0.2.1]", "https://[::ffff:192.0.2.1]"),
+            ("http://127.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(of(url), Origin::parse(origin), "{url}");
+            assert_eq!(of(url).unwrap(), of(&of(url).unwrap().to_string()).unwrap(), "{url}");
+        }
+        for bad in [
+            "http://api.example.com",
+            "https://api.example.com/v1",
+            "https://api.example.com/?marked",
+            "https://marked:marked@api.example.com",
+            "https://*.example.com",
+            "wss://api.example.com",
+            "file:///marked",
+            "data:,marked",
+            "mailto:marked@example.com",
+            "unix:/marked.sock",
+        ] {
+            let error = of(bad).expect_err(bad);
+            assert!(!error.to_string().contains("marked"), "{error}");
+        }
     }
 
     #[test]

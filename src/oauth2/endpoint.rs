@@ -13,6 +13,7 @@ use tower::Service;
 
 use super::{
     address::{self, InvalidEndpoint},
+    answer_shape::AnswerShape,
     client_auth::{Client, ClientAuth},
     form::Encoding,
     transport::{self, Transport},
@@ -39,6 +40,7 @@ pub struct TokenEndpoint {
     pub(super) client: ClientAuth,
     issuer: Option<String>,
     pub(super) encoding: Encoding,
+    pub(super) shape: Arc<AnswerShape>,
     /// The user's, or the crate's own from the first exchange on: setting up TLS takes milliseconds.
     transport: Arc<OnceLock<Transport>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -69,6 +71,7 @@ impl TokenEndpoint {
             client: ClientAuth::Unset,
             issuer: None,
             encoding: Encoding::default(),
+            shape: Arc::default(),
             transport: Arc::default(),
             clock: Arc::new(SystemClock),
         })
@@ -183,6 +186,10 @@ impl TokenEndpoint {
     fn client(mut self, client: ClientAuth) -> Self {
         self.client = client;
         self
+    }
+
+    pub(super) fn shape_mut(&mut self) -> &mut AnswerShape {
+        Arc::make_mut(&mut self.shape)
     }
 
     pub(super) fn transport(&self) -> Result<Transport, BoxError> {

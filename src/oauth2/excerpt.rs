@@ -1,5 +1,7 @@
 //! What of a server's answer may be shown: little, and nothing that we sent or that could be a token. Pure.
 
+use std::sync::OnceLock;
+
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
@@ -13,12 +15,17 @@ use super::{
 
 /// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
 pub(crate) struct Masks {
-    sent: Vec<Pattern>,
+    sent: Vec<Zeroizing<String>>,
+    /// Made when something is to be shown: most answers are good.
+    patterns: OnceLock<Patterns>,
+    blanks: Blanks,
+}
+
+struct Patterns {
+    /// `true`: it is found within words too.
+    sent: Vec<(Pattern, bool)>,
     /// What it leaves in base64, alone or among others.
     in_base64: Vec<Pattern>,
-    /// Of `sent`: those that are found within words too.
-    long: Vec<bool>,
-    blanks: Blanks,
 }
 
 impl Masks {
@@ -26,14 +33,18 @@ impl Masks {
         // A server may trim what it says back.
         let sent = sent.flat_map(|value| [value, value.trim_matches(|c| blank(c).is_some())]);
         let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
-        let in_base64 = unique(sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
-        let patterns = |values: &[Zeroizing<String>]| values.iter().map(|value| Pattern::new(value)).collect();
-        Self {
-            long: sent.iter().map(|value| value.len() >= SHORTEST_WITHIN).collect(),
-            sent: patterns(&sent),
-            in_base64: patterns(&in_base64),
-            blanks: Blanks::default(),
-        }
+        Self { sent, patterns: OnceLock::new(), blanks: Blanks::default() }
+    }
+
+    fn patterns(&self) -> &Patterns {
+        self.patterns.get_or_init(|| {
+            let is_long = |value: &str| value.len() >= SHORTEST_WITHIN;
+            let in_base64 = unique(self.sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
+            Patterns {
+                sent: self.sent.iter().map(|value| (Pattern::new(value.as_bytes(), READ), is_long(value))).collect(),
+                in_base64: in_base64.iter().map(|value| Pattern::new(value.as_bytes(), READ)).collect(),
+            }
+        })
     }
 
     /// What may be said nevertheless of what was sent.
@@ -65,6 +76,13 @@ impl Masks {
         line
     }
 
+    /// The same of bytes that may be no UTF-8.
+    pub(crate) fn excerpt_of_bytes(&self, bytes: &[u8]) -> String {
+        // More than is read of a text, so that it is seen that there is more.
+        let begin: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).take(2 * READ).collect();
+        self.excerpt(&String::from_utf8_lossy(&Zeroizing::new(begin)))
+    }
+
     /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
     fn cover(&self, text: &[u8], cut: bool) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];
@@ -84,10 +102,11 @@ impl Masks {
     }
 
     fn find_sent(&self, text: &[u8], cut: bool, hidden: &mut [bool]) {
+        let patterns = self.patterns();
         let written = Written::new(text, cut);
         hidden[written.len()..].fill(true);
         let mut traces = vec![false; text.len()];
-        for trace in &self.in_base64 {
+        for trace in &patterns.in_base64 {
             written.find(trace, |place| traces[place].fill(true));
         }
         // All of what it is part of: the characters beside it hold some of its bits, or of another value.
@@ -101,7 +120,7 @@ impl Masks {
         let is_in_word = |at: Option<usize>| {
             at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
         };
-        for (value, is_long) in self.sent.iter().zip(&self.long) {
+        for (value, is_long) in &patterns.sent {
             written.find(value, |place| {
                 // A short one is part of words that say something else.
                 let is_word = !is_in_word(place.start.checked_sub(1)) && !is_in_word(Some(place.end));
@@ -121,6 +140,8 @@ fn unique(mut values: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
 
 /// The characters of base64 that a value alone decides, for each of the three ways in which it may lie in what was encoded.
 fn traces_in_base64(value: &[u8]) -> Vec<Zeroizing<String>> {
+    // Of a long one the beginning fills all that is read.
+    let value = &value[..value.len().min(READ)];
     let mut traces = Vec::new();
     for before in 0..3 {
         let bytes = Zeroizing::new([&[0; 2][..before], value].concat());

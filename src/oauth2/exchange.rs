@@ -2,6 +2,7 @@
 
 use std::{
     error,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Form, TokenEndpoint, TokenSet, address,
+    answer_shape::AnswerShape,
     blanks::Blanks,
     excerpt::Masks,
     refusal::{EndpointError, GrantKind, may_have_acted},
@@ -33,6 +35,7 @@ pub(crate) struct Arrived {
     /// Why the body isn't whole.
     pub(crate) broken: Option<FetchError>,
     pub(crate) masks: Masks,
+    pub(crate) shape: Arc<AnswerShape>,
     /// By the wall clock.
     pub(crate) requested_at: SystemTime,
     pub(crate) answered_at: SystemTime,
@@ -114,8 +117,17 @@ impl TokenEndpoint {
         };
         let broken = what.map(|what| failed(Some(head.status), may_have_acted(head.status, None), &what));
         let (answered_at, body) = (self.clock.wall(), body.bytes);
-        let arrived =
-            Arrived { status: head.status, headers: head.headers, body, broken, masks, requested_at, answered_at };
+        let shape = self.shape.clone();
+        let arrived = Arrived {
+            status: head.status,
+            headers: head.headers,
+            body,
+            broken,
+            masks,
+            shape,
+            requested_at,
+            answered_at,
+        };
         match &arrived.broken {
             // What arrived may hold a refresh token.
             Some(error) if !arrived.status.is_success() => Err(error.clone()),
@@ -126,7 +138,13 @@ impl TokenEndpoint {
 
 impl Arrived {
     pub(crate) fn answer(&self) -> Answer<'_> {
-        Answer { status: self.status, headers: &self.headers, body: &self.body, now: self.answered_at }
+        Answer {
+            status: self.status,
+            headers: &self.headers,
+            body: &self.body,
+            shape: &self.shape,
+            now: self.answered_at,
+        }
     }
 
     /// This, if nothing of it is missing.

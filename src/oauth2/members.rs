@@ -3,10 +3,10 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::vocabulary;
+use super::{answer_shape::AnswerShape, said};
 
 /// The members of the answer that matter; others are passed over. Where a member comes twice, the last counts, as in JavaScript.
 #[derive(Default)]
@@ -15,6 +15,12 @@ pub(super) struct Members {
     pub(super) refresh_token: Option<Text>,
     /// None of these is a token.
     pub(super) others: Map<String, Value>,
+    /// Whether there were members whose names are not known, and that may be anything.
+    pub(super) has_unknown: bool,
+    /// Of what they are wrapped in, from outside: what it may say of an error.
+    pub(super) wrappers: Vec<Map<String, Value>>,
+    /// Why they are not where they should be.
+    pub(super) misplaced: Option<String>,
 }
 
 /// A string that may be a secret, or whatever else came in its place.
@@ -22,16 +28,27 @@ pub(super) enum Text {
     Secret(SecretString),
     /// Which a refresh token may be, for all anybody knows.
     Number(SecretString),
-    Other,
+    /// What it is.
+    Other(&'static str),
 }
 
 impl Members {
+    /// JSON (RFC 8259): all that matter, or the tokens alone.
+    pub(super) fn of_json<const ALL: bool>(shape: &AnswerShape, json: &[u8]) -> serde_json::Result<Self> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let members = deserializer.deserialize_map(Fill::<ALL> { shape, path: &shape.path })?;
+        deserializer.end()?;
+        Ok(members)
+    }
+
     /// RFC 6749 appendix B, which some servers answer with.
-    pub(super) fn of_form(body: &[u8]) -> Self {
-        let mut members = Self::default();
+    pub(super) fn of_form(shape: &AnswerShape, body: &[u8]) -> Self {
+        let mut members = Self { misplaced: shape.path.first().map(|name| missing(name)), ..Self::default() };
         for (name, value) in form_urlencoded::parse(body.trim_ascii()) {
+            let Some(name) = shape.standard(&name) else { continue };
             let value = Value::String(value.into_owned());
-            match &*name {
+            match name {
+                name if members.misplaced.is_some() && !said::is_looked_at(name) => members.has_unknown = true,
                 "access_token" => members.access_token = Some(Text::of(value)),
                 // The last counts of those that are one.
                 "refresh_token" => match Text::of(value) {
@@ -41,7 +58,7 @@ impl Members {
                     _ => {}
                 },
                 name if is_wanted(name) => drop(members.others.insert(name.to_owned(), value)),
-                _ => {}
+                _ => members.has_unknown = true,
             }
         }
         members
@@ -76,48 +93,135 @@ fn is_wanted(name: &str) -> bool {
         "refresh_token_expires_in",
         "scope",
     ];
-    own.contains(&name) || vocabulary::MEMBERS.contains(&name)
+    own.contains(&name) || said::is_looked_at(name)
 }
 
-/// Members as they are read: all that matter, or the tokens alone.
-pub(super) struct Read<const ALL: bool>(pub(super) Members);
+/// Fills the members in from an object, or from the one at the end of a path within it.
+struct Fill<'a, const ALL: bool> {
+    shape: &'a AnswerShape,
+    path: &'a [String],
+}
 
-impl<'de, const ALL: bool> Deserialize<'de> for Read<ALL> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fill<const ALL: bool>;
+impl<'de, const ALL: bool> Visitor<'de> for Fill<'_, ALL> {
+    type Value = Members;
 
-        impl<'de, const ALL: bool> Visitor<'de> for Fill<ALL> {
-            type Value = Members;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Members, A::Error> {
+        match self.path {
+            [] => self.members(map),
+            [name, path @ ..] => self.members_within(name, path, map),
+        }
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members::default();
-                while let Some(name) = map.next_key::<String>()? {
-                    match name.as_str() {
-                        "access_token" => members.access_token = map.next_value()?,
-                        // The last counts of those that are one.
-                        "refresh_token" => match map.next_value()? {
-                            Some(Text::Secret(secret) | Text::Number(secret)) if is_some_token(&secret) => {
-                                members.refresh_token = Some(Text::Secret(secret));
-                            }
-                            _ => {}
-                        },
-                        name if ALL && is_wanted(name) => {
-                            members.others.insert(name.to_owned(), map.next_value()?);
-                        }
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
+impl<const ALL: bool> Fill<'_, ALL> {
+    fn members<'de, A: MapAccess<'de>>(&self, mut map: A) -> Result<Members, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key::<String>()? {
+            match self.shape.standard(&name) {
+                Some("access_token") => members.access_token = map.next_value()?,
+                // The last counts of those that are one.
+                Some("refresh_token") => match map.next_value()? {
+                    Some(Text::Secret(secret) | Text::Number(secret)) if is_some_token(&secret) => {
+                        members.refresh_token = Some(Text::Secret(secret));
                     }
+                    _ => {}
+                },
+                Some(name) if ALL && is_wanted(name) => {
+                    members.others.insert(name.to_owned(), map.next_value()?);
                 }
-                Ok(members)
+                _ => {
+                    members.has_unknown = true;
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
+        Ok(members)
+    }
 
-        deserializer.deserialize_map(Fill::<ALL>).map(Self)
+    /// The members of the object that this member is. Tokens beside it are others'.
+    fn members_within<'de, A: MapAccess<'de>>(
+        &self,
+        member: &str,
+        path: &[String],
+        mut map: A,
+    ) -> Result<Members, A::Error> {
+        let mut inner = Err(missing(member));
+        let (mut wrapper, mut has_unknown) = (Map::new(), false);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == member {
+                let found = map.next_value_seed(Within(Fill::<ALL> { shape: self.shape, path }))?;
+                inner = found.map_err(|kind| format!("its `{member}` is {kind}, not an object"));
+            } else if ALL && said::is_looked_at(&name) {
+                wrapper.insert(name, map.next_value()?);
+            } else {
+                has_unknown = true;
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        let mut members = inner.unwrap_or_else(|why| Members { misplaced: Some(why), ..Members::default() });
+        members.has_unknown |= has_unknown;
+        members.wrappers.insert(0, wrapper);
+        Ok(members)
+    }
+}
+
+fn missing(member: &str) -> String {
+    format!("there is no `{member}` in it")
+}
+
+/// Members if it is an object, or what it is instead.
+struct Within<'a, const ALL: bool>(Fill<'a, ALL>);
+
+impl<'de, const ALL: bool> DeserializeSeed<'de> for Within<'_, ALL> {
+    type Value = Result<Members, &'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, const ALL: bool> Visitor<'de> for Within<'_, ALL> {
+    type Value = Result<Members, &'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        self.0.visit_map(map).map(Ok)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Err("an array"))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Err("null"))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Err("a boolean"))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Err("a string"))
     }
 }
 
@@ -132,7 +236,26 @@ impl Text {
         match value {
             Value::String(secret) => Self::Secret(secret.into()),
             Value::Number(number) => Self::Number(number.to_string().into()),
-            _ => Self::Other,
+            value => Self::Other(kind_of(&value)),
         }
+    }
+
+    pub(super) fn secret(&self) -> Option<&SecretString> {
+        match self {
+            Self::Secret(secret) | Self::Number(secret) => Some(secret),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// The type of a value, in words.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }

@@ -13,11 +13,13 @@
 //! ```
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
-//! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`, its `members`), a refusal is judged
-//! (`refusal`, with the `vocabulary` of servers; `blanks` looks at what was sent), and what may be shown of it is cut out (`excerpt`, with `spelling`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
+//! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`, its `members`, by its `answer_shape`), a refusal is judged
+//! (`refusal`, by what is `said` in the `vocabulary` of servers; `blanks` looks at what was sent), and what may be `shown` of it is cut out (`excerpt`, with
+//! `spelling`; not beside a token, `token_places`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
 mod address;
+mod answer_shape;
 mod authorization_code;
 mod blanks;
 mod client_auth;
@@ -25,17 +27,23 @@ mod client_credentials;
 mod endpoint;
 mod excerpt;
 mod exchange;
+mod find;
 mod form;
 mod grant;
 mod introspection;
 mod legacy_password;
+mod lifetime;
 mod members;
 mod refresh_token;
 mod refusal;
 mod response;
 mod revocation;
+mod said;
+mod salvage;
+mod shown;
 mod spelling;
 mod stored;
+mod token_places;
 mod transport;
 mod verification;
 mod vocabulary;
@@ -44,6 +52,7 @@ mod vocabulary;
 pub(crate) use {authorization_code::code, excerpt::Masks, exchange::Arrived, refusal::GrantKind};
 
 pub use address::InvalidEndpoint;
+pub use answer_shape::AnswerMember;
 pub use authorization_code::{AuthorizationCode, AuthorizationError, AuthorizationErrorKind, PendingAuthorization};
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;

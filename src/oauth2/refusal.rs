@@ -4,15 +4,17 @@ use std::{error, fmt, time::Duration};
 
 use http::StatusCode;
 
-use super::vocabulary::{Said, Topic};
+use super::{said::Said, vocabulary::Topic};
 use crate::FetchError;
 use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
 
 /// What a token endpoint answered instead of a token. Found behind a [`FetchError`](crate::FetchError) with
 /// [`FetchError::cause`](crate::FetchError::cause).
 ///
-/// Its text says what was wrong and what to do. It holds no secret: of an answer with a success status it shows nothing, of any
-/// other at most 256 characters in which everything that was sent, and everything that looks like a token, is masked.
+/// Its text says what was wrong and what to do: of what the server says, the code and at most 256 characters of the message. It holds no
+/// secret: everything that was sent, and everything that looks like a token, is masked in them, and of an answer that may hold a token
+/// nothing is shown. Of an answer with a success status that doesn't explain itself in a member that is known, only its media type, its
+/// length and the title of a page are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointError {
     pub(crate) status: Option<StatusCode>,
@@ -162,9 +164,14 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
         {
             guess(Reauthorize, "the refresh token has most likely expired, or was revoked")
         }
-        (_, Some(Topic::Client)) => {
-            by(Rejected, "check client id and secret, how the client proves itself, and whether it may use this grant")
+        // RFC 6749 §5.2: this client is known, and may not use this grant. With 401 it isn't known: Keycloak calls a wrong secret so.
+        (_, Some(Topic::Client)) if status != 401 && said.is_some_and(Said::is_about_registration) => {
+            by(Rejected, "check whether the client's registration allows this grant")
         }
+        (_, Some(Topic::Client)) => by(
+            Rejected,
+            "check client id and secret first, then how the client proves itself and whether it may use this grant",
+        ),
         (_, Some(Topic::Request)) => {
             by(Rejected, "a parameter, the scope or the resource isn't what the server takes from this client")
         }
@@ -244,7 +251,7 @@ mod tests {
     const RENEWAL: GrantKind = GrantKind::RefreshToken { worked: true };
 
     fn say(code: Option<&str>) -> Option<Said> {
-        Said::of(&code.map(|code| Map::from_iter([("error".into(), Value::from(code))])).unwrap_or_default())
+        Said::of([&code.map(|code| Map::from_iter([("error".into(), Value::from(code))])).unwrap_or_default()])
     }
 
     fn verdict(grant: GrantKind, status: u16, code: Option<&str>) -> (Verdict, bool) {
@@ -361,6 +368,29 @@ mod tests {
     }
 
     #[test]
+    fn what_to_check_first_depends_on_who_was_refused() {
+        let advice =
+            |grant, status, code| judge(grant, StatusCode::from_u16(status).unwrap(), say(Some(code)).as_ref()).advice;
+        for grant in [Repeatable, REFRESH, RENEWAL, AuthorizationCode, Password] {
+            for (status, code) in [
+                (401, "unauthorized_client"),
+                (401, "UNAUTHORIZED_CLIENT"),
+                (401, "invalid_client"),
+                (400, "invalid_client"),
+                (200, "incorrect_client_credentials"),
+            ] {
+                let advice = advice(grant, status, code);
+                assert!(advice.starts_with("check client id and secret"), "{grant:?} {status} {code}: {advice}");
+            }
+            // A refresh token that has worked before may be what is meant.
+            for status in [200, 400, 403].into_iter().filter(|_| grant != RENEWAL) {
+                let advice = advice(grant, status, "unauthorized_client");
+                assert!(advice.contains("registration") && !advice.contains("secret"), "{grant:?} {status}: {advice}");
+            }
+        }
+    }
+
+    #[test]
     fn a_page_for_people_says_nothing_about_a_password() {
         for status in [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
             let judged = judge(Password, status, None);
@@ -399,6 +429,6 @@ mod tests {
         }
         // Spring's.
         let said = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
-        assert!(may_have_acted(StatusCode::GATEWAY_TIMEOUT, Said::of(said.as_object().unwrap()).as_ref()));
+        assert!(may_have_acted(StatusCode::GATEWAY_TIMEOUT, Said::of(said.as_object()).as_ref()));
     }
 }

@@ -20,22 +20,36 @@ pub(crate) struct Written {
     cut: bool,
 }
 
-/// A byte, and where it stands in what was written.
-type Piece = (u8, Range<usize>);
-
 struct Layer {
     folded: Zeroizing<Vec<u8>>,
     places: Vec<Range<usize>>,
 }
 
 impl Pattern {
-    pub(crate) fn new(text: &str) -> Self {
+    /// `longest`: how long the texts are at most that it will be looked for in. Of a longer pattern only as much is kept as can be found
+    /// at the end of one that was cut off.
+    pub(crate) fn new(text: &[u8], longest: usize) -> Self {
+        let longest = longest + 1;
+        // What a long text begins with is enough, if it is more than that with all escapes taken off: the end of it may be cut off within
+        // an escape.
+        let enough = longest + LAYERS * LONGEST_ESCAPE;
+        let enough_escaped = LONGEST_ESCAPE * enough;
+        // To look at a little more once is better than to look twice.
+        let begin = if text.len() <= 2 * enough_escaped { text } else { &text[..enough_escaped] };
+        let mut layers = folded_layers(begin);
+        if begin.len() < text.len() && layers.iter().any(|layer| layer.len() < enough) {
+            layers = folded_layers(text);
+        }
         let mut readings: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        for layer in layers(text.as_bytes()) {
+        for mut folded in layers {
+            if folded.len() > longest {
+                zeroize::Zeroize::zeroize(&mut folded[longest..]);
+                folded.truncate(longest);
+            }
             // What is left of one that is mostly escapes is in any text.
-            let is_long_enough = readings.is_empty() || layer.folded.len() >= SHORTEST_READING;
-            if is_long_enough && !layer.folded.is_empty() && !readings.contains(&layer.folded) {
-                readings.push(layer.folded);
+            let is_long_enough = readings.is_empty() || folded.len() >= SHORTEST_READING;
+            if is_long_enough && !folded.is_empty() && !readings.contains(&folded) {
+                readings.push(folded);
             }
         }
         Self { readings }
@@ -60,7 +74,12 @@ impl Written {
     /// Calls `found` with every place of it, overlapping ones too, in bytes of what was written.
     pub(crate) fn find(&self, pattern: &Pattern, mut found: impl FnMut(Range<usize>)) {
         for reading in &pattern.readings {
-            let search = Search::new(reading);
+            // More of it can't be found, and needn't be prepared for. The first layer is the longest.
+            let length = reading.len().min(self.layers[0].folded.len() + 1);
+            if length < reading.len() && !self.cut {
+                continue;
+            }
+            let search = Search::new(&reading[..length]);
             for layer in &self.layers {
                 search.all(&layer.folded, self.cut, |at| {
                     found(layer.places[at.start].start..layer.places[at.end - 1].end);
@@ -84,71 +103,102 @@ fn is_unfinished(end: &[u8]) -> bool {
 
 /// The text as it is, and with one more layer of escapes taken off each time: JSON in JSON in JSON is three.
 fn layers(text: &[u8]) -> Vec<Layer> {
-    let mut pieces: Vec<Piece> = text.iter().enumerate().map(|(at, byte)| (*byte, at..at + 1)).collect();
-    let mut layers = vec![Layer::of(&pieces)];
+    let mut places: Vec<Range<usize>> = (0..text.len()).map(|at| at..at + 1).collect();
+    let mut layers = vec![Layer::of(text, &places)];
+    let mut bytes = Zeroizing::new(text.to_vec());
     for _ in 0..LAYERS {
-        let next = unescaped(&pieces);
-        if next.len() == pieces.len() {
+        let (mut plain, mut plain_places) = (Zeroizing::new(Vec::with_capacity(bytes.len())), Vec::new());
+        unescape(&bytes, |byte, at| {
+            plain.push(byte);
+            plain_places.push(places[at.start].start..places[at.end - 1].end);
+        });
+        if plain.len() == bytes.len() {
             break;
         }
-        layers.push(Layer::of(&next));
-        zeroize(&mut pieces);
-        pieces = next;
+        layers.push(Layer::of(&plain, &plain_places));
+        (bytes, places) = (plain, plain_places);
     }
-    zeroize(&mut pieces);
     layers
 }
 
-fn zeroize(pieces: &mut [Piece]) {
-    pieces.iter_mut().for_each(|(byte, _)| zeroize::Zeroize::zeroize(byte));
+/// The same without the places.
+fn folded_layers(text: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut layers = vec![folded(text)];
+    let mut last: Option<Zeroizing<Vec<u8>>> = None;
+    for _ in 0..LAYERS {
+        let bytes = last.as_ref().map_or(text, |last| last);
+        if !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | b'&')) {
+            break;
+        }
+        let mut plain = Zeroizing::new(Vec::with_capacity(bytes.len()));
+        unescape(bytes, |byte, _| plain.push(byte));
+        if plain.len() == bytes.len() {
+            break;
+        }
+        layers.push(folded(&plain));
+        last = Some(plain);
+    }
+    layers
 }
 
 impl Layer {
-    fn of(pieces: &[Piece]) -> Self {
-        let mut folded = Zeroizing::new(Vec::with_capacity(pieces.len()));
-        let mut places: Vec<Range<usize>> = Vec::with_capacity(pieces.len());
-        for (byte, place) in pieces {
-            let byte = match byte {
-                b'+' => b' ',
-                // A character beyond ASCII may come as one, as several or as question marks.
-                b'?' | 0x80.. => GARBLED,
-                byte => byte.to_ascii_lowercase(),
-            };
-            match places.last_mut() {
+    fn of(bytes: &[u8], places: &[Range<usize>]) -> Self {
+        let mut folded = Zeroizing::new(Vec::with_capacity(bytes.len()));
+        let mut folded_places: Vec<Range<usize>> = Vec::with_capacity(bytes.len());
+        for (byte, place) in bytes.iter().zip(places) {
+            let byte = fold(*byte);
+            match folded_places.last_mut() {
                 Some(last) if byte == GARBLED && folded.last() == Some(&GARBLED) => last.end = place.end,
                 _ => {
                     folded.push(byte);
-                    places.push(place.clone());
+                    folded_places.push(place.clone());
                 }
             }
         }
-        Self { folded, places }
+        Self { folded, places: folded_places }
     }
 }
 
-/// Without the outermost layer of escapes.
-fn unescaped(pieces: &[Piece]) -> Vec<Piece> {
-    let mut plain = Vec::with_capacity(pieces.len());
+fn folded(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut folded = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    for byte in bytes.iter().map(|byte| fold(*byte)) {
+        if byte != GARBLED || folded.last() != Some(&GARBLED) {
+            folded.push(byte);
+        }
+    }
+    folded
+}
+
+fn fold(byte: u8) -> u8 {
+    match byte {
+        b'+' => b' ',
+        // A character beyond ASCII may come as one, as several or as question marks.
+        b'?' | 0x80.. => GARBLED,
+        byte => byte.to_ascii_lowercase(),
+    }
+}
+
+/// Takes the outermost layer of escapes off: each byte, and where it stood.
+fn unescape(bytes: &[u8], mut plain: impl FnMut(u8, Range<usize>)) {
     let mut at = 0;
-    while let Some((byte, place)) = pieces.get(at) {
+    while let Some(byte) = bytes.get(at) {
         let (read, len) = match byte {
-            b'%' => hex(pieces, at + 1, 2).map_or((*byte, 1), |code| (ascii(code), 3)),
-            b'\\' => backslash(pieces, at),
-            b'&' => entity(pieces, at).unwrap_or((*byte, 1)),
+            b'%' => hex(bytes, at + 1, 2).map_or((*byte, 1), |code| (ascii(code), 3)),
+            b'\\' => backslash(bytes, at),
+            b'&' => entity(bytes, at).unwrap_or((*byte, 1)),
             _ => (*byte, 1),
         };
-        plain.push((read, place.start..pieces[at + len - 1].1.end));
+        plain(read, at..at + len);
         at += len;
     }
-    plain
 }
 
 /// `\/`, `\n`, `\u002f` (as UTF-16), `\x2f`, and how many bytes that takes.
-fn backslash(pieces: &[Piece], at: usize) -> (u8, usize) {
-    let Some((next, _)) = pieces.get(at + 1) else { return (b'\\', 1) };
+fn backslash(bytes: &[u8], at: usize) -> (u8, usize) {
+    let Some(next) = bytes.get(at + 1) else { return (b'\\', 1) };
     match next {
-        b'u' => hex(pieces, at + 2, 4).map_or((b'\\', 1), |code| (ascii(code), 6)),
-        b'x' => hex(pieces, at + 2, 2).map_or((b'\\', 1), |code| (ascii(code), 4)),
+        b'u' => hex(bytes, at + 2, 4).map_or((b'\\', 1), |code| (ascii(code), 6)),
+        b'x' => hex(bytes, at + 2, 2).map_or((b'\\', 1), |code| (ascii(code), 4)),
         b'n' => (b'\n', 2),
         b'r' => (b'\r', 2),
         b't' => (b'\t', 2),
@@ -158,10 +208,10 @@ fn backslash(pieces: &[Piece], at: usize) -> (u8, usize) {
 }
 
 /// `&#47;`, `&#x2f;`, `&sol;`.
-fn entity(pieces: &[Piece], at: usize) -> Option<(u8, usize)> {
-    let rest = &pieces[at + 1..];
-    let end = rest.iter().take(LONGEST_ENTITY).position(|(byte, _)| *byte == b';')?;
-    let name: String = rest[..end].iter().map(|(byte, _)| char::from(*byte)).collect();
+fn entity(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
+    let rest = &bytes[at + 1..];
+    let end = rest.iter().take(LONGEST_ENTITY).position(|byte| *byte == b';')?;
+    let name: String = rest[..end].iter().map(|byte| char::from(*byte)).collect();
     let code = match name.strip_prefix('#') {
         Some(number) => match number.strip_prefix(['x', 'X']) {
             Some(digits) => u32::from_str_radix(digits, 16).ok()?,
@@ -181,9 +231,9 @@ fn entity(pieces: &[Piece], at: usize) -> Option<(u8, usize)> {
 }
 
 /// So many hexadecimal digits.
-fn hex(pieces: &[Piece], at: usize, len: usize) -> Option<u32> {
-    let digits = pieces.get(at..at + len)?;
-    digits.iter().try_fold(0, |code, (digit, _)| Some(code * 16 + char::from(*digit).to_digit(16)?))
+fn hex(bytes: &[u8], at: usize, len: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + len)?;
+    digits.iter().try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
 }
 
 /// The character, or one that stands for all beyond ASCII.
@@ -289,7 +339,8 @@ mod tests {
 
     fn places(written: &str, text: &str, cut: bool) -> Vec<(usize, usize)> {
         let mut places = Vec::new();
-        Written::new(written.as_bytes(), cut).find(&Pattern::new(text), |place| places.push((place.start, place.end)));
+        Written::new(written.as_bytes(), cut)
+            .find(&Pattern::new(text.as_bytes(), 1024), |place| places.push((place.start, place.end)));
         places
     }
 
@@ -359,5 +410,54 @@ mod tests {
         for cut in ["x sec%7", "x sec%", r"x sec\u00", "x sec&#11"] {
             assert_eq!(places(cut, "secret", true), [(2, 5)], "{cut}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_long_text_finds_the_same_as_all_of_it() {
+        let mut rng = fastrand::Rng::with_seed(31);
+        let pieces = [
+            "a",
+            "B",
+            "%41",
+            "%2541",
+            "\\u0061",
+            "\\\\",
+            "&amp;",
+            "&#65;",
+            "&#1114111;",
+            "?",
+            "é",
+            "+",
+            "\\",
+            "%",
+            "&",
+        ];
+        let (mut found, mut cut_off) = (0, 0);
+        for round in 0..2000 {
+            let kinds = 1 + rng.usize(0..3);
+            let some: Vec<&str> = (0..kinds).map(|_| pieces[rng.usize(0..pieces.len())]).collect();
+            let secret: String = (0..rng.usize(1..600)).map(|_| some[rng.usize(0..kinds)]).collect();
+            let mut begin = rng.usize(0..=secret.len());
+            while !secret.is_char_boundary(begin) {
+                begin -= 1;
+            }
+            let before = "x ".repeat(rng.usize(0..20));
+            let text: Vec<u8> = format!("{before}{}{secret}", &secret[begin..]).into_bytes();
+            let longest = rng.usize(8..100);
+            let (text, cut) = (&text[..text.len().min(longest)], text.len() > longest);
+            let places = |pattern: &Pattern| {
+                let mut hidden = vec![false; text.len()];
+                Written::new(text, cut).find(pattern, |place| hidden[place].fill(true));
+                hidden
+            };
+            let (kept, all) = (Pattern::new(secret.as_bytes(), longest), Pattern::new(secret.as_bytes(), 1 << 20));
+            assert_eq!(places(&kept), places(&all), "{round}: {secret} in {}", String::from_utf8_lossy(text));
+            assert!(kept.readings.iter().all(|reading| reading.len() <= longest + 1));
+            found += usize::from(places(&all).contains(&true));
+            cut_off += usize::from(
+                kept.readings.iter().map(|r| r.len()).sum::<usize>() < all.readings.iter().map(|r| r.len()).sum(),
+            );
+        }
+        assert!(found > 500 && cut_off > 500, "{found} found, {cut_off} kept in part");
     }
 }

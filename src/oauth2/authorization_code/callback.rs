@@ -22,7 +22,7 @@ pub(crate) fn code(
     now: SystemTime,
 ) -> Result<Zeroizing<String>, AuthorizationError> {
     if callback.len() > LONGEST {
-        return Err(AuthorizationError::new(Malformed, "it is longer than 64 KiB"));
+        return Err(AuthorizationError::new(Malformed, "it is longer than 32 KiB"));
     }
     let called = Called::read(callback).ok_or_else(|| {
         AuthorizationError::new(Malformed, "it is neither a URL, nor a path with a query, nor a query alone")
@@ -92,7 +92,8 @@ fn read(query: &str) -> Result<Callback, AuthorizationError> {
     Ok(params)
 }
 
-const LONGEST: usize = 64 * 1024;
+/// Real ones have up to some KiB. All of it is sent to the server, if it is the code, and masked in the answer.
+const LONGEST: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -205,6 +206,15 @@ mod tests {
             assert!(error.description().unwrap().chars().count() <= 256, "{said}");
             assert!(!error.to_string().contains(['\u{1b}', '\n', '\u{85}', '\u{2028}', '\u{2029}']), "{error:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_read() {
+        let of_length = |length: usize| format!("?state=s1&code={}", "c".repeat(length - "?state=s1&code=".len()));
+        assert!(code(&of_length(LONGEST), &pending(None), NOW).is_ok());
+        let error = code(&of_length(LONGEST + 1), &pending(None), NOW).unwrap_err();
+        assert_eq!(error.kind(), Malformed);
+        assert!(error.to_string().contains(&format!("{} KiB", LONGEST / 1024)), "{error}");
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub enum AuthorizationErrorKind {
     /// The server must show the user something (`login_required`, `consent_required` and the like, OpenID Connect Core §3.1.2.6):
     /// begin again without `prompt=none`.
     InteractionRequired,
-    /// The server refused the request: its configuration, or the client's registration, must change.
+    /// The server refused the client or the request: client id and secret, the request's configuration, or the client's registration
+    /// must change. The text says what to check first.
     Refused,
     /// The server has trouble: the user may begin again.
     TryAgain,
@@ -206,14 +207,14 @@ mod tests {
 
     #[test]
     fn an_exchange_tells_the_code_of_the_token_endpoint() {
-        use crate::oauth2::{refusal::GrantKind::AuthorizationCode, vocabulary::Said};
+        use crate::oauth2::{refusal::GrantKind::AuthorizationCode, said::Said};
         for (status, code, expected) in [
             (400, "invalid_grant", CodeRefused),
             (401, "invalid_client", Refused),
             (503, "temporarily_unavailable", TryAgain),
         ] {
             let status = http::StatusCode::from_u16(status).unwrap();
-            let said = Said::of(&serde_json::Map::from_iter([("error".into(), code.into())]));
+            let said = Said::of([&serde_json::Map::from_iter([("error".into(), code.into())])]);
             let judged = refusal::judge(AuthorizationCode, status, said.as_ref());
             let endpoint =
                 EndpointError { status: Some(status), code: Some(code.into()), text: String::new(), acted: false };

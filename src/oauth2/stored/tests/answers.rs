@@ -14,10 +14,11 @@ use crate::{
     FetchError, LiveToken, State,
     oauth2::{
         EndpointError, Grant, RefreshToken, TokenEndpoint, TokenSet,
+        answer_shape::AnswerShape,
         excerpt::Masks,
         refusal::{GrantKind, Verdict, judge},
         response::Answer,
-        vocabulary::Said,
+        said::Said,
     },
     store::Account,
 };
@@ -25,8 +26,13 @@ use crate::{
 fn read(status: u16, kind: &'static str, body: &[u8]) -> Option<String> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static(kind));
-    let answer =
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body, now: SystemTime::UNIX_EPOCH };
+    let answer = Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: &headers,
+        body,
+        shape: &AnswerShape::default(),
+        now: SystemTime::UNIX_EPOCH,
+    };
     let brought = answer.read(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())).ok()?;
     use secrecy::ExposeSecret;
     brought.refresh_token.map(|token| token.expose_secret().to_owned())
@@ -104,7 +110,13 @@ fn what_only_speaks_of_a_refresh_token_is_none() {
 fn no_form_that_breaks_off_loses_its_refresh_token() {
     let headers = HeaderMap::new();
     let body = b"access_token=a2&refresh_token=r2&scope=x&token_type=bea";
-    let answer = Answer { status: StatusCode::OK, headers: &headers, body, now: SystemTime::UNIX_EPOCH };
+    let answer = Answer {
+        status: StatusCode::OK,
+        headers: &headers,
+        body,
+        shape: &AnswerShape::default(),
+        now: SystemTime::UNIX_EPOCH,
+    };
     let broken = FetchError::try_again(EndpointError::unsent("reset"));
     assert!(answer.salvage(broken).is_ok_and(|brought| brought.refresh_token.is_some()));
 }
@@ -119,7 +131,7 @@ fn a_401_in_words_of_a_gateway_is_no_certain_word_about_the_user() {
         json!({"error": "Invalid token"}),
         json!({"error": "User not found"}),
     ] {
-        let said = Said::of(body.as_object().unwrap());
+        let said = Said::of(body.as_object());
         let judged = judge(GrantKind::RefreshToken { worked: true }, StatusCode::UNAUTHORIZED, said.as_ref());
         if judged.verdict == Verdict::Reauthorize && judged.certain {
             wrong.push(body.to_string());
@@ -140,6 +152,7 @@ impl Grant for Behind {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 headers: &HeaderMap::new(),
                 now: SystemTime::UNIX_EPOCH,
+                shape: &AnswerShape::default(),
                 body:
                     b"upstream connect error or disconnect/reset before headers. reset reason: connection termination",
             };

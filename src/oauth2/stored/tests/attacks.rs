@@ -22,7 +22,7 @@ use crate::{
     oauth2::{
         EndpointError, Grant, TokenSet,
         refusal::{GrantKind, Verdict, judge},
-        vocabulary::Said,
+        said::Said,
     },
     store::{Account, Credentials, Entry, Lease, StoreError, Swap, TokenStore},
 };
@@ -603,7 +603,7 @@ fn nothing_panics_over_what_is_stored_or_answered() {
         }
         let _ = Record::read(Some(&Entry::new(1, bytes.clone())), &account());
         if let Ok(Value::Object(answer)) = serde_json::from_slice(&bytes) {
-            let _ = Said::of(&answer).and_then(|said| said.topic());
+            let _ = Said::of([&answer]).and_then(|said| said.topic());
         }
     }
 }
@@ -625,7 +625,7 @@ async fn one_401_does_not_show_a_spent_refresh_token_while_the_token_in_use_serv
 }
 
 fn verdict(grant: GrantKind, status: u16, body: Value) -> (Verdict, bool) {
-    let said = Said::of(body.as_object().unwrap());
+    let said = Said::of(body.as_object());
     let judged = judge(grant, StatusCode::from_u16(status).unwrap(), said.as_ref());
     (judged.verdict, judged.certain)
 }

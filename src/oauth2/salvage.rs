@@ -1,0 +1,41 @@
+//! The refresh token in an answer that can't be read as a whole. Pure.
+
+use secrecy::SecretString;
+
+use super::{find, members::is_some_token};
+
+/// The last refresh token, of this name, in a text that looks like the answer of a token endpoint, and not like a page about it.
+pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
+    let refresh_token = name.as_bytes();
+    let begins = |text: &[u8]| body.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    if begins(b"<!doctype") || begins(b"<html") {
+        return None;
+    }
+    if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| find::holds(body, name.as_bytes())) {
+        return None;
+    }
+    let found: Vec<usize> = find::places(refresh_token, body).collect();
+    let mut values = found.into_iter().rev().filter_map(|at| {
+        let rest = &body[at + refresh_token.len()..];
+        let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();
+        let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();
+        // A member of a form, and not of another name or of a sentence.
+        let is_form = !begins(b"{") && !begins(b"[") && before.is_none_or(|byte| is_end(&byte) || byte == b'?');
+        if is_form && let Some(form) = rest.strip_prefix(b"=") {
+            // One that isn't ended may have been cut off.
+            let end = form.iter().position(is_end)?;
+            let (_, value) = form_urlencoded::parse(&body[at..at + refresh_token.len() + 1 + end]).next()?;
+            return Some(SecretString::from(value.into_owned()));
+        }
+        if before != Some(b'"') {
+            return None;
+        }
+        let rest = rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
+        values.next()?.ok().map(SecretString::from)
+    });
+    values.find(is_some_token)
+}
+
+/// What stands beside a refresh token in an answer.
+const BESIDE: [&str; 3] = ["access_token", "token_type", "expires_in"];
