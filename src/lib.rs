@@ -43,6 +43,7 @@
 //! | a renewal fails | the token in use goes on; tried again after 1, 2, 4 … 60 s (faster for short lives), `Retry-After` obeyed |
 //! | the token expires meanwhile | requests wait for the next one, up to [`max_wait`](BearerAuthLayer::max_wait); at once an error if waiting is in vain |
 //! | the API answers 401 | the token is renewed once for all requests that were refused, and they are [sent again](replay) where their body allows it |
+//! | the API doesn't know a new token yet (it is younger than five seconds) | the one before it serves for a moment, where it lives; without one, requests try the new one again after 0.5, 1 and 2 s, before another is fetched |
 //! | 401s go on with the new token | they are handed on, and cause a fetch ever more rarely, at most once a minute in the end |
 //! | the API answers 403 | it is handed on: another token would have no more scope |
 //! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |

@@ -14,7 +14,8 @@ use crate::{IntoTokenSource, LiveToken, live::PerThread};
 ///   can't carry the token away. URIs that are only a path count as the first origin.
 /// - While there is a valid token, no request waits. Without one it waits up to [`max_wait`](Self::max_wait), less if waiting is
 ///   in vain.
-/// - A 401 renews the token; the request is sent again, once, if its body allows it ([`replay`]).
+/// - A 401 renews the token; the request is sent again with the next one if its body allows it ([`replay`]). While the API may not know
+///   a new token yet, it is sent up to four times.
 /// - An `Authorization` header that a request brings is replaced, unless [told otherwise](Self::keep_authorization).
 ///
 /// Put it innermost, right around the client: then the token is chosen when the request is sent, not before it waits in a queue.

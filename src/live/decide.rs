@@ -7,8 +7,9 @@ use fastrand::Rng;
 use super::{
     cell::Generation,
     demand::Demand,
+    doubt::{Doubt, Turn},
     pace::Paces,
-    refusals::{Doubt, Refusals, Turn},
+    refusals::Refusals,
     schedule::{self, Authorization, Left, Renewal, Retry},
     status::{Snapshot, State},
     task::Asks,

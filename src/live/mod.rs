@@ -1,6 +1,6 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals` and `crate::backoff`) what to
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and `crate::backoff`) what to
 //! do, publishes into `cell` (the lock-free read) and tells `status`; `requests` is what requests ask of it, and `demand` what comes back:
 //! first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
@@ -26,6 +26,7 @@ mod builder;
 mod cell;
 mod decide;
 mod demand;
+mod doubt;
 mod pace;
 mod refusals;
 mod registry;

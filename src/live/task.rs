@@ -21,7 +21,7 @@ use super::{
     cell::Generation,
     decide::{Decider, Outcome},
     demand::{Demand, Demands},
-    refusals::Turn,
+    doubt::Turn,
     status::{Snapshot, State, Status},
     telemetry::{Fingerprint, Telemetry},
 };

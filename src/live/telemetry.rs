@@ -109,7 +109,7 @@ use tracing::{Level, Span, debug, enabled, info, info_span, trace, warn};
 use super::{
     Shared,
     cell::Generation,
-    refusals::Turn,
+    doubt::Turn,
     status::{Snapshot, State},
 };
 use crate::{

@@ -21,6 +21,9 @@
 //! | tonic: no request is ever empty | `Buffered::new(64 * 1024, tonic::body::Body::new)` |
 //! | a proxy with axum's body | `Buffered::new(64 * 1024, axum::body::Body::new)`, or `WhenEmpty::new(axum::body::Body::empty)` |
 //!
+//! How often: with another token once, and before that up to three times with a token that is so new that the API may not know it yet. A
+//! policy of your own that makes its [`Spare`] by [`Spare::new`] can be sent again once, which is for another token.
+//!
 //! **No body is ever sent again in part.** What can't be sent again whole isn't: its 401 is handed on. And where the second attempt
 //! takes a body over while the first still sends it, the first one gets an error, never an end, which a server could take for
 //! the body's.

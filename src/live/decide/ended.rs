@@ -7,7 +7,7 @@ use crate::{
     AccessToken, FetchError, FetchReason, backoff,
     clock::Moment,
     live::{
-        refusals::{Before, Doubt, YOUNG},
+        doubt::{Before, Doubt, YOUNG},
         schedule::{self, Authorization, Retry},
     },
 };

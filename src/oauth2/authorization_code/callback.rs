@@ -44,7 +44,8 @@ pub(crate) fn code(
         let sent = [&params.code, &params.state].into_iter().flatten().map(|value| value.as_str());
         let came = params.iss.as_deref().map(|iss| format!("`{}`", Masks::new(sent).excerpt(iss)));
         let came = came.as_deref().unwrap_or("nobody (there is no `iss` in it)");
-        let why = format!("it comes from {came}, and `{issuer}` was asked");
+        // From a configuration, where a line end is easily brought along.
+        let why = format!("it comes from {came}, and `{}` was asked", issuer.escape_debug());
         return Err(AuthorizationError::new(WrongIssuer, &why));
     }
     if pending.has_expired(now) {
@@ -185,6 +186,9 @@ mod tests {
         let error =
             code("?code=c1&state=s1&iss=https%3A%2F%2Fevil.test", &pending(issuer), NOW).unwrap_err().to_string();
         assert!(error.contains("https://evil.test") && error.contains("https://id.test"), "{error}");
+        let configured = pending(Some("https://id.test\n"));
+        let error = code("?code=c1&state=s1&iss=https%3A%2F%2Fid.test", &configured, NOW).unwrap_err().to_string();
+        assert!(error.contains(r"`https://id.test\n` was asked"), "{error}");
         assert_eq!(outcome("?code=c1&state=s1", issuer), Err(WrongIssuer));
         assert_eq!(outcome("?error=access_denied&state=s1", issuer), Err(WrongIssuer));
         assert_eq!(outcome("?code=c1&state=s1&iss=https%3A%2F%2Fany.test", None), Ok("c1".into()));
