@@ -25,10 +25,11 @@ pub enum ErrorKind {
     /// The request was addressed to an origin that the layer was not made for. Nothing was sent. It will fail again: send it
     /// through another client, or add the origin to the layer.
     ForeignOrigin,
-    /// No valid token came within the time that a request may wait. Nothing was sent; trying again later is right.
+    /// No valid token came within the time that a request may wait. Nothing was sent, or the API refused what was; trying again later is
+    /// right.
     Timeout,
     /// There is no valid token and the next attempt to get one lies beyond the time that a request may wait, so it didn't wait.
-    /// Nothing was sent; trying again later is right.
+    /// Nothing was sent, or the API refused what was; trying again later is right.
     Unavailable,
     /// There is no valid token any more, and there will be none until somebody does something: the credentials were rejected, or the
     /// store can't be used. The text says which.

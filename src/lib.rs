@@ -42,7 +42,7 @@
 //! | a token is due | it is renewed at a random point of 75 to 85 % of its life, sooner if the token endpoint is slow |
 //! | a renewal fails | the token in use goes on; tried again after 1, 2, 4 … 60 s (faster for short lives), `Retry-After` obeyed |
 //! | the token expires meanwhile | requests wait for the next one, up to [`max_wait`](BearerAuthLayer::max_wait); at once an error if waiting is in vain |
-//! | the API answers 401 | the token is renewed once for all requests that were refused, and they are [sent again](replay) where their body allows it |
+//! | the API answers 401 | the token is renewed once for all requests that were refused (one that may be too new for the API is tried again first), and they are [sent again](replay) where their body allows it |
 //! | the API doesn't know a new token yet (it is younger than five seconds) | the one before it serves for a moment, where it lives; without one, requests try the new one again after 0.5, 1 and 2 s, before another is fetched |
 //! | 401s go on with the new token | they are handed on, and cause a fetch ever more rarely, at most once a minute in the end |
 //! | the API answers 403 | it is handed on: another token would have no more scope |
@@ -74,8 +74,8 @@
 //! |---|---|---|
 //! | `Buffer`, `ConcurrencyLimit`, `RateLimit` | **right**: who leaves the queue gets the token of that moment | the token is chosen first and may have expired when the request leaves the queue |
 //! | `Retry` | **right**: each try gets the token of its moment | each try sends the same token again |
-//! | `Timeout` | for the whole: the wait for a token and both attempts | for each attempt alone, not for the wait, which [`max_wait`](BearerAuthLayer::max_wait) limits |
-//! | `LoadShed` | **right**: sheds what the client can't take, and never for want of a token | may shed the second attempt after a 401 |
+//! | `Timeout` | for the whole: the wait for a token and all attempts | for each attempt alone, not for the wait, which [`max_wait`](BearerAuthLayer::max_wait) limits |
+//! | `LoadShed` | **right**: sheds what the client can't take, and never for want of a token | may shed the attempt after a 401 |
 //! | `FollowRedirect` | **right**: where a redirect leads to another origin, the fence stops it | whether the token goes along is up to that layer's policy |
 //!
 //! # Features

@@ -194,7 +194,7 @@ impl FetchRequest {
 /// A fixed token: fetched again, it is the same, and as old as it is.
 impl TokenSource for AccessToken {
     async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
-        Ok(self.clone())
+        Ok(self.clone().settled())
     }
 }
 

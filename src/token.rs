@@ -1,6 +1,6 @@
 //! The token itself: a secret, what is known of its life, and the header made of it.
 
-use std::{borrow::Cow, error, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -31,9 +31,11 @@ pub struct AccessToken {
     age: Option<Duration>,
     recheck_after: Option<Duration>,
     authorization_ends_in: Option<Duration>,
-    /// How long it lasted when it began, in whole seconds.
-    authorization_lifetime: Option<u32>,
+    /// How long it lasted when it began, in whole seconds: in four bytes, because tokens lie in memory by the million.
+    authorization_lifetime: Option<NonZeroU32>,
     scope: Option<Arc<str>>,
+    /// It comes from where tokens lie that aren't new.
+    settled: bool,
 }
 
 impl AccessToken {
@@ -62,6 +64,7 @@ impl AccessToken {
             authorization_ends_in: None,
             authorization_lifetime: None,
             scope: None,
+            settled: false,
         })
     }
 
@@ -147,6 +150,17 @@ impl AccessToken {
         self.age
     }
 
+    /// The same, from where tokens lie that aren't new.
+    pub(crate) fn settled(mut self) -> Self {
+        self.settled = true;
+        self
+    }
+
+    /// Whether an API may not know it yet, that needs so long to know a new one.
+    pub(crate) fn is_younger_than(&self, age: Duration) -> bool {
+        !self.settled && self.age.is_none_or(|known| known < age)
+    }
+
     /// The same with the age it has if its life was told before this fetch began, and nothing else is known.
     pub(crate) fn aged(self, time: &Timeline, began: Moment) -> Self {
         match (self.age, self.told.as_ref().map(|told| time.at(told))) {
@@ -162,12 +176,13 @@ impl AccessToken {
     /// How long the authorization lasted when it began.
     #[cfg(any(feature = "oauth2", test))]
     pub(crate) fn authorization_lasts(mut self, lifetime: Option<Duration>) -> Self {
-        self.authorization_lifetime = lifetime.map(|lifetime| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX));
+        self.authorization_lifetime =
+            lifetime.and_then(|lifetime| NonZeroU32::new(u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)));
         self
     }
 
     pub(crate) fn authorization_whole(&self) -> Option<Duration> {
-        self.authorization_lifetime.map(|seconds| Duration::from_secs(seconds.into()))
+        self.authorization_lifetime.map(|seconds| Duration::from_secs(seconds.get().into()))
     }
 
     pub(crate) fn authorization_left(&self) -> Option<Duration> {

@@ -14,7 +14,7 @@ use tonic::{
 };
 use tower::{ServiceBuilder, util::MapErr};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, Error, LiveToken, Origin,
+    BearerAuth, BearerAuthLayer, Error, IntoTokenSource, LiveToken, Origin,
     oauth2::{ClientCredentials, TokenEndpoint},
     replay::{Buffered, Never, ReplayPolicy},
     testing::{AuthorizationServer, Fault},
@@ -24,8 +24,11 @@ use tower_bearer::{
 mod documents;
 #[path = "support/pace.rs"]
 mod pace;
+#[path = "support/settled.rs"]
+mod settled;
 use documents::{Documents, DocumentsClient, MESSAGE};
 use pace::pace;
+use settled::Settled;
 
 type WithStatus<E> = fn(Error<E>) -> Status;
 type Client<P> = DocumentsClient<MapErr<BearerAuth<Channel, P>, WithStatus<tonic::transport::Error>>>;
@@ -41,7 +44,7 @@ impl Bench {
     async fn new() -> Self {
         let server = AuthorizationServer::start().await.unwrap();
         let endpoint = TokenEndpoint::new(&server.token_url()).unwrap().client_secret_basic("client", "secret");
-        let token = LiveToken::spawn(ClientCredentials::new(endpoint));
+        let token = LiveToken::spawn(Settled(ClientCredentials::new(endpoint).into_token_source()));
         let url = format!("http://{}", Documents::serve(server.api_url("/gate")).await.unwrap());
         let channel = Endpoint::from_shared(url.clone()).unwrap().connect_lazy();
         token.ready().await.unwrap();
@@ -82,7 +85,6 @@ async fn a_call_of_each_kind_recovers_from_unauthenticated() {
 async fn a_stream_both_ways_recovers_and_goes_on_message_by_message() {
     let bench = Bench::new().await;
     let mut client = bench.buffered();
-    assert_eq!(client.get("message").await.unwrap(), "message");
     bench.server.revoke_all();
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let messages = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
@@ -103,14 +105,13 @@ async fn a_stream_both_ways_recovers_and_goes_on_message_by_message() {
 async fn an_upload_that_is_refused_at_its_beginning_is_sent_again_whole_however_long_it_is() {
     let bench = Bench::new().await;
     let mut client = bench.buffered();
-    assert_eq!(client.get("message").await.unwrap(), "message");
     bench.server.revoke_all();
     // What comes after the first message comes only when the second attempt is there.
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let messages = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
     sender.send(MESSAGE).await.unwrap();
     let upload = tokio::spawn(async move { client.upload(messages).await });
-    while bench.server.api().accepted == 1 {
+    while bench.server.api().accepted == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for _ in 1..100 {

@@ -77,6 +77,19 @@ async fn the_wait_after_a_refusal_ends_with_the_deadline() {
     assert_eq!((deadlines, status, took.as_millis() / 10), (vec!["800m".to_owned()], 401, 80));
 }
 
+/// The second attempt takes time as well, and is refused.
+#[tokio::test(start_paused = true)]
+async fn each_wait_ends_with_the_deadline() {
+    let api = Api::new(|_| refused()).after(secs(3));
+    let issuer = Issuer::new().fresh();
+    let token = issuer.ready().await;
+    let service = ServiceBuilder::new().layer(layer(&token).replay(Cloned)).service(api.clone());
+    let (result, took) = timed(service.oneshot(call("5S", Full::new(Bytes::from("text"))))).await;
+    // Refused at 3 s, tried again at 3.5 s, refused at 6.5 s.
+    assert_eq!((result.unwrap().status().as_u16(), took.as_millis()), (401, 6_500));
+    assert_eq!(deadlines(&api), ["5S", "1500000u"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_no_deadline_is_left_alone() {
     for odd in ["", "5", "-1S", "5s", "123456789S"] {

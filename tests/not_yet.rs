@@ -115,10 +115,68 @@ async fn the_first_token_that_is_not_taken_yet_fails_no_request_and_is_fetched_o
     }
 }
 
+/// One server of the API is late, or one route of it. What the others say must not wear out the patience of those that meet the late one.
+#[tokio::test(start_paused = true)]
+async fn where_only_some_of_the_api_is_late_no_request_fails_either() {
+    for (millis, revoked) in [(400, false), (1_500, false), (3_000, false), (1_500, true), (3_000, true)] {
+        let (issued, lag) = (Issued::default(), Duration::from_millis(millis));
+        let (token, reasons) = issued.source(Some(secs(3600)), secs(3600));
+        let late = issued.clone();
+        let api = Api::new(move |seen| {
+            let lag = if seen.uri.ends_with("/late") { lag } else { Duration::ZERO };
+            if late.is_taken(seen.token(), lag) { ok() } else { refused() }
+        });
+        token.ready().await.unwrap();
+        if revoked {
+            sleep(secs(10)).await;
+            issued.revoke();
+        }
+        let service = ServiceBuilder::new().layer(layer(&token)).service(api.after(Duration::from_millis(20)));
+        let mut requests = Vec::new();
+        for number in 0..1_000 {
+            let path = if number % 4 == 0 { "/late" } else { "/a" };
+            requests.push(tokio::spawn(service.clone().oneshot(get(path))));
+            sleep(Duration::from_millis(10)).await;
+        }
+        let mut failed = 0;
+        for request in requests {
+            failed += u32::from(request.await.unwrap().unwrap().status() != 200);
+        }
+        let fetches = reasons.lock().unwrap().len();
+        assert!(failed == 0 && fetches <= 3, "{lag:?} {revoked}: {failed} failed, {fetches} fetches");
+    }
+}
+
+/// A fixed token, or one out of a file, isn't new because a program has started.
+#[tokio::test(start_paused = true)]
+async fn a_fixed_token_that_is_refused_is_handed_on_soon() {
+    let token = LiveToken::spawn(AccessToken::new("wrong").unwrap());
+    token.ready().await.unwrap();
+    let service = ServiceBuilder::new().layer(layer(&token)).service(Api::new(|_| refused()));
+    let began = now();
+    assert_eq!(service.oneshot(get("/a")).await.unwrap().status(), 401);
+    assert!(began.elapsed() <= secs(1), "{:?}", began.elapsed());
+}
+
+/// Who can't wait until the same token is tried again has the next one.
+#[tokio::test(start_paused = true)]
+async fn a_short_wait_is_for_another_token() {
+    let issued = Issued::default();
+    let (token, _) = issued.source(Some(secs(3600)), secs(3600));
+    token.ready().await.unwrap();
+    sleep(secs(1)).await;
+    issued.revoke();
+    let layer = layer(&token).max_wait(Duration::from_millis(300));
+    let service = ServiceBuilder::new().layer(layer).service(issued.api(Duration::ZERO));
+    let began = now();
+    assert_eq!(service.oneshot(get("/a")).await.unwrap().status(), 200);
+    assert!(began.elapsed() <= Duration::from_millis(300), "{:?}", began.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_revoked_when_it_is_young_is_replaced_all_the_same() {
     // How the token was used before, and how often each request is sent.
-    for (accepted, renewed, most) in [(true, false, 2), (false, false, 5), (false, true, 5)] {
+    for (accepted, renewed, most) in [(true, false, 2), (false, false, 5), (false, true, 6)] {
         let issued = Issued::default();
         let (token, reasons) = issued.source(Some(secs(3600)), secs(3600));
         token.ready().await.unwrap();

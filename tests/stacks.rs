@@ -26,6 +26,10 @@ use tower_bearer::{
     testing::{AuthorizationServer, Fault},
 };
 
+#[path = "support/settled.rs"]
+mod settled;
+use settled::Settled;
+
 type Http = Client<HttpConnector, Full<Bytes>>;
 
 fn http() -> Http {
@@ -63,7 +67,7 @@ struct Bench {
 impl Bench {
     async fn new(lifetime: Duration) -> Self {
         let server = AuthorizationServer::builder().lifetime(Some(lifetime)).start().await.unwrap();
-        let token = LiveToken::spawn(client_credentials(&server));
+        let token = LiveToken::spawn(Settled(client_credentials(&server)));
         token.ready().await.unwrap();
         let layer = BearerAuthLayer::new(token.clone(), Origin::parse(&server.origin()).unwrap());
         Self { server, token, layer }

@@ -78,6 +78,5 @@ fn may_be_about_scope(line: &HeaderValue) -> bool {
     let line = line.as_bytes();
     let contains = |text: &[u8], word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     let unescaped: Vec<_> = line.iter().copied().filter(|byte| *byte != b'\\').collect();
-    let exact = unescaped.windows(18).any(|part| part == b"insufficient_scope");
-    contains(line, b"bearer") && contains(line, b"error") && exact
+    contains(line, b"bearer") && contains(line, b"error") && contains(&unescaped, b"insufficient_scope")
 }

@@ -52,7 +52,10 @@ fn names_scope(value: &HeaderValue) -> bool {
         let Ok(challenge) = challenge else { return holds_scope(text.as_bytes()) };
         let is_error = |name: &str| name.eq_ignore_ascii_case("error");
         if challenge.scheme.eq_ignore_ascii_case("bearer")
-            && challenge.params.iter().any(|(name, value)| is_error(name) && value.to_unescaped() == SCOPE)
+            && challenge
+                .params
+                .iter()
+                .any(|(name, value)| is_error(name) && value.to_unescaped().eq_ignore_ascii_case(SCOPE))
         {
             return true;
         }
@@ -124,6 +127,7 @@ mod tests {
             (401, &[(www, r#"Bearer realm="api", error="invalid_token", error_description="expired""#)], true),
             (401, &[(www, r#"Bearer error="insufficient_scope", scope="admin""#)], false),
             (401, &[(www, "bearer ERROR=insufficient_scope")], false),
+            (401, &[(www, r#"Bearer error="Insufficient_Scope""#)], false),
             (403, &[(www, r#"Bearer error="insufficient_scope""#)], false),
             (401, &[(www, r#"Basic realm="x", Bearer error="insufficient_scope""#)], false),
             (401, &[(www, r#"Basic realm="x""#), (www, r#"Bearer error="insufficient_scope""#)], false),

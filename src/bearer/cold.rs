@@ -16,7 +16,7 @@ use crate::{
     BoxError, Error, TokenError,
     clock::Moment,
     error::{broke_off, is_unsent},
-    live::{Attempts, Generation, PerThread},
+    live::{Attempts, FIRST_STEP, Generation, PerThread, With},
 };
 
 /// The rarer states, and what is kept for them. No service in here is ready but while it is being asked to send: what it holds then, such
@@ -65,9 +65,10 @@ pub(super) struct Resend {
     lost: bool,
 }
 
-/// How often a request is sent again at the most: three times with a token that isn't valid yet, or with the one before it, and once with
-/// one that was fetched because it isn't.
-const RESENDS: u8 = 4;
+/// How often a request is sent again at the most: four times with a token that isn't valid yet, three of them after a pause and one when it
+/// is accepted elsewhere, or with the one before it; and once with another that was fetched then. One that is lost with its connection
+/// counts, too.
+const RESENDS: u8 = 5;
 
 /// What a state goes on to.
 pub(super) enum Step<S: Service<R>, R> {
@@ -82,7 +83,7 @@ type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Acquired = (Result<Duration, TokenError>, PerThread<Link>);
 
 /// What is left of the wait for another one, if there is one.
-type Replaced = (Option<Duration>, PerThread<Link>);
+type Replaced = (Option<(Duration, With)>, PerThread<Link>);
 
 impl<S, R> Cold<S, R>
 where
@@ -103,29 +104,48 @@ where
         matches!(self, Self::Replayed { .. }) || self.link().is_some_and(is_told)
     }
 
-    /// Whether what is kept can be sent again, whole.
+    /// Whether what is kept can be sent again, whole and in time.
     pub(super) fn hold(&mut self) -> bool {
+        if let (Some(ends), Some(link)) = (self.ends(), self.link())
+            && ends <= link.token.time().now()
+        {
+            return false;
+        }
         match self {
             Self::Spare { spare, .. } | Self::Replayed { more: Some((_, spare)), .. } => spare.hold(),
             _ => false,
         }
     }
 
+    /// When the deadline is over of a call that can be sent again.
+    fn ends(&self) -> Option<Moment> {
+        match self {
+            Self::Spare { spare, link, ends, .. } => ends.or_else(|| link.deadline(spare.request(), spare.kept_at())),
+            Self::Replayed { resend, .. } => resend.ends,
+            _ => None,
+        }
+    }
+
     /// An attempt was answered with this, a 401, whose body takes so much room.
     pub(super) fn renew(&mut self, response: S::Response, kib: u16, refused: Generation) {
+        let ends = self.ends();
         let (link, service, spare, resend) = match mem::replace(self, Self::Moving) {
-            Self::Spare { service, spare, link, ends } => {
-                let ends = ends.or_else(|| link.deadline(spare.request(), spare.kept_at()));
+            Self::Spare { service, spare, link, .. } => {
                 let left = link.max_wait(spare.request(), ends);
                 (link, service, spare, Resend { asked: false, more: RESENDS, left, ends, lost: false })
             }
             Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
             _ => return,
         };
-        let (asked, left) = (resend.asked || link.token.is_reason_to_fetch(refused), resend.left);
+        // The deadline may be nearer than it was.
+        let left = resend.ends.map_or(resend.left, |ends| resend.left.min(ends.since(link.token.time().now())));
+        let asked = resend.asked || link.token.is_reason_to_fetch(refused);
+        // Who can't wait until the same token is tried again wants another.
+        let pause = FIRST_STEP * (1 << (RESENDS - resend.more));
         let resend = Resend { asked, more: resend.more - 1, ..resend };
         let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
-        let attempts = if resend.more > 0 && spare.can_be_kept_again() { Attempts::More } else { Attempts::Last };
+        let is_patient = resend.more > 0 && spare.can_be_kept_again() && pause <= left;
+        let attempts = if is_patient { Attempts::More } else { Attempts::Last };
         let token = Box::pin(async move { (link.token.replace(refused, left, attempts).await, link) });
         *self = Self::Renewing { token, held, service, spare, resend };
     }
@@ -169,11 +189,13 @@ where
                     }
                     Poll::Ready((None, _)) if held.is_some() => return Poll::Ready(over(held)),
                     // Without it the API is asked once more, with the token that there is.
-                    Poll::Ready((left, link)) => match spare.take_over(resend.more > 0 && left.is_some()) {
+                    Poll::Ready((replaced, link)) => match spare.take_over(resend.more > 0 && replaced.is_some()) {
                         // The 401 goes, and with it the connection that its body occupies.
                         Some((request, spare)) => {
-                            let left = left.unwrap_or_default();
-                            let (resend, ends) = (Resend { left, ..resend }, resend.ends);
+                            let (left, with) = replaced.unwrap_or((Duration::ZERO, With::TheSame));
+                            // What becomes of it says nothing about a fetch, unless it is sent with what that brought.
+                            let asked = resend.asked && with == With::Another;
+                            let (resend, ends) = (Resend { asked, left, ..resend }, resend.ends);
                             let after = After::Replayed { resend, spare };
                             *self = Self::Readying { service, request, link, after, left, ends };
                         }
@@ -196,6 +218,7 @@ where
                                 After::Spare(spare) => Self::Spare { service: service.clone(), spare, link, ends },
                                 After::SentOnce => Self::SentOnce { link },
                                 After::Replayed { resend, spare } => {
+                                    let resend = Resend { left, ..resend };
                                     let more = spare.map(|spare| (service.clone(), spare));
                                     Self::Replayed { link, resend, more }
                                 }

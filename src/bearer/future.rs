@@ -58,7 +58,7 @@ pin_project! {
         #[pin]
         inner: Option<S::Future>,
         ticket: Ticket,
-        // Whether somebody wants to know of answers that are no refusals: a judge, or the token's task after a second attempt.
+        // Whether somebody wants to know of answers that are no refusals: a judge, or the token's task after a later attempt, or because the token is new.
         told: bool,
         cold: Option<SyncWrapper<Box<Cold<S, R>>>>,
     }
@@ -204,7 +204,7 @@ where
             let cold = this.cold.take().map(SyncWrapper::into_inner);
             // If that is what a fetch was for, the token's task should know that it helped: from then on the next 401 is worth one.
             if challenge::is_acceptance(response.status(), response.headers())
-                && response.whence(this.ticket.sent_to) == Whence::Asked
+                && response.whence(this.ticket.sent_to) != Whence::Elsewhere
                 && let Some(token) = LiveToken::find(this.ticket.token)
             {
                 match cold.as_deref() {
@@ -242,7 +242,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut this = self.as_mut().project();
-        // Before anything waits: what limits below count as under way must be over, or the second attempt can't begin.
+        // Before anything waits: what limits below count as under way must be over, or the next attempt can't begin.
         this.inner.set(None);
         let is_ours = match response.whence(this.ticket.sent_to) {
             Whence::Asked => true,

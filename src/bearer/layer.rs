@@ -15,7 +15,7 @@ use crate::{IntoTokenSource, LiveToken, live::PerThread};
 /// - While there is a valid token, no request waits. Without one it waits up to [`max_wait`](Self::max_wait), less if waiting is
 ///   in vain.
 /// - A 401 renews the token; the request is sent again with the next one if its body allows it ([`replay`]). While the API may not know
-///   a new token yet, it is sent up to four times.
+///   a new token yet, it is sent again up to five times.
 /// - An `Authorization` header that a request brings is replaced, unless [told otherwise](Self::keep_authorization).
 ///
 /// Put it innermost, right around the client: then the token is chosen when the request is sent, not before it waits in a queue.
@@ -85,7 +85,7 @@ impl<P> BearerAuthLayer<P> {
         self.with(|link| link.fence.admit_any_https())
     }
 
-    /// How long a request may wait for a token, before it is first sent and once more after a 401. 10 s unless said otherwise.
+    /// How long a request may wait for a token, before it is first sent, and in all after 401s. 10 s unless said otherwise.
     pub fn max_wait(self, wait: Duration) -> Self {
         self.with(|link| link.max_wait = wait)
     }

@@ -2,8 +2,9 @@
 //!
 //! In the order of a request's way: `layer` (with `ext`, its short form) and `service`, `origin` (may it carry the token?),
 //! `options` (does this request, or this layer, want something else?), `replay` (can it be sent again?), `future` (send → 401 →
-//! renew → send; its rarer states are in `cold`, the `deadline` of gRPC calls limits them, `held` is the 401 meanwhile), `challenge` (is this answer about the token?). `request` says which types all of
-//! this works on; `tonic` and `reqwest_middleware` are for stacks that aren't tower's.
+//! renew → send; its rarer states are in `cold`, the `deadline` of gRPC calls limits them, `held` is the 401 meanwhile), `challenge` (is this
+//! answer about the token?). `request` says which types all of this works on; `tonic` and `reqwest_middleware` are for stacks that aren't
+//! tower's.
 
 use std::time::Duration;
 

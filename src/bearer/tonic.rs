@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, LiveToken, TokenError};
 /// | [`ErrorKind::Rejected`], [`ErrorKind::ReauthorizationRequired`], [`ErrorKind::Stopped`] | `Unauthenticated` |
 /// | [`ErrorKind::ForeignOrigin`] | `FailedPrecondition` |
 ///
-/// A call's deadline (`grpc-timeout`) counts: it limits the wait for a token, after which the status is `Unavailable`, and an attempt that
+/// A call's deadline (`grpc-timeout`) counts: it limits the wait for a token (before the first attempt the status is `Unavailable` then, after a refusal it is that), and an attempt that
 /// follows a wait or a refusal has what is left of it.
 ///
 /// `UNAUTHENTICATED` is looked for in the headers, where servers put it that refuse a call before it begins. One that comes in the trailers,

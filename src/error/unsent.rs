@@ -5,7 +5,7 @@ use std::{error, fmt, io, iter};
 use crate::BoxError;
 
 /// Says that a request was never sent, for HTTP services of your own. With it in the chain of an error's sources, a refresh token isn't taken
-/// for spent, and a request that was to be sent again after a 401 is tried once more.
+/// for spent, and an attempt that follows a 401 is repeated, once and where the request can be sent again.
 ///
 /// ```
 /// use std::io;

@@ -134,8 +134,7 @@ impl Decider {
             self.refusals.helped();
         }
         if accepted {
-            let was_refused = self.doubt.was_refused() || self.held.as_ref().is_some_and(|held| held.was_refused);
-            self.refusals.accepted(was_refused);
+            self.refusals.accepted(self.held.as_ref().is_some_and(|held| held.was_refused));
         }
         if (recovered || accepted)
             && let Some(turn) = self.doubt.accepted()
@@ -156,6 +155,9 @@ impl Decider {
             && let Some(turn) = self.doubt.refused(now, now.since(held.since), refused.wants_another)
         {
             self.turn = turn.or(self.turn);
+            if self.doubt.is_contradicted() {
+                self.refusals.contradict();
+            }
             return;
         }
         held.was_refused = true;

@@ -114,6 +114,12 @@ impl Demands {
         demand.refused = demand.refused.filter(|refused| refused.number > number);
     }
 
+    /// Takes off the refusals of those that try the same token again.
+    pub(crate) fn try_again(&self) {
+        let mut demand = self.lock();
+        demand.refused = demand.refused.filter(|refused| refused.wants_another);
+    }
+
     /// Waits for something new.
     ///
     /// # Cancel safety

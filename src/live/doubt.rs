@@ -25,11 +25,14 @@ pub(crate) struct Doubt {
     unsettled: bool,
 }
 
+/// What is known of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Trust {
-    /// It is new, and nobody has seen it accepted.
+pub(crate) enum Trust {
+    /// It is new.
     Untried,
-    /// It was refused, and then accepted: perhaps not everywhere yet.
+    /// It is new, and was fetched because of a 401: perhaps for one of a server that is late.
+    Wary,
+    /// It was accepted, though perhaps not by every server yet.
     Arriving,
     /// A 401 means what it says.
     #[default]
@@ -59,9 +62,8 @@ pub(crate) enum Turn {
 }
 
 impl Doubt {
-    /// Another token has taken the place of this one; `untried`: one that the API may not know yet.
-    pub(crate) fn replaced(before: Option<Before>, untried: bool) -> Self {
-        let trust = if untried { Trust::Untried } else { Trust::Proven };
+    /// Another token has taken the place of this one.
+    pub(crate) fn replaced(before: Option<Before>, trust: Trust) -> Self {
         Self { before: before.map(Box::new), trust, ..Self::default() }
     }
 
@@ -77,11 +79,22 @@ impl Doubt {
 
     /// Whether it is news that a request with the present one was accepted.
     pub(crate) fn wants_to_know(&self) -> bool {
-        match self.trust {
-            Trust::Untried => true,
-            Trust::Arriving => self.is_waiting(),
-            Trust::Proven => false,
-        }
+        matches!(self.trust, Trust::Untried | Trust::Wary)
+    }
+
+    /// Whether the present one was accepted while it is young, and refused after it: then some take it and some don't.
+    pub(crate) fn is_contradicted(&self) -> bool {
+        self.trust == Trust::Arriving && self.unsettled
+    }
+
+    /// Whether the present one was refused, and never accepted: in the end that is believed, though nobody tries it again.
+    fn awaits_belief(&self) -> bool {
+        self.unsettled && self.wants_to_know()
+    }
+
+    /// Whether the present one was refused, and not accepted since.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unsettled
     }
 
     /// Whether refused requests wait for the present one to be tried again, with nothing else to carry.
@@ -91,26 +104,24 @@ impl Doubt {
 
     /// How often whoever was refused with the present one may have tried it again, and whether it was accepted.
     pub(crate) fn tries(&self) -> (u8, bool) {
-        (self.tries, self.trust != Trust::Untried)
-    }
-
-    /// Whether the present one was refused, which was put down to its age.
-    pub(crate) fn was_refused(&self) -> bool {
-        self.trust == Trust::Arriving || self.is_waiting() || self.tries > 0
+        (self.tries, matches!(self.trust, Trust::Arriving | Trust::Proven))
     }
 
     /// A request with the present one was accepted.
     pub(crate) fn accepted(&mut self) -> Option<Turn> {
+        let is_first = self.wants_to_know();
         self.trust = match self.trust {
             Trust::Untried if self.steps == 0 => Trust::Proven,
-            Trust::Untried | Trust::Arriving => Trust::Arriving,
+            Trust::Untried | Trust::Wary | Trust::Arriving => Trust::Arriving,
             Trust::Proven => Trust::Proven,
         };
+        // Once: where some take it and some don't, those that are refused wait all the same.
+        if !is_first {
+            return None;
+        }
         self.unsettled = false;
-        self.is_waiting().then(|| {
-            self.steps = 0;
-            self.try_again()
-        })
+        self.steps = 0;
+        self.is_waiting().then(|| self.try_again())
     }
 
     /// A 401 for the token in use, `age` after it came. What to do now, if it is too young to be believed; `None` if it is, or if nothing can be
@@ -155,7 +166,7 @@ impl Doubt {
                 self.unsettled &= age < YOUNG;
                 Some(self.try_again())
             }
-            false if self.until.is_none() && self.unsettled && age >= YOUNG => {
+            false if self.until.is_none() && self.awaits_belief() && age >= YOUNG => {
                 self.unsettled = false;
                 Some(Turn::Believe)
             }
@@ -169,7 +180,8 @@ impl Doubt {
 
     fn try_again(&mut self) -> Turn {
         self.until = None;
-        self.tries = self.tries.saturating_add(1);
+        // Compared, not counted.
+        self.tries = self.tries.wrapping_add(1);
         Turn::Again
     }
 
@@ -177,7 +189,7 @@ impl Doubt {
     pub(crate) fn wake_at(&self, since: Moment) -> Option<Moment> {
         let forgotten = match &self.before {
             Some(before) if self.back => before.expires_at,
-            None if self.until.is_some() || !self.unsettled => None,
+            None if self.until.is_some() || !self.awaits_belief() => None,
             _ => Some(since + YOUNG),
         };
         [self.until, forgotten].into_iter().flatten().min()
@@ -188,7 +200,7 @@ impl Doubt {
 pub(crate) const YOUNG: Duration = Duration::from_secs(5);
 
 /// How long the present token isn't tried the first time, and each time twice as long.
-const FIRST_STEP: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_STEP: Duration = Duration::from_millis(500);
 
 /// How often it is tried again where no other token serves meanwhile: within 3.5 s. A request is sent again once more, with what is fetched
 /// then.
@@ -207,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_token_before_serves_for_a_growing_moment_while_the_new_one_is_young() {
-        let mut doubt = Doubt::replaced(before(false), false);
+        let mut doubt = Doubt::replaced(before(false), Trust::Proven);
         let (mut age, mut turns) = (Duration::ZERO, Vec::new());
         while let Some(turn) = doubt.refused(Moment::EARLY + age, age, false) {
             assert_eq!(turn, Some(Turn::Back));
@@ -223,22 +235,22 @@ mod tests {
 
     #[test]
     fn without_one_before_or_when_it_is_older_it_is_believed() {
-        for mut doubt in [Doubt::replaced(None, false), Doubt::replaced(before(true), false)] {
+        for mut doubt in [Doubt::replaced(None, Trust::Proven), Doubt::replaced(before(true), Trust::Proven)] {
             assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), None);
         }
-        assert_eq!(Doubt::replaced(before(false), false).refused(Moment::EARLY, YOUNG, false), None);
+        assert_eq!(Doubt::replaced(before(false), Trust::Proven).refused(Moment::EARLY, YOUNG, false), None);
     }
 
     #[test]
     fn one_before_that_is_refused_or_over_gives_the_new_one_its_turn() {
-        let mut doubt = Doubt::replaced(before(false), false);
+        let mut doubt = Doubt::replaced(before(false), Trust::Proven);
         doubt.refused(Moment::EARLY, Duration::ZERO, false);
         assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(None));
         let then = Moment::EARLY + SECOND / 2;
         assert_eq!(doubt.step(then, SECOND / 2), Some(Turn::Forward));
         assert_eq!(doubt.refused(then, SECOND / 2, false), None, "that was once more");
 
-        let mut doubt = Doubt::replaced(before(false), false);
+        let mut doubt = Doubt::replaced(before(false), Trust::Proven);
         doubt.before.as_mut().unwrap().expires_at = Some(Moment::EARLY + SECOND / 4);
         doubt.refused(Moment::EARLY, Duration::ZERO, false);
         assert_eq!(doubt.step(Moment::EARLY + SECOND / 4, SECOND / 4), Some(Turn::Forward));
@@ -247,7 +259,7 @@ mod tests {
     #[test]
     fn without_another_token_one_that_was_never_accepted_is_tried_again_after_growing_pauses() {
         for before in [None, before(true)] {
-            let mut doubt = Doubt::replaced(before, true);
+            let mut doubt = Doubt::replaced(before, Trust::Untried);
             let (mut age, mut tried) = (Duration::ZERO, Vec::new());
             while let Some(turn) = doubt.refused(Moment::EARLY + age, age, false) {
                 assert_eq!((turn, doubt.is_open()), (None, true));
@@ -263,26 +275,36 @@ mod tests {
     }
 
     #[test]
-    fn once_accepted_it_is_tried_again_at_once() {
-        let mut doubt = Doubt::replaced(None, true);
-        assert!(doubt.wants_to_know());
-        doubt.refused(Moment::EARLY, Duration::ZERO, false);
-        assert_eq!(doubt.accepted(), Some(Turn::Again));
-        assert_eq!((doubt.tries(), doubt.wants_to_know()), ((1, true), false));
-        // Perhaps not by every server.
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(None));
-        assert_eq!(doubt.wake_at(Moment::EARLY), Some(Moment::EARLY + FIRST_STEP));
-        assert_eq!(doubt.accepted(), Some(Turn::Again));
-        assert_eq!(doubt.refused(Moment::EARLY, YOUNG, false), None);
+    fn the_first_acceptance_ends_the_pause_and_later_ones_do_not() {
+        let at = |age: Duration| Moment::EARLY + age;
+        for trust in [Trust::Untried, Trust::Wary] {
+            let mut doubt = Doubt::replaced(None, trust);
+            assert!(doubt.wants_to_know());
+            doubt.refused(at(Duration::ZERO), Duration::ZERO, false);
+            assert_eq!((doubt.accepted(), doubt.is_contradicted()), (Some(Turn::Again), false));
+            assert_eq!((doubt.tries(), doubt.wants_to_know()), ((1, true), false));
+            // Perhaps not by every server.
+            assert_eq!(doubt.refused(at(Duration::ZERO), Duration::ZERO, false), Some(None));
+            assert!(doubt.is_contradicted());
+            assert_eq!((doubt.accepted(), doubt.wake_at(at(Duration::ZERO))), (None, Some(at(FIRST_STEP))));
+            assert_eq!(doubt.step(at(FIRST_STEP), FIRST_STEP), Some(Turn::Again));
+            assert_eq!(doubt.refused(at(YOUNG), YOUNG, false), None);
+        }
+    }
 
-        let mut doubt = Doubt::replaced(None, true);
+    #[test]
+    fn one_that_is_accepted_before_it_is_refused_is_believed_unless_a_refusal_has_brought_it() {
+        let mut doubt = Doubt::replaced(None, Trust::Untried);
         assert_eq!((doubt.accepted(), doubt.wants_to_know()), (None, false));
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), None, "it was accepted at once");
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), None);
+        let mut doubt = Doubt::replaced(before(true), Trust::Wary);
+        assert_eq!((doubt.accepted(), doubt.wants_to_know()), (None, false));
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(None));
     }
 
     #[test]
     fn what_nobody_tries_again_is_believed_when_it_is_no_longer_young() {
-        let mut doubt = Doubt::replaced(None, true);
+        let mut doubt = Doubt::replaced(None, Trust::Untried);
         doubt.refused(Moment::EARLY, Duration::ZERO, false);
         let half = SECOND / 2;
         assert_eq!(doubt.step(Moment::EARLY + half, half), Some(Turn::Again));
@@ -290,7 +312,7 @@ mod tests {
         assert_eq!(doubt.step(Moment::EARLY + YOUNG, YOUNG), Some(Turn::Believe));
         assert_eq!((doubt.step(Moment::EARLY + YOUNG, YOUNG), doubt.wake_at(Moment::EARLY)), (None, None));
 
-        let mut doubt = Doubt::replaced(None, true);
+        let mut doubt = Doubt::replaced(None, Trust::Untried);
         doubt.refused(Moment::EARLY, Duration::ZERO, false);
         doubt.step(Moment::EARLY + half, half);
         doubt.accepted();
@@ -299,12 +321,12 @@ mod tests {
 
     #[test]
     fn whoever_can_only_use_another_token_is_not_kept_waiting() {
-        let mut doubt = Doubt::replaced(None, true);
+        let mut doubt = Doubt::replaced(None, Trust::Untried);
         assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, true), None);
         doubt.refused(Moment::EARLY, Duration::ZERO, false);
         assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, true), None, "and the others get it as well");
         assert!(!doubt.is_open());
-        let mut doubt = Doubt::replaced(before(false), true);
+        let mut doubt = Doubt::replaced(before(false), Trust::Untried);
         assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, true), Some(Some(Turn::Back)));
     }
 }

@@ -41,6 +41,11 @@ impl Refusals {
         }
     }
 
+    /// Some accept a token that others refuse.
+    pub(crate) fn contradict(&mut self) {
+        self.contradicted = true;
+    }
+
     /// A whole life without a 401: whatever was wrong is over.
     pub(crate) fn over(&mut self) {
         *self = Self::default();

@@ -21,6 +21,14 @@ pub(crate) enum Attempts {
     More,
 }
 
+/// What a refused request is sent again with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum With {
+    Another,
+    /// The same token, which perhaps is valid by now.
+    TheSame,
+}
+
 impl LiveToken {
     /// What its moments are measured by.
     pub(crate) fn time(&self) -> &Timeline {
@@ -120,53 +128,54 @@ impl LiveToken {
     }
 
     /// The API answered 401 to a request with this generation: waits, no longer than this, until it is worth sending it again, and says what is
-    /// left of the wait. `None` if it won't be.
+    /// left of the wait, and with what. `None` if it won't be.
     pub(crate) async fn replace(
         &self,
         refused: Generation,
         max_wait: Duration,
         attempts: Attempts,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, With)> {
         self.shared.telemetry.refused();
         let waiting = Waiting::after_refusal(&self.shared);
         let deadline = self.shared.time.now() + max_wait;
         let replaced = self.wait_for_another(refused, max_wait, attempts).await;
         let left = deadline.since(self.shared.time.now());
         match replaced {
-            true => waiting.with_token(),
-            false if left.is_zero() => waiting.timed_out(),
-            false => waiting.failed(),
+            Some(_) => waiting.with_token(),
+            None if left.is_zero() => waiting.timed_out(),
+            None => waiting.failed(),
         }
-        replaced.then_some(left)
+        replaced.map(|with| (left, with))
     }
 
-    async fn wait_for_another(&self, refused: Generation, max_wait: Duration, attempts: Attempts) -> bool {
+    async fn wait_for_another(&self, refused: Generation, max_wait: Duration, attempts: Attempts) -> Option<With> {
         // Not only a newer one: the one before a new token serves while the API doesn't take that yet.
         let another = |shared: &Shared| ![refused, Generation::NONE].contains(&shared.cell.generation());
+        let found = |shared: &Shared| another(shared).then_some(With::Another);
         if another(&self.shared) {
-            return true;
+            return Some(With::Another);
         }
         if self.is_current(Generation::NONE) {
             // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
-            return self.wait_for_token(max_wait).await.is_ok();
+            return self.wait_for_token(max_wait).await.ok().map(|_| With::Another);
         }
         let (tries, _) = self.shared.status.borrow().tries;
         let number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
         let deadline = self.shared.time.now() + max_wait;
         let ended = self.news(max_wait, || {
             if another(&self.shared) {
-                return Some(true);
+                return Some(Some(With::Another));
             }
             let snapshot = self.shared.status.borrow();
             let (now, accepted) = snapshot.tries;
             if now != tries && snapshot.generation == refused && (attempts == Attempts::More || accepted) {
-                return Some(true);
+                return Some(Some(With::TheSame));
             }
             let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);
-            (in_vain || snapshot.settled >= number).then_some(false)
+            (in_vain || snapshot.settled >= number).then_some(None)
         });
         // Whatever ended the waiting: what counts is whether there is another token now.
-        ended.await.unwrap_or_default() || another(&self.shared)
+        ended.await.flatten().or_else(|| found(&self.shared))
     }
 
     /// Takes room for a response that nobody reads for a while, if there is some; `in_any_case`: even if there is none.
@@ -174,7 +183,7 @@ impl LiveToken {
         let held = &self.shared.held;
         let take = |taken: u16| {
             let after = taken.saturating_add(kib);
-            (in_any_case || after <= MOST_HELD).then_some(after)
+            (in_any_case || kib == 0 || after <= MOST_HELD).then_some(after)
         };
         held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }

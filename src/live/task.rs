@@ -226,10 +226,13 @@ impl Desk {
         shared.cell.doubt(decider.doubted());
         match (turn, decider.carried()) {
             (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
+            // Who waits for a fetch that is under way waits on.
+            (Some(turn @ Turn::Again), _) => {
+                self.demands.try_again();
+                contained(|| shared.telemetry.turned(turn, decider.generation()));
+            }
             (Some(turn), Some((token, generation, expires_at))) => {
-                if turn != Turn::Again {
-                    shared.cell.publish(token, generation, expires_at);
-                }
+                shared.cell.publish(token, generation, expires_at);
                 contained(|| shared.telemetry.turned(turn, decider.generation()));
                 self.settle();
             }

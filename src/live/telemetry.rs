@@ -40,7 +40,7 @@
 //! | histogram | unit | |
 //! |---|---|---|
 //! | `tower_bearer_fetch_duration_seconds` | seconds | how long each fetch took, failed ones included |
-//! | `tower_bearer_wait_duration_seconds` | seconds | how long each request waited that found no valid token (label `why`: `no_token`) or was answered 401 (`refused`), and how that ended (label `ended`: `token`, a token to send came; `timeout`, none came within `max_wait`; `failed`, waiting was in vain; `cancelled`, the request was given up). Its count is that of the requests |
+//! | `tower_bearer_wait_duration_seconds` | seconds | how long each request waited that found no valid token (label `why`: `no_token`) or was answered 401 (`refused`), and how that ended (label `ended`: `token`, a token to send came; `timeout`, none came within `max_wait`; `failed`, waiting was in vain; `cancelled`, the request was given up). A request that is refused several times waits several times |
 //!
 //! The gauges are **written every second** and with every change, so that `tower_bearer_headroom_seconds` is right to a second
 //! when it is scraped, a recorder that is installed late misses nothing for long, and a step of the wall clock is made up for
@@ -76,7 +76,7 @@
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
 //! | warn | the API refused the token, and this request can't be sent again (once for each token) | `token`, `request` (the type) |
-//! | debug | a refusal from another origin than the request was sent to is handed on (reqwest follows redirects) | `token` |
+//! | debug | a refusal of a request that came without the token is handed on (reqwest follows redirects) | `token` |
 //! | debug | the API doesn't take the new token yet | `token`, `generation` |
 //! | debug | the new token is tried again | `token`, `generation` |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
@@ -275,7 +275,7 @@ impl Telemetry {
     /// A request was answered 401 by somebody to whom it was not sent.
     pub(super) fn refused_elsewhere(&self) {
         let token = self.name();
-        debug!(token, "a refusal from another origin than the request was sent to is handed on");
+        debug!(token, "a refusal of a request that came without the token is handed on");
     }
 
     /// Whether anybody is told how long a request waits.

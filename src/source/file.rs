@@ -94,7 +94,7 @@ impl TokenSource for TokenFile {
                 FetchError::try_again(format!("{}: {error}", self.path.display())).pace(self.recheck)
             })?;
         self.known = Some(token.clone());
-        Ok(token.recheck_after(self.recheck))
+        Ok(token.recheck_after(self.recheck).settled())
     }
 }
 

@@ -12,7 +12,7 @@ use super::{ReplayPolicy, Spare, boxed, copy_head};
 /// Sends again what is known to be the same the second time: a body that is empty or lies in memory as a whole.
 ///
 /// The usual bodies are recognised by their type: `Empty`, `Full<Bytes>` and `String`; boxed bodies of `http-body-util` when they are empty, or
-/// when they say exactly how long they are and their first frame is all of it; of reqwest whatever
+/// when they say exactly how long they are and their first frame is all of it (which is asked for before the request is sent); of reqwest whatever
 /// `reqwest::Request::try_clone` copies. Other bodies are never sent again: at the first 401 that this concerns, a warning names their
 /// type.
 #[derive(Clone, Copy, Debug, Default)]

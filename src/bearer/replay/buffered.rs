@@ -13,7 +13,7 @@ use crate::{BoxError, clock::Stamp};
 
 /// Sends every request again whose body was not longer than the limit, up to where it was read when the 401 came.
 ///
-/// What is sent is copied on its way. At a 401 the first attempt is held; when there is another token, the second one sends
+/// What is sent is copied on its way. At a 401 the first attempt is held; when it is sent again, the second one sends
 /// what was copied and then whatever the body still brings. So a long upload that is refused at its beginning is sent again
 /// whole, although it would never fit. Past the limit nothing is kept, and a 401 is handed on. When the response is there,
 /// nothing is kept either, though the body may go on (gRPC streams).

@@ -1,11 +1,11 @@
-//! Which requests are kept so that they can be sent again with another token.
+//! Which requests are kept so that they can be sent again after a 401.
 //!
 //! After a 401 the token is renewed, with all policies but [`Off`]. Whether the request itself is sent again is decided by a policy,
 //! before it is sent the first time, because afterwards its body is gone:
 //!
 //! | policy | keeps | costs a request that is kept |
 //! |---|---|---|
-//! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation |
+//! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation (three for a boxed body with something in it) |
 //! | [`Never`] | nothing | nothing |
 //! | [`Off`] | nothing, and no answer is looked at | nothing |
 //! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto`, and one allocation |
@@ -21,10 +21,10 @@
 //! | tonic: no request is ever empty | `Buffered::new(64 * 1024, tonic::body::Body::new)` |
 //! | a proxy with axum's body | `Buffered::new(64 * 1024, axum::body::Body::new)`, or `WhenEmpty::new(axum::body::Body::empty)` |
 //!
-//! How often: with another token once, and before that up to three times with a token that is so new that the API may not know it yet. A
+//! How often: with another token once, and before that up to four times with a token that is so new that the API may not know it yet. A
 //! policy of your own that makes its [`Spare`] by [`Spare::new`] can be sent again once, which is for another token.
 //!
-//! **No body is ever sent again in part.** What can't be sent again whole isn't: its 401 is handed on. And where the second attempt
+//! **No body is ever sent again in part.** What can't be sent again whole isn't: its 401 is handed on. And where another attempt
 //! takes a body over while the first still sends it, the first one gets an error, never an end, which a server could take for
 //! the body's.
 

@@ -279,7 +279,7 @@ struct Replaced;
 
 impl fmt::Display for Replaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request is sent again with another token: this attempt ends here")
+        f.write_str("the request is sent again: this attempt ends here")
     }
 }
 

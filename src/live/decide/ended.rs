@@ -7,7 +7,7 @@ use crate::{
     AccessToken, FetchError, FetchReason, backoff,
     clock::Moment,
     live::{
-        doubt::{Before, Doubt, YOUNG},
+        doubt::{Before, Doubt, Trust, YOUNG},
         schedule::{self, Authorization, Retry},
     },
 };
@@ -112,12 +112,16 @@ impl Decider {
                 token: held.token,
                 generation: self.generation,
                 expires_at: held.expires_at,
-                was_refused: held.was_refused,
+                was_refused: held.was_refused || self.doubt.is_unsettled(),
             });
             // One that was kept from an earlier run says how old it is.
-            let is_fresh = token.age_when_fetched().is_none_or(|age| age < YOUNG);
-            let untried = is_fresh && !self.refusals.are_repeated();
-            (self.doubt, self.turn) = (Doubt::replaced(before, untried), None);
+            let is_fresh = token.is_younger_than(YOUNG);
+            let trust = match flight.after_refusal {
+                _ if !is_fresh || self.refusals.are_repeated() => Trust::Proven,
+                true => Trust::Wary,
+                false => Trust::Untried,
+            };
+            (self.doubt, self.turn) = (Doubt::replaced(before, trust), None);
             self.generation.0 += 1;
         } else if let (Some(end), Some(lifetime)) = (expires_at, lifetime)
             && previous.and_then(|held| held.expires_at).is_some_and(|before| end <= before)

@@ -102,7 +102,7 @@ async fn a_request_that_goes_away_after_its_401_takes_no_fetch_with_it() {
     let token = scene.token.clone();
     let patient = tokio::spawn(async move { token.replace(Generation(1), WAIT, Attempts::Last).await });
     tokio::time::timeout(secs(1), scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.unwrap_err();
-    let left = within(secs(5), patient).await.unwrap().expect("another token");
+    let (left, _) = within(secs(5), patient).await.unwrap().expect("another token");
     assert!(left <= WAIT - secs(5) && left >= WAIT - secs(5) - millis(3), "{left:?} of {WAIT:?}");
     assert_eq!(scene.count(), 2);
 }
