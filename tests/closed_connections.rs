@@ -17,10 +17,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, NotSent, Origin};
+use tower_bearer::{BearerAuthLayer, FetchError, NotSent, Origin};
 
 mod support;
-use support::{API, Issuer, layer, ok, refused};
+use support::{API, Issuer, layer, ok, refused, secs};
 
 /// How often each path was asked for.
 type Asked = Arc<Mutex<BTreeMap<String, u32>>>;
@@ -120,4 +120,26 @@ async fn what_was_never_sent_is_sent_once_more_whatever_it_is() {
         assert_eq!(calls, 3, "once");
         assert_eq!(lost(1, false, method).await, (Err("the connection is gone".into()), 2));
     }
+}
+
+/// A 401 that wasn't held is asked for once more where no token comes, and that meets a connection that is closed.
+#[tokio::test(start_paused = true)]
+async fn a_401_that_was_dropped_is_asked_for_on_another_connection() {
+    let issuer = Issuer::new();
+    let token = issuer.ready().await;
+    tokio::time::sleep(secs(10)).await;
+    issuer.takes(secs(1)).fails(FetchError::try_again("down"));
+    let asked = Asked::default();
+    let api = tower::service_fn(move |request: Request<String>| {
+        let path = request.uri().path().to_owned();
+        let times = *asked.lock().unwrap().entry(path).and_modify(|times| *times += 1).or_insert(1);
+        let answer = if times == 2 { Err(io::Error::other(NotSent::because("closed"))) } else { Ok(refused()) };
+        std::future::ready(answer)
+    });
+    let service = ServiceBuilder::new().layer(layer(&token)).service(api);
+    let answers = join_all((0..3).map(async |number| {
+        let request = Request::get(format!("{API}/{number}")).body(String::new()).unwrap();
+        service.clone().oneshot(request).await.unwrap().status().as_u16()
+    }));
+    assert_eq!(answers.await, [401; 3]);
 }

@@ -46,10 +46,10 @@ async fn a_route_that_answers_401_to_everybody_disturbs_nobody() {
     never.await.unwrap();
     assert!(start.elapsed() >= secs(3600));
     assert!(by_minute[0] <= 6 && by_minute[2..].iter().all(|fetches| *fetches <= 1), "{by_minute:?}");
-    // Nobody is sent a third time, and each token in turn was kept: `/b` never failed.
+    // Each token in turn was kept: `/b` never failed. After a fetch the token before is tried, too: the new one may not be known yet.
     let fetches = usize::try_from(issuer.fetches()).unwrap();
     let sent = api.seen().iter().filter(|seen| seen.uri.ends_with("/never")).count();
-    assert!(sent <= 36_000 + fetches, "{sent} for {fetches} fetches");
+    assert!(sent <= 36_000 + 4 * fetches, "{sent} for {fetches} fetches");
 }
 
 /// Where each new token ends the one before, a fetch makes requests under way fail. That they are healed by it is no proof that it
@@ -71,12 +71,15 @@ async fn a_route_that_answers_401_to_everybody_where_a_client_has_one_token_at_a
             sleep(Duration::from_millis(100)).await;
         }
     });
+    let mut slow = 0;
     while !never.is_finished() {
         let (response, took) = timed(send(&mut service, get("/b"))).await;
         assert_eq!(response.unwrap().status(), 200);
-        assert!(took <= Duration::from_millis(200), "{took:?}");
+        slow += u32::from(took > Duration::from_millis(200));
         sleep(Duration::from_millis(100)).await;
     }
+    // Until it is known that the token before is never good for anything.
+    assert!(slow <= 2, "{slow}");
     assert!(issuer.fetches() <= 20, "{} fetches in ten minutes", issuer.fetches());
 }
 

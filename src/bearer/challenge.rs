@@ -52,10 +52,9 @@ fn names_scope(value: &HeaderValue) -> bool {
         let Ok(challenge) = challenge else { return holds_scope(text.as_bytes()) };
         let is_error = |name: &str| name.eq_ignore_ascii_case("error");
         if challenge.scheme.eq_ignore_ascii_case("bearer")
-            && challenge
-                .params
-                .iter()
-                .any(|(name, value)| is_error(name) && value.to_unescaped().eq_ignore_ascii_case(SCOPE))
+            && challenge.params.iter().any(|(name, value)| {
+                is_error(name) && value.to_unescaped().trim_matches('\'').eq_ignore_ascii_case(SCOPE)
+            })
         {
             return true;
         }
@@ -67,16 +66,19 @@ fn names_scope(value: &HeaderValue) -> bool {
 /// blanks and commas where there should be none or are none.
 fn holds_scope(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
-    let is_bearer = value.windows(6).any(|window| window == b"bearer");
     let is_part_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
-    is_bearer
-        && value.windows(5).enumerate().filter(|(_, window)| *window == b"error").any(|(at, _)| {
-            let is_name = at == 0 || !is_part_of_word(&value[at - 1]);
-            let rest = value[at + 5..].trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
-            let rest = rest.map(|rest| rest.strip_prefix(b"\"").unwrap_or(rest));
-            let after = rest.and_then(|rest| rest.strip_prefix(SCOPE.as_bytes()));
-            is_name && after.is_some_and(|after| !after.first().is_some_and(is_part_of_word))
-        })
+    // Texts in quotes are no parameters, unless somebody has forgotten to close one.
+    let is_quoted = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+    let is_closed = !is_quoted(&value);
+    value.windows(5).enumerate().filter(|(_, window)| *window == b"error").any(|(at, _)| {
+        let (before, rest) = (&value[..at], &value[at + 5..]);
+        let is_name = before.last().is_none_or(|byte| !is_part_of_word(byte)) && !(is_closed && is_quoted(before));
+        let is_bearers = before.windows(6).any(|window| window == b"bearer");
+        let rest = rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
+        let rest = rest.map(|rest| rest.strip_prefix(b"\"").or(rest.strip_prefix(b"'")).unwrap_or(rest));
+        let after = rest.and_then(|rest| rest.strip_prefix(SCOPE.as_bytes()));
+        is_name && is_bearers && after.is_some_and(|after| !after.first().is_some_and(is_part_of_word))
+    })
 }
 
 const SCOPE: &str = "insufficient_scope";
@@ -152,6 +154,9 @@ mod tests {
                 true,
             ),
             (401, &[(www, "Negotiate dG9rZW4=, DPoP error=insufficient_scope")], true),
+            (401, &[(www, "Bearer error='insufficient_scope'")], false),
+            (401, &[(www, r#"Bearer error="invalid_token" error_description="was error=insufficient_scope""#)], true),
+            (401, &[(www, r#"DPoP a=b c error="insufficient_scope", Bearer error="invalid_token""#)], true),
             (401, &[(www, "=,\"\\,,")], true),
             (200, &[("grpc-status", "16")], true),
             (200, &[("grpc-status", "0")], false),

@@ -63,6 +63,8 @@ pub(super) struct Resend {
     ends: Option<Moment>,
     /// One of them was lost with its connection.
     lost: bool,
+    /// What is answered is handed on: this is only to have a 401 in place of one that was dropped.
+    is_last: bool,
 }
 
 /// How often a request is sent again at the most: four times with a token that isn't valid yet, three of them after a pause and one when it
@@ -112,6 +114,7 @@ where
             return false;
         }
         match self {
+            Self::Replayed { resend, .. } if resend.is_last => false,
             Self::Spare { spare, .. } | Self::Replayed { more: Some((_, spare)), .. } => spare.hold(),
             _ => false,
         }
@@ -132,7 +135,7 @@ where
         let (link, service, spare, resend) = match mem::replace(self, Self::Moving) {
             Self::Spare { service, spare, link, .. } => {
                 let left = link.max_wait(spare.request(), ends);
-                (link, service, spare, Resend { asked: false, more: RESENDS, left, ends, lost: false })
+                (link, service, spare, Resend { asked: false, more: RESENDS, left, ends, lost: false, is_last: false })
             }
             Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
             _ => return,
@@ -189,13 +192,14 @@ where
                     }
                     Poll::Ready((None, _)) if held.is_some() => return Poll::Ready(over(held)),
                     // Without it the API is asked once more, with the token that there is.
-                    Poll::Ready((replaced, link)) => match spare.take_over(resend.more > 0 && replaced.is_some()) {
+                    Poll::Ready((replaced, link)) => match spare.take_over(resend.more > 0) {
                         // The 401 goes, and with it the connection that its body occupies.
                         Some((request, spare)) => {
                             let (left, with) = replaced.unwrap_or((Duration::ZERO, With::TheSame));
                             // What becomes of it says nothing about a fetch, unless it is sent with what that brought.
                             let asked = resend.asked && with == With::Another;
-                            let (resend, ends) = (Resend { asked, left, ..resend }, resend.ends);
+                            let is_last = replaced.is_none();
+                            let (resend, ends) = (Resend { asked, left, is_last, ..resend }, resend.ends);
                             let after = After::Replayed { resend, spare };
                             *self = Self::Readying { service, request, link, after, left, ends };
                         }

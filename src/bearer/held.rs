@@ -2,7 +2,8 @@
 //!
 //! What nobody reads takes room: in HTTP/1 its connection, in HTTP/2 a part of the window that all of a connection share (RFC 9113 §5.2),
 //! perhaps with the answer of the token endpoint that is waited for. So a token holds few at a time. The others are dropped, which frees
-//! their room, and if the renewal fails they are sent again with the token that there is: the API says once more what it says.
+//! their room, and if the renewal fails they are sent again with the token that there is: the API says once more what it says. (Where that has ended meanwhile, they fail for want of
+//! one.)
 
 use http::{HeaderMap, HeaderName, header::CONTENT_LENGTH};
 

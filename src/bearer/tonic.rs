@@ -18,7 +18,8 @@ use crate::{Error, ErrorKind, LiveToken, TokenError};
 /// | [`ErrorKind::ForeignOrigin`] | `FailedPrecondition` |
 ///
 /// A call's deadline (`grpc-timeout`) counts: it limits the wait for a token (before the first attempt the status is `Unavailable` then, after a refusal it is that), and an attempt that
-/// follows a wait or a refusal has what is left of it.
+/// follows a wait or a refusal has what is left of it. (When the call began is known with `Buffered` and `Cloned`; other policies count from
+/// the refusal.)
 ///
 /// `UNAUTHENTICATED` is looked for in the headers, where servers put it that refuse a call before it begins. One that comes in the trailers,
 /// after the call has begun, is handed on and renews nothing: call [`LiveToken::refresh`] then.

@@ -41,8 +41,12 @@ pub(crate) struct Decider {
     /// When the last fetch began that was due to that.
     changed_last: Option<Moment>,
     refused: bool,
+    /// The report of a refusal that was taken in last, by its number's end.
+    heard: u32,
     refusals: Refusals,
     doubt: Doubt,
+    /// The token before was good for nothing when it was to stand in: this server ends one with the issue of the next.
+    ended_by_issue: bool,
     /// What the doubt asks for, not done yet.
     turn: Option<Turn>,
     storage: Storage,
@@ -79,7 +83,10 @@ struct Held {
     /// When it ends by the wall clock.
     wall_end: Option<SystemTime>,
     expired: bool,
+    /// And nobody has seen it accepted since.
     was_refused: bool,
+    /// At any time.
+    was_ever_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,8 +123,10 @@ impl Decider {
             changed: false,
             changed_last: None,
             refused: false,
+            heard: 0,
             refusals: Refusals::default(),
             doubt: Doubt::default(),
+            ended_by_issue: false,
             turn: None,
             storage: Storage::Sound,
             stopped: false,
@@ -134,7 +143,11 @@ impl Decider {
             self.refusals.helped();
         }
         if accepted {
-            self.refusals.accepted(self.held.as_ref().is_some_and(|held| held.was_refused));
+            let was_refused = self.held.as_mut().is_some_and(|held| std::mem::take(&mut held.was_refused));
+            self.refusals.accepted(was_refused);
+        }
+        if demand.accepted.is_some() && demand.accepted == self.doubt.doubted_stand_in() {
+            self.doubt.stand_in_accepted();
         }
         if (recovered || accepted)
             && let Some(turn) = self.doubt.accepted()
@@ -143,7 +156,7 @@ impl Decider {
             self.turn = Some(turn);
             return;
         }
-        let refused = demand.refused.filter(|refused| refused.generation == self.in_use() && !self.stopped);
+        let refused = demand.refused.filter(|refused| refused.generation == self.in_use());
         let Some(refused) = refused else {
             self.refused = false;
             return;
@@ -160,8 +173,12 @@ impl Decider {
             }
             return;
         }
-        held.was_refused = true;
-        self.refused = on_its_way || !self.refusals.are_paused(now);
+        // The same report stays until it is answered, and says nothing new.
+        if self.heard != refused.number as u32 {
+            (held.was_refused, held.was_ever_refused) = (true, true);
+            self.heard = refused.number as u32;
+        }
+        self.refused = !self.stopped && (on_its_way || !self.refusals.are_paused(now));
     }
 
     /// Which token requests carry.
@@ -173,7 +190,11 @@ impl Decider {
     pub(crate) fn turn(&mut self, now: Moment) -> Option<Turn> {
         let age = self.held.as_ref().map_or(Duration::MAX, |held| now.since(held.since));
         let pending = self.turn.take();
-        self.doubt.step(now, age).or(pending)
+        let turn = self.doubt.step(now, age).or(pending);
+        if turn == Some(Turn::Forward) {
+            self.ended_by_issue = self.doubt.stand_in_served().map_or(self.ended_by_issue, |served| !served);
+        }
+        turn
     }
 
     /// What requests carry now.
@@ -187,7 +208,11 @@ impl Decider {
 
     /// The token whose acceptance by a first attempt is news.
     pub(crate) fn doubted(&self) -> Generation {
-        let wants_to_know = self.refusals.wants_to_know() || self.doubt.wants_to_know();
+        if let Some(generation) = self.doubt.doubted_stand_in() {
+            return generation;
+        }
+        let was_refused = self.held.as_ref().is_some_and(|held| held.was_refused);
+        let wants_to_know = was_refused || self.refusals.wants_to_know() || self.doubt.wants_to_know();
         if wants_to_know { self.generation } else { Generation::NONE }
     }
 

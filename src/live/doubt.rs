@@ -23,6 +23,8 @@ pub(crate) struct Doubt {
     tries: u8,
     /// It was refused, and not accepted since. Perhaps nobody tries it again.
     unsettled: bool,
+    /// A request with it was seen accepted.
+    was_accepted: bool,
 }
 
 /// What is known of a token.
@@ -46,6 +48,8 @@ pub(crate) struct Before {
     pub(crate) generation: Generation,
     pub(crate) expires_at: Option<Moment>,
     pub(crate) was_refused: bool,
+    /// While it stood in.
+    pub(crate) was_accepted: bool,
 }
 
 /// What requests do from now on.
@@ -67,6 +71,13 @@ impl Doubt {
         Self { before: before.map(Box::new), trust, ..Self::default() }
     }
 
+    /// The token before the present one, where that was never accepted: it may be needed once more when a third takes their place.
+    pub(crate) fn take_proven(&mut self, now: Moment) -> Option<Before> {
+        let lives = |before: &Before| !before.was_refused && before.expires_at.is_none_or(|end| now < end);
+        let before = self.before.take_if(|before| lives(before))?;
+        self.wants_to_know().then_some(*before)
+    }
+
     /// The token that serves in the place of the present one.
     pub(crate) fn stand_in(&self) -> Option<&Before> {
         self.before.as_deref().filter(|_| self.back)
@@ -75,6 +86,26 @@ impl Doubt {
     /// Whether somebody may wait for the present one to be tried again: nothing else is left, or the one before is refused by now, too.
     pub(crate) fn is_open(&self) -> bool {
         self.is_waiting() || self.stand_in().is_some_and(|before| before.was_refused)
+    }
+
+    /// The token that stands in, while it is news that it is accepted.
+    pub(crate) fn doubted_stand_in(&self) -> Option<Generation> {
+        self.stand_in().filter(|before| !before.was_accepted).map(|before| before.generation)
+    }
+
+    /// It was accepted: who refuses it refuses all.
+    pub(crate) fn stand_in_accepted(&mut self) {
+        if let Some(before) = &mut self.before {
+            (before.was_accepted, before.was_refused) = (true, false);
+        }
+    }
+
+    /// Whether the one before has served while it stood in (`true`), or was refused by everybody (`false`).
+    pub(crate) fn stand_in_served(&self) -> Option<bool> {
+        self.before
+            .as_ref()
+            .filter(|before| before.was_accepted || before.was_refused)
+            .map(|before| before.was_accepted)
     }
 
     /// Whether it is news that a request with the present one was accepted.
@@ -110,6 +141,7 @@ impl Doubt {
     /// A request with the present one was accepted.
     pub(crate) fn accepted(&mut self) -> Option<Turn> {
         let is_first = self.wants_to_know();
+        self.was_accepted = true;
         self.trust = match self.trust {
             Trust::Untried if self.steps == 0 => Trust::Proven,
             Trust::Untried | Trust::Wary | Trust::Arriving => Trust::Arriving,
@@ -128,9 +160,12 @@ impl Doubt {
     /// done but what somebody doesn't want: `wants_another`.
     pub(crate) fn refused(&mut self, now: Moment, age: Duration, wants_another: bool) -> Option<Option<Turn>> {
         if self.back {
-            // The one before isn't taken any more. The present one will be, when it is tried again.
+            if self.before.as_ref().is_some_and(|before| before.was_accepted) {
+                return Some(None);
+            }
+            // The one before isn't taken any more. The present one will be, when it is tried again: at once if it was accepted already.
             self.before.as_mut().into_iter().for_each(|before| before.was_refused = true);
-            return Some(None);
+            return Some(self.was_accepted.then(|| self.forward()));
         }
         if wants_another {
             self.until = None;
@@ -157,10 +192,7 @@ impl Doubt {
         let is_over = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         let before_is_over = is_over(self.before.as_ref().and_then(|before| before.expires_at));
         let turn = match self.back {
-            true if is_over(self.until) || before_is_over => {
-                (self.back, self.until) = (false, None);
-                Some(Turn::Forward)
-            }
+            true if is_over(self.until) || before_is_over => Some(self.forward()),
             false if is_over(self.until) => {
                 // Otherwise whoever is refused with it now says so.
                 self.unsettled &= age < YOUNG;
@@ -176,6 +208,11 @@ impl Doubt {
             self.before = None;
         }
         turn
+    }
+
+    fn forward(&mut self) -> Turn {
+        (self.back, self.until) = (false, None);
+        Turn::Forward
     }
 
     fn try_again(&mut self) -> Turn {
@@ -214,7 +251,7 @@ mod tests {
 
     fn before(was_refused: bool) -> Option<Before> {
         let (token, expires_at) = (AccessToken::new("t").unwrap(), Some(Moment::EARLY + SECOND * 60));
-        Some(Before { token, generation: Generation(1), expires_at, was_refused })
+        Some(Before { token, generation: Generation(1), expires_at, was_refused, was_accepted: false })
     }
 
     #[test]
@@ -317,6 +354,15 @@ mod tests {
         doubt.step(Moment::EARLY + half, half);
         doubt.accepted();
         assert_eq!(doubt.step(Moment::EARLY + YOUNG, YOUNG), None);
+    }
+
+    #[test]
+    fn one_before_that_has_ended_with_the_issue_of_the_present_one_gives_way_at_once() {
+        let mut doubt = Doubt::replaced(before(false), Trust::Untried);
+        doubt.accepted();
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(Some(Turn::Back)));
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(Some(Turn::Forward)));
+        assert!(!doubt.is_open());
     }
 
     #[test]

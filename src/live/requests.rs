@@ -159,8 +159,11 @@ impl LiveToken {
             // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
             return self.wait_for_token(max_wait).await.ok().map(|_| With::Another);
         }
-        let (tries, _) = self.shared.status.borrow().tries;
-        let number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
+        let (tries, mut present) = {
+            let snapshot = self.shared.status.borrow();
+            (snapshot.tries.0, snapshot.generation)
+        };
+        let mut number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
         let deadline = self.shared.time.now() + max_wait;
         let ended = self.news(max_wait, || {
             if another(&self.shared) {
@@ -170,6 +173,13 @@ impl LiveToken {
             let (now, accepted) = snapshot.tries;
             if now != tries && snapshot.generation == refused && (attempts == Attempts::More || accepted) {
                 return Some(Some(With::TheSame));
+            }
+            if snapshot.in_use == refused && snapshot.generation != present {
+                // The next one came, and the refused one stands in for it already: it is no use, which nobody knows who has asked for that.
+                present = snapshot.generation;
+                drop(snapshot);
+                number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
+                return None;
             }
             let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);
             (in_vain || snapshot.settled >= number).then_some(None)

@@ -103,17 +103,22 @@ impl Decider {
         let same = previous.is_some_and(|held| held.token.is_same_secret(&token));
         let unchanged = same && previous.is_some_and(|held| !held.expired && held.expires_at == expires_at);
         let was_refused = same && previous.is_some_and(|held| held.was_refused);
-        if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_refused) {
+        let was_ever_refused = same && previous.is_some_and(|held| held.was_ever_refused);
+        if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_ever_refused) {
             self.refusals.over();
+            self.ended_by_issue = false;
         }
         let since = previous.filter(|_| same).map_or(now, |held| held.since);
         if !same {
-            let before = self.held.take().filter(|held| !held.expired).map(|held| Before {
+            let proven = self.doubt.take_proven(now);
+            let present = self.held.take().filter(|held| !held.expired).map(|held| Before {
+                was_refused: held.was_refused || self.doubt.is_unsettled(),
                 token: held.token,
                 generation: self.generation,
                 expires_at: held.expires_at,
-                was_refused: held.was_refused || self.doubt.is_unsettled(),
+                was_accepted: false,
             });
+            let before = proven.or(present).filter(|_| !self.ended_by_issue);
             // One that was kept from an earlier run says how old it is.
             let is_fresh = token.is_younger_than(YOUNG);
             let trust = match flight.after_refusal {
@@ -143,6 +148,7 @@ impl Decider {
             wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
             expired: false,
             was_refused,
+            was_ever_refused,
         });
         // While the one before stands in for it, it is no turn of this one.
         if unchanged || self.doubt.stand_in().is_some() {
