@@ -29,6 +29,7 @@ struct Inner {
     /// When each token was issued, and when it ends for the API.
     tokens: Vec<(Instant, Option<Instant>)>,
     fetches: usize,
+    is_down: bool,
     /// The next token ends the one before.
     one_at_a_time: bool,
     /// How long until the API knows a token.
@@ -67,6 +68,9 @@ impl World {
             async move {
                 sleep(Duration::from_millis(100)).await;
                 let mut inner = world.0.lock().unwrap();
+                if inner.is_down {
+                    return Err(FetchError::try_again("down"));
+                }
                 if inner.one_at_a_time {
                     inner
                         .tokens
@@ -253,6 +257,22 @@ async fn a_revoked_token_whose_successor_is_late_is_replaced_once() {
         let driven = drive(&token, &world.api(), Auto, "/a", 25, secs(60)).await;
         assert_eq!((driven.failed, world.fetches()), (0, 2), "{lag}");
     }
+}
+
+/// What fails because the endpoint is down says nothing about new tokens.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_a_late_api_is_waited_for_as_before() {
+    let world = World::new(|inner| (inner.really, inner.lag) = (Some(secs(20)), secs(2)));
+    let token = world.live();
+    token.ready().await.unwrap();
+    sleep(secs(5)).await;
+    world.0.lock().unwrap().is_down = true;
+    // The token ends, and is asked for again and again.
+    assert!(drive(&token, &world.api(), Auto, "/a", 5_000, secs(60)).await.failed > 0);
+    world.0.lock().unwrap().is_down = false;
+    sleep(secs(100)).await;
+    let driven = drive(&token, &world.api(), Auto, "/a", 1_000, secs(10)).await;
+    assert_eq!((driven.failed, driven.sent), (0, 10));
 }
 
 /// The token that everybody takes is two tokens back.

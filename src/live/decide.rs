@@ -175,6 +175,9 @@ impl Decider {
         }
         // The same report stays until it is answered, and says nothing new.
         if self.heard != refused.number as u32 {
+            if !held.was_ever_refused {
+                self.refusals.refused_first_at(now.since(held.since));
+            }
             (held.was_refused, held.was_ever_refused) = (true, true);
             self.heard = refused.number as u32;
         }

@@ -1,5 +1,7 @@
 //! Which 401s cause a fetch: pure.
 
+use std::time::Duration;
+
 use crate::{backoff, clock::Moment};
 
 /// How the fetches fared that 401s caused.
@@ -19,9 +21,21 @@ impl Refusals {
         self.streak = self.streak.saturating_add(1);
     }
 
-    /// It has ended.
+    /// It has brought a token.
     pub(crate) fn fetched(&mut self, now: Moment) {
         self.paused_until = Some(now + backoff::after_refusal(self.streak));
+    }
+
+    /// The token that one has brought is refused for the first time when it is so old: whether it helped, nobody knows.
+    pub(crate) fn refused_first_at(&mut self, age: Duration) {
+        if age >= backoff::LONGEST {
+            self.helped();
+        }
+    }
+
+    /// It has failed: that says nothing about what a token would have helped.
+    pub(crate) fn failed(&mut self) {
+        self.streak = self.streak.saturating_sub(1);
     }
 
     pub(crate) fn are_paused(&self, now: Moment) -> bool {

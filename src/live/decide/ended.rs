@@ -22,10 +22,13 @@ impl Decider {
     ) -> Outcome<'_> {
         let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
         self.refused = false;
-        if flight.after_refusal {
-            self.refusals.fetched(now);
+        let fetched = fetched.and_then(|token| self.judge(token, flight, now));
+        match &fetched {
+            Ok(_) if flight.after_refusal => self.refusals.fetched(now),
+            Err(_) if flight.after_refusal => self.refusals.failed(),
+            _ => {}
         }
-        match fetched.and_then(|token| self.judge(token, flight, now)) {
+        match fetched {
             Ok((token, sent)) => {
                 // Who asked while it was under way wanted a token, and this is one.
                 self.asked = false;
