@@ -251,7 +251,8 @@ mod tests {
     const RENEWAL: GrantKind = GrantKind::RefreshToken { worked: true };
 
     fn say(code: Option<&str>) -> Option<Said> {
-        Said::of([&code.map(|code| Map::from_iter([("error".into(), Value::from(code))])).unwrap_or_default()])
+        let answer = code.map(|code| Map::from_iter([("error".into(), Value::from(code))]));
+        Said::of(StatusCode::BAD_REQUEST, [&answer.unwrap_or_default()])
     }
 
     fn verdict(grant: GrantKind, status: u16, code: Option<&str>) -> (Verdict, bool) {
@@ -429,6 +430,9 @@ mod tests {
         }
         // Spring's.
         let said = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
-        assert!(may_have_acted(StatusCode::GATEWAY_TIMEOUT, Said::of(said.as_object()).as_ref()));
+        assert!(may_have_acted(
+            StatusCode::GATEWAY_TIMEOUT,
+            Said::of(StatusCode::GATEWAY_TIMEOUT, said.as_object()).as_ref()
+        ));
     }
 }

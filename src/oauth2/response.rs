@@ -74,14 +74,14 @@ impl Answer<'_> {
             Err(_) if !self.status.is_success() => return Err(self.refused(grant, None, masks, false)),
             Err(error) => return self.salvage(self.malformed(self.unreadable(&error, masks))),
         };
-        let said = members.said();
+        let said = members.said(self.status);
         if !self.status.is_success() {
             return Err(self.refused(grant, said.as_ref(), masks, self.is_beside_a_token(&members)));
         }
         // A server that answers 200 with an `error` has no token for us. Beside a token a warning is none, whatever it is called.
         let refusal = said.filter(|said| match members.access_token {
-            // Nor are words, beside one that has another name or place.
-            None => said.is_error || !self.may_hold_a_token(),
+            // Nor are words that speak of nothing known, beside one that has another name or place.
+            None => said.is_error || said.topic().is_some() || !self.may_hold_a_token(),
             Some(_) => said.registered().is_some(),
         });
         let refused = refusal.map(|said| {
@@ -165,7 +165,7 @@ impl Answer<'_> {
     /// What an answer means that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
         let members = self.members().unwrap_or_default();
-        self.refused(grant, members.said().as_ref(), masks, self.is_beside_a_token(&members))
+        self.refused(grant, members.said(self.status).as_ref(), masks, self.is_beside_a_token(&members))
     }
 
     /// By the server's own clock, if it says what that is: ours may be wrong.
@@ -196,8 +196,8 @@ impl Brought {
 
 impl Members {
     /// What they say of an error, and what they are wrapped in.
-    fn said(&self) -> Option<Said> {
-        Said::of(self.wrappers.iter().chain([&self.others]))
+    fn said(&self, status: StatusCode) -> Option<Said> {
+        Said::of(status, self.wrappers.iter().chain([&self.others]))
     }
 
     /// What it brings.
