@@ -83,6 +83,16 @@ impl Masks {
         self.excerpt(&String::from_utf8_lossy(&Zeroizing::new(begin)))
     }
 
+    /// Whether something that is masked in `before: after` reaches over the colon.
+    pub(crate) fn reach_over(&self, before: &str, after: &str) -> bool {
+        let text = Zeroizing::new([before.as_bytes(), b": ", after.as_bytes()].concat());
+        let read = &text[..text.len().min(READ)];
+        let mut hidden = vec![false; read.len()];
+        self.find_sent(read, read.len() < text.len(), &mut hidden);
+        // What isn't looked at may be anything.
+        hidden.get(before.len()) != Some(&false)
+    }
+
     /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
     fn cover(&self, text: &[u8], cut: bool) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];

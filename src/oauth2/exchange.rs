@@ -18,11 +18,12 @@ use zeroize::Zeroizing;
 
 use super::{
     Form, TokenEndpoint, TokenSet, address,
+    answer::Answer,
     answer_shape::AnswerShape,
     blanks::Blanks,
     excerpt::Masks,
     refusal::{EndpointError, GrantKind, may_have_acted},
-    response::{Answer, Brought},
+    response::Brought,
     transport::{self, End, Read, Transport},
 };
 use crate::{BoxError, FetchError, error::is_unsent};

@@ -14,10 +14,10 @@ use crate::{
     FetchError, LiveToken, State,
     oauth2::{
         EndpointError, Grant, RefreshToken, TokenEndpoint, TokenSet,
+        answer::Answer,
         answer_shape::AnswerShape,
         excerpt::Masks,
         refusal::{GrantKind, Verdict, judge},
-        response::Answer,
         said::Said,
     },
     store::Account,
