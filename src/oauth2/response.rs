@@ -60,7 +60,7 @@ impl Answer<'_> {
         let members = match self.members() {
             Ok(members) => members,
             Err(_) if !self.status.is_success() => return Err(self.refused(grant, None, masks, false)),
-            Err(error) => return self.salvage(self.malformed(self.unreadable(&error, masks))),
+            Err(error) => return Err(self.malformed(self.unreadable(&error, masks))),
         };
         let said = members.said(self.status);
         if !self.status.is_success() {
