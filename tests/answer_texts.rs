@@ -243,6 +243,25 @@ async fn an_answer_without_known_members_is_named_whatever_its_status() {
     assert!(text.starts_with("400 Bad Request (a/[masked], 2 bytes); "), "{text}");
 }
 
+/// What many call their client.
+#[tokio::test]
+async fn a_client_id_that_is_a_word_leaves_codes_as_they_are() {
+    let body = r#"{"error":"invalid_client_thing","error_description":"client clients are no client"}"#;
+    let endpoint = endpoint(answer(400, &[], body)).client_secret_post("client", "secret-s3cr");
+    let error = endpoint.exchange(Form::grant("client_credentials"), LIMIT).await.unwrap_err().to_string();
+    assert!(error.contains(", invalid_client_thing (it says: [masked] clients are no [masked]); "), "{error}");
+}
+
+#[tokio::test]
+async fn white_space_in_what_a_verification_is_authorized_with_is_named() {
+    use tower_bearer::oauth2::ProvedBy;
+    for (by, is_named) in [(ProvedBy::Client, true), (ProvedBy::Token, false)] {
+        let endpoint = endpoint(answer(401, &[], "")).client_secret_basic("client-7", "secret-s3cr\n");
+        let error = endpoint.verify("https://id.test/verify", "a", by).await.unwrap_err().to_string();
+        assert_eq!(error.contains("the client secret ends with a line end: is that meant?"), is_named, "{error}");
+    }
+}
+
 /// Keycloak calls a wrong secret `unauthorized_client`, with 401.
 #[tokio::test]
 async fn a_wrong_secret_of_keycloak_is_advised_upon_as_one() {

@@ -314,6 +314,22 @@ async fn the_other_endpoints_are_read_as_their_standards_have_it() {
         assert_eq!(error.kind(), FetchErrorKind::Rejected);
         assert!(error.to_string().contains("invalid_client (it says: who?)"), "{error}");
     }
+    // Slack's errors come with 200.
+    let refused = || at(200, r#"{"ok":false,"error":"invalid_auth"}"#);
+    for endpoint in [refused(), refused().answer_in("data")] {
+        for error in [
+            endpoint.introspect("https://id.test/introspect", "a").await.unwrap_err(),
+            endpoint.revoke("https://id.test/revoke", "a").await.unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("200 OK, invalid_auth; "), "{error}");
+        }
+    }
+    at(200, r#"{"ok":false,"error":"token_revoked"}"#).revoke("https://id.test/revoke", "a").await.unwrap();
+    for body in [r#"{"ok":true,"revoked":true}"#, r#"{"message":"done"}"#, "OK", "<html>gone</html>"] {
+        at(200, body).revoke("https://id.test/revoke", "a").await.unwrap();
+    }
+    let marked = at(200, "\u{feff}{\"active\":true,\"error\":\"x\"}");
+    assert!(marked.introspect("https://id.test/introspect", "a").await.unwrap().is_active());
     // This one has the form of a token response.
     let endpoint = at(200, r#"{"data":{"access_token":"a","expires_in":60}}"#).answer_in("data");
     let set = endpoint.verify("https://id.test/verify", "a", ProvedBy::Token).await.unwrap();

@@ -137,6 +137,14 @@ impl ClientAuth {
         }
     }
 
+    /// The id, as it is and as it is sent, where it is no secret as well: it is part of words that say something else.
+    pub(crate) fn names(&self) -> Vec<Zeroizing<String>> {
+        let Some(id) = self.known_id().map(Zeroizing::new) else { return Vec::new() };
+        let mut is_secret = false;
+        self.look_at_parts(|name, value| is_secret |= name.starts_with("client secret") && value == *id);
+        if is_secret { Vec::new() } else { vec![encode(&id), id] }
+    }
+
     /// Everything that must not be seen in an error: id, secret, and what they are sent as.
     pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
         match self {

@@ -117,7 +117,9 @@ impl TokenEndpoint {
     }
 
     /// Reads the token out of a member of the answer, for servers that wrap it: `{"code":0,"msg":"success","data":{"access_token":…}}`.
-    /// A path of members is joined by dots: `response.data`. Default: the answer itself, as RFC 6749 §5.1 has it.
+    /// A path of members is joined by dots: `response.data`. (So a member with a dot in its name can't be named.) Default: the answer itself,
+    /// as RFC 6749 §5.1 has it. What [`answer_member`](Self::answer_member) calls otherwise is looked for in there. A form is read as it is:
+    /// it has nothing to wrap them in.
     ///
     /// An access token anywhere else is not taken. What the wrapper says of an error (`"code":20003,"msg":…`, with `"data":null`) is read
     /// as one, and so is an error within. Answers to [`verify`](Self::verify) are read in the same way, those to
@@ -130,13 +132,15 @@ impl TokenEndpoint {
     /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
     /// ```
     #[must_use]
-    pub fn answer_in(mut self, path: &str) -> Self {
+    pub fn answer_in(mut self, path: impl Into<String>) -> Self {
+        let path = path.into();
         let names = path.split('.').filter(|name| !name.is_empty());
         Arc::make_mut(&mut self.shape).path = names.map(str::to_owned).collect();
         self
     }
 
-    /// Reads a member of the answer under another name, and no longer under its own. Default: the names of RFC 6749 §5.1.
+    /// Reads a member of the answer under another name, and no longer under its own; within [`answer_in`](Self::answer_in), if that is
+    /// said. Default: the names of RFC 6749 §5.1.
     ///
     /// ```
     /// use tower_bearer::oauth2::{AnswerMember, TokenEndpoint};

@@ -13,8 +13,8 @@ use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
 ///
 /// Its text says what was wrong and what to do: of what the server says, the code and at most 256 characters of the message. It holds no
 /// secret: everything that was sent, and everything that looks like a token, is masked in them, and of an answer that may hold a token
-/// nothing is shown. Of an answer with a success status that doesn't explain itself in a member that is known, only its media type, its
-/// length and the title of a page are.
+/// nothing is shown. Of an answer that doesn't explain itself in a member that is known, only its media type, its length and the title of a
+/// page are, and a short text without any structure that is no success: what proxies say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointError {
     pub(crate) status: Option<StatusCode>,
@@ -42,8 +42,9 @@ impl EndpointError {
         self.acted
     }
 
-    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. Shortened to 64
-    /// characters, and `None` if it holds anything that was sent.
+    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. `None` if it holds
+    /// anything that was sent, looks like a token, or has more than 64 characters; and beside a token, where it may be a copy of it, unless
+    /// it is one of the RFCs' or made of such words.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()

@@ -17,6 +17,7 @@ use super::{
     refusal::{self, EndpointError, GrantKind},
     said::Said,
     salvage::salvaged,
+    vocabulary::Topic,
 };
 use crate::{AccessToken, FetchError};
 
@@ -83,6 +84,15 @@ impl Answer<'_> {
             (Some(error), Ok(brought)) => Brought { access_token: None, ..brought }.or_else(error),
             (Some(error), Err((_, rest))) => rest.or_else(error),
         }
+    }
+
+    /// The error in a success of an endpoint that brings no token; not one about `this`.
+    pub(crate) fn error_in_success(&self, masks: &Masks, this: Option<Topic>) -> Option<FetchError> {
+        let members = self.members().ok()?;
+        let said = members.said(self.status).filter(Said::is_refusal)?;
+        let is_about_this = this.is_some() && said.topic().map(|(topic, _)| topic) == this;
+        let is_hidden = self.is_beside_a_token(&members);
+        (!is_about_this).then(|| self.refused(GrantKind::Repeatable, Some(&said), masks, is_hidden))
     }
 
     /// An answer that refuses, judged. `beside_a_token`: there is one in it, or may be.
