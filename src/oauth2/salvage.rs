@@ -16,7 +16,7 @@ pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
     }
     let found: Vec<usize> = find::places(refresh_token, body).collect();
     let mut next = body.len();
-    let mut values = found.into_iter().rev().filter_map(|at| {
+    let values = found.into_iter().rev().filter_map(|at| {
         let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();
         let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();
         // A member of a form, and not of another name or of a sentence.
@@ -38,8 +38,11 @@ pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
         values.next()?.ok().map(SecretString::from)
     });
-    values.find(is_some_token)
+    values.take(MOST).find(is_some_token)
 }
+
+/// More than any answer has of those that are none.
+const MOST: usize = 64;
 
 /// What stands beside a refresh token in an answer.
 const BESIDE: [&str; 3] = ["access_token", "token_type", "expires_in"];
@@ -65,6 +68,8 @@ mod tests {
             (r#"{"refresh_token":"a refresh_token=b","x"#, Some("a refresh_token=b")),
             (r#"warning {"refresh_token" : "a","expires_in":1"#, Some("a")),
             ("the refresh_token is in expires_in", None),
+            (&format!("expires_in&refresh_token=a{}&", "&refresh_token=null".repeat(63)), Some("a")),
+            (&format!("expires_in&refresh_token=a{}&", "&refresh_token=null".repeat(64)), None),
         ] {
             let found = salvaged(body.as_bytes(), "refresh_token");
             assert_eq!(found.as_ref().map(|found| found.expose_secret()), expected, "{body}");

@@ -73,7 +73,8 @@ impl Answer<'_> {
             _ => None,
         };
         let kind_and_length = self.kind_and_length(masks);
-        match (body.is_empty(), other, self.title(masks)) {
+        let title = if self.may_hold_a_token() { None } else { self.title(masks) };
+        match (body.is_empty(), other, title) {
             (true, ..) => "it is empty".into(),
             (_, Some(other), _) => format!("it is {other}, not an object ({kind_and_length})"),
             (.., Some(title)) => format!("it is a page with the title \"{title}\" ({kind_and_length})"),
@@ -143,20 +144,19 @@ impl Answer<'_> {
         Some(format!("it is encoded as {coding}: let the HTTP client decode it, or remove its Accept-Encoding"))
     }
 
-    /// The title of a page that doesn't look as if a token was in it.
+    /// The title of a page, for those in which there is no token.
     fn title(&self, masks: &Masks) -> Option<String> {
         let body = self.text().trim_ascii();
         let head = String::from_utf8_lossy(&body[..body.len().min(LONGEST_HEAD)]);
         let lower = head.to_ascii_lowercase();
-        if !lower.starts_with("<!doctype html") && !lower.starts_with("<html") || self.may_hold_a_token() {
+        if !lower.starts_with("<!doctype html") && !lower.starts_with("<html") {
             return None;
         }
         let start = lower.find("<title>")? + "<title>".len();
         let title = &head[start..start + lower[start..].find("</title>")?];
         // `Success code=…`: of a page that hands out codes.
         let is_plain = title.len() <= LONGEST_TITLE && !title.contains(['=', '<', ':', '"', '&', '%', '\\']);
-        let title = masks.excerpt(title);
-        (is_plain && !title.is_empty()).then_some(title)
+        is_plain.then(|| masks.excerpt(title)).filter(|title| !title.is_empty())
     }
 }
 

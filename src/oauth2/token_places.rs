@@ -56,12 +56,16 @@ fn in_bytes(text: &[u8]) -> bool {
 
 /// What follows the name of a token that a text begins with, whatever stood before it.
 fn after_name(text: &[u8]) -> Option<&[u8]> {
-    let names: &[&str] = match text.first()?.to_ascii_lowercase() {
-        b't' => &NAMES[..2],
-        b's' => &NAMES[2..5],
-        b'a' => &NAMES[5..8],
-        b'j' => &NAMES[8..9],
-        b'p' => &NAMES[9..],
+    // By two letters, so that no text has many to be compared with.
+    let begin = text.first_chunk::<2>()?.map(|byte| byte.to_ascii_lowercase());
+    let names: &[&str] = match &begin {
+        b"to" => &NAMES[..1],
+        b"ti" => &NAMES[1..2],
+        b"se" => &NAMES[2..5],
+        b"as" => &NAMES[5..6],
+        b"ap" => &NAMES[6..8],
+        b"jw" => &NAMES[8..9],
+        b"pa" => &NAMES[9..],
         _ => return None,
     };
     let is_here =
