@@ -50,7 +50,7 @@ impl Masks {
         })
     }
 
-    /// Of what was sent, these are found as words only, however long they are: names that say what they are for, such as client ids.
+    /// Of what was sent, these are found as words only, however long they are: words that say what they are for, such as many client ids.
     /// `invalid_client` stays with the id `client`.
     pub(crate) fn with_words<'a>(self, words: impl Iterator<Item = &'a str>) -> Self {
         let words = words.flat_map(|word| [word, word.trim_matches(|c| blank(c).is_some())]);

@@ -73,7 +73,7 @@ impl TokenEndpoint {
         let mut secrets = self.client.sent();
         secrets.extend(address::query_values(to));
         let masks = Masks::new(proof.form.secrets().chain(secrets.iter().map(|secret| secret.as_str())))
-            .with_words(self.client.names().iter().map(|name| name.as_str()))
+            .with_words(self.client.word().iter().map(|id| id.as_str()))
             .with_blanks(Blanks::of(&self.client, &proof.form));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));

@@ -61,7 +61,7 @@ impl TokenEndpoint {
             ProvedBy::Client => Blanks::of(&self.client, &Form::empty()),
         };
         let masks = Masks::new(secrets.iter().map(|secret| secret.as_str()).chain([access_token]))
-            .with_words(self.client.names().iter().map(|name| name.as_str()))
+            .with_words(self.client.word().iter().map(|id| id.as_str()))
             .with_blanks(blanks);
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
