@@ -140,7 +140,7 @@ async fn callbacks(size: usize, tries: usize) -> (Duration, String) {
 }
 
 /// What the body repeats; `@` is the secret.
-const FILLS: [(&str, &[u8]); 22] = [
+const FILLS: [(&str, &[u8]); 25] = [
     ("letters", b"abc "),
     ("blanks", b" "),
     ("backslashes", b"\\"),
@@ -161,12 +161,15 @@ const FILLS: [(&str, &[u8]); 22] = [
     ("names of tokens", b"token\"\"\"\"\"\"\"\""),
     ("members of tokens", b"\"refresh_token\":7,"),
     ("refresh tokens in forms", b" refresh_token=%25"),
+    ("refresh tokens in URLs", b"?refresh_token="),
+    ("refresh tokens in URLs, and what is none", b"?refresh_token=("),
+    ("members of tokens in a text", b"\"refresh_token\":\"\\"),
     ("the secret", b"@ "),
     ("the secret without its end", b"^"),
 ];
 
 /// Where it stands.
-const PLACES: [(&str, Around); 8] = [
+const PLACES: [(&str, Around); 10] = [
     ("alone", Around::Raw("", "")),
     ("in a description", Around::Text("{\"error\":\"e\",\"error_description\":\"", "\"}")),
     ("in a message", Around::Text("{\"message\":\"", "\"}")),
@@ -174,6 +177,8 @@ const PLACES: [(&str, Around); 8] = [
     ("beside a token", Around::Text("{\"access_token\":null,\"id_token\":\"a\",\"error\":\"e\",\"message\":\"", "\"}")),
     ("in a token", Around::Text("{\"access_token\":\"", "\"}")),
     ("in an object", Around::Raw("{\"access_token\":null,", "\"z\":0}")),
+    ("in a form", Around::Raw("expires_in", "")),
+    ("in a form that ends", Around::Raw("expires_in", ")&")),
     ("in a page", Around::Raw("<!doctype html><html><title>", "</title>")),
 ];
 

@@ -116,7 +116,7 @@ async fn login(args: &Args, endpoint: TokenEndpoint) -> Result<TokenSet, BoxErro
     if !args.no_browser {
         open_browser(pending.url());
     }
-    let callback = timeout(Duration::from_secs(600), listener.callback()).await??;
+    let callback = timeout(Duration::from_secs(600), listener.callback(pending.state())).await??;
     Ok(login.finish(pending, &callback).await?)
 }
 

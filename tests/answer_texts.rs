@@ -207,6 +207,61 @@ async fn what_comes_and_is_not_understood_is_named() {
     assert!(text.starts_with("200 OK (application/json, 12 bytes); "), "{text}");
 }
 
+#[tokio::test]
+async fn an_answer_without_known_members_is_named_whatever_its_status() {
+    let page = [("content-type", "text/html")];
+    let json = [("content-type", "application/json")];
+    let cases: [Case<'_>; 9] = [
+        (&json, r#"{"foo":"bar"}"#.into(), " (application/json, 13 bytes); "),
+        (&json, r#"[{"foo":"bar"}]"#.into(), " (application/json, 15 bytes); "),
+        (&json, format!(r#"{{"data":{{"access_token":"{TOKEN}"}}}}"#).into(), " (application/json, 37 bytes); "),
+        (
+            &page,
+            "<html><title>Forbidden</title>".into(),
+            " (it is a page with the title \"Forbidden\", text/html, 30 bytes); ",
+        ),
+        (&page, "<html><title>a&#47;b</title>".into(), " (text/html, 28 bytes); "),
+        (&page, "<html><title>a%2Fb</title>".into(), " (text/html, 26 bytes); "),
+        // What proxies say.
+        (&[], "upstream connect error".into(), " (it says: upstream connect error); "),
+        (&[], "so it is ".repeat(100).into(), " (no media type, 900 bytes); "),
+        (&[], "".into(), "; "),
+    ];
+    for (headers, body, expected) in cases {
+        for status in [400, 403, 503] {
+            let (text, code) = told("authorization_code", answer(status, headers, body.clone())).await;
+            let reason = http::StatusCode::from_u16(status).unwrap().to_string();
+            assert!(text.starts_with(&format!("{reason}{expected}")) && code.is_none(), "{expected}: {text}");
+        }
+    }
+    // Nothing else is left of an error that is hidden, or masked.
+    for body in [format!(r#"{{"ok":false,"x":{{"token":"{TOKEN}"}}}}"#), r#"{"success":"false"}"#.into()] {
+        let (text, _) = told("authorization_code", answer(200, &json, body.clone())).await;
+        assert!(text.starts_with(&format!("200 OK (application/json, {} bytes); ", body.len())), "{text}");
+    }
+    let (text, _) = told("authorization_code", answer(400, &[("content-type", "a/secret-s3cr")], "{}")).await;
+    assert!(text.starts_with("400 Bad Request (a/[masked], 2 bytes); "), "{text}");
+}
+
+/// What many call their client.
+#[tokio::test]
+async fn a_client_id_that_is_a_word_leaves_codes_as_they_are() {
+    let body = r#"{"error":"invalid_client_thing","error_description":"client clients are no client"}"#;
+    let endpoint = endpoint(answer(400, &[], body)).client_secret_post("client", "secret-s3cr");
+    let error = endpoint.exchange(Form::grant("client_credentials"), LIMIT).await.unwrap_err().to_string();
+    assert!(error.contains(", invalid_client_thing (it says: [masked] clients are no [masked]); "), "{error}");
+}
+
+#[tokio::test]
+async fn white_space_in_what_a_verification_is_authorized_with_is_named() {
+    use tower_bearer::oauth2::ProvedBy;
+    for (by, is_named) in [(ProvedBy::Client, true), (ProvedBy::Token, false)] {
+        let endpoint = endpoint(answer(401, &[], "")).client_secret_basic("client-7", "secret-s3cr\n");
+        let error = endpoint.verify("https://id.test/verify", "a", by).await.unwrap_err().to_string();
+        assert_eq!(error.contains("the client secret ends with a line end: is that meant?"), is_named, "{error}");
+    }
+}
+
 /// Keycloak calls a wrong secret `unauthorized_client`, with 401.
 #[tokio::test]
 async fn a_wrong_secret_of_keycloak_is_advised_upon_as_one() {

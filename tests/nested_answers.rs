@@ -137,7 +137,7 @@ async fn a_token_in_another_place_is_not_taken() {
         (r#"{"code":0,"msg":"success","data":{}}"#.into(), "there is no `access_token` in its `data`"),
         (String::new(), "it is empty"),
         (format!(r#"{{"data":{{"access_token":"{TOKEN}"#), "it is no JSON object as far as"),
-        (format!("access_token={TOKEN}&x"), "it is no JSON object as far as"),
+        (format!("access_token={TOKEN}&data=x"), "it is no JSON object as far as"),
     ] {
         let text = refusal(at(200, body.clone()).answer_in("data")).await;
         assert!(text.contains(&format!("200 OK, but {what}")), "{}: {text}", &body[..body.len().min(100)]);
@@ -185,6 +185,63 @@ async fn an_error_in_the_wrapper_or_within_is_one() {
     assert_eq!(exchange(at(200, warned).answer_in("data")).await.unwrap().access_token(), Some("a"));
 }
 
+/// A form has nothing to wrap its members in.
+#[tokio::test]
+async fn a_form_is_read_as_it_is() {
+    for (form, kind) in [
+        ("access_token=a&refresh_token=r&expires_in=60", true),
+        ("access_token=a&refresh_token=r&expires_in=60", false),
+        ("x=1&access_token=b&own=a&refreshToken=r&expires_in=60", true),
+        ("x=1&own=a&refreshToken=r&expires_in=60", false),
+    ] {
+        let mut answer = Response::builder();
+        if kind {
+            answer = answer.header("content-type", "application/x-www-form-urlencoded");
+        }
+        let answer = answer.body(Full::new(Bytes::from(form))).unwrap();
+        let service =
+            service_fn(move |_: Request<Full<Bytes>>| std::future::ready(Ok::<_, Infallible>(answer.clone())));
+        let mut endpoint = at(200, "").http_service(service).answer_in("data");
+        if form.contains("own") {
+            endpoint = endpoint
+                .answer_member(AnswerMember::AccessToken, "own")
+                .answer_member(AnswerMember::RefreshToken, "refreshToken");
+        }
+        let set = exchange(endpoint).await.unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!((set.access_token(), set.refresh_token()), (Some("a"), Some("r")), "{form}");
+    }
+}
+
+/// An error with the members of a success, and nothing in them, is one.
+#[tokio::test]
+async fn an_empty_access_token_is_none() {
+    for nothing in [r#""""#, r#"" ""#, "null", "false", "0", "[]", "{}"] {
+        let data = format!(r#""access_token":{nothing},"refresh_token":"","expires_in":0"#);
+        for (path, body) in [
+            ("", format!(r#"{{"code":20003,"msg":"invalid code",{data}}}"#)),
+            ("data", format!(r#"{{"code":20003,"msg":"invalid code","data":{{{data}}}}}"#)),
+        ] {
+            for status in [200, 400] {
+                let text = refusal(at(status, body.clone()).answer_in(path)).await;
+                assert!(text.contains(", 20003 (it says: invalid code); "), "{status} {body}: {text}");
+            }
+        }
+        let text = refusal(at(200, format!("{{{data}}}"))).await;
+        assert!(text.contains("there is no `access_token` in it"), "{nothing}: {text}");
+        let body = format!(r#"{{"error":"invalid_client","access_token":{nothing}}}"#);
+        let error = exchange(at(400, body.clone())).await.unwrap_err();
+        let cause: &EndpointError = error.cause().downcast_ref().unwrap();
+        assert!(!cause.may_have_acted(), "{body}");
+    }
+    let form = Response::builder()
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::new(Bytes::from("error=bad_verification_code&error_description=No&access_token=")))
+        .unwrap();
+    let service = service_fn(move |_: Request<Full<Bytes>>| std::future::ready(Ok::<_, Infallible>(form.clone())));
+    let text = refusal(at(200, "").http_service(service)).await;
+    assert!(text.contains(", bad_verification_code (it says: No); "), "{text}");
+}
+
 /// It must not be lost, whatever else is wrong.
 #[tokio::test]
 async fn a_refresh_token_of_another_name_is_kept_when_the_rest_is_of_no_use() {
@@ -222,6 +279,22 @@ async fn who_has_not_said_where_it_is_learns_how_to() {
             format!(r#"{{"code":0,"message":"成功","data":{{"token":"{TOKEN}","expiresIn":"1"}}}}"#),
             r#"`TokenEndpoint.answer_in("data").answer_member(AnswerMember::AccessToken, "token")` reads one"#,
         ),
+        (
+            format!(r#"{{"code":1,"msg":"success","data":{{"access_token":"{TOKEN}"}}}}"#),
+            r#"`TokenEndpoint.answer_in("data")` reads one"#,
+        ),
+        (
+            format!(r#"{{"code":"0000","message":"OK","result":{{"access_token":"{TOKEN}"}}}}"#),
+            r#"`TokenEndpoint.answer_in("result")` reads one"#,
+        ),
+        (
+            format!(r#"{{"status":"error","data":{{"access_token":"{TOKEN}"}}}}"#),
+            r#"`TokenEndpoint.answer_in("data")` reads one"#,
+        ),
+        (
+            format!("{}{{\"data\":{{\"access_token\":\"{TOKEN}\"}}}}", '\u{feff}'),
+            r#"`TokenEndpoint.answer_in("data")` reads one"#,
+        ),
     ] {
         let text = refusal(at(200, body.clone())).await;
         assert!(text.contains("200 OK, but there is no `access_token` in it") && text.contains(hint), "{body}: {text}");
@@ -241,6 +314,22 @@ async fn the_other_endpoints_are_read_as_their_standards_have_it() {
         assert_eq!(error.kind(), FetchErrorKind::Rejected);
         assert!(error.to_string().contains("invalid_client (it says: who?)"), "{error}");
     }
+    // Slack's errors come with 200.
+    let refused = || at(200, r#"{"ok":false,"error":"invalid_auth"}"#);
+    for endpoint in [refused(), refused().answer_in("data")] {
+        for error in [
+            endpoint.introspect("https://id.test/introspect", "a").await.unwrap_err(),
+            endpoint.revoke("https://id.test/revoke", "a").await.unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("200 OK, invalid_auth; "), "{error}");
+        }
+    }
+    at(200, r#"{"ok":false,"error":"token_revoked"}"#).revoke("https://id.test/revoke", "a").await.unwrap();
+    for body in [r#"{"ok":true,"revoked":true}"#, r#"{"message":"done"}"#, "OK", "<html>gone</html>"] {
+        at(200, body).revoke("https://id.test/revoke", "a").await.unwrap();
+    }
+    let marked = at(200, "\u{feff}{\"active\":true,\"error\":\"x\"}");
+    assert!(marked.introspect("https://id.test/introspect", "a").await.unwrap().is_active());
     // This one has the form of a token response.
     let endpoint = at(200, r#"{"data":{"access_token":"a","expires_in":60}}"#).answer_in("data");
     let set = endpoint.verify("https://id.test/verify", "a", ProvedBy::Token).await.unwrap();

@@ -175,7 +175,7 @@ mod tests {
             (Password, 500, None, None),
         ] {
             let answer = code.map(|code| serde_json::Map::from_iter([("error".into(), code.into())]));
-            let said = answer.as_ref().and_then(|answer| Said::of([answer]));
+            let said = answer.as_ref().and_then(|answer| Said::of(http::StatusCode::BAD_REQUEST, [answer]));
             let advice = judge(grant, http::StatusCode::from_u16(status).unwrap(), said.as_ref()).advice;
             let named: Vec<_> = [Part::Client, Part::User, Part::RefreshToken]
                 .into_iter()

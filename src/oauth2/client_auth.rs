@@ -137,6 +137,16 @@ impl ClientAuth {
         }
     }
 
+    /// The id, if it is made of letters as words are, and no secret as well: it is part of words that say something else (`client` of
+    /// `invalid_client`). An id with a digit or another sign is not.
+    pub(crate) fn word(&self) -> Option<Zeroizing<String>> {
+        let id = Zeroizing::new(self.known_id()?);
+        let is_word = id.trim().bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_.".contains(&byte));
+        let mut is_secret = false;
+        self.look_at_parts(|name, value| is_secret |= name.starts_with("client secret") && value == *id);
+        (is_word && !is_secret).then_some(id)
+    }
+
     /// Everything that must not be seen in an error: id, secret, and what they are sent as.
     pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
         match self {
@@ -295,6 +305,22 @@ mod tests {
         // What Basic encodes are the encoded id and secret.
         let sent = ClientAuth::Basic(client("a", "p+q")).sent();
         assert!(sent.iter().any(|sent| sent.as_str() == "a:p%2Bq"));
+    }
+
+    #[test]
+    fn an_id_of_letters_is_a_word_if_it_is_no_secret() {
+        for (id, secret, is_word) in [
+            ("client", "s", true),
+            ("my-client", "s", true),
+            ("client\n", "s", true),
+            ("client-7", "s", false),
+            ("k9xv:q2zw", "s", false),
+            ("client", "client", false),
+        ] {
+            let client = client(id, secret);
+            assert_eq!(ClientAuth::Post(client).word().is_some(), is_word, "{id} {secret}");
+        }
+        assert!(ClientAuth::Unset.word().is_none());
     }
 
     #[test]

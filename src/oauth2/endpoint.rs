@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::{
     address::{self, InvalidEndpoint},
-    answer_shape::AnswerShape,
+    answer_shape::{AnswerMember, AnswerShape},
     client_auth::{Client, ClientAuth},
     form::Encoding,
     transport::{self, Transport},
@@ -116,6 +116,50 @@ impl TokenEndpoint {
         self
     }
 
+    /// Reads the token out of a member of the answer, for servers that wrap it: `{"code":0,"msg":"success","data":{"access_token":…}}`.
+    /// A path of members is joined by dots: `response.data`. (So a member with a dot in its name can't be named.) Default: the answer itself,
+    /// as RFC 6749 §5.1 has it. What [`answer_member`](Self::answer_member) calls otherwise is looked for in there. A form is read as it is:
+    /// it has nothing to wrap them in.
+    ///
+    /// An access token anywhere else is not taken. What the wrapper says of an error (`"code":20003,"msg":…`, with `"data":null`) is read
+    /// as one, and so is an error within. Answers to [`verify`](Self::verify) are read in the same way, those to
+    /// [`introspect`](Self::introspect) as RFC 7662 has them.
+    ///
+    /// ```
+    /// use tower_bearer::oauth2::TokenEndpoint;
+    ///
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_post("id", "secret").answer_in("data");
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
+    #[must_use]
+    pub fn answer_in(mut self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        let names = path.split('.').filter(|name| !name.is_empty());
+        Arc::make_mut(&mut self.shape).path = names.map(str::to_owned).collect();
+        self
+    }
+
+    /// Reads a member of the answer under another name, and no longer under its own; within [`answer_in`](Self::answer_in), if that is
+    /// said. Default: the names of RFC 6749 §5.1.
+    ///
+    /// ```
+    /// use tower_bearer::oauth2::{AnswerMember, TokenEndpoint};
+    ///
+    /// // {"code":0,"data":{"token":"…","refreshToken":"…","expiresIn":"1794211200000"}}
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?
+    ///     .client_secret_post("id", "secret")
+    ///     .answer_in("data")
+    ///     .answer_member(AnswerMember::AccessToken, "token")
+    ///     .answer_member(AnswerMember::RefreshToken, "refreshToken")
+    ///     .answer_member(AnswerMember::ExpiresAt, "expiresIn"); // a moment, whatever it is called
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
+    #[must_use]
+    pub fn answer_member(mut self, member: AnswerMember, name: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.shape).call(member, name.into());
+        self
+    }
+
     /// Sends the requests through this service instead of the crate's own client: for proxies, client certificates, tracing,
     /// or an HTTP library of your own.
     ///
@@ -186,10 +230,6 @@ impl TokenEndpoint {
     fn client(mut self, client: ClientAuth) -> Self {
         self.client = client;
         self
-    }
-
-    pub(super) fn shape_mut(&mut self) -> &mut AnswerShape {
-        Arc::make_mut(&mut self.shape)
     }
 
     pub(super) fn transport(&self) -> Result<Transport, BoxError> {

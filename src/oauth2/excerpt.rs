@@ -16,6 +16,8 @@ use super::{
 /// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
 pub(crate) struct Masks {
     sent: Vec<Zeroizing<String>>,
+    /// Those that are found as words only.
+    words: Vec<Zeroizing<String>>,
     /// Made when something is to be shown: most answers are good.
     patterns: OnceLock<Patterns>,
     blanks: Blanks,
@@ -33,18 +35,26 @@ impl Masks {
         // A server may trim what it says back.
         let sent = sent.flat_map(|value| [value, value.trim_matches(|c| blank(c).is_some())]);
         let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
-        Self { sent, patterns: OnceLock::new(), blanks: Blanks::default() }
+        Self { sent, words: Vec::new(), patterns: OnceLock::new(), blanks: Blanks::default() }
     }
 
     fn patterns(&self) -> &Patterns {
         self.patterns.get_or_init(|| {
-            let is_long = |value: &str| value.len() >= SHORTEST_WITHIN;
+            let is_word = |value: &Zeroizing<String>| self.words.contains(value);
+            let is_within = |value: &Zeroizing<String>| value.len() >= SHORTEST_WITHIN && !is_word(value);
             let in_base64 = unique(self.sent.iter().flat_map(|value| traces_in_base64(value.as_bytes())).collect());
             Patterns {
-                sent: self.sent.iter().map(|value| (Pattern::new(value.as_bytes(), READ), is_long(value))).collect(),
+                sent: self.sent.iter().map(|value| (Pattern::new(value.as_bytes(), READ), is_within(value))).collect(),
                 in_base64: in_base64.iter().map(|value| Pattern::new(value.as_bytes(), READ)).collect(),
             }
         })
+    }
+
+    /// Of what was sent, these are found as words only, however long they are: words that say what they are for, such as many client ids.
+    /// `invalid_client` stays with the id `client`.
+    pub(crate) fn with_words<'a>(self, words: impl Iterator<Item = &'a str>) -> Self {
+        let words = words.flat_map(|word| [word, word.trim_matches(|c| blank(c).is_some())]);
+        Self { words: words.map(|word| word.to_owned().into()).collect(), ..self }
     }
 
     /// What may be said nevertheless of what was sent.
@@ -81,6 +91,16 @@ impl Masks {
         // More than is read of a text, so that it is seen that there is more.
         let begin: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).take(2 * READ).collect();
         self.excerpt(&String::from_utf8_lossy(&Zeroizing::new(begin)))
+    }
+
+    /// Whether something that is masked in `before: after` reaches over the colon.
+    pub(crate) fn reach_over(&self, before: &str, after: &str) -> bool {
+        let text = Zeroizing::new([before.as_bytes(), b": ", after.as_bytes()].concat());
+        let read = &text[..text.len().min(READ)];
+        let mut hidden = vec![false; read.len()];
+        self.find_sent(read, read.len() < text.len(), &mut hidden);
+        // What isn't looked at may be anything.
+        hidden.get(before.len()) != Some(&false)
     }
 
     /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
@@ -120,16 +140,31 @@ impl Masks {
         let is_in_word = |at: Option<usize>| {
             at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
         };
-        for (value, is_long) in &patterns.sent {
-            written.find(value, |place| {
-                // A short one is part of words that say something else.
-                let is_word = !is_in_word(place.start.checked_sub(1)) && !is_in_word(Some(place.end));
-                if *is_long || is_word {
-                    hidden[place].fill(true);
+        for (value, is_within) in &patterns.sent {
+            if *is_within {
+                written.find(value, |place| hidden[place].fill(true));
+                continue;
+            }
+            // It is part of words that say something else. Twice in a row it is one word.
+            let mut places = Vec::new();
+            written.find(value, |place| places.push(place));
+            places.sort_unstable_by_key(|place| place.start);
+            for run in places.chunk_by(|one, next| next.start <= one.end) {
+                let end = run.iter().map(|place| place.end).max().unwrap_or_default();
+                let start = run[0].start;
+                let begins = !is_in_word(start.checked_sub(1)) || ends_with_escape(&text[..start]);
+                if begins && !is_in_word(Some(end)) {
+                    hidden[start..end].fill(true);
                 }
-            });
+            }
         }
     }
+}
+
+/// Whether the last letter is that of an escape: `%20`, `\n`, `\u0020`, `\x20`.
+fn ends_with_escape(text: &[u8]) -> bool {
+    let signs: [(usize, &[u8]); 4] = [(3, b"%"), (2, b"\\"), (6, b"\\u"), (4, b"\\x")];
+    signs.iter().any(|(len, sign)| text.len().checked_sub(*len).is_some_and(|at| text[at..].starts_with(sign)))
 }
 
 fn unique(mut values: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
@@ -273,6 +308,18 @@ mod tests {
     fn a_short_value_eats_no_part_of_words() {
         let masks = Masks::new(["id", "read"].into_iter());
         assert_eq!(masks.excerpt("invalid_grant: id is no thread_id"), "invalid_grant: [masked] is no thread_id");
+    }
+
+    #[test]
+    fn an_id_is_found_as_a_word_however_long_it_is() {
+        let masks = Masks::new(["client", "my-client ", "secret-client"].into_iter());
+        let masks = masks.with_words(["client", "my-client "].into_iter());
+        assert_eq!(masks.excerpt("invalid_client: no client clientclient"), "invalid_client: no [masked] [masked]");
+        assert_eq!(masks.excerpt("no my-client, no my-clients"), "no [masked], no my-clients");
+        assert_eq!(masks.excerpt("xsecret-clientx"), "x[masked]x");
+        for escape in ["%20", r"\n", r"\u0020", r"\x20"] {
+            assert_eq!(masks.excerpt(&format!("no{escape}client")), format!("no{escape}[masked]"));
+        }
     }
 
     #[test]

@@ -18,11 +18,12 @@ use zeroize::Zeroizing;
 
 use super::{
     Form, TokenEndpoint, TokenSet, address,
+    answer::Answer,
     answer_shape::AnswerShape,
     blanks::Blanks,
     excerpt::Masks,
     refusal::{EndpointError, GrantKind, may_have_acted},
-    response::{Answer, Brought},
+    response::Brought,
     transport::{self, End, Read, Transport},
 };
 use crate::{BoxError, FetchError, error::is_unsent};
@@ -72,6 +73,7 @@ impl TokenEndpoint {
         let mut secrets = self.client.sent();
         secrets.extend(address::query_values(to));
         let masks = Masks::new(proof.form.secrets().chain(secrets.iter().map(|secret| secret.as_str())))
+            .with_words(self.client.word().iter().map(|id| id.as_str()))
             .with_blanks(Blanks::of(&self.client, &proof.form));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));

@@ -51,7 +51,11 @@ impl TokenEndpoint {
         if !arrived.status.is_success() {
             return Err(arrived.answer().refusal(GrantKind::Repeatable, &arrived.masks));
         }
-        let told: Told = serde_json::from_slice(&arrived.body).map_err(|_| {
+        let answer = arrived.answer();
+        let told: Told = serde_json::from_slice(answer.text()).map_err(|_| {
+            if let Some(error) = answer.error_in_success(&arrived.masks, None) {
+                return error;
+            }
             let text = format!("the authorization server answered {}, but no introspection", arrived.status);
             FetchError::try_again(EndpointError { status: Some(arrived.status), code: None, text, acted: true })
         })?;

@@ -43,13 +43,17 @@ impl Members {
 
     /// RFC 6749 appendix B, which some servers answer with.
     pub(super) fn of_form(shape: &AnswerShape, body: &[u8]) -> Self {
-        let mut members = Self { misplaced: shape.path.first().map(|name| missing(name)), ..Self::default() };
-        for (name, value) in form_urlencoded::parse(body.trim_ascii()) {
+        // A form has nothing to wrap them in. If it has a member of that name, they are in there.
+        let fields = || form_urlencoded::parse(body.trim_ascii());
+        let wrapper = shape.path.first().filter(|wrapper| fields().any(|(name, _)| name == wrapper.as_str()));
+        let misplaced = wrapper.map(|wrapper| format!("its `{wrapper}` is a string, not an object"));
+        let mut members = Self { misplaced, ..Self::default() };
+        for (name, value) in fields() {
             let Some(name) = shape.standard(&name) else { continue };
             let value = Value::String(value.into_owned());
             match name {
                 name if members.misplaced.is_some() && !said::is_looked_at(name) => members.has_unknown = true,
-                "access_token" => members.access_token = Some(Text::of(value)),
+                "access_token" => members.access_token = Text::of_access_token(value),
                 // The last counts of those that are one.
                 "refresh_token" => match Text::of(value) {
                     Text::Secret(secret) if is_some_token(&secret) => {
@@ -65,19 +69,24 @@ impl Members {
     }
 
     pub(super) fn hold_a_token(&self) -> bool {
+        // What is none was passed over when it was read.
         [&self.access_token, &self.refresh_token].into_iter().any(|token| matches!(token, Some(Text::Secret(_))))
     }
 }
 
-/// Whether it can be a refresh token. Some servers mean "the one you have" by an empty one, and what others write in the place of one that
+/// Whether it can be a token. Some servers mean "the one you have" by an empty one, and what others write in the place of one that
 /// isn't there, or that they don't show, would take the place of one that works.
 pub(super) fn is_some_token(secret: &SecretString) -> bool {
     let text = secret.expose_secret().trim();
     let is_framed = [('[', ']'), ('<', '>'), ('{', '}'), ('(', ')')]
         .iter()
         .any(|(open, close)| text.starts_with(*open) && text.ends_with(*close));
-    text.contains(|c: char| c.is_alphanumeric()) && !is_framed && !PLACEHOLDERS.contains(&&*text.to_ascii_lowercase())
+    let is_placeholder = PLACEHOLDERS.iter().any(|placeholder| text.eq_ignore_ascii_case(placeholder));
+    text.chars().take(ENOUGH).any(char::is_alphanumeric) && !is_framed && !is_placeholder
 }
+
+/// No token begins with so many signs.
+const ENOUGH: usize = 256;
 
 const PLACEHOLDERS: [&str; 12] =
     ["0", "null", "undefined", "none", "nil", "nan", "false", "true", "n/a", "redacted", "filtered", "masked"];
@@ -122,7 +131,7 @@ impl<const ALL: bool> Fill<'_, ALL> {
         let mut members = Members::default();
         while let Some(name) = map.next_key::<String>()? {
             match self.shape.standard(&name) {
-                Some("access_token") => members.access_token = map.next_value()?,
+                Some("access_token") => members.access_token = Text::of_access_token(map.next_value()?),
                 // The last counts of those that are one.
                 Some("refresh_token") => match map.next_value()? {
                     Some(Text::Secret(secret) | Text::Number(secret)) if is_some_token(&secret) => {
@@ -238,6 +247,20 @@ impl Text {
             Value::Number(number) => Self::Number(number.to_string().into()),
             value => Self::Other(kind_of(&value)),
         }
+    }
+
+    /// `None` in the place of one that isn't there: an error beside it is one.
+    fn of_access_token(value: Value) -> Option<Self> {
+        let is_nothing = match &value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::Array(values) => values.is_empty(),
+            Value::Object(members) => members.is_empty(),
+            Value::Bool(true) | Value::String(_) => false,
+        };
+        let text = (!is_nothing).then(|| Self::of(value))?;
+        let is_blank = matches!(&text, Self::Secret(secret) if !is_some_token(secret));
+        (!is_blank).then_some(text)
     }
 
     pub(super) fn secret(&self) -> Option<&SecretString> {

@@ -13,12 +13,14 @@
 //! ```
 //!
 //! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
-//! client's authentication (`client_auth`) and sends it (`transport`), the answer is read (`response`, its `members`, by its `answer_shape`), a refusal is judged
-//! (`refusal`, by what is `said` in the `vocabulary` of servers; `blanks` looks at what was sent), and what may be `shown` of it is cut out (`excerpt`, with
-//! `spelling`; not beside a token, `token_places`). [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
+//! client's authentication (`client_auth`) and sends it (`transport`), the `answer` is read (`response`, its `members`, by its
+//! `answer_shape`; a `lifetime` as servers write it; a refresh token is `salvage`d from what can't be read, where `find` looks for it), a
+//! refusal is judged (`refusal`, by what is `said` in the `vocabulary` of servers; `blanks` looks at what was sent), and what may be `shown`
+//! of it is cut out (`excerpt`, with `spelling`; not beside a token, `token_places`), with a `hint` how it may have to be read. [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
 //! spends it, stores it, and hands its access token to the request wing.
 
 mod address;
+mod answer;
 mod answer_shape;
 mod authorization_code;
 mod blanks;
@@ -30,6 +32,7 @@ mod exchange;
 mod find;
 mod form;
 mod grant;
+mod hint;
 mod introspection;
 mod legacy_password;
 mod lifetime;

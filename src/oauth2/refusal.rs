@@ -13,8 +13,8 @@ use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
 ///
 /// Its text says what was wrong and what to do: of what the server says, the code and at most 256 characters of the message. It holds no
 /// secret: everything that was sent, and everything that looks like a token, is masked in them, and of an answer that may hold a token
-/// nothing is shown. Of an answer with a success status that doesn't explain itself in a member that is known, only its media type, its
-/// length and the title of a page are.
+/// nothing is shown. Of an answer that doesn't explain itself in a member that is known, only its media type, its length and the title of a
+/// page are, and a short text without any structure that is no success: what proxies say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointError {
     pub(crate) status: Option<StatusCode>,
@@ -42,8 +42,9 @@ impl EndpointError {
         self.acted
     }
 
-    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. Shortened to 64
-    /// characters, and `None` if it holds anything that was sent.
+    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. `None` if it holds
+    /// anything that was sent, looks like a token, or has more than 64 characters; and beside a token, where it may be a copy of it, unless
+    /// it is one of the RFCs' or made of such words.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
@@ -251,7 +252,8 @@ mod tests {
     const RENEWAL: GrantKind = GrantKind::RefreshToken { worked: true };
 
     fn say(code: Option<&str>) -> Option<Said> {
-        Said::of([&code.map(|code| Map::from_iter([("error".into(), Value::from(code))])).unwrap_or_default()])
+        let answer = code.map(|code| Map::from_iter([("error".into(), Value::from(code))]));
+        Said::of(StatusCode::BAD_REQUEST, [&answer.unwrap_or_default()])
     }
 
     fn verdict(grant: GrantKind, status: u16, code: Option<&str>) -> (Verdict, bool) {
@@ -429,6 +431,9 @@ mod tests {
         }
         // Spring's.
         let said = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
-        assert!(may_have_acted(StatusCode::GATEWAY_TIMEOUT, Said::of(said.as_object()).as_ref()));
+        assert!(may_have_acted(
+            StatusCode::GATEWAY_TIMEOUT,
+            Said::of(StatusCode::GATEWAY_TIMEOUT, said.as_object()).as_ref()
+        ));
     }
 }

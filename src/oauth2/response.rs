@@ -2,35 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{
-    HeaderMap, StatusCode,
-    header::{DATE, RETRY_AFTER},
-};
+use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    answer_shape::{AnswerMember, AnswerShape},
+    answer::{Answer, FORM},
+    answer_shape::AnswerMember,
     excerpt::Masks,
     find,
     lifetime::{left, lifetime},
     members::{Members, Text, is_some_token, kind_of},
-    refusal::GrantKind,
+    refusal::{self, EndpointError, GrantKind},
     said::Said,
     salvage::salvaged,
+    vocabulary::Topic,
 };
 use crate::{AccessToken, FetchError};
-
-/// An answer, with what is needed to judge it.
-pub(crate) struct Answer<'a> {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: &'a [u8],
-    pub(crate) shape: &'a AnswerShape,
-    /// The wall clock when it came, for a `Retry-After` that is a date.
-    pub(crate) now: SystemTime,
-}
 
 /// What a good answer brings.
 pub(crate) struct Brought {
@@ -72,16 +61,16 @@ impl Answer<'_> {
         let members = match self.members() {
             Ok(members) => members,
             Err(_) if !self.status.is_success() => return Err(self.refused(grant, None, masks, false)),
-            Err(error) => return self.salvage(self.malformed(self.unreadable(&error, masks))),
+            Err(error) => return Err(self.malformed(self.unreadable(&error, masks))),
         };
-        let said = members.said();
+        let said = members.said(self.status);
         if !self.status.is_success() {
             return Err(self.refused(grant, said.as_ref(), masks, self.is_beside_a_token(&members)));
         }
         // A server that answers 200 with an `error` has no token for us. Beside a token a warning is none, whatever it is called.
         let refusal = said.filter(|said| match members.access_token {
-            // Nor are words, beside one that has another name or place.
-            None => said.is_error || !self.may_hold_a_token(),
+            // Nor are words that speak of nothing known, beside one that has another name or place.
+            None => said.is_error || said.topic().is_some() || !self.may_hold_a_token(),
             Some(_) => said.registered().is_some(),
         });
         let refused = refusal.map(|said| {
@@ -97,13 +86,35 @@ impl Answer<'_> {
         }
     }
 
+    /// The error in a success of an endpoint that brings no token; not one about `this`.
+    pub(crate) fn error_in_success(&self, masks: &Masks, this: Option<Topic>) -> Option<FetchError> {
+        let members = self.members().ok()?;
+        let said = members.said(self.status).filter(Said::is_refusal)?;
+        let is_about_this = this.is_some() && said.topic().map(|(topic, _)| topic) == this;
+        let is_hidden = self.is_beside_a_token(&members);
+        (!is_about_this).then(|| self.refused(GrantKind::Repeatable, Some(&said), masks, is_hidden))
+    }
+
+    /// An answer that refuses, judged. `beside_a_token`: there is one in it, or may be.
+    fn refused(&self, grant: GrantKind, said: Option<&Said>, masks: &Masks, beside_a_token: bool) -> FetchError {
+        let judged = refusal::judge(grant, self.status, said);
+        let acted = beside_a_token || refusal::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
+        let shown = self.shown(said, masks, beside_a_token);
+        let text = format!("{}; {}", shown.text, masks.advise(judged.advice));
+        let error = judged.of(EndpointError { status: Some(self.status), code: shown.code, text, acted });
+        match self.retry_after() {
+            Some(wait) => error.retry_after(wait),
+            None => error,
+        }
+    }
+
     /// The refresh token in an answer that can't be read as a whole, or has it where nobody looks: warnings around it, an end that is
     /// missing, a level down, a text within the text.
     ///
     /// # Errors
     /// This one, if there is none.
     pub(crate) fn salvage(&self, error: FetchError) -> Result<Brought, FetchError> {
-        let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body).trim_ascii_start();
+        let body = self.text().trim_ascii_start();
         let text = serde_json::from_slice::<String>(body).map(Zeroizing::new);
         let name = self.shape.name_of(AnswerMember::RefreshToken);
         let refresh_token = match &text {
@@ -123,9 +134,9 @@ impl Answer<'_> {
 
     /// The members that matter, of JSON (RFC 8259) as servers write it, or of a form that says that it is one.
     fn members(&self) -> Result<Members, serde_json::Error> {
-        let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body);
+        let body = self.text();
         let is_json = body.trim_ascii_start().starts_with(b"{");
-        if self.content_type() == "application/x-www-form-urlencoded" && !is_json {
+        if self.content_type() == FORM && !is_json {
             return Ok(Members::of_form(self.shape, body));
         }
         Members::of_json::<true>(self.shape, body).or_else(|error| {
@@ -157,30 +168,16 @@ impl Answer<'_> {
 
     /// A form that doesn't say that it is one.
     fn form_with_a_token(&self) -> Option<Members> {
-        let holds = |name: &[u8]| find::holds(self.body, name);
-        let is_form = holds(b"access_token=") || holds(b"refresh_token=");
-        is_form.then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
+        let tokens = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
+        // Own names may be written otherwise in a form.
+        let is_form = |name: &str| find::holds(self.body, format!("{name}=").as_bytes());
+        tokens.into_iter().any(is_form).then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
     }
 
     /// What an answer means that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
         let members = self.members().unwrap_or_default();
-        self.refused(grant, members.said().as_ref(), masks, self.is_beside_a_token(&members))
-    }
-
-    /// By the server's own clock, if it says what that is: ours may be wrong.
-    fn server_time(&self) -> SystemTime {
-        let date = self.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-        date.unwrap_or(self.now)
-    }
-
-    /// RFC 9110 §10.2.3: seconds, or a date.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        match value.parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(self.server_time()).ok(),
-        }
+        self.refused(grant, members.said(self.status).as_ref(), masks, self.is_beside_a_token(&members))
     }
 }
 
@@ -196,8 +193,8 @@ impl Brought {
 
 impl Members {
     /// What they say of an error, and what they are wrapped in.
-    fn said(&self) -> Option<Said> {
-        Said::of(self.wrappers.iter().chain([&self.others]))
+    fn said(&self, status: StatusCode) -> Option<Said> {
+        Said::of(status, self.wrappers.iter().chain([&self.others]))
     }
 
     /// What it brings.
@@ -274,8 +271,6 @@ fn is_bearer(kind: Option<&Value>) -> bool {
     }
 }
 
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// Longer than `Bearer` or `DPoP`, and shorter than tokens.
 const LONGEST_TYPE: usize = 15;
 
@@ -283,7 +278,9 @@ const BEARER: [&str; 5] = ["", "bearer", "bearertoken", "bot", "user"];
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::HeaderMap;
+
+    use super::{super::answer_shape::AnswerShape, *};
 
     #[test]
     fn an_empty_refresh_token_is_none() {
@@ -297,31 +294,6 @@ mod tests {
         };
         let brought = answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
         assert!(brought.refresh_token.is_none(), "the old one would be lost");
-    }
-
-    #[test]
-    fn a_date_to_wait_for_is_counted_by_the_servers_own_clock() {
-        for (date, retry_after, expected) in [
-            (Some("Thu, 01 Jan 2026 00:00:00 GMT"), "Thu, 01 Jan 2026 00:00:03 GMT", Some(3)),
-            (Some("Thu, 01 Jan 2026 00:00:00 GMT"), "Wed, 31 Dec 2025 23:59:59 GMT", None),
-            (Some("soon"), "Thu, 01 Jan 1970 00:00:07 GMT", Some(7)),
-            (None, "Thu, 01 Jan 1970 00:00:07 GMT", Some(7)),
-            (Some("Thu, 01 Jan 2026 00:00:00 GMT"), "5", Some(5)),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
-            if let Some(date) = date {
-                headers.insert(DATE, date.parse().unwrap());
-            }
-            let answer = Answer {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                headers: &headers,
-                body: b"",
-                shape: &AnswerShape::default(),
-                now: SystemTime::UNIX_EPOCH,
-            };
-            assert_eq!(answer.retry_after().map(|wait| wait.as_secs()), expected, "{date:?} {retry_after}");
-        }
     }
 
     #[test]

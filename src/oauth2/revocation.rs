@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Form, TokenEndpoint, address, refusal::GrantKind};
+use super::{Form, TokenEndpoint, address, refusal::GrantKind, vocabulary::Topic};
 use crate::FetchError;
 
 impl TokenEndpoint {
@@ -31,9 +31,11 @@ impl TokenEndpoint {
     pub async fn revoke(&self, url: &str, token: &str) -> Result<(), FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
         let arrived = self.post(&uri, Form::empty().field("token", token), LIMIT).await?;
+        let answer = arrived.answer();
         match arrived.status.is_success() {
-            true => Ok(()),
-            false => Err(arrived.answer().refusal(GrantKind::Repeatable, &arrived.masks)),
+            // Slack's errors come with 200. One about the token says that it isn't valid, which is what was wanted.
+            true => answer.error_in_success(&arrived.masks, Some(Topic::Grant)).map_or(Ok(()), Err),
+            false => Err(answer.refusal(GrantKind::Repeatable, &arrived.masks)),
         }
     }
 }

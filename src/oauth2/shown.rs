@@ -1,25 +1,54 @@
 //! What an error shows of an answer: that it refuses, or what it is instead of one that can be read. Pure.
 //!
-//! Of an answer with a success status something is shown only if it holds no token, wherever in it: what stands beside a token may be a
-//! copy of it.
+//! Something is shown only if there is no token in the answer, wherever in it: what stands beside a token may be a copy of it. And only what
+//! stands in a member that is known. Otherwise its media type and its length are shown, the title of a page, and a short text without any
+//! structure that comes with another status than a success: what proxies say ("upstream connect error") is often all there is to go by.
 
-use http::{
-    StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::header::CONTENT_ENCODING;
 
 use super::{
-    answer_shape::{AnswerMember, AnswerShape},
+    answer::{Answer, FORM},
+    answer_shape::AnswerMember,
     excerpt::Masks,
-    find,
-    refusal::{self, EndpointError, GrantKind},
-    response::{Answer, BYTE_ORDER_MARK},
+    hint,
+    refusal::EndpointError,
     said::Said,
-    token_places, vocabulary,
+    vocabulary,
 };
 use crate::FetchError;
 
+/// What is shown of an answer that refuses.
+pub(super) struct Shown {
+    pub(super) code: Option<String>,
+    /// What the server answered.
+    pub(super) text: String,
+}
+
 impl Answer<'_> {
+    /// What is shown of it. `beside_a_token`: then nothing of it is, whatever its status.
+    pub(super) fn shown(&self, said: Option<&Said>, masks: &Masks, beside_a_token: bool) -> Shown {
+        let is_hidden = beside_a_token || self.may_hold_a_token() || said.is_some_and(Said::tells_a_token);
+        // Neither half of what was sent is masked.
+        let is_halved = said.is_some_and(|said| said.cuts.iter().any(|cut| masks.reach_over(&cut.before, &cut.after)));
+        let code = said.and_then(|said| match is_halved {
+            true => said.registered(),
+            false => shown_code(said, masks, is_hidden),
+        });
+        let what = match said.map_or("", |said| &said.text) {
+            _ if is_hidden || is_halved => None,
+            text if !text.is_empty() => Some(masks.excerpt(text)).filter(|text| !text.is_empty()).map(it_says),
+            _ if code.is_some() => None,
+            _ => self.foreign_bytes(masks).or_else(|| self.page(masks)).or_else(|| self.plain_text(masks)),
+        };
+        // An empty one has no more to show.
+        let is_unnamed = code.is_none() && (self.status.is_success() || !self.text().trim_ascii().is_empty());
+        let what = what.or_else(|| is_unnamed.then(|| self.kind_and_length(masks)));
+        let mut text = format!("the authorization server answered {}", self.status);
+        text.extend(code.iter().flat_map(|code| [", ", code]));
+        text.extend(what.iter().flat_map(|what| [" (", what, ")"]));
+        Shown { code, text }
+    }
+
     /// A success without a usable token.
     pub(crate) fn malformed(&self, what: String) -> FetchError {
         let advice = "check that the URL is the token endpoint's, and what stands before it";
@@ -27,46 +56,9 @@ impl Answer<'_> {
         FetchError::try_again(EndpointError { status: Some(self.status), code: None, text, acted: true })
     }
 
-    /// `beside_a_token`: then nothing of it is shown, whatever its status.
-    pub(super) fn refused(
-        &self,
-        grant: GrantKind,
-        said: Option<&Said>,
-        masks: &Masks,
-        beside_a_token: bool,
-    ) -> FetchError {
-        let is_success = self.status.is_success();
-        let is_hidden =
-            beside_a_token || is_success && (self.may_hold_a_token() || said.is_some_and(Said::tells_a_token));
-        let judged = refusal::judge(grant, self.status, said);
-        let acted = beside_a_token || refusal::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
-        let code = said.and_then(|said| shown_code(said, masks, is_success && is_hidden));
-        let mut text = format!("the authorization server answered {}", self.status);
-        if let Some(code) = &code {
-            text += &format!(", {code}");
-        }
-        if !is_hidden {
-            let said = said.map_or("", |said| &said.text);
-            text += &match (said, self.foreign_bytes(masks)) {
-                (said, _) if !said.is_empty() => in_brackets(&masks.excerpt(said)),
-                _ if code.is_some() => String::new(),
-                (_, Some(why)) => format!(" ({why})"),
-                _ if is_success => format!(" ({})", self.kind_and_length()),
-                _ => in_brackets(&masks.excerpt_of_bytes(self.body)),
-            };
-        }
-        text += "; ";
-        text += &masks.advise(judged.advice);
-        let error = judged.of(EndpointError { status: Some(self.status), code, text, acted });
-        match self.retry_after() {
-            Some(wait) => error.retry_after(wait),
-            None => error,
-        }
-    }
-
     /// What a success is that can't be read.
     pub(super) fn unreadable(&self, error: &serde_json::Error, masks: &Masks) -> String {
-        let body = self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body).trim_ascii();
+        let body = self.text().trim_ascii();
         if let Some(why) = self.foreign_bytes(masks) {
             return why;
         }
@@ -80,16 +72,17 @@ impl Answer<'_> {
             Some(b'-' | b'0'..=b'9') => Some("a number"),
             _ => None,
         };
-        match (body.is_empty(), other, self.title(body, masks)) {
+        let kind_and_length = self.kind_and_length(masks);
+        let title = if self.may_hold_a_token() { None } else { self.title(masks) };
+        match (body.is_empty(), other, title) {
             (true, ..) => "it is empty".into(),
-            (_, Some(other), _) => format!("it is {other}, not an object ({})", self.kind_and_length()),
-            (.., Some(title)) => format!("it is a page with the title \"{title}\" ({})", self.kind_and_length()),
+            (_, Some(other), _) => format!("it is {other}, not an object ({kind_and_length})"),
+            (.., Some(title)) => format!("it is a page with the title \"{title}\" ({kind_and_length})"),
             // The error's own text could show a part of it.
             _ => format!(
-                "it is no JSON object as far as line {} column {} ({})",
+                "it is no JSON object as far as line {} column {} ({kind_and_length})",
                 error.line(),
                 error.column(),
-                self.kind_and_length()
             ),
         }
     }
@@ -106,21 +99,26 @@ impl Answer<'_> {
         };
         let name = self.shape.name_of(AnswerMember::AccessToken);
         let elsewhere = || self.shape.is_standard() && self.body.len() <= LONGEST_HINTED && self.may_hold_a_token();
-        let hint = elsewhere().then(|| AnswerShape::that_fits(self.body)).flatten().map(|hint| format!(": {hint}"));
-        format!("there is no `{name}` in {place} ({}){}", self.kind_and_length(), hint.unwrap_or_default())
+        let hint = elsewhere().then(|| hint::that_fits(self.text())).flatten().map(|hint| format!(": {hint}"));
+        format!("there is no `{name}` in {place} ({}){}", self.kind_and_length(masks), hint.unwrap_or_default())
     }
 
     /// Media type and length: all that is shown of an answer that says nothing in a known member.
-    fn kind_and_length(&self) -> String {
-        format!("{}, {} bytes", self.content_type(), self.body.len())
+    fn kind_and_length(&self, masks: &Masks) -> String {
+        format!("{}, {} bytes", masks.excerpt(&self.content_type()), self.body.len())
     }
 
-    /// Without its parameters; `no media type` if there is none that can be shown.
-    pub(super) fn content_type(&self) -> String {
-        let value = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_one = kind.len() <= 64 && kind.chars().all(|c| c.is_ascii_alphanumeric() || "/+-.".contains(c));
-        if is_one && kind.contains('/') { kind } else { "no media type".into() }
+    fn page(&self, masks: &Masks) -> Option<String> {
+        let title = self.title(masks)?;
+        Some(format!("it is a page with the title \"{title}\", {}", self.kind_and_length(masks)))
+    }
+
+    /// A sentence. Not of a form or of JSON, whose members may hold anything.
+    fn plain_text(&self, masks: &Masks) -> Option<String> {
+        let text = self.text().trim_ascii();
+        let is_plain = (1..=LONGEST_PLAIN).contains(&text.len()) && !matches!(text[0], b'{' | b'[' | b'<');
+        let is_shown = is_plain && !self.status.is_success() && self.content_type() != FORM;
+        is_shown.then(|| masks.excerpt_of_bytes(self.body)).filter(|text| !text.is_empty()).map(it_says)
     }
 
     /// Why its bytes can't be text in UTF-8, if they are of a kind that is known.
@@ -146,41 +144,28 @@ impl Answer<'_> {
         Some(format!("it is encoded as {coding}: let the HTTP client decode it, or remove its Accept-Encoding"))
     }
 
-    /// The title of a page that doesn't look as if a token was in it.
-    fn title(&self, body: &[u8], masks: &Masks) -> Option<String> {
+    /// The title of a page, for those in which there is no token.
+    fn title(&self, masks: &Masks) -> Option<String> {
+        let body = self.text().trim_ascii();
         let head = String::from_utf8_lossy(&body[..body.len().min(LONGEST_HEAD)]);
         let lower = head.to_ascii_lowercase();
-        if !lower.starts_with("<!doctype html") && !lower.starts_with("<html") || self.may_hold_a_token() {
+        if !lower.starts_with("<!doctype html") && !lower.starts_with("<html") {
             return None;
         }
         let start = lower.find("<title>")? + "<title>".len();
         let title = &head[start..start + lower[start..].find("</title>")?];
         // `Success code=…`: of a page that hands out codes.
-        let is_plain = title.len() <= LONGEST_TITLE && !title.contains(['=', '<', ':', '"']);
-        let title = masks.excerpt(title);
-        (is_plain && !title.is_empty()).then_some(title)
-    }
-
-    /// Whether there may be a token in it, wherever.
-    pub(super) fn may_hold_a_token(&self) -> bool {
-        token_places::in_answer(self.body)
-    }
-
-    /// Envoy and what is built on it answer 503 when the server breaks off, too, and say how far it came.
-    fn is_broken_off_behind_a_proxy(&self) -> bool {
-        let says = |text: &[u8]| find::holds(self.body, text);
-        self.status == StatusCode::SERVICE_UNAVAILABLE
-            && says(b"reset before headers")
-            && ![&b"connection failure"[..], b"overflow"].into_iter().any(says)
+        let is_plain = title.len() <= LONGEST_TITLE && !title.contains(['=', '<', ':', '"', '&', '%', '\\']);
+        is_plain.then(|| masks.excerpt(title)).filter(|title| !title.is_empty())
     }
 }
 
-fn in_brackets(excerpt: &str) -> String {
-    if excerpt.is_empty() { String::new() } else { format!(" (it says: {excerpt})") }
+fn it_says(excerpt: String) -> String {
+    format!("it says: {excerpt}")
 }
 
 /// A code as the specifications spell it, or the server's own if nothing in it was sent and it doesn't look like a token. Beside a token
-/// in a success only one that is made of known words.
+/// only one that is made of known words.
 fn shown_code(said: &Said, masks: &Masks, beside_a_token: bool) -> Option<String> {
     said.registered().or_else(|| {
         let code = said.codes.first()?;
@@ -191,6 +176,9 @@ fn shown_code(said: &Said, masks: &Masks, beside_a_token: bool) -> Option<String
 }
 
 const LONGEST_CODE: usize = 64;
+
+/// In bytes: a sentence or two.
+const LONGEST_PLAIN: usize = 512;
 
 /// Answers of this length are read again to find out how they would have to be read.
 const LONGEST_HINTED: usize = 4 * 1024;

@@ -28,14 +28,8 @@ pub(super) fn in_text(text: &str) -> bool {
 }
 
 fn in_bytes(text: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(at) = text[from..].iter().position(|byte| byte.eq_ignore_ascii_case(&b't')) {
-        from += at + 1;
-        if !text[from..].get(..4).is_some_and(|rest| rest.eq_ignore_ascii_case(b"oken")) {
-            continue;
-        }
-        from += 4;
-        let mut after = &text[from..];
+    for at in 0..text.len() {
+        let Some(mut after) = after_name(&text[at..]) else { continue };
         let mut is_quoted = false;
         // As they are, and as they are escaped in JSON, HTML and URLs. No more: a text may be made of them.
         for _ in 0..MOST_QUOTES {
@@ -47,11 +41,36 @@ fn in_bytes(text: &[u8]) -> bool {
         let begins = |signs: &[&[u8]]| {
             signs.iter().any(|sign| after.get(..sign.len()).is_some_and(|start| start.eq_ignore_ascii_case(sign)))
         };
-        if begins(&[b"=", b"%3d", b"&#61;", b"\\u003d"]) || is_quoted && begins(&[b":", b"%3a", b"&#58;", b"\\u003a"]) {
+        if after.starts_with(b"=") {
+            if after.get(1).is_none_or(|value| *value == b'&') {
+                continue;
+            }
+            return true;
+        }
+        if begins(&[b"%3d", b"&#61;", b"\\u003d"]) || is_quoted && begins(&[b":", b"%3a", b"&#58;", b"\\u003a"]) {
             return true;
         }
     }
     false
+}
+
+/// What follows the name of a token that a text begins with, whatever stood before it.
+fn after_name(text: &[u8]) -> Option<&[u8]> {
+    // By two letters, so that no text has many to be compared with.
+    let begin = text.first_chunk::<2>()?.map(|byte| byte.to_ascii_lowercase());
+    let names: &[&str] = match &begin {
+        b"to" => &NAMES[..1],
+        b"ti" => &NAMES[1..2],
+        b"se" => &NAMES[2..5],
+        b"as" => &NAMES[5..6],
+        b"ap" => &NAMES[6..8],
+        b"jw" => &NAMES[8..9],
+        b"pa" => &NAMES[9..],
+        _ => return None,
+    };
+    let is_here =
+        |name: &&&str| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()));
+    names.iter().find(is_here).map(|name| &text[name.len()..])
 }
 
 /// Where the string that begins here ends.
@@ -70,21 +89,29 @@ fn end_of_string(text: &[u8]) -> Option<usize> {
 /// `access_token`, `idToken`, `client-secret`; and what is written so that it can't be read here.
 fn is_token_name(name: &[u8]) -> bool {
     if name.len() > LONGEST_NAME {
-        return false;
+        return true;
     }
     let has = |words: &[&str]| {
         let is_here = |word: &&str| name.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()));
         words.iter().any(is_here)
     };
-    let is_one = has(&["token", "secret", "assertion", "ticket"]) && !has(&["type", "expire", "hint", "error"]);
+    let is_one = has(&NAMES) && !has(&["type", "expire", "hint", "error"]);
     is_one || name.contains(&b'\\')
 }
 
 /// Nothing is in the place of a token that isn't there.
 fn may_be_token(value: &[u8]) -> bool {
     let nothing: [&[u8]; 6] = [b"null", b"false", b"true", b"\"\"", b"[]", b"{}"];
-    !nothing.iter().any(|nothing| value.starts_with(nothing))
+    // Blanks, and a zero.
+    let is_blank = || value.strip_prefix(b"\"").is_some_and(|text| text.trim_ascii_start().starts_with(b"\""));
+    let is_zero =
+        || matches!(value, [b'0', after, ..] if matches!(after, b',' | b'}' | b']') || after.is_ascii_whitespace());
+    !nothing.iter().any(|nothing| value.starts_with(nothing)) && !is_zero() && !is_blank()
 }
+
+/// Parts of names, by their first letters.
+const NAMES: [&str; 10] =
+    ["token", "ticket", "secret", "session_key", "sessionkey", "assertion", "apikey", "api_key", "jwt", "password"];
 
 const QUOTES: [&[u8]; 7] = [b"\"", b"'", b"\\u0022", b"\\", b"%22", b"&quot;", b"&#34;"];
 
@@ -110,6 +137,14 @@ mod tests {
             r#"{"a":1e999,"client_secret":"a"}"#,
             r#"{"access_token":{"value":"a"}}"#,
             r#"{"token":"a"#,
+            r#"{"access_token":"0"}"#,
+            r#"{"jwt":"a"}"#,
+            r#"{"data":{"session_key":"a"}}"#,
+            r#"{"apiKey":"a"}"#,
+            r#"{"api_key":"a"}"#,
+            r#"{"userPassword":"a"}"#,
+            "jwt=a",
+            "x=1&PASSWORD=a",
             "error=e&access_token=a",
             "ID_TOKEN=a",
             r#""{\"access_token\":\"a\"}""#,
@@ -118,6 +153,8 @@ mod tests {
         }
         let deep = format!("{}{{\"token\":\"a\"}}", "{\"a\":[".repeat(10_000));
         assert!(in_answer(deep.as_bytes()));
+        // Nobody reads a name that long.
+        assert!(in_answer(format!("{{\"{}token\":\"a\"}}", "x".repeat(99)).as_bytes()));
     }
 
     #[test]
@@ -129,6 +166,8 @@ mod tests {
             r#"{"access_token":null,"refresh_token":"","id_token":{}}"#,
             r#"{"token_type":"bearer","refresh_token_expires_in":5,"error_token":"x"}"#,
             r#"["access_token","a"]"#,
+            r#"{"access_token":" ","refresh_token":0,"id_token": 0 }"#,
+            "error=e&access_token=&id_token=",
             r#"{"a":"token"}"#,
         ] {
             assert!(!in_answer(body.as_bytes()), "{body}");

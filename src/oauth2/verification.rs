@@ -7,7 +7,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use secrecy::SecretString;
 
-use super::{Form, TokenEndpoint, TokenSet, address, excerpt::Masks, refusal::GrantKind};
+use super::{Form, TokenEndpoint, TokenSet, address, blanks::Blanks, excerpt::Masks, refusal::GrantKind};
 use crate::{AccessToken, FetchError};
 
 /// What a verification request is authorized with.
@@ -56,7 +56,13 @@ impl TokenEndpoint {
         };
         let mut secrets = self.client.sent();
         secrets.extend(address::query_values(&uri));
-        let masks = Masks::new(secrets.iter().map(|secret| secret.as_str()).chain([access_token]));
+        let blanks = match by {
+            ProvedBy::Token => Blanks::default(),
+            ProvedBy::Client => Blanks::of(&self.client, &Form::empty()),
+        };
+        let masks = Masks::new(secrets.iter().map(|secret| secret.as_str()).chain([access_token]))
+            .with_words(self.client.word().iter().map(|id| id.as_str()))
+            .with_blanks(blanks);
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;

@@ -80,8 +80,12 @@ pub(super) fn explain(text: &str) -> Option<Topic> {
         "temporar",
         "unavailable",
         "maintenance",
+        "busy",
     ]) {
         return Some(Topic::Busy);
+    }
+    if has(&["internal error", "internal server", "internal failure", "server error", "system error"]) {
+        return Some(Topic::Trouble);
     }
     let fault = has(&[
         "invalid",

@@ -214,7 +214,7 @@ mod tests {
             (503, "temporarily_unavailable", TryAgain),
         ] {
             let status = http::StatusCode::from_u16(status).unwrap();
-            let said = Said::of([&serde_json::Map::from_iter([("error".into(), code.into())])]);
+            let said = Said::of(status, [&serde_json::Map::from_iter([("error".into(), code.into())])]);
             let judged = refusal::judge(AuthorizationCode, status, said.as_ref());
             let endpoint =
                 EndpointError { status: Some(status), code: Some(code.into()), text: String::new(), acted: false };

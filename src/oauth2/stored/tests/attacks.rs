@@ -603,7 +603,7 @@ fn nothing_panics_over_what_is_stored_or_answered() {
         }
         let _ = Record::read(Some(&Entry::new(1, bytes.clone())), &account());
         if let Ok(Value::Object(answer)) = serde_json::from_slice(&bytes) {
-            let _ = Said::of([&answer]).and_then(|said| said.topic());
+            let _ = Said::of(http::StatusCode::OK, [&answer]).and_then(|said| said.topic());
         }
     }
 }
@@ -625,8 +625,8 @@ async fn one_401_does_not_show_a_spent_refresh_token_while_the_token_in_use_serv
 }
 
 fn verdict(grant: GrantKind, status: u16, body: Value) -> (Verdict, bool) {
-    let said = Said::of(body.as_object());
-    let judged = judge(grant, StatusCode::from_u16(status).unwrap(), said.as_ref());
+    let status = StatusCode::from_u16(status).unwrap();
+    let judged = judge(grant, status, Said::of(status, body.as_object()).as_ref());
     (judged.verdict, judged.certain)
 }
 

@@ -1,0 +1,26 @@
+//! How an answer would have to be read in which no token was found: a hint for people. Pure.
+
+use super::{answer_shape::AnswerShape, find, members::Members};
+
+/// The call that would make a token of an answer in which none was found.
+pub(super) fn that_fits(body: &[u8]) -> Option<String> {
+    let path = |path: &str| if path.is_empty() { Vec::new() } else { vec![path.to_owned()] };
+    let is_there = |name: &str| name.is_empty() || find::holds(body, name.as_bytes());
+    let mut shapes = WRAPPERS.iter().flat_map(|wrapper| NAMES.iter().map(move |name| (*wrapper, *name)));
+    let (wrapper, name) = shapes.find(|(wrapper, name)| {
+        let shape = AnswerShape::of_access_token(path(wrapper), name);
+        let members = || Members::of_json::<false>(&shape, body);
+        is_there(wrapper) && is_there(name) && members().is_ok_and(|members| members.access_token.is_some())
+    })?;
+    let within = if wrapper.is_empty() { String::new() } else { format!(".answer_in(\"{wrapper}\")") };
+    let called = match name {
+        "access_token" => String::new(),
+        name => format!(".answer_member(AnswerMember::AccessToken, \"{name}\")"),
+    };
+    Some(format!("`TokenEndpoint{within}{called}` reads one"))
+}
+
+/// Where servers wrap.
+const WRAPPERS: [&str; 7] = ["", "data", "body", "result", "response", "payload", "content"];
+
+const NAMES: [&str; 3] = ["access_token", "accessToken", "token"];
