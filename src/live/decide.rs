@@ -175,9 +175,6 @@ impl Decider {
         }
         // The same report stays until it is answered, and says nothing new.
         if self.heard != refused.number as u32 {
-            if !held.was_ever_refused {
-                self.refusals.refused_first_at(now.since(held.since));
-            }
             (held.was_refused, held.was_ever_refused) = (true, true);
             self.heard = refused.number as u32;
         }
@@ -344,7 +341,7 @@ impl Decider {
     pub(crate) fn begin(&mut self, now: Moment, reason: FetchReason) -> FetchRequest {
         let after_refusal = self.refused;
         if after_refusal {
-            self.refusals.fetching();
+            self.refusals.fetching(now);
         }
         self.last_began = Some(now);
         self.asked = false;

@@ -1,7 +1,5 @@
 //! Which 401s cause a fetch: pure.
 
-use std::time::Duration;
-
 use crate::{backoff, clock::Moment};
 
 /// How the fetches fared that 401s caused.
@@ -13,11 +11,14 @@ pub(crate) struct Refusals {
     paused_until: Option<Moment>,
     /// A token was accepted after others were refused with it: then it isn't the token that some of them refuse.
     contradicted: bool,
+    /// The fetch under way, or the last one, followed another that was soon seen not to help.
+    repeated: bool,
 }
 
 impl Refusals {
     /// A fetch begins because of one.
-    pub(crate) fn fetching(&mut self) {
+    pub(crate) fn fetching(&mut self, now: Moment) {
+        self.repeated = self.streak > 0 && self.paused_until.is_some_and(|until| now < until + backoff::LONGEST);
         self.streak = self.streak.saturating_add(1);
     }
 
@@ -26,14 +27,7 @@ impl Refusals {
         self.paused_until = Some(now + backoff::after_refusal(self.streak));
     }
 
-    /// The token that one has brought is refused for the first time when it is so old: whether it helped, nobody knows.
-    pub(crate) fn refused_first_at(&mut self, age: Duration) {
-        if age >= backoff::LONGEST {
-            self.helped();
-        }
-    }
-
-    /// It has failed: that says nothing about what a token would have helped.
+    /// It has brought no new token: that says nothing about what one would have helped.
     pub(crate) fn failed(&mut self) {
         self.streak = self.streak.saturating_sub(1);
     }
@@ -65,9 +59,9 @@ impl Refusals {
         *self = Self::default();
     }
 
-    /// Whether a token that was fetched because of a 401 was refused, too. Then it isn't new tokens alone that are refused.
+    /// Whether the token is refused, too, that was fetched because of a 401 shortly before. Then it isn't new tokens alone that are refused.
     pub(crate) fn are_repeated(&self) -> bool {
-        self.streak > 1
+        self.repeated
     }
 
     /// Whether it is news that a first attempt was accepted.

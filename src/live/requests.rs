@@ -175,7 +175,7 @@ impl LiveToken {
                 return Some(Some(With::TheSame));
             }
             if snapshot.in_use == refused && snapshot.generation != present {
-                // The next one came, and the refused one stands in for it already: it is no use, which nobody knows who has asked for that.
+                // The next one came, and this one stands in for it already. That it is refused was said of the token it was before.
                 present = snapshot.generation;
                 drop(snapshot);
                 number = self.shared.demands.refuse(refused, attempts == Attempts::Last);

@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// A token of this age was there before the refusal that it is fetched for.
+const OLD: Duration = Duration::from_secs(30);
+
 impl Decider {
     /// The fetch has ended.
     pub(crate) fn finish(
@@ -23,7 +26,13 @@ impl Decider {
         let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
         self.refused = false;
         let fetched = fetched.and_then(|token| self.judge(token, flight, now));
+        let is_old = |token: &AccessToken| {
+            let is_same = self.held.as_ref().is_some_and(|held| held.token.is_same_secret(token));
+            !is_same && !token.is_younger_than(OLD)
+        };
         match &fetched {
+            // Another process has stored it, perhaps before what the refusal is about: a refusal of that is worth a fetch at once.
+            Ok((token, _)) if flight.after_refusal && is_old(token) => self.refusals.failed(),
             Ok(_) if flight.after_refusal => self.refusals.fetched(now),
             Err(_) if flight.after_refusal => self.refusals.failed(),
             _ => {}
