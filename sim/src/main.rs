@@ -12,7 +12,13 @@ use std::{
 };
 
 use clap::Parser;
-use tower_bearer_sim::{plan::Plan, promises::Broken, run::run, shrink::shrink, trace::Trace};
+use tower_bearer_sim::{
+    plan::Plan,
+    promises::Broken,
+    run::{check, run},
+    shrink::shrink,
+    trace::Trace,
+};
 
 /// Looks for promises that are broken.
 #[derive(Parser)]
@@ -69,7 +75,7 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
                         eprint!("\r{number} of {seeds} ");
                     }
                     let plan = plans(args.from + number);
-                    if let Some(found) = run(&plan).broken {
+                    if let Some(found) = check(&plan).broken {
                         broken.lock().expect("nobody panics with it").push((plan, found));
                     }
                 }

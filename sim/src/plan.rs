@@ -13,8 +13,15 @@ pub struct Plan {
     pub server: Server,
     pub api: Api,
     pub program: Program,
+    /// How many of them there are, with one store.
+    #[serde(default = "one")]
+    pub programs: usize,
     pub traffic: Vec<Traffic>,
     pub events: Vec<Event>,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The authorization server.
@@ -111,6 +118,7 @@ impl Plan {
         let length = (life * rng.u64(3..=8)).clamp(30_000, 3 * 24 * 3_600_000);
         let slowest = (life * 45 / 100).min(25_000);
         let takes = log_uniform(&mut rng, 1, slowest.max(2));
+        let programs = if rng.u8(..3) == 0 { rng.usize(2..=4) } else { 1 };
         let server = Server {
             life,
             // One that ends within seconds and doesn't say so can't be told from one that isn't known everywhere yet.
@@ -129,7 +137,7 @@ impl Plan {
         let traffic = (0..rng.usize(1..=3)).map(|_| Traffic::some(&mut rng, length)).collect();
         let mut events: Vec<_> = (0..rng.usize(..=4)).map(|_| Event::some(&mut rng, length, life)).collect();
         events.sort_by_key(|event| event.at);
-        Self { seed, length, server, api, program, traffic, events }
+        Self { seed, length, server, api, program, programs, traffic, events }
     }
 
     /// Nothing goes wrong in it.

@@ -35,8 +35,14 @@ struct Process {
 }
 
 impl Program {
-    pub fn new(world: World) -> Self {
-        Self { world, shelf: Shelf::default(), process: None, requests: 0 }
+    /// One of several that share what is stored.
+    pub fn new(world: &World, number: usize, shelf: &Shelf) -> Self {
+        Self {
+            world: world.of_program(number),
+            shelf: shelf.clone(),
+            process: None,
+            requests: number as u64 * 1_000_000,
+        }
     }
 
     /// Starts it, unless it runs.
@@ -44,10 +50,12 @@ impl Program {
         if self.process.is_some() {
             return;
         }
-        self.world = self.world.of_next_process();
+        self.world = self.world.of_next_process(self.world.program);
         let plan = self.world.plan.clone();
-        let (token, driver) =
-            LiveToken::builder(self.source()).seed(plan.seed).clock(SimClock::new(&self.world)).pair();
+        let (token, driver) = LiveToken::builder(self.source())
+            .seed(plan.seed + self.world.program as u64)
+            .clock(SimClock::new(&self.world))
+            .pair();
         let origin = Origin::parse("https://api.test").expect("an origin");
         let layer = BearerAuthLayer::new(token.clone(), origin).max_wait(millis(plan.program.max_wait));
         let api = self.world.api();
@@ -56,7 +64,7 @@ impl Program {
             Policy::Cloned => Client::new(ServiceBuilder::new().layer(layer.replay(Cloned)).service(api)),
             Policy::Never => Client::new(ServiceBuilder::new().layer(layer.replay(Never)).service(api)),
         };
-        self.world.trace.note(Happened::Started);
+        self.world.trace.note(Happened::Started { program: self.world.program });
         self.process = Some(Process { token, client, driver: tokio::spawn(driver), requests: Vec::new() });
     }
 
@@ -85,7 +93,7 @@ impl Program {
         let Some(process) = self.process.take() else { return };
         process.driver.abort();
         process.requests.iter().for_each(JoinHandle::abort);
-        self.world.trace.note(Happened::Crashed);
+        self.world.trace.note(Happened::Crashed { program: self.world.program });
     }
 
     pub fn refresh(&mut self) {

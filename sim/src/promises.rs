@@ -1,6 +1,9 @@
 //! What the crate promises, each as a function that looks through a trace; its sentence is the documentation's.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     plan::{Grant, How, Plan, Policy, What},
@@ -102,8 +105,9 @@ fn no_wait_is_longer_than_allowed(plan: &Plan, trace: &[Entry]) -> Found {
             made.insert(*request, entry.at);
             None
         }
-        Happened::Crashed => {
-            made.clear();
+        Happened::Crashed { program } => {
+            // Its requests have died with it.
+            made.retain(|request, _| *request / 1_000_000 != *program as u64);
             None
         }
         Happened::Arrived { request, .. } | Happened::Ended { request, .. } => {
@@ -116,7 +120,7 @@ fn no_wait_is_longer_than_allowed(plan: &Plan, trace: &[Entry]) -> Found {
 
 fn one_fetch_at_a_time(_: &Plan, trace: &[Entry]) -> Found {
     trace.iter().find_map(|entry| match entry.what {
-        Happened::Asked { exchange, at_once } if at_once > 1 => {
+        Happened::Asked { exchange, at_once, .. } if at_once > 1 => {
             Some((entry.at, format!("exchange {exchange} is one of {at_once}")))
         }
         _ => None,
@@ -130,18 +134,20 @@ fn fetches_keep_their_distance(plan: &Plan, trace: &[Entry]) -> Found {
     }
     let life = if plan.server.says_life { millis(plan.server.life) } else { Duration::MAX };
     let distance = (life / 2).min(Duration::from_secs(1)) - TIMER;
-    let (mut last, mut worked): (Option<Duration>, bool) = (None, false);
+    // Of each program: when the last one began, and its number; and which have worked.
+    let (mut last, mut worked) = (BTreeMap::new(), BTreeSet::new());
     trace.iter().find_map(|entry| match entry.what {
-        Happened::Started => {
-            last = None;
+        Happened::Started { program } => {
+            last.remove(&program);
             None
         }
-        Happened::Answered { ref outcome, .. } => {
-            worked = matches!(outcome, Outcome::Issued { .. });
+        Happened::Answered { exchange, outcome: Outcome::Issued { .. } } => {
+            worked.insert(exchange);
             None
         }
-        Happened::Asked { exchange, .. } => {
-            let since = last.replace(entry.at).filter(|_| worked).map(|last| entry.at - last)?;
+        Happened::Asked { program, exchange, .. } => {
+            let (before, number) = last.insert(program, (entry.at, exchange))?;
+            let since = worked.contains(&number).then(|| entry.at - before)?;
             (since < distance).then(|| (entry.at, format!("exchange {exchange} comes {since:?} after another")))
         }
         _ => None,

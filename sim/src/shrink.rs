@@ -39,6 +39,8 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         change(&|plan| plan.traffic[number].count = (plan.traffic[number].count - 1).max(1));
         change(&|plan| plan.traffic[number].width = 1);
     }
+    change(&|plan| plan.programs = 1);
+    change(&|plan| plan.programs = (plan.programs - 1).max(1));
     change(&|plan| plan.api.lag = 0);
     change(&|plan| plan.api.takes = 1);
     candidates

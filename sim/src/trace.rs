@@ -31,17 +31,17 @@ pub enum Happened {
     /// Its sender has an answer, or an error.
     Ended { request: u64, result: Result<u16, String> },
     /// An exchange arrived at the token endpoint.
-    Asked { exchange: u64, at_once: u64 },
+    Asked { program: usize, exchange: u64, at_once: u64 },
     /// It was answered.
     Answered { exchange: u64, outcome: Outcome },
     /// The server takes somebody for a thief: all refresh tokens are revoked.
     Reused,
     /// An event of the plan, or the end of one.
     Event(String),
-    /// The program started.
-    Started,
+    /// A program started.
+    Started { program: usize },
     /// It died.
-    Crashed,
+    Crashed { program: usize },
     /// Somebody reads the clock for ever while no time passes.
     Spins,
 }
@@ -94,8 +94,12 @@ impl fmt::Display for Entry {
             }
             Happened::Ended { request, result: Ok(status) } => write!(f, "request {request} is answered {status}"),
             Happened::Ended { request, result: Err(error) } => write!(f, "request {request} fails: {error}"),
-            Happened::Asked { exchange, at_once: 1 } => write!(f, "exchange {exchange} arrives"),
-            Happened::Asked { exchange, at_once } => write!(f, "exchange {exchange} arrives, one of {at_once} at once"),
+            Happened::Asked { program, exchange, at_once: 1 } => {
+                write!(f, "exchange {exchange} arrives, of program {program}")
+            }
+            Happened::Asked { program, exchange, at_once } => {
+                write!(f, "exchange {exchange} arrives, of program {program}, one of {at_once} at once")
+            }
             Happened::Answered { exchange, outcome: Outcome::Issued { token, ends } } => {
                 write!(f, "exchange {exchange} brings token {token}, which ends at {:.3} s", ends.as_secs_f64())
             }
@@ -105,8 +109,8 @@ impl fmt::Display for Entry {
             Happened::Answered { exchange, outcome: Outcome::Lost } => write!(f, "exchange {exchange} gets no answer"),
             Happened::Reused => f.write_str("a spent refresh token is shown again: all are revoked"),
             Happened::Event(event) => write!(f, "--- {event}"),
-            Happened::Started => f.write_str("the program starts"),
-            Happened::Crashed => f.write_str("the program dies"),
+            Happened::Started { program } => write!(f, "program {program} starts"),
+            Happened::Crashed { program } => write!(f, "program {program} dies"),
             Happened::Spins => f.write_str("somebody spins"),
         }
     }

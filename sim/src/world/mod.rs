@@ -30,18 +30,20 @@ pub struct World {
     pub plan: Arc<Plan>,
     pub trace: Trace,
     state: Arc<Mutex<State>>,
-    /// The process that this is the world of.
+    /// Whose world it is: the number of a program, and which of its processes.
+    pub program: usize,
     process: u64,
 }
 
 #[derive(Default)]
 struct State {
-    /// The process that runs: those before it are dead, and whatever they have left behind does nothing more.
-    process: u64,
+    /// The process of each program that runs: those before it are dead, and whatever they have left behind does nothing more.
+    processes: Vec<u64>,
+    /// How many exchanges of each are under way.
+    under_way: Vec<u64>,
     /// All access tokens there ever were, by number.
     tokens: BTreeMap<u64, Token>,
     exchanges: u64,
-    under_way: u64,
     /// Refresh tokens that were shown, and when for the first time.
     spent: BTreeMap<u64, Duration>,
     revoked: bool,
@@ -58,8 +60,13 @@ struct Token {
 
 impl World {
     pub fn new(plan: Plan) -> Self {
-        let state = State { rng: fastrand::Rng::with_seed(plan.seed ^ 0x5eed), ..State::default() };
-        Self { plan: Arc::new(plan), trace: Trace::begin(), state: Arc::new(state.into()), process: 0 }
+        let state = State {
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
+            processes: vec![0; plan.programs],
+            under_way: vec![0; plan.programs],
+            ..State::default()
+        };
+        Self { plan: Arc::new(plan), trace: Trace::begin(), state: Arc::new(state.into()), program: 0, process: 0 }
     }
 
     /// Lets an event of the plan happen, but for those that are the program's own.
@@ -76,17 +83,27 @@ impl World {
         self.trace.note(Happened::Event(format!("{what:?}")));
     }
 
-    /// The world of the next process.
-    pub fn of_next_process(&self) -> Self {
+    /// The world of this program.
+    pub fn of_program(&self, program: usize) -> Self {
+        Self { program, ..self.clone() }
+    }
+
+    /// The world of a program's next process.
+    pub fn of_next_process(&self, program: usize) -> Self {
         let mut state = self.lock();
-        state.process += 1;
-        state.under_way = 0;
-        Self { process: state.process, ..self.clone() }
+        state.processes[program] += 1;
+        state.under_way[program] = 0;
+        Self { program, process: state.processes[program], ..self.clone() }
+    }
+
+    fn is_alive(&self, state: &State) -> bool {
+        state.processes[self.program] == self.process
     }
 
     /// Resolves if this is the world of the process that runs; never for one that is dead.
     pub async fn alive(&self) {
-        if self.lock().process != self.process {
+        let is_alive = self.is_alive(&self.lock());
+        if !is_alive {
             pending().await
         }
     }

@@ -96,19 +96,19 @@ impl World {
         impl Drop for UnderWay {
             fn drop(&mut self) {
                 let mut state = self.0.lock();
-                if state.process == self.0.process {
-                    state.under_way -= 1;
+                if self.0.is_alive(&state) {
+                    state.under_way[self.0.program] -= 1;
                 }
             }
         }
         let (from, to) = self.plan.server.takes;
         let mut state = self.lock();
         state.exchanges += 1;
-        state.under_way += 1;
+        state.under_way[self.program] += 1;
         let takes = millis(state.rng.u64(from..=to));
-        let (exchange, at_once) = (state.exchanges, state.under_way);
+        let (exchange, at_once) = (state.exchanges, state.under_way[self.program]);
         drop(state);
-        self.trace.note(Happened::Asked { exchange, at_once });
+        self.trace.note(Happened::Asked { program: self.program, exchange, at_once });
         (exchange, takes, UnderWay(self.clone()))
     }
 
