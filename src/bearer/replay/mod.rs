@@ -56,12 +56,16 @@ pub use when_empty::WhenEmpty;
 ///
 /// ```
 /// use http::Request;
+/// use http_body::Body;
 /// use tower_bearer::replay::{Auto, ReplayPolicy, Spare};
 ///
 /// /// Sends nothing again that may change something.
 /// struct OnlySafeMethods;
 ///
-/// impl<B: 'static> ReplayPolicy<Request<B>> for OnlySafeMethods {
+/// impl<B> ReplayPolicy<Request<B>> for OnlySafeMethods
+/// where
+///     B: Body<Data: 'static, Error: Send + 'static> + 'static,
+/// {
 ///     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
 ///         request.method().is_safe().then(|| Auto.keep(request)).flatten()
 ///     }
