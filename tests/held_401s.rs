@@ -1,5 +1,6 @@
 //! Refused requests hold their 401 until it is known whether there is another token: on an HTTP/2 connection, which has one window for all
 //! of its streams, they must not keep the token endpoint's answer out.
+#![cfg(feature = "oauth2")]
 
 use std::{
     convert::Infallible,
