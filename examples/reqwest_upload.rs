@@ -38,6 +38,7 @@ async fn main() -> Result<(), BoxError> {
     let answer = client.ready().await?.call(request).await?.error_for_status()?.text().await?;
 
     let whole: String = (0..50).map(|number| format!("piece {number};")).collect();
-    println!("{} of {} bytes arrived, after {} refusal", answer.len(), whole.len(), server.api().revoked);
-    if (answer, server.api().revoked) == (whole, 1) { Ok(()) } else { Err("not as told".into()) }
+    // A new token may not be known everywhere yet, so it is tried again before another is fetched.
+    println!("{} of {} bytes arrived, after {} refusals", answer.len(), whole.len(), server.api().revoked);
+    if answer == whole && server.api().revoked > 0 { Ok(()) } else { Err("not as told".into()) }
 }
