@@ -15,12 +15,12 @@ use tokio::sync::{Notify, watch};
 use super::{
     Driver, LiveToken, Shared,
     cell::Cell,
-    decide::{Decider, Rules},
-    demand::Demands,
+    decide::Decider,
+    demand::{Asks, Demands},
     registry::TokenId,
-    schedule::Renewal,
+    schedule::{Renewal, Rules},
     status::Snapshot,
-    task::{Asks, Desk, Task},
+    task::{Desk, Task},
     telemetry::Telemetry,
 };
 use crate::{

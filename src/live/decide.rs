@@ -6,13 +6,12 @@ use fastrand::Rng;
 
 use super::{
     cell::Generation,
-    demand::Demand,
+    demand::{Asks, Demand},
     doubt::{Doubt, Turn},
     pace::Paces,
     refusals::Refusals,
-    schedule::{self, Authorization, Left, Renewal, Retry},
+    schedule::{self, Authorization, Left, Retry, Rules},
     status::{Snapshot, State},
-    task::Asks,
 };
 use crate::{AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage, clock::Moment};
 
@@ -51,21 +50,6 @@ pub(crate) struct Decider {
     turn: Option<Turn>,
     storage: Storage,
     stopped: bool,
-}
-
-/// What the user has set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    pub(crate) assumed_lifetime: Option<Duration>,
-    pub(crate) renewal: Renewal,
-    /// How long one exchange may take.
-    pub(crate) longest_exchange: Duration,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self { assumed_lifetime: None, renewal: Renewal::Spread, longest_exchange: schedule::LONGEST_EXCHANGE }
-    }
 }
 
 /// The token in use.

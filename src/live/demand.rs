@@ -40,6 +40,15 @@ pub(crate) struct Refused {
     pub(crate) wants_another: bool,
 }
 
+/// What became of those who asked for a fetch: numbers of demands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asks {
+    /// A fetch has answered up to this one.
+    pub(crate) answered: u64,
+    /// Up to this one nothing is fetched any more.
+    pub(crate) declined: u64,
+}
+
 impl Demands {
     /// Asks for a fetch; returns the number to wait for.
     pub(crate) fn ask(&self) -> u64 {

@@ -148,6 +148,12 @@ impl LiveToken {
         replaced.map(|with| (left, with))
     }
 
+    /// The same for the tests of sources, which know nothing of attempts: whether there is something to send it again with.
+    #[cfg(test)]
+    pub(crate) async fn replaced(&self, refused: Generation, max_wait: Duration) -> bool {
+        self.replace(refused, max_wait, Attempts::More).await.is_some()
+    }
+
     async fn wait_for_another(&self, refused: Generation, max_wait: Duration, attempts: Attempts) -> Option<With> {
         // Not only a newer one: the one before a new token serves while the API doesn't take that yet.
         let another = |shared: &Shared| ![refused, Generation::NONE].contains(&shared.cell.generation());

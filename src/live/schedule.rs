@@ -164,6 +164,21 @@ pub(crate) fn longest_fetch(longest_exchange: Duration) -> Duration {
 /// Ten years.
 const ABSURD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// What the user has set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) assumed_lifetime: Option<Duration>,
+    pub(crate) renewal: Renewal,
+    /// How long one exchange may take.
+    pub(crate) longest_exchange: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { assumed_lifetime: None, renewal: Renewal::Spread, longest_exchange: LONGEST_EXCHANGE }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

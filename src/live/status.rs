@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{cell::Generation, task::Asks};
+use super::{cell::Generation, demand::Asks};
 use crate::{
     ErrorKind, FetchError, FetchErrorKind, Storage, TokenError,
     clock::{Moment, Timeline},

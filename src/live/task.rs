@@ -20,7 +20,7 @@ use super::{
     Shared,
     cell::Generation,
     decide::{Decider, Outcome},
-    demand::{Demand, Demands},
+    demand::{Asks, Demand, Demands},
     doubt::Turn,
     status::{Snapshot, State, Status},
     telemetry::{Fingerprint, Telemetry},
@@ -191,15 +191,6 @@ pub(crate) struct Desk {
     pub(crate) seen: u64,
     pub(crate) settled: u64,
     pub(crate) asks: Asks,
-}
-
-/// What became of those who asked for a fetch: numbers of demands.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asks {
-    /// A fetch has answered up to this one.
-    pub(crate) answered: u64,
-    /// Up to this one nothing is fetched any more.
-    pub(crate) declined: u64,
 }
 
 impl Desk {

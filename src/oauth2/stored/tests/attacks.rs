@@ -620,7 +620,7 @@ async fn one_401_does_not_show_a_spent_refresh_token_while_the_token_in_use_serv
     sleep(MINUTE).await;
     server.mood(Mood::Fine);
     let (_, generation) = token.current().unwrap();
-    let _ = token.replace(generation, 10 * SECOND, crate::live::Attempts::More).await;
+    token.replaced(generation, 10 * SECOND).await;
     assert_eq!(server.reuses(), 0, "r1 was shown again 58 minutes before a1 ends: the family is revoked");
 }
 

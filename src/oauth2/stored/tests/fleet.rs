@@ -143,10 +143,10 @@ async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
     sleep(6 * SECOND).await;
     let refused = async |token: &LiveToken| {
         let (_, generation) = token.current().unwrap();
-        token.replace(generation, SECOND * 10, crate::live::Attempts::More).await
+        token.replaced(generation, SECOND * 10).await
     };
     let (one_replaced, other_replaced) = tokio::join!(refused(&one), refused(&other));
-    assert!(one_replaced.is_some() && other_replaced.is_some());
+    assert!(one_replaced && other_replaced);
     assert_eq!((carried(&one).as_deref(), carried(&other).as_deref()), (Some("a2"), Some("a2")));
     assert_eq!(server.requests(), 2, "both were refused, one has fetched");
 }

@@ -108,11 +108,11 @@ async fn an_api_that_refuses_the_token_in_use_ends_the_wait_for_its_end() {
     assert_eq!(token.status().state(), State::Failing);
     let requests = server.requests();
     let (_, generation) = token.current().unwrap();
-    assert!(token.replace(generation, 10 * SECOND, crate::live::Attempts::More).await.is_none());
+    assert!(!token.replaced(generation, 10 * SECOND).await);
     sleep(5 * SECOND).await;
     assert_eq!((server.requests(), token.status().is_usable()), (requests, true), "one 401 ends nothing");
     for _ in 0..10 {
-        let _ = token.replace(generation, 10 * SECOND, crate::live::Attempts::More).await;
+        token.replaced(generation, 10 * SECOND).await;
         sleep(10 * SECOND).await;
     }
     assert_eq!((token.status().state(), server.reuses()), (State::Live, 0), "401s for a minute do");
