@@ -98,24 +98,37 @@ impl Cell {
     /// From now on requests carry this token.
     pub(crate) fn publish(&self, token: &AccessToken, generation: Generation, expires_at: Option<Moment>) {
         let headers = (0..slots()).map(|_| token.authorization()).collect();
-        let published = Published { generation, expires_at, headers };
-        let before = self.published.swap(Some(Arc::new(published)));
+        let published = Arc::new(Published { generation, expires_at, headers });
+        self.begin_change();
+        let before = self.published.swap(Some(published));
         // After the swap: whoever sees the version sees the headers.
         self.version.store(generation.0, Ordering::Release);
-        // To overwrite the old headers takes a while, in which readers would find the one without the other.
+        // To overwrite the old headers takes a while, in which readers would find no version.
         drop(before);
     }
 
     /// From now on requests find no token.
     pub(crate) fn clear(&self) {
+        self.begin_change();
         let before = self.published.swap(None);
         self.version.store(VERSION_NONE, Ordering::Release);
         drop(before);
     }
 
+    /// Until the next version all readers look at what is published. Otherwise a service that kept the old token would send it after another
+    /// one, on the same thread, has sent the new one. (The swap that follows releases this store: whoever sees the new token sees it.)
+    fn begin_change(&self) {
+        self.version.store(VERSION_CHANGES, Ordering::Relaxed);
+    }
+
     /// The generation that requests carry now, [`Generation::NONE`] if they find none.
     pub(crate) fn generation(&self) -> Generation {
-        Generation(self.version.load(Ordering::Acquire))
+        match self.version.load(Ordering::Acquire) {
+            VERSION_CHANGES => {
+                self.published.load().as_ref().map_or(Generation::NONE, |published| published.generation)
+            }
+            version => Generation(version),
+        }
     }
 
     /// The header to send now and its generation, without a [`Reader`]: where it doesn't matter what it costs. Looks at the clock: the task
@@ -305,6 +318,9 @@ impl<T: fmt::Debug> fmt::Debug for PerThread<T> {
 /// No token. Generations start at 1, so a version is a generation or this.
 const VERSION_NONE: u64 = 0;
 
+/// What is published is about to be another. Right for no header that is kept, and not what [`Kept::NOTHING`] has.
+const VERSION_CHANGES: u64 = u64::MAX - 1;
+
 /// Twice as many headers as threads that run at the same time: threads take them in turn, and with just as many, two workers would
 /// share one where another thread had asked in between (two threads: 1.2 to 1.7 instead of 0.4). More than eight bring nothing to a
 /// client and cost their memory.
@@ -433,18 +449,27 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_takes_what_is_there_while_the_publisher_is_between_its_two_stores() {
+    fn readers_take_what_is_there_while_the_publisher_is_between_its_stores() {
         let (cell, seat) = seat();
         cell.publish(&token(1), Generation(1), None);
         let mut reader = Reader::new();
         header(&mut reader, &seat).unwrap();
-        cell.publish(&token(2), Generation(2), None);
-        // As it was before the second store.
-        cell.version.store(1, Ordering::Release);
-        for reader in [&mut Reader::new(), &mut reader] {
-            let (found, generation) = header(reader, &seat).unwrap();
-            assert_eq!(found, format!("Bearer t{}", generation.0));
+        // Before the swap, and before the last store.
+        for generation in [1, 2] {
+            cell.publish(&token(generation), Generation(generation), None);
+            cell.begin_change();
+            for _ in 0..2 {
+                for reader in [&mut Reader::new(), &mut reader] {
+                    let (found, seen) = header(reader, &seat).unwrap();
+                    assert_eq!(found, format!("Bearer t{generation}"));
+                    assert_eq!((seen, cell.generation()), (Generation(generation), Generation(generation)));
+                }
+            }
         }
+        cell.clear();
+        cell.begin_change();
+        assert!(header(&mut reader, &seat).is_none() && header(&mut Reader::new(), &seat).is_none());
+        assert_eq!(cell.generation(), Generation::NONE);
     }
 
     #[test]
