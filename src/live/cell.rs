@@ -352,6 +352,9 @@ fn next_slot() -> usize {
 }
 
 #[cfg(test)]
+mod threads;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
 
