@@ -16,6 +16,7 @@ export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 current=""
 reason=""
 times=()
+skipped=()
 beside=""
 beside_log=""
 
@@ -31,6 +32,9 @@ step() {
   times+=("$(printf '%5d s  %s' "$took" "$current")")
   current=""
 }
+
+# skipped NAME: a step could not look at anything, which must not read like a pass.
+skipped() { skipped+=("$1"); }
 
 fail() {
   reason=$*
@@ -69,6 +73,9 @@ summary() {
   fi
   if [ "$status" -ne 0 ]; then
     printf '\nFAILED in step "%s"%s\n' "${current:-start}" "${reason:+: $reason}" >&2
+  elif [ "${#skipped[@]}" -gt 0 ]; then
+    printf '\nPassed, but for what was SKIPPED:\n'
+    printf '  %s\n' "${skipped[@]}"
   else
     printf '\nAll passed.\n'
   fi
