@@ -9,4 +9,5 @@ pub mod promises;
 pub mod run;
 pub mod shrink;
 pub mod trace;
+pub mod wire;
 pub mod world;
