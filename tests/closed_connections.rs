@@ -6,12 +6,23 @@ use std::{
     io,
     sync::{Arc, Mutex},
 };
+#[cfg(feature = "hyper-util")]
+use std::{
+    future::pending,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Request, Response};
 use http_body_util::Full;
+#[cfg(feature = "hyper-util")]
+use hyper::{server::conn::http2, service::service_fn};
+#[cfg(feature = "hyper-util")]
+use hyper_util::rt::TokioIo;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+#[cfg(feature = "hyper-util")]
+use tokio::sync::Notify;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -78,6 +89,53 @@ async fn send(method: Method) -> (Vec<u16>, Vec<u32>) {
 async fn what_is_sent_again_on_a_connection_that_is_closed_is_sent_once_more_where_it_may_be_repeated() {
     let (answers, asked) = send(Method::GET).await;
     assert_eq!((answers, asked), (vec![200; 40], vec![2; 40]));
+}
+
+/// Answers 401 to the first request, over HTTP/2, and with the next one breaks the connection off within a frame.
+#[cfg(feature = "hyper-util")]
+async fn serve_until_it_breaks(mut stream: TcpStream, asked: Arc<AtomicU32>) {
+    let breaks = Arc::new(Notify::new());
+    let (mut near, far) = tokio::io::duplex(64 * 1024);
+    let service = service_fn({
+        let breaks = breaks.clone();
+        move |_| {
+            let (times, breaks) = (asked.fetch_add(1, Ordering::SeqCst) + 1, breaks.clone());
+            async move {
+                if times == 2 {
+                    breaks.notify_one();
+                    pending::<()>().await;
+                }
+                let status = if times == 1 { 401 } else { 200 };
+                Response::builder().status(status).body(Full::<Bytes>::default())
+            }
+        }
+    });
+    let server = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service);
+    tokio::select! {
+        _ = server => {}
+        _ = tokio::io::copy_bidirectional(&mut stream, &mut near) => {}
+        () = breaks.notified() => stream.write_all(&[0, 0]).await.unwrap(),
+    }
+}
+
+#[cfg(feature = "hyper-util")]
+#[tokio::test]
+async fn what_is_sent_again_on_a_connection_that_breaks_off_within_a_frame_is_sent_once_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (origin, asked) = (format!("http://{}", listener.local_addr().unwrap()), Arc::<AtomicU32>::default());
+    let shared = asked.clone();
+    let serving = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve_until_it_breaks(stream, shared.clone()));
+        }
+    });
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let layer = BearerAuthLayer::new(Issuer::new().ready().await, Origin::parse(&origin).unwrap());
+    let request = Request::get(format!("{origin}/a")).body(Full::<Bytes>::default()).unwrap();
+    let result = ServiceBuilder::new().layer(layer).service(client).oneshot(request).await;
+    serving.abort();
+    assert_eq!(result.map(|response| response.status().as_u16()).map_err(|error| format!("{error:?}")), Ok(200));
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
 /// Nobody knows whether it was processed (RFC 9110 §9.2.2).

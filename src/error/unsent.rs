@@ -61,16 +61,21 @@ pub(crate) fn broke_off(error: &(dyn error::Error + 'static)) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
     any(error, |error| {
         #[cfg(feature = "hyper-util")]
-        if error
-            .downcast_ref::<hyper::Error>()
-            .is_some_and(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed())
-        {
+        if error.downcast_ref().is_some_and(broke_off_by_hyper) {
             return true;
         }
         let is_over =
             |error: &io::Error| matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
         error.downcast_ref().is_some_and(is_over)
     })
+}
+
+/// hyper knows it by itself, or hands on what reading or writing failed with, of whatever kind: a connection that ends within an HTTP/2 frame is
+/// an error of the kind "other". (What a request's own body fails with is the user's.)
+#[cfg(feature = "hyper-util")]
+fn broke_off_by_hyper(error: &hyper::Error) -> bool {
+    let is_over = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+    is_over || (!error.is_user() && error::Error::source(error).is_some_and(|cause| cause.is::<io::Error>()))
 }
 
 /// Whether this holds for the error or anything behind it.
