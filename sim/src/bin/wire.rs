@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tower_bearer_sim::wire::{
     plan::Plan,
     run::{Outcome, run},
+    story::Counts,
 };
 
 /// Looks for promises that are broken.
@@ -38,24 +39,23 @@ struct Args {
 #[derive(Default)]
 struct Sums {
     runs: u64,
-    requests: u64,
+    counts: Counts,
     faults: u64,
-    touches: u64,
     broken: u64,
 }
 
 impl Sums {
     fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
-        self.requests += outcome.requests;
+        self.counts.add(&outcome.counts);
         self.faults += (outcome.plan.faults.len() + outcome.plan.revocations.len()) as u64;
-        self.touches += outcome.touches;
         if let Some(broken) = &outcome.broken {
             self.broken += 1;
+            // What leads to it, and a little of what follows.
+            let (from, to) = (broken.at.saturating_sub(Duration::from_secs(6)), broken.at + Duration::from_millis(500));
+            println!("{}", outcome.text(from..=to));
             println!("seed {}: broken: {}", outcome.plan.seed, broken.promise);
-            println!("at {:.3} s: {}", broken.at.as_secs_f64(), broken.why);
-            println!("{}", outcome.text());
-            println!("seed {}: broken: {}, at {:.3} s: {}\n", outcome.plan.seed, broken.promise, broken.at.as_secs_f64(), broken.why);
+            println!("at {:.3} s: {}\n", broken.at.as_secs_f64(), broken.why);
         }
     }
 }
@@ -69,17 +69,19 @@ async fn main() -> ExitCode {
         while let Some(outcome) = runs.join_next().await {
             let outcome = outcome.expect("a run ends");
             sums.add(&outcome);
-            if runs.is_empty() && outcome.broken.is_none() {
-                println!("{}", outcome.text());
+            if runs.is_empty() {
+                println!("{}", outcome.text(Duration::ZERO..=Duration::MAX));
             }
         }
     } else {
         play(&args, &mut sums).await;
     }
-    let Sums { runs, requests, faults, touches, broken } = sums;
-    let result = serde_json::json!({
-        "runs": runs, "requests": requests, "faults": faults, "touched_connections": touches, "broken": broken,
-    });
+    let Sums { runs, counts, faults, broken } = sums;
+    let mut result = serde_json::json!({ "runs": runs, "faults": faults, "broken": broken });
+    let counts = serde_json::to_value(&counts).expect("numbers can be written");
+    if let (Some(result), serde_json::Value::Object(counts)) = (result.as_object_mut(), counts) {
+        result.extend(counts);
+    }
     println!("RESULT {result}");
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -102,7 +104,13 @@ async fn play(args: &Args, sums: &mut Sums) {
         let pause = if stderr().is_terminal() { 1 } else { 30 };
         if told.elapsed() > Duration::from_secs(pause) {
             told = Instant::now();
-            eprintln!("{:>4} s: {} runs, {} requests, {} broken", start.elapsed().as_secs(), sums.runs, sums.requests, sums.broken);
+            eprintln!(
+                "{:>4} s: {} runs, {} requests, {} broken",
+                start.elapsed().as_secs(),
+                sums.runs,
+                sums.counts.requests,
+                sums.broken
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use tower_bearer::ErrorKind;
 
 use super::{
     plan::{Plan, Policy, Side},
-    story::{Request, Story},
+    story::{MOST_ATTEMPTS, Request, Story},
     trace::{Answer, End, Port},
 };
 
@@ -32,7 +32,9 @@ impl Story {
                 }
             }
             End::Failed(ErrorKind::Timeout | ErrorKind::Unavailable, _) => self.may_miss_a_token(request, *at),
-            End::Failed(ErrorKind::ReauthorizationRequired, _) if self.reused.is_some_and(|reused| reused < *at) => Ok(()),
+            End::Failed(ErrorKind::ReauthorizationRequired, _) if self.reused.is_some_and(|reused| reused < *at) => {
+                Ok(())
+            }
             End::Failed(kind, _) => Err(format!("{kind:?} is never right here")),
         }
     }
@@ -46,11 +48,11 @@ impl Story {
         answer: &Answer,
     ) -> Result<(), String> {
         match answer {
+            _ if self.over.is_some_and(|over| ended >= over) => Ok(()),
             Answer::Whole(200) => Ok(()),
             Answer::Whole(400) if self.reused.is_some_and(|reused| reused < ended) => Ok(()),
             Answer::Whole(status) => Err(format!("nobody answers {status}")),
             Answer::Failed(_) => self.was_broken(Side::TokenEndpoint, port, from, ended),
-            Answer::GivenUp if self.well.is_some_and(|well| ended > well) => Ok(()), // the run is over
             Answer::GivenUp => self.was_slowed(Side::TokenEndpoint, port, from, ended),
         }
     }
@@ -98,8 +100,12 @@ impl Story {
     /// The last exchange before this moment failed, or isn't over.
     fn is_without_success(&self, at: Duration) -> Result<(), String> {
         let last = self.exchanges.values().rfind(|exchange| exchange.at < at);
-        match last.and_then(|exchange| exchange.worked()) {
-            Some(worked) if worked + self.slack() < at => Err("the last exchange had worked".into()),
+        let token = last.and_then(|last| self.tokens.iter().find(|token| Some(token.number) == last.issued));
+        match token {
+            // One that came too late is as good as none.
+            Some(token) if token.since + self.slack() < at.min(token.ends) => {
+                Err("the last exchange had worked".into())
+            }
             _ => Ok(()),
         }
     }
@@ -111,29 +117,28 @@ impl Story {
         if last.arrived != Some(401) {
             return Err("the API did not refuse it".into());
         }
-        if plan.policy == Policy::Never || request.attempts.len() > MOST_ATTEMPTS {
+        if plan.policy == Policy::Never || request.attempts.len() >= MOST_ATTEMPTS {
             return Ok(());
         }
         let newer = self.tokens.iter().find(|token| {
-            Some(token.number) > last.token && token.since + self.slack() < ended && token.ends > *refused + self.slack()
+            Some(token.number) > last.token
+                && token.since + self.slack() < ended
+                && token.ends > *refused + self.slack()
         });
         if let Some(token) = newer {
             return Err(format!("token {} was there", token.number));
         }
-        // Where it waited as long as it may, an exchange is late or comes too late. Where it did not, one has failed lately, so that the next one
-        // is too far off, or one for another 401 came just before.
-        let waited = ended - *refused + self.slack() >= Duration::from_millis(plan.max_wait);
-        let failed = |exchange: &super::story::Exchange| {
-            exchange.failed().is_some_and(|failed| failed <= ended && failed + Duration::from_secs(8) > *refused)
-        };
+        // It waited as long as it may. Or the next exchange is farther off than that: because of the distance to the last one, because it
+        // failed, or because there was one for another 401 just before.
+        let max_wait = Duration::from_millis(plan.max_wait);
+        let waited = ended - *refused + self.slack() >= max_wait;
+        let last = self.exchanges.values().rfind(|exchange| exchange.at < *refused);
+        let is_far = last.is_some_and(|last| last.at + plan.distance() + self.slack() >= *refused + max_wait);
         let paused = || self.revoked.iter().filter(|revoked| **revoked < *refused).count() > 1;
-        if waited || self.exchanges.values().any(failed) || paused() {
+        if waited || is_far || self.is_without_success(ended).is_ok() || paused() {
             Ok(())
         } else {
             Err("nothing kept a new token from coming".into())
         }
     }
 }
-
-/// The first and five more.
-const MOST_ATTEMPTS: usize = 5;

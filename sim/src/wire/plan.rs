@@ -1,6 +1,8 @@
 //! What is played, made from a seed. Times are in milliseconds. What happens in between is up to the machine: a seed gives the same plan, and not
 //! the same run.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use serde::Serialize;
 
@@ -93,8 +95,11 @@ impl Plan {
             faults: Vec::new(),
             revocations: Vec::new(),
         };
+        // Now and then from the very beginning, when there is no token yet.
+        let from = if rng.u8(..3) == 0 { 0 } else { 800 };
+        let to = from + TROUBLE;
         if rng.u8(..2) == 0 {
-            plan.revocations = (0..rng.usize(1..=2)).map(|_| rng.u64(TROUBLE.0..TROUBLE.1)).collect();
+            plan.revocations = (0..rng.usize(1..=2)).map(|_| rng.u64(from..to)).collect();
             plan.revocations.sort_unstable();
         }
         let sides: &[Side] = match rng.u8(..8) {
@@ -103,16 +108,21 @@ impl Plan {
             _ => &[Side::TokenEndpoint, Side::Api],
         };
         for side in sides {
-            let mut at = TROUBLE.0 + rng.u64(..1_000);
-            while at < TROUBLE.1 - 100 {
+            let mut at = if from == 0 { 0 } else { from + rng.u64(..1_000) };
+            while at < to - 100 {
                 let lasts = (100.0 * 30_f64.powf(rng.f64())) as u64;
-                let lasts = lasts.min(TROUBLE.1 - at);
+                let lasts = lasts.min(to - at);
                 plan.faults.push(Fault { on: *side, at, lasts, what: What::some(&mut rng, *side, &plan) });
                 at += lasts + rng.u64(200..1_500);
             }
         }
         plan.faults.sort_by_key(|fault| fault.at);
         plan
+    }
+
+    /// How much lies between the beginnings of two exchanges of which the first has worked: a second, or half of a life that is shorter.
+    pub fn distance(&self) -> Duration {
+        Duration::from_millis(self.life / 2).min(Duration::from_secs(1))
     }
 
     /// When the last thing is over that goes wrong.
@@ -125,7 +135,8 @@ impl Plan {
     /// been in trouble, and a second more.
     pub fn is_well_from(&self) -> u64 {
         let at_server = || self.faults.iter().filter(|fault| fault.on == Side::TokenEndpoint);
-        let (from, to) = (at_server().map(|fault| fault.at).min(), at_server().map(|fault| fault.at + fault.lasts).max());
+        let (from, to) =
+            (at_server().map(|fault| fault.at).min(), at_server().map(|fault| fault.at + fault.lasts).max());
         let backoff = from.zip(to).map_or(0, |(from, to)| 2 * (to - from) + 1_000);
         // After a 401 no other causes a fetch for one, two, four seconds.
         let refusals = if self.revocations.is_empty() { 0 } else { 4_000 };
@@ -159,8 +170,8 @@ impl What {
     }
 }
 
-/// Between these something may go wrong.
-const TROUBLE: (u64, u64) = (800, 4_300);
+/// For so long something may go wrong.
+const TROUBLE: u64 = 3_500;
 
 /// How long an exchange with the token endpoint may take.
 pub const FETCH_TIMEOUT: u64 = 2_000;

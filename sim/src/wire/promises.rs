@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     plan::{Grant, Plan, Policy, Side},
-    story::{Request, Story},
+    story::{MOST_ATTEMPTS, Request, Story},
     trace::{Answer, End},
 };
 
@@ -51,7 +51,8 @@ fn find<T>(story: &Story, look: impl Fn(&Request) -> Option<T>, found: impl Fn(u
 
 /// Not a question of time: with a token before and after the layer took it, it was sent meanwhile.
 fn no_request_waits_beside_a_token(_: &Plan, story: &Story) -> Found {
-    let is_foreign = |request: &Request| matches!(request.end, Some((_, End::Failed(tower_bearer::ErrorKind::ForeignOrigin, _))));
+    let is_foreign =
+        |request: &Request| matches!(request.end, Some((_, End::Failed(tower_bearer::ErrorKind::ForeignOrigin, _))));
     let waits = |request: &Request| {
         (request.had_token == (true, true) && !request.was_sent_at_once && !is_foreign(request)).then_some(request.made)
     };
@@ -86,7 +87,8 @@ fn no_wait_is_longer_than_allowed(plan: &Plan, story: &Story) -> Found {
             return Some((first, first - request.made));
         }
         let next = request.attempts.iter().skip(1).map(|attempt| attempt.at).chain([*ended]);
-        let answered = |attempt: &super::story::Attempt| Some((attempt.answered.as_ref()?.0, attempt.arrived == Some(401)));
+        let answered =
+            |attempt: &super::story::Attempt| Some((attempt.answered.as_ref()?.0, attempt.arrived == Some(401)));
         let pauses = request.attempts.iter().zip(next).filter_map(|(attempt, next)| {
             let (answered, was_refused) = answered(attempt)?;
             was_refused.then(|| next.saturating_sub(answered))
@@ -109,9 +111,11 @@ fn fetches_keep_their_distance(plan: &Plan, story: &Story) -> Found {
     let exchanges = story.exchanges.iter().zip(story.exchanges.values().skip(1));
     exchanges.into_iter().find_map(|((number, one), next)| {
         let (from, distance) = match (one.worked(), one.failed()) {
-            (Some(_), _) => (one.at, (life / 2).min(Duration::from_secs(1))),
+            (Some(_), _) => (one.at, plan.distance()),
             // What is stored may be in doubt, and then there is a rule of its own.
-            (_, Some(failed)) if plan.grant == Grant::ClientCredentials => (failed, (life / 20).min(Duration::from_secs(1)) / 2),
+            (_, Some(failed)) if plan.grant == Grant::ClientCredentials => {
+                (failed, (life / 20).min(Duration::from_secs(1)) / 2)
+            }
             _ => return None,
         };
         let since = next.at.saturating_sub(from);
@@ -137,7 +141,7 @@ fn what_broke_off_is_sent_again(plan: &Plan, story: &Story) -> Found {
             touch.on == Side::Api && touch.what.breaks() && Some(touch.port) == *port && touch.at <= *at
         };
         let is_last = first + 1 == request.attempts.len();
-        let may_be = request.method.is_idempotent() && first + 1 <= MOST_ATTEMPTS;
+        let may_be = request.method.is_idempotent() && first + 1 < MOST_ATTEMPTS;
         (is_last && may_be && story.touches.iter().any(was_cut)).then(|| (*at, answer.clone()))
     };
     find(story, lost, |number, (at, answer)| (at, format!("request {number} is not sent once more: {answer}")))
@@ -193,6 +197,3 @@ fn everything_works_again(_: &Plan, story: &Story) -> Found {
     let count = story.requests.values().filter(|request| request.made > well).count();
     failed.or_else(|| (count < 10).then(|| (well, format!("only {count} requests"))))
 }
-
-/// The first and four more that can be followed by another.
-const MOST_ATTEMPTS: usize = 5;

@@ -1,6 +1,7 @@
 //! One run: servers, proxies, a program with a live token, and requests, all over loopback and in real time.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use super::{
     promises::{self, Broken},
     proxy::Proxy,
     server::Server,
-    story::Story,
+    story::{Counts, Story},
     trace::{End, Entry, Happened, Trace},
 };
 
@@ -34,9 +35,7 @@ use super::{
 pub struct Outcome {
     pub plan: Plan,
     pub trace: Vec<Entry>,
-    pub requests: u64,
-    /// How often a proxy did something to a connection.
-    pub touches: u64,
+    pub counts: Counts,
     pub broken: Option<Broken>,
 }
 
@@ -73,18 +72,13 @@ pub async fn run(plan: Plan) -> Outcome {
         .spawn();
     let mut program = Program::new(&plan, token, &api.to_string(), &trace);
     program.play(&plan, &trace).await;
+    trace.note(Happened::Over);
     drop(program);
     beside.shutdown().await;
 
     let trace = trace.take();
     let story = Story::of(&plan, &trace);
-    Outcome {
-        requests: story.requests.len() as u64,
-        touches: story.touches.len() as u64,
-        broken: promises::broken(&plan, &story),
-        plan: Plan::clone(&plan),
-        trace,
-    }
+    Outcome { counts: story.counts(), broken: promises::broken(&plan, &story), plan: Plan::clone(&plan), trace }
 }
 
 fn source(plan: &Plan, endpoint: TokenEndpoint) -> BoxTokenSource {
@@ -93,9 +87,7 @@ fn source(plan: &Plan, endpoint: TokenEndpoint) -> BoxTokenSource {
             let stored = Stored::new(RefreshToken::new(endpoint)).replay_grace(Duration::from_millis(grace));
             TokenSource::boxed(stored.holding(TokenSet::of_refresh_token("r0")))
         }
-        Grant::ClientCredentials => {
-            TokenSource::boxed(ClientCredentials::new(endpoint).into_token_source())
-        }
+        Grant::ClientCredentials => TokenSource::boxed(ClientCredentials::new(endpoint).into_token_source()),
     }
 }
 
@@ -104,7 +96,8 @@ async fn note_lateness(trace: Trace) {
     loop {
         let before = trace.now();
         sleep(BEAT).await;
-        let late = (trace.now() - before).saturating_sub(2 * BEAT);
+        // Less than that is in the slack anyway.
+        let late = (trace.now() - before).saturating_sub(4 * BEAT);
         if !late.is_zero() {
             trace.note(Happened::Late(late));
         }
@@ -191,9 +184,13 @@ impl Program {
 }
 
 impl Outcome {
-    /// The whole run as text, with its plan.
-    pub fn text(&self) -> String {
-        let lines: String = self.trace.iter().map(|entry| format!("{entry}\n")).collect();
-        format!("{}\n{lines}", serde_json::to_string(&self.plan).expect("a plan can be written"))
+    /// The plan, and what happened between these moments.
+    pub fn text(&self, between: RangeInclusive<Duration>) -> String {
+        let told = self
+            .trace
+            .iter()
+            .filter(|entry| between.contains(&entry.at) && !matches!(entry.what, Happened::Taken { .. }));
+        let lines: String = told.map(|entry| format!("{entry}\n")).collect();
+        format!("plan: {}\n{lines}", serde_json::to_string(&self.plan).expect("a plan can be written"))
     }
 }

@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use http::Method;
+use serde::Serialize;
+use tower_bearer::ErrorKind;
 
 use super::{
     plan::{Plan, Side, What},
@@ -19,6 +21,7 @@ pub struct Story {
     pub reused: Option<Duration>,
     pub revoked: Vec<Duration>,
     pub well: Option<Duration>,
+    pub over: Option<Duration>,
     /// How long the machine stood still at the most.
     pub late: Duration,
 }
@@ -76,6 +79,40 @@ pub struct Touch {
     pub port: Port,
     pub what: What,
     pub until: Option<Duration>,
+}
+
+/// Numbers of requests, of exchanges, and of what proxies did.
+#[derive(Clone, Default, Serialize)]
+pub struct Counts {
+    pub requests: u64,
+    /// For a token, before they were sent.
+    pub waited: u64,
+    pub sent_again: u64,
+    /// With their connections.
+    pub lost_when_sent_again: u64,
+    pub lost: u64,
+    pub without_a_token: u64,
+    pub refused: u64,
+    pub exchanges: u64,
+    pub lost_exchanges: u64,
+    pub touched_connections: u64,
+    pub ended_authorizations: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.waited += other.waited;
+        self.sent_again += other.sent_again;
+        self.lost_when_sent_again += other.lost_when_sent_again;
+        self.lost += other.lost;
+        self.without_a_token += other.without_a_token;
+        self.refused += other.refused;
+        self.exchanges += other.exchanges;
+        self.lost_exchanges += other.lost_exchanges;
+        self.touched_connections += other.touched_connections;
+        self.ended_authorizations += other.ended_authorizations;
+    }
 }
 
 impl Story {
@@ -137,6 +174,7 @@ impl Story {
             Happened::Reused => self.reused = Some(at),
             Happened::Revoked => self.revoked.push(at),
             Happened::Well => self.well = Some(at),
+            Happened::Over => self.over = Some(at),
             Happened::Late(by) => self.late = self.late.max(by),
         }
     }
@@ -155,11 +193,40 @@ impl Story {
         });
     }
 
+    /// What was looked at, besides requests that are simply answered.
+    pub fn counts(&self) -> Counts {
+        let end = |request: &Request| request.end.as_ref().map(|(_, end)| end.clone());
+        let is = |what: fn(&Answer) -> bool| {
+            move |attempt: &Attempt| attempt.answered.as_ref().is_some_and(|(_, _, answer)| what(answer))
+        };
+        let lost = is(|answer| matches!(answer, Answer::Failed(_)));
+        let count =
+            |what: &dyn Fn(&Request) -> bool| self.requests.values().filter(|request| what(request)).count() as u64;
+        Counts {
+            requests: self.requests.len() as u64,
+            waited: count(&|request| !request.was_sent_at_once),
+            sent_again: count(&|request| request.attempts.len() > 1),
+            lost_when_sent_again: count(&|request| request.attempts.iter().skip(1).any(lost)),
+            lost: count(&|request| matches!(end(request), Some(End::Cut(_) | End::Failed(ErrorKind::Inner, _)))),
+            without_a_token: count(&|request| {
+                matches!(end(request), Some(End::Failed(ErrorKind::Timeout | ErrorKind::Unavailable, _)))
+            }),
+            refused: count(&|request| end(request) == Some(End::Status(401))),
+            exchanges: self.exchanges.len() as u64,
+            lost_exchanges: self.exchanges.values().filter(|exchange| exchange.failed().is_some()).count() as u64,
+            touched_connections: self.touches.len() as u64,
+            ended_authorizations: self.reused.is_some().into(),
+        }
+    }
+
     /// How late what should happen at a moment may be seen.
     pub fn slack(&self) -> Duration {
         TIMER + self.late
     }
 }
+
+/// How often a request is sent at the most: the first time and five more.
+pub const MOST_ATTEMPTS: usize = 6;
 
 /// What timers and the way through two runtime threads take on a machine that does other things.
 const TIMER: Duration = Duration::from_millis(40);

@@ -56,6 +56,8 @@ pub enum Happened {
     Touched { on: Side, port: Port, what: What, until: Option<Duration> },
     /// Everything has been well for long enough.
     Well,
+    /// The run is over: what is under way is dropped.
+    Over,
     /// The machine stood still for so long.
     Late(Duration),
 }
@@ -157,6 +159,7 @@ impl fmt::Display for Entry {
                 until.map_or(Ok(()), |until| write!(f, " until {:.3} s", until.as_secs_f64()))
             }
             Happened::Well => write!(f, "    --- everything has been well for long enough"),
+            Happened::Over => write!(f, "    --- the run is over"),
             Happened::Late(by) => write!(f, "    --- the machine stood still for {by:?}"),
         }
     }
