@@ -78,12 +78,18 @@ async fn main() -> ExitCode {
     }
     let Sums { runs, counts, faults, broken } = sums;
     let mut result = serde_json::json!({ "runs": runs, "faults": faults, "broken": broken });
+    let without_good_times = counts.runs_without_good_times;
     let counts = serde_json::to_value(&counts).expect("numbers can be written");
     if let (Some(result), serde_json::Value::Object(counts)) = (result.as_object_mut(), counts) {
         result.extend(counts);
     }
+    // A machine that does too much else can't be told from a crate that is too late.
+    let is_judged = 2 * without_good_times <= runs;
+    if !is_judged {
+        println!("NOT JUDGED: the machine stood still too often, in {without_good_times} of {runs} runs");
+    }
     println!("RESULT {result}");
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if broken == 0 && is_judged { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn play(args: &Args, sums: &mut Sums) {

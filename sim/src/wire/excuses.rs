@@ -120,8 +120,10 @@ impl Story {
         if plan.policy == Policy::Never || request.attempts.len() >= MOST_ATTEMPTS {
             return Ok(());
         }
+        let was_tried = |token: u64| request.attempts.iter().any(|attempt| attempt.token == Some(token));
         let newer = self.tokens.iter().find(|token| {
             Some(token.number) > last.token
+                && !was_tried(token.number)
                 && token.since + self.slack() < ended
                 && token.ends > *refused + self.slack()
         });

@@ -96,9 +96,9 @@ async fn note_lateness(trace: Trace) {
     loop {
         let before = trace.now();
         sleep(BEAT).await;
+        let late = (trace.now() - before).saturating_sub(BEAT);
         // Less than that is in the slack anyway.
-        let late = (trace.now() - before).saturating_sub(4 * BEAT);
-        if !late.is_zero() {
+        if late > 4 * BEAT {
             trace.note(Happened::Late(late));
         }
     }

@@ -97,6 +97,7 @@ pub struct Counts {
     pub lost_exchanges: u64,
     pub touched_connections: u64,
     pub ended_authorizations: u64,
+    pub runs_without_good_times: u64,
 }
 
 impl Counts {
@@ -112,6 +113,7 @@ impl Counts {
         self.lost_exchanges += other.lost_exchanges;
         self.touched_connections += other.touched_connections;
         self.ended_authorizations += other.ended_authorizations;
+        self.runs_without_good_times += other.runs_without_good_times;
     }
 }
 
@@ -216,14 +218,24 @@ impl Story {
             lost_exchanges: self.exchanges.values().filter(|exchange| exchange.failed().is_some()).count() as u64,
             touched_connections: self.touches.len() as u64,
             ended_authorizations: self.reused.is_some().into(),
+            runs_without_good_times: (!self.has_good_times()).into(),
         }
     }
 
     /// How late what should happen at a moment may be seen.
     pub fn slack(&self) -> Duration {
-        TIMER + self.late
+        // What does something and what looks may both be late.
+        TIMER + 2 * self.late
+    }
+
+    /// Whether the machine was there all the time, more or less.
+    pub fn has_good_times(&self) -> bool {
+        self.late <= MOST_LATE
     }
 }
+
+/// A stop that is longer makes a run's times useless: what is promised is a matter of seconds.
+const MOST_LATE: Duration = Duration::from_millis(250);
 
 /// How often a request is sent at the most: the first time and five more.
 pub const MOST_ATTEMPTS: usize = 6;
