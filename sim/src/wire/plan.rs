@@ -98,10 +98,7 @@ impl Plan {
         // Now and then from the very beginning, when there is no token yet.
         let from = if rng.u8(..3) == 0 { 0 } else { 800 };
         let to = from + TROUBLE;
-        if rng.u8(..2) == 0 {
-            plan.revocations = (0..rng.usize(1..=2)).map(|_| rng.u64(from..to)).collect();
-            plan.revocations.sort_unstable();
-        }
+        let revokes = rng.bool();
         let sides: &[Side] = match rng.u8(..8) {
             0..3 => &[Side::TokenEndpoint],
             3 | 4 => &[Side::Api],
@@ -112,11 +109,27 @@ impl Plan {
             while at < to - 100 {
                 let lasts = (100.0 * 30_f64.powf(rng.f64())) as u64;
                 let lasts = lasts.min(to - at);
-                plan.faults.push(Fault { on: *side, at, lasts, what: What::some(&mut rng, *side, &plan) });
+                plan.faults.push(Fault {
+                    on: *side,
+                    at,
+                    lasts,
+                    what: What::some(&mut rng, *side, plan.http2.1, revokes),
+                });
                 at += lasts + rng.u64(200..1_500);
             }
         }
         plan.faults.sort_by_key(|fault| fault.at);
+        if revokes {
+            // Rather so that what is sent again then meets a fault.
+            let on_api: Vec<_> =
+                plan.faults.iter().filter(|fault| fault.on == Side::Api).map(|fault| fault.at).collect();
+            let at = |rng: &mut Rng| match on_api.as_slice() {
+                [] => rng.u64(from..to),
+                faults => faults[rng.usize(..faults.len())].saturating_sub(rng.u64(..800)),
+            };
+            plan.revocations = (0..rng.usize(1..=2)).map(|_| at(&mut rng)).collect();
+            plan.revocations.sort_unstable();
+        }
         plan
     }
 
@@ -147,7 +160,7 @@ impl Plan {
 }
 
 impl What {
-    fn some(rng: &mut Rng, on: Side, plan: &Plan) -> Self {
+    fn some(rng: &mut Rng, on: Side, http2: bool, revokes: bool) -> Self {
         match rng.u8(..10) {
             0 | 1 => Self::Reset,
             2 => Self::Close,
@@ -158,7 +171,7 @@ impl What {
             }
             6 => Self::Stall,
             7 => Self::Delay { by: rng.u64(20..800) },
-            _ if on == Side::Api && !plan.http2.1 && !plan.revocations.is_empty() => Self::CloseAfter401,
+            _ if on == Side::Api && !http2 && revokes => Self::CloseAfter401,
             8 => Self::Stall,
             _ => Self::Reset,
         }
