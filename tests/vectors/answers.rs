@@ -1,30 +1,25 @@
 //! What a token endpoint or an API answers, and what the client makes of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     convert::Infallible,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::AUTHORIZATION};
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::service_fn;
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, BoxTokenSource, FetchError, FetchErrorKind, FetchRequest, LiveToken, Origin, State,
-    TokenSource,
+    BoxTokenSource, FetchError, FetchErrorKind, LiveToken, State, TokenSource,
     oauth2::{
         AnswerMember, AuthorizationCode, AuthorizationErrorKind, ClientCredentials, EndpointError, Form, Grant,
         LegacyPassword, RefreshToken, Stored, TokenEndpoint, TokenSet,
     },
-    source_fn,
     store::{Account, Credentials},
 };
 
@@ -113,30 +108,6 @@ enum Never {
     Never,
 }
 
-/// An answer of an API.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApiCase {
-    #[serde(rename = "name")]
-    _name: String,
-    #[serde(rename = "provider")]
-    _provider: String,
-    source: String,
-    maps: Option<String>,
-    departs: Option<String>,
-    answer: Answer,
-    verdict: ApiVerdict,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum ApiVerdict {
-    /// Another token is fetched, and the request sent again.
-    Renew,
-    /// The answer goes to the caller, and nothing is fetched.
-    HandOn,
-}
-
 /// Shows a token endpoint's answer to the client.
 pub(crate) fn run(case: &Value) -> Result<(), String> {
     let case: TokenCase = parse(case)?;
@@ -160,18 +131,19 @@ pub(crate) fn is_readable(case: &Value) -> bool {
 #[derive(Clone)]
 struct Endpoint {
     hands: Hands,
-    asked: Arc<Mutex<Vec<(f64, HashMap<String, String>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
+
+/// When, and with which refresh token.
+type Asked = (f64, Option<String>);
 
 impl Endpoint {
     fn new() -> Self {
         Self { hands: Hands::new(), asked: Arc::default() }
     }
 
-    /// When it was asked, and the refresh token in each request.
-    fn asked(&self) -> Vec<(f64, Option<String>)> {
-        let asked = self.asked.lock().expect("no panic");
-        asked.iter().map(|(at, form)| (*at, form.get("refresh_token").cloned())).collect()
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no panic").clone()
     }
 }
 
@@ -183,8 +155,8 @@ impl TokenCase {
             let (answer, at) = (answer.clone(), at.clone());
             async move {
                 let body = request.into_body().collect().await.expect("a whole body").to_bytes();
-                let form = form_urlencoded::parse(&body).into_owned().collect();
-                at.asked.lock().expect("no panic").push((at.hands.running(), form));
+                let sent = form_urlencoded::parse(&body).into_owned().find(|(name, _)| name == "refresh_token");
+                at.asked.lock().expect("no panic").push((at.hands.running(), sent.map(|(_, value)| value)));
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -407,55 +379,6 @@ impl Grant for Assertion {
     fn credentials(&self) -> Option<Credentials> {
         Some(self.client.credentials())
     }
-}
-
-/// Shows an API's answer to the client, which has a token that isn't new.
-pub(crate) fn run_of_api(case: &Value) -> Result<(), String> {
-    let case: ApiCase = parse(case)?;
-    Told { source: &case.source, maps: case.maps.as_deref(), departs: case.departs.as_deref() }.check()?;
-    let answer = case.answer.response()?;
-    paused(async {
-        let fetches = Arc::new(AtomicU64::new(0));
-        let fetched = fetches.clone();
-        let source = source_fn(move |_: FetchRequest| {
-            let number = fetched.fetch_add(1, Ordering::Relaxed) + 1;
-            let token = AccessToken::new(format!("t{number}")).map(|token| token.age(MINUTE));
-            std::future::ready(token.map_err(FetchError::from))
-        });
-        let token = LiveToken::builder(source).clock(Hands::new()).seed(1).spawn();
-        token.ready().await.map_err(|error| error.to_string())?;
-        // The distance between two fetches.
-        sleep(MINUTE).await;
-        let api = service_fn(move |request: Request<Full<Bytes>>| {
-            let is_first = request.headers().get(AUTHORIZATION).is_some_and(|value| value == "Bearer t1");
-            let answer = if is_first {
-                answer.clone()
-            } else {
-                Response::builder().status(299).body(Full::default()).expect("a response")
-            };
-            std::future::ready(Ok::<_, Infallible>(answer))
-        });
-        let origin = Origin::parse("https://api.test").map_err(|error| error.to_string())?;
-        let request = Request::get("https://api.test/a").body(Full::default()).map_err(|error| error.to_string())?;
-        let response = BearerAuthLayer::new(token, origin).layer(api).oneshot(request).await;
-        let status = response.map_err(|error| error.to_string())?.status().as_u16();
-        sleep(MINUTE).await;
-        let found = match (status, fetches.load(Ordering::Relaxed)) {
-            (299, 2) => Some(ApiVerdict::Renew),
-            (other, 1) if other == case.answer.status => Some(ApiVerdict::HandOn),
-            _ => None,
-        };
-        if found == Some(case.verdict) {
-            Ok(())
-        } else {
-            Err(format!("{status}, and {fetches:?} fetches, instead of {:?}", case.verdict))
-        }
-    })
-}
-
-/// Whether a case can be read.
-pub(crate) fn is_readable_of_api(case: &Value) -> bool {
-    parse::<ApiCase>(case).is_ok()
 }
 
 /// The refresh token that is sent.

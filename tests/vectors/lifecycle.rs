@@ -23,6 +23,9 @@ use crate::{
 
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, Error<std::convert::Infallible>>;
 
+/// Where the rules are told.
+const RULES: &str = include_str!("../../vectors/README.md");
+
 /// Plays it once for each seed: what is random must not matter.
 pub(crate) fn run(case: &Value, seeds: u64) -> Result<(), String> {
     for seed in 0..seeds {
@@ -44,8 +47,11 @@ pub(crate) fn is_readable(case: &Value) -> bool {
 impl Scene {
     fn check(&self) -> Result<(), String> {
         Told { source: &self.source, maps: self.maps.as_deref(), departs: self.departs.as_deref() }.check()?;
-        if self.rule.is_empty() || self.endpoint.is_empty() || self.fetches.is_empty() {
-            return Err("it has no rule, no endpoint or no fetches".into());
+        if !RULES.contains(&format!("\n| `{}` |", self.rule)) {
+            return Err(format!("there is no rule called {}", self.rule));
+        }
+        if self.endpoint.is_empty() || self.fetches.is_empty() {
+            return Err("it has no endpoint or no fetches".into());
         }
         if !self.script.is_sorted_by(|one, other| one.at <= other.at) {
             return Err("its script isn't in order".into());
