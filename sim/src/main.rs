@@ -14,7 +14,7 @@ use std::{
 use clap::Parser;
 use tower_bearer_sim::{
     plan::Plan,
-    promises::Broken,
+    promises::{Broken, PROMISES},
     run::{check, run},
     shrink::shrink,
     trace::Trace,
@@ -35,17 +35,27 @@ struct Args {
     /// How many broken promises to tell before giving up
     #[arg(long, default_value_t = 3)]
     stop_after: usize,
+    /// Looks at this promise only
+    #[arg(long)]
+    promise: Option<String>,
+    /// Lists the promises
+    #[arg(long)]
+    promises: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.promises {
+        PROMISES.iter().for_each(|(promise, _)| println!("{promise}"));
+        return ExitCode::SUCCESS;
+    }
     // Who spins is stopped by a panic, which is told as a broken promise.
     std::panic::set_hook(Box::new(|_| {}));
     let plans: Box<dyn Fn(u64) -> Plan + Sync> = match &args.replay {
         Some(path) => {
             let text = std::fs::read_to_string(path).expect("the file can be read");
             let plan: Plan = serde_json::from_str(&text).expect("a plan");
-            println!("{}", Trace::story(&run(&plan).trace));
+            println!("{}", Trace::story(&run(&plan, None).trace));
             Box::new(move |_| plan.clone())
         }
         None => Box::new(Plan::of),
@@ -75,7 +85,7 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
                         eprint!("\r{number} of {seeds} ");
                     }
                     let plan = plans(args.from + number);
-                    if let Some(found) = check(&plan).broken {
+                    if let Some(found) = check(&plan, args.promise.as_deref()).broken {
                         broken.lock().expect("nobody panics with it").push((plan, found));
                     }
                 }
@@ -90,7 +100,7 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
 /// A short story, and the plan to play again.
 fn tell(plan: &Plan, found: &Broken) {
     let smallest = shrink(plan, found);
-    let outcome = run(&smallest);
+    let outcome = run(&smallest, Some(found.promise));
     let (at, why) = outcome.broken.map_or((found.at, found.why.clone()), |found| (found.at, found.why));
     println!("seed {}: broken: {}", plan.seed, found.promise);
     println!("at {:.3} s: {why}", at.as_secs_f64());

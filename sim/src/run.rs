@@ -1,18 +1,22 @@
 //! One run: a plan is played on a paused clock, and what happened is looked at.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
-    runtime::Builder,
+    runtime::{Builder, Handle},
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    plan::{Grant, Plan, What},
+    plan::{How, Plan, Traffic, What},
     program::Program,
-    promises::{self, Broken},
-    trace::{Entry, Happened, Trace},
-    world::{Shelf, World, millis},
+    promises::{self, Broken, Run},
+    trace::{Entry, Happened},
+    world::{World, millis},
 };
 
 /// What a run has shown.
@@ -21,8 +25,8 @@ pub struct Outcome {
     pub broken: Option<Broken>,
 }
 
-/// Plays a plan.
-pub fn run(plan: &Plan) -> Outcome {
+/// Plays a plan, and looks whether this promise is kept; or all.
+pub fn run(plan: &Plan, promise: Option<&str>) -> Outcome {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let (world, played) = runtime.block_on(async {
         let world = World::new(plan.clone());
@@ -32,80 +36,118 @@ pub fn run(plan: &Plan) -> Outcome {
     // What is left of the tasks goes here, and may still read the clock.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
     let trace = world.trace.take();
-    let broken =
-        promises::broken(plan, &trace).or_else(|| played.is_err().then(|| Broken::of("the simulator itself works")));
+    let broken = promises::broken(&Run::modelled(plan, &trace), promise)
+        .or_else(|| played.is_err().then(|| Broken::of("the simulator itself works")));
     Outcome { trace, broken }
 }
 
-/// The same, and some are played twice: what a seed gives must not depend on anything else. (Where there is a
-/// store, it does on the names that the crate draws for its owners.)
-pub fn check(plan: &Plan) -> Outcome {
-    let outcome = run(plan);
-    let again = (plan.server.grant == Grant::ClientCredentials && plan.seed.is_multiple_of(16)).then(|| run(plan));
-    if outcome.broken.is_none() && again.is_some_and(|again| again.trace != outcome.trace) {
-        return Outcome { broken: Some(Broken::of("the same plan gives the same trace")), ..outcome };
+/// The same, and some are played twice: what a seed gives must not depend on anything else.
+pub fn check(plan: &Plan, promise: Option<&str>) -> Outcome {
+    let outcome = run(plan, promise);
+    if outcome.broken.is_some() || !plan.seed.is_multiple_of(16) {
+        return outcome;
     }
-    outcome
+    let again = run(plan, promise).trace;
+    let broken = (again != outcome.trace).then(|| {
+        let same = again.iter().zip(&outcome.trace).take_while(|(one, other)| one == other).count();
+        let [one, other] = [&outcome.trace, &again].map(|trace| trace.get(same));
+        let at = one.or(other).map_or(Duration::ZERO, |entry| entry.at);
+        Broken { promise: "the same plan gives the same trace", at, why: format!("{one:?} or {other:?}") }
+    });
+    Outcome { broken, ..outcome }
 }
 
 /// What is to be done, when.
 enum Act {
-    Send(usize, u64),
+    Send(usize, Traffic),
     Happen(usize, What),
     Start(usize),
 }
 
-async fn play(world: World) {
-    let start = Instant::now();
-    let plan = world.plan.clone();
+fn acts(plan: &Plan) -> Vec<(u64, Act)> {
     let mut acts = Vec::new();
     for (number, traffic) in plan.traffic.iter().enumerate() {
-        let at = |number: u64| traffic.from + number * traffic.every;
-        let send = || Act::Send(number % plan.programs, traffic.width);
-        acts.extend((0..traffic.count).map(|number| (at(number), send())));
+        let send = || Act::Send(number % plan.programs, traffic.clone());
+        acts.extend((0..traffic.count).map(|count| (traffic.from + count * traffic.every, send())));
     }
     for (number, event) in plan.events.iter().enumerate() {
         let program = number % plan.programs;
         acts.push((event.at, Act::Happen(program, event.what)));
-        if let What::Crash { down } = event.what {
+        if let What::Crash { down } | What::Restart { down } = event.what {
             acts.push((event.at + down, Act::Start(program)));
         }
     }
     acts.sort_by_key(|(at, _)| *at);
+    acts
+}
 
-    let shelf = Shelf::default();
-    let mut programs: Vec<_> = (0..plan.programs).map(|number| Program::new(&world, number, &shelf)).collect();
+async fn play(world: World) {
+    let (start, plan) = (Instant::now(), world.plan.clone());
+    let mut programs: Vec<_> = (0..plan.programs).map(|number| Program::new(&world, number)).collect();
     programs.iter_mut().for_each(Program::start);
-    for (at, act) in acts {
+    for (at, act) in acts(&plan) {
         sleep_until(start + millis(at)).await;
         match act {
-            Act::Send(program, width) => programs[program].send(width),
+            Act::Send(program, traffic) => programs[program].send(&traffic),
             Act::Start(program) => programs[program].start(),
-            Act::Happen(program, What::Crash { .. }) => programs[program].crash(),
-            Act::Happen(program, What::Refresh) => programs[program].refresh(),
-            Act::Happen(_, what) => world.happen(what),
+            Act::Happen(program, what) => {
+                let program = &mut programs[program];
+                program.world.happen(what);
+                match what {
+                    What::Crash { .. } => program.crash(),
+                    What::Restart { .. } => program.stop().await,
+                    What::Refresh => program.refresh(),
+                    _ => {}
+                }
+            }
         }
     }
     for program in &mut programs {
         program.start();
         program.rest().await;
     }
-    // Everything is well again, for longer than the longest pause and the longest exchange.
     sleep_until(start + millis(plan.last_trouble())).await;
-    sleep(millis(WELL)).await;
-    world.trace.note(Happened::Event(promises::WELL_FOR_LONG.into()));
+    sleep(millis(plan.until_well())).await;
+    world.trace.note(Happened::Well { lives: world.authorization_lives() });
+    ask(&mut programs).await;
+    if !world.authorization_lives() || programs.iter().any(Program::is_dead) {
+        programs[0].authorize().await;
+        sleep(millis(plan.until_well())).await;
+        // The new one may have ended meanwhile, too.
+        if world.authorization_lives() {
+            world.trace.note(Happened::Authorized);
+            ask(&mut programs).await;
+        }
+    }
     for program in &mut programs {
-        program.send(1);
+        program.leave().await;
+    }
+    drop(programs);
+    // Longer than anything that is given up may take.
+    sleep(millis(120_000)).await;
+    let tasks = Handle::current().metrics().num_alive_tasks() - 1;
+    let bodies = Arc::strong_count(&*world.bodies) - 1;
+    world.trace.note(Happened::Left { tasks, bodies });
+}
+
+/// Everybody sends a request.
+async fn ask(programs: &mut [Program]) {
+    for program in programs {
+        program.ask();
         program.rest().await;
     }
 }
 
-/// A minute between two attempts, half a minute for each.
-const WELL: u64 = 100_000;
-
-impl Trace {
-    /// A run's trace as text, a line for each entry.
-    pub fn story(trace: &[Entry]) -> String {
-        trace.iter().map(|entry| format!("{entry}\n")).collect()
+impl Plan {
+    /// How long it takes until everything works again: a minute between two attempts, half a minute for each; as long as the server
+    /// has asked for, or five minutes after it has rejected the credentials.
+    fn until_well(&self) -> u64 {
+        let after = |what: &What| match what {
+            What::Outage { how: How::RetryAfter(seconds), .. } => seconds * 1_000 + 40_000,
+            What::Outage { how: How::Rejects, .. } => 340_000,
+            _ => 100_000,
+        };
+        let quota = self.server.quota.map_or(0, |quota| quota.window + 100_000);
+        self.events.iter().map(|event| after(&event.what)).max().unwrap_or_default().max(100_000).max(quota)
     }
 }

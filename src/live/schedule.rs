@@ -139,9 +139,11 @@ impl Authorization {
         // The end is told as what is left, by clocks that don't quite agree.
         let noise = (left / 100).min(Duration::from_secs(60));
         match before {
-            Some(before) if ends <= before.ends + noise => {
-                Self { ends, warning: before.warning.and_then(|planned| Some(planned.min(warning?))) }
-            }
+            // The end stays where it was, so that small steps add up: one that slides with each renewal does move.
+            Some(before) if ends <= before.ends + noise => Self {
+                ends: ends.min(before.ends),
+                warning: before.warning.and_then(|planned| Some(planned.min(warning?))),
+            },
             _ => Self { ends, warning },
         }
     }

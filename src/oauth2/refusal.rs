@@ -148,6 +148,10 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
         {
             certain(RejectedForGood, "check user name and password")
         }
+        // Cloud Foundry's UAA calls it `unauthorized`, as Spring calls any 401: that says no more than the status.
+        (Password, Some(Topic::Client)) if status == 401 && !coded => {
+            certain(RejectedForGood, "check user name and password, and client id and secret")
+        }
         // It hasn't looked at the password, or nobody knows.
         (Password, _) if status >= 500 => certain(TryAgain, "it has trouble"),
         // A refused client gets 401 (RFC 6749 §5.2). What else it may mean, only a known code says.
@@ -319,6 +323,7 @@ mod tests {
                 guess(RejectedForGood),
             ),
             (401, Some("access_denied"), guess(Rejected), guess(Rejected), guess(Rejected), sure(RejectedForGood)),
+            (401, Some("unauthorized"), guess(Rejected), guess(Rejected), guess(Rejected), sure(RejectedForGood)),
             (401, Some("server_error"), guess(Rejected), guess(Rejected), guess(Rejected), sure(RejectedForGood)),
             (
                 400,

@@ -82,6 +82,10 @@ impl Said {
         let code = answer.get("code").filter(|code| !is_success(code) && self.is_error_code(code, answer));
         code.into_iter().for_each(|code| self.take_code(code));
         NUMBERS.iter().filter_map(|name| answer.get(*name)).for_each(|code| self.take_number(code));
+        // Withings' for too many requests. Its other numbers are none of HTTP's, or mean something else.
+        if self.succeeded && answer.get("status").and_then(number) == Some(601) {
+            self.number.get_or_insert(Topic::Busy);
+        }
         self.take_text(answer);
         self.complains |= ["ok", "success"].iter().any(|name| answer.get(*name).is_some_and(|ok| is_flag(ok, false)));
         self.complains |= answer.get("status").and_then(Value::as_str).is_some_and(is_word_of_failure);
@@ -484,6 +488,7 @@ mod tests {
             (json!({"code": 500, "error": "invalid_grant"}), Some(Topic::Grant)),
             // Withings'.
             (json!({"status": 503, "error": "Invalid Params"}), None),
+            (json!({"status": 601, "error": "Same arguments in less than 10 seconds"}), Some(Topic::Busy)),
             (json!({"code": 20003, "msg": "no"}), None),
         ] {
             assert_eq!(topic(answer.clone()), expected, "{answer}");

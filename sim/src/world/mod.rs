@@ -1,23 +1,29 @@
-//! What is around the program: an authorization server, an API, and clocks. They keep to the rules that real ones keep to.
+//! What is around the program: an authorization server, an API, a store, and clocks. They keep to the rules that real ones keep to.
 
 pub mod api;
+mod authorization;
 mod clock;
+mod process;
 mod server;
 mod store;
 
 use std::{
     collections::BTreeMap,
-    future::{Future, pending},
+    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use tokio::{sync::Semaphore, time::sleep};
+
+use authorization::Authorizations;
 pub use clock::SimClock;
+use process::Processes;
 pub use store::{Shelf, SimStore};
 
 use crate::{
-    plan::{How, Plan, What},
+    plan::{How, Plan, StoreHow, What},
     trace::{Happened, Trace},
 };
 
@@ -29,6 +35,11 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub struct World {
     pub plan: Arc<Plan>,
     pub trace: Trace,
+    pub shelf: Shelf,
+    /// Bodies of requests hold what is in it: how many do, is how many are in memory.
+    pub bodies: Arc<Arc<()>>,
+    /// What limits requests, and perhaps exchanges.
+    pub permits: Arc<Vec<Arc<Semaphore>>>,
     state: Arc<Mutex<State>>,
     /// Whose world it is: the number of a program, and which of its processes.
     pub program: usize,
@@ -37,17 +48,15 @@ pub struct World {
 
 #[derive(Default)]
 struct State {
-    /// The process of each program that runs: those before it are dead, and whatever they have left behind does nothing more.
-    processes: Vec<u64>,
-    /// How many exchanges of each are under way.
-    under_way: Vec<u64>,
+    processes: Processes,
     /// All access tokens there ever were, by number.
     tokens: BTreeMap<u64, Token>,
+    authorizations: Authorizations,
     exchanges: u64,
-    /// Refresh tokens that were shown, and when for the first time.
-    spent: BTreeMap<u64, Duration>,
-    revoked: bool,
+    /// When exchanges came, for the quota.
+    came: Vec<Duration>,
     outage: Option<(How, Duration)>,
+    store_trouble: Option<(StoreHow, Duration)>,
     api_down_until: Duration,
     rng: fastrand::Rng,
 }
@@ -62,50 +71,75 @@ impl World {
     pub fn new(plan: Plan) -> Self {
         let state = State {
             rng: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
-            processes: vec![0; plan.programs],
-            under_way: vec![0; plan.programs],
+            processes: Processes::new(&plan),
             ..State::default()
         };
-        Self { plan: Arc::new(plan), trace: Trace::begin(), state: Arc::new(state.into()), program: 0, process: 0 }
+        let most = plan.program.stack.limit_below.unwrap_or(Semaphore::MAX_PERMITS);
+        let permits = (0..plan.programs).map(|_| Arc::new(Semaphore::new(most))).collect();
+        let world = Self {
+            plan: Arc::new(plan),
+            trace: Trace::begin(),
+            shelf: Shelf::default(),
+            bodies: Arc::default(),
+            permits: Arc::new(permits),
+            state: Arc::new(state.into()),
+            program: 0,
+            process: 0,
+        };
+        world.authorize();
+        world
     }
 
-    /// Lets an event of the plan happen, but for those that are the program's own.
+    /// Lets an event of the plan happen to this program or to all, but for those that are the program's own.
     pub fn happen(&self, what: What) {
         let now = self.trace.now();
+        self.trace.note(Happened::Event(what));
         let mut state = self.lock();
-        match what {
-            What::Outage { lasts, how } => state.outage = Some((how, now + millis(lasts))),
-            What::ApiDown { lasts } => state.api_down_until = now + millis(lasts),
-            What::Revoke => state.tokens.values_mut().for_each(|token| token.ends = token.ends.min(now)),
-            What::Refresh | What::Crash { .. } => return,
-        }
+        let lasts = match what {
+            What::Outage { lasts, how } => {
+                state.outage = Some((how, now + millis(lasts)));
+                lasts
+            }
+            What::ApiDown { lasts } => {
+                state.api_down_until = now + millis(lasts);
+                lasts
+            }
+            What::StoreTrouble { lasts, how } => {
+                state.store_trouble = Some((how, now + millis(lasts)));
+                lasts
+            }
+            What::Freeze { lasts } => {
+                state.processes.freeze(self.program, millis(lasts));
+                lasts
+            }
+            What::Revoke => return state.tokens.values_mut().for_each(|token| token.ends = token.ends.min(now)),
+            What::Withdraw { access_too } => {
+                state.authorizations.revoke();
+                if access_too {
+                    state.tokens.values_mut().for_each(|token| token.ends = token.ends.min(now));
+                }
+                return;
+            }
+            What::SetBack { by } => return state.authorizations.set_back(now.saturating_sub(millis(by))),
+            What::WallStep { by } => return state.processes.step(self.program, by),
+            What::Suspend { lasts } => return self.trace.sleep(lasts),
+            What::StoreLoss => return self.shelf.lose(),
+            What::StoreSetBack { by } => return self.shelf.set_back(now.saturating_sub(millis(by))),
+            What::Refresh | What::Crash { .. } | What::Restart { .. } => return,
+        };
         drop(state);
-        self.trace.note(Happened::Event(format!("{what:?}")));
+        let trace = self.trace.clone();
+        tokio::spawn(async move {
+            sleep(millis(lasts)).await;
+            trace.note(Happened::Over(what));
+        });
     }
 
-    /// The world of this program.
-    pub fn of_program(&self, program: usize) -> Self {
-        Self { program, ..self.clone() }
-    }
-
-    /// The world of a program's next process.
-    pub fn of_next_process(&self, program: usize) -> Self {
-        let mut state = self.lock();
-        state.processes[program] += 1;
-        state.under_way[program] = 0;
-        Self { program, process: state.processes[program], ..self.clone() }
-    }
-
-    fn is_alive(&self, state: &State) -> bool {
-        state.processes[self.program] == self.process
-    }
-
-    /// Resolves if this is the world of the process that runs; never for one that is dead.
-    pub async fn alive(&self) {
-        let is_alive = self.is_alive(&self.lock());
-        if !is_alive {
-            pending().await
-        }
+    /// By this program's clock.
+    pub fn wall(&self) -> SystemTime {
+        let (now, ahead) = (self.trace.now(), self.lock().processes.ahead(self.program));
+        let true_time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + now;
+        if ahead < 0 { true_time - millis(ahead.unsigned_abs()) } else { true_time + millis(ahead.unsigned_abs()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,80 +1,144 @@
-//! A store that outlives the program, as a file or a server does.
+//! A store that outlives the programs, as a file or a server does, with its latency and its troubles.
 
 use std::{
-    future::{Future, pending},
+    future::pending,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use tower_bearer::store::{Entry, Lease, StoreError, Swap, TokenStore};
 
-use super::World;
+use super::{World, millis};
+use crate::plan::{StoreHow, Tells};
 
 /// What is stored: clones are the same.
 #[derive(Clone, Default)]
 pub struct Shelf(Arc<Mutex<Kept>>);
 
-/// A process's way to it.
-pub struct SimStore {
-    shelf: Shelf,
-    world: World,
-}
-
-impl SimStore {
-    pub fn new(shelf: &Shelf, world: &World) -> Self {
-        Self { shelf: shelf.clone(), world: world.clone() }
-    }
-
-    /// What is there when the call arrives.
-    async fn reach(&self) -> MutexGuard<'_, Kept> {
-        sleep(LATENCY).await;
-        self.world.alive().await;
-        self.shelf.0.lock().expect("nobody panics with it")
-    }
-}
-
 #[derive(Default)]
 struct Kept {
     entry: Option<Entry>,
     lease: Option<(String, Instant)>,
+    /// What was there, and since when.
+    before: Vec<(Duration, Option<Entry>)>,
+    /// Told to all at once, in the order in which they wait.
+    news: Arc<Notify>,
+}
+
+impl Shelf {
+    pub fn lose(&self) {
+        let mut kept = self.lock();
+        (kept.entry, kept.lease) = (None, None);
+    }
+
+    /// To what was there at that moment.
+    pub fn set_back(&self, to: Duration) {
+        let mut kept = self.lock();
+        kept.before.retain(|(at, _)| *at <= to);
+        kept.entry = kept.before.last().and_then(|(_, entry)| entry.clone());
+        kept.lease = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("nobody panics with it")
+    }
+}
+
+/// A process's way to it.
+pub struct SimStore(World);
+
+impl SimStore {
+    pub fn new(world: &World) -> Self {
+        Self(world.clone())
+    }
+
+    /// Does this when the call arrives; what came of it when the answer does.
+    async fn reach<T>(&self, act: impl FnOnce(&mut Kept, Duration) -> T) -> Result<T, StoreError> {
+        let world = &self.0;
+        let latency = millis(world.plan.store.takes.unwrap_or(2));
+        let trouble = world.store_trouble();
+        sleep(latency / 2).await;
+        match trouble {
+            Some(StoreHow::Fails) => {
+                world.alive().await;
+                return Err(StoreError::unreachable("it fails"));
+            }
+            Some(StoreHow::Hangs) => pending().await,
+            Some(StoreHow::Slow(more)) => sleep(millis(more)).await,
+            Some(StoreHow::ActsAndFails) | None => {}
+        }
+        world.alive().await;
+        let acted = act(&mut world.shelf.lock(), world.trace.now());
+        sleep(latency - latency / 2).await;
+        world.alive().await;
+        if trouble == Some(StoreHow::ActsAndFails) { Err(StoreError::unreachable("it fails")) } else { Ok(acted) }
+    }
+}
+
+impl World {
+    fn store_trouble(&self) -> Option<StoreHow> {
+        let now = self.trace.now();
+        self.lock().store_trouble.filter(|(_, until)| now < *until).map(|(how, _)| how)
+    }
 }
 
 impl TokenStore for SimStore {
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
-        Ok(self.reach().await.entry.clone())
+        self.reach(|kept, _| kept.entry.clone()).await
     }
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
-        let mut kept = self.reach().await;
-        if kept.entry.as_ref().map_or(0, Entry::version) != expected {
-            return Ok(Swap::Lost);
-        }
-        kept.entry = Some(Entry::new(expected + 1, data.to_vec()));
-        Ok(Swap::Done)
+        self.reach(|kept, now| {
+            if kept.entry.as_ref().map_or(0, Entry::version) != expected {
+                return Swap::Lost;
+            }
+            kept.entry = Some(Entry::new(expected + 1, data.to_vec()));
+            kept.before.push((now, kept.entry.clone()));
+            kept.news.notify_waiters();
+            Swap::Done
+        })
+        .await
     }
 
     async fn lease(&self, owner: &str, time: Duration) -> Result<Lease, StoreError> {
-        let mut kept = self.reach().await;
-        let now = Instant::now();
-        match &kept.lease {
-            Some((other, until)) if other != owner && now < *until => Ok(Lease::Held(*until - now)),
-            _ => {
-                kept.lease = Some((owner.to_owned(), now + time));
-                Ok(Lease::Granted)
+        self.reach(|kept, _| {
+            let now = Instant::now();
+            match &kept.lease {
+                Some((other, until)) if other != owner && now < *until => Lease::Held(*until - now),
+                _ => {
+                    kept.lease = Some((owner.to_owned(), now + time));
+                    Lease::Granted
+                }
             }
-        }
+        })
+        .await
     }
 
     async fn release(&self, owner: &str) -> Result<(), StoreError> {
-        let mut kept = self.reach().await;
-        kept.lease.take_if(|(other, _)| other == owner);
-        Ok(())
+        self.reach(|kept, _| {
+            kept.lease.take_if(|(other, _)| other == owner);
+            kept.news.notify_waiters();
+        })
+        .await
     }
 
-    fn changed(&self, _: u64) -> impl Future<Output = ()> + Send {
-        pending()
+    async fn changed(&self, known: u64) {
+        match self.0.plan.store.tells {
+            Tells::Nothing => pending().await,
+            Tells::Every(pause) => sleep(millis(pause)).await,
+            Tells::AtOnce => {
+                let news = self.0.shelf.lock().news.clone();
+                let told = news.notified();
+                let version = self.0.shelf.lock().entry.as_ref().map_or(0, Entry::version);
+                if version == known {
+                    told.await;
+                }
+            }
+        }
+        self.0.alive().await;
     }
 }
-
-const LATENCY: Duration = Duration::from_millis(2);

@@ -165,6 +165,23 @@ async fn the_warning_is_planned_once_for_an_end_that_stays_and_anew_when_it_move
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_slides_in_small_steps_is_not_told() {
+    // Each renewal moves the end by less than what two clocks may differ by.
+    let source = crate::source_fn(|request: crate::FetchRequest| async move {
+        _ = request;
+        Ok(token(&format!("{}", fastrand::u64(..))).expires_in(secs(2)).authorization_ends_in(secs(1_800)))
+    });
+    let live = crate::LiveToken::spawn(source);
+    live.ready().await.unwrap();
+    for _ in 0..3_600 {
+        tokio::time::sleep(secs(1)).await;
+        assert!(!live.status().is_authorization_ending());
+        let left = live.status().authorization_left().unwrap();
+        assert!(left > secs(1_800 - 20) && left <= secs(1_800), "{left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_starts_near_the_end_of_a_known_authorization_is_told_at_once() {
     let near = token("t").expires_in(HOUR).authorization_ends_in(DAY * 2).authorization_lasts(Some(DAY * 30));
     let scene = Scene::always(gives(near));

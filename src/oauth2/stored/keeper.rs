@@ -17,6 +17,7 @@ use super::{
     Grant, TokenSet,
     handle::Inbox,
     memo::Memo,
+    news::LOOK_FOR_USER,
     plan::{self, Fetch, Plan, Question, Spend},
     saving::Place,
     verdict::Failed,
@@ -96,11 +97,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             },
         };
         self.memo().resolve = false;
-        match fetched {
+        let fetched = match fetched {
             Err(Trouble::Store(error)) => self.renew_alone(error, &request).await,
             Err(Trouble::Fetch(error)) => Err(error),
             Ok(handed) => Ok(handed),
-        }
+        };
+        let ends = |error: &FetchError| error.kind() == FetchErrorKind::ReauthorizationRequired;
+        let waits_for_user = self.store.is_shared() && fetched.as_ref().is_err_and(ends);
+        self.memo().look_for_user_at = waits_for_user.then(|| self.time.now() + LOOK_FOR_USER);
+        fetched
     }
 
     /// With a store that works, and nothing in hand that it doesn't have.

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use fastrand::Rng;
 use secrecy::SecretString;
 
 use super::saving::Unsaved;
@@ -13,6 +14,7 @@ use crate::{
 /// What an owner remembers from one fetch to the next.
 #[derive(Default)]
 pub(super) struct Memo {
+    pub(super) rng: Rng,
     /// The access token that was handed on last.
     pub(super) handed: Option<SecretString>,
     /// An access token that the API has refused, and when it did so first.
@@ -48,6 +50,8 @@ pub(super) struct Memo {
     pub(super) resolve_at: Option<Moment>,
     /// That is now.
     pub(super) resolve: bool,
+    /// The user must authorize again, and may do so where another process hears of it: when to look.
+    pub(super) look_for_user_at: Option<Moment>,
 }
 
 impl Memo {

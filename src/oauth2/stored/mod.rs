@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use fastrand::Rng;
 use tokio::{sync, task::JoinHandle};
 use tracing::Instrument;
 
@@ -85,7 +86,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
             time: Timeline::new(Arc::new(SystemClock)),
             inbox: Arc::default(),
             options: Options { grace: GRACE, last_resort: true, lease: LEASE },
-            me: format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
+            me: name(getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
             state: Mutex::default(),
             saving: sync::Mutex::default(),
         };
@@ -138,6 +139,18 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     pub fn clock(mut self, clock: impl Clock) -> Self {
         if let Some(keeper) = Arc::get_mut(&mut self.keeper) {
             keeper.time = Timeline::new(Arc::new(clock));
+        }
+        self
+    }
+
+    /// The seed of everything random, for tests that give the same result every time: the name by which stores know this owner, and how
+    /// long a failure is waited out.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        if let Some(keeper) = Arc::get_mut(&mut self.keeper) {
+            let mut rng = Rng::with_seed(seed);
+            keeper.me = name(rng.u64(..));
+            keeper.memo().rng = rng;
         }
         self
     }
@@ -230,6 +243,11 @@ impl<G, S> fmt::Debug for Stored<G, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stored").field("account", &self.keeper.account).finish_non_exhaustive()
     }
+}
+
+/// Two owners must not have the same.
+fn name(number: u64) -> String {
+    format!("{number:016x}")
 }
 
 /// What Okta allows at most, and twice what an exchange may take.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     FetchRequest,
+    clock::Moment,
     store::{
         TokenStore,
         record::{Dead, End},
@@ -21,23 +22,17 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Resolves when there is something worth a fetch.
     pub(super) async fn news(&self) {
         loop {
-            let (resolve_at, gone, dead) = {
+            let (resolve_at, gone, look_at, dead) = {
                 let memo = self.memo();
                 if memo.news {
                     return;
                 }
-                (memo.resolve_at, memo.gone, memo.newest.dead().cloned())
-            };
-            let resolve = async {
-                match resolve_at {
-                    Some(at) => sleep(at.since(self.time.now())).await,
-                    None => std::future::pending().await,
-                }
+                (memo.resolve_at, memo.gone, memo.look_for_user_at, memo.newest.dead().cloned())
             };
             tokio::select! {
                 biased;
                 () = self.inbox.arrived.notified() => if self.inbox.has_news() { return },
-                () = resolve => {
+                () = self.until(resolve_at) => {
                     let mut memo = self.memo();
                     (memo.resolve_at, memo.resolve, memo.news) = (None, true, true);
                 }
@@ -48,7 +43,20 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 () = self.told_of_change() => self.look().await,
                 // Whoever waits for the store need not wait for the end of a backoff that has grown with the outage.
                 () = sleep(self.options.lease.min(LONGEST_PAUSE)), if gone => self.look().await,
+                // No fetch will look any more, and the store may not tell of anything.
+                () = self.until(look_at) => {
+                    self.memo().look_for_user_at = Some(self.time.now() + LOOK_FOR_USER);
+                    self.look().await;
+                }
             }
+        }
+    }
+
+    /// Resolves then, if that is ever.
+    async fn until(&self, moment: Option<Moment>) {
+        match moment {
+            Some(at) => sleep(at.since(self.time.now())).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -99,6 +107,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
 /// How soon a secret that was mended, in a file that the grant reads, is tried.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(5);
+
+/// How soon an authorization that another process was given is found in a store that tells of nothing.
+pub(super) const LOOK_FOR_USER: Duration = Duration::from_secs(60);
 
 /// Between two looks at a store that is away: whoever adopts a set meanwhile waits for no longer than this, and what an emptied one has
 /// lost is put back before anybody spends.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use fastrand::Rng;
-
 use super::{
     Grant,
     keeper::Keeper,
@@ -136,7 +134,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let lifetime = record.set.as_ref().and_then(|set| set.lifetime);
         let wait = match error.kind() {
             FetchErrorKind::Rejected => Duration::ZERO, // everybody finds out
-            _ => backoff::after_failure(error, count, lifetime, &mut Rng::new())?,
+            _ => backoff::after_failure(error, count, lifetime, &mut self.memo().rng)?,
         };
         let until = self.time.wall() + backoff::left(error, wait, took);
         // An outage in between says nothing about a guess.

@@ -181,3 +181,21 @@ async fn a_configuration_that_stays_the_same_is_no_new_beginning() {
     token.ready().await.unwrap();
     assert_eq!(shelf.refresh_token().as_deref(), Some("r3"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_authorization_given_elsewhere_is_found_in_a_store_that_tells_of_nothing() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    shelf.tells_nothing();
+    let ((one, account), (other, _)) = (begin(&server, &shelf), begin(&server, &shelf));
+    sleep(GIVEN_WAY + SECOND).await;
+    server.mood(Mood::Refuses);
+    one.refresh().await.unwrap_err();
+    other.refresh().await.unwrap_err();
+    assert_eq!(other.status().state(), State::ReauthorizationRequired);
+
+    server.mood(Mood::Fine);
+    account.adopt(TokenSet::of_refresh_token("new")).await;
+    assert_eq!(one.status().state(), State::Live);
+    sleep(61 * SECOND).await;
+    assert_eq!((other.status().state(), carried(&other)), (State::Live, carried(&one)));
+}

@@ -74,6 +74,8 @@ struct Inner {
     late: Option<(Call, Duration)>,
     /// It says that it has changed whenever it is asked.
     nervous: bool,
+    /// It never says so.
+    silent: bool,
     loads: u64,
 }
 
@@ -125,6 +127,10 @@ impl Shelf {
 
     pub(super) fn is_nervous(&self) {
         self.lock().nervous = true;
+    }
+
+    pub(super) fn tells_nothing(&self) {
+        self.lock().silent = true;
     }
 
     pub(super) fn loads(&self) -> u64 {
@@ -237,6 +243,9 @@ impl TokenStore for Shelf {
     async fn changed(&self, known: u64) {
         if self.lock().nervous {
             return;
+        }
+        if self.lock().silent {
+            pending().await
         }
         let _ = self.1.subscribe().wait_for(|version| *version != known).await;
     }

@@ -1,0 +1,184 @@
+//! What everything comes to: where nothing goes wrong, and when it is over.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tower_bearer::State;
+
+use super::{Found, Run};
+use crate::{
+    plan::{Body, Grant, How, Plan, Route, What},
+    trace::{Entry, Happened},
+    world::millis,
+};
+
+impl Run<'_> {
+    /// How long a fetch takes at the most, with what is asked of the store.
+    pub fn fetch(&self) -> Duration {
+        let store = if self.plan.has_store() { 10 * self.plan.store.takes.unwrap_or(2) } else { 0 };
+        millis(self.plan.server.takes.1 + store)
+    }
+
+    /// What requests may take on their way through the layer, without waiting.
+    pub fn slack_of_requests(&self) -> Duration {
+        if self.slack > super::TIMER { self.slack } else { Duration::ZERO }
+    }
+
+    /// Whether a token that came too late, or that the API doesn't know for long, leaves room for another.
+    fn has_room(&self) -> bool {
+        let plan = self.plan;
+        let quota =
+            plan.server.quota.map_or(0, |quota| 2 * quota.window * (plan.programs as u64 + quota.most) / quota.most);
+        millis(plan.server.life) > 2 * self.fetch() + 2 * millis(plan.api.lag + quota) + Duration::from_secs(2)
+    }
+
+    /// Whether requests wait long enough for everything that may come.
+    fn is_patient(&self) -> bool {
+        self.plan.program.max_wait >= 30_000
+    }
+
+    /// The first request that has another answer than its route gives, of those that could be sent again if they had to.
+    fn failed(&self, entries: &[Entry], must_go_again: bool) -> Found {
+        let (requests, stack) = (self.requests(), &self.plan.program.stack);
+        let mut made = BTreeMap::new();
+        entries.iter().find_map(|entry| match &entry.what {
+            Happened::Made { request, .. } => {
+                made.insert(*request, entry.at);
+                None
+            }
+            Happened::Ended { request, result } => {
+                let (route, body) = requests[request];
+                let took = made.get(request).map_or(Duration::ZERO, |at| entry.at - *at);
+                let is_given_up = stack.patience.is_some_and(|patience| took >= millis(patience));
+                let is_excused = is_given_up || must_go_again && !self.plan.sends_again(body);
+                (!is_excused && !is_right(route, result))
+                    .then(|| (entry.at, format!("request {request} ({route:?}, {body:?}): {result:?}")))
+            }
+            _ => None,
+        })
+    }
+}
+
+fn is_right(route: Route, result: &Result<u16, String>) -> bool {
+    match (route, result) {
+        (Route::Open, Ok(200))
+        | (Route::Forbidden, Ok(403))
+        | (Route::Scope | Route::Closed, Ok(401))
+        | (Route::Busy, Ok(200 | 429 | 503)) => true,
+        (Route::Elsewhere, Err(error)) => error.contains("origin"),
+        _ => false,
+    }
+}
+
+pub fn calm_runs_fail_no_request(run: &Run) -> Found {
+    let plan = run.plan;
+    // Exchanges that wait for permits behind requests may take any time.
+    let is_crowded = plan.program.stack.exchanges_share_it && plan.program.stack.limit_below.is_some();
+    if !plan.is_calm() || !run.is_patient() || !run.has_room() || is_crowded {
+        return None;
+    }
+    // An end that isn't told is found out by a 401, which only those get over that are sent again.
+    let must_go_again =
+        !plan.server.says_life || plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
+    run.failed(run.trace, must_go_again)
+}
+
+/// Once the server can be asked: requests are served, and the state says so.
+pub fn everything_works_again(run: &Run) -> Found {
+    let plan = run.plan;
+    let sends_again = plan.sends_again(Body::Empty);
+    // Where all find out at the same time that their token has ended, a quota may be too small for all.
+    let is_crowded = plan.server.quota.is_some() && !plan.server.says_life;
+    if !run.has_room() || !run.is_patient() || !sends_again || is_crowded {
+        return None;
+    }
+    let from = run.trace.iter().position(|entry| entry.what == Happened::Well { lives: true })?;
+    let until = run.trace.iter().position(|entry| entry.what == Happened::Authorized);
+    // The API has refused a token, and nobody knows whether the refresh token is spent: that is waited for up to its end.
+    let is_in_doubt = matches!(plan.server.grant, Grant::Rotating { .. })
+        && loses_answers(plan)
+        && plan.any(|what| matches!(what, What::Revoke | What::Withdraw { .. }));
+    if until.is_some() || is_in_doubt {
+        return None;
+    }
+    run.failed(&run.trace[from..], false).or_else(|| {
+        let end = run.trace.len() - 1;
+        (0..plan.programs).find_map(|program| is_live(&run.trace[..end], program, plan))
+    })
+}
+
+pub fn a_new_authorization_revives(run: &Run) -> Found {
+    let plan = run.plan;
+    if !run.has_room() || !run.is_patient() || !plan.sends_again(Body::Empty) {
+        return None;
+    }
+    let from = run.trace.iter().position(|entry| entry.what == Happened::Authorized)?;
+    run.failed(&run.trace[from..], false)
+}
+
+/// Whether the state that a program shows at last is the true one.
+fn is_live(trace: &[Entry], program: usize, plan: &Plan) -> Found {
+    let (at, state) = trace.iter().rev().find_map(|entry| match entry.what {
+        Happened::Shows { program: shows, state, .. } if shows == program && state != State::Stopped => {
+            Some((entry.at, state))
+        }
+        _ => None,
+    })?;
+    // With a refresh token that may be spent, the token in use serves to its end.
+    let waits = state == State::Failing && loses_answers(plan);
+    (state != State::Live && !waits).then(|| (at, format!("program {program} still shows {state:?}")))
+}
+
+pub fn only_the_server_ends_it(run: &Run) -> Found {
+    // Where the store has lost what nobody else knows, nobody knows it.
+    let forgets = |what: &What| matches!(what, What::StoreLoss | What::StoreSetBack { .. });
+    if run.plan.any(forgets) {
+        return None;
+    }
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Shows { program, state: State::ReauthorizationRequired, lives: true, .. } => {
+            Some((entry.at, format!("program {program} gives up an authorization that lives")))
+        }
+        _ => None,
+    })
+}
+
+/// Somebody can't know that it was spent: an answer was lost, the process died over it, or the store has lost what it was told.
+pub fn reuse_has_a_reason(run: &Run) -> Found {
+    let plan = run.plan;
+    let reused = run.trace.iter().find(|entry| entry.what == Happened::Reused)?;
+    if loses_answers(plan) {
+        return None;
+    }
+    Some((reused.at, "and no answer was lost".into()))
+}
+
+fn loses_answers(plan: &Plan) -> bool {
+    plan.any(|what| match what {
+        What::Outage { how, .. } => matches!(how, How::Hangs | How::ActsAndBreaks | How::ActsAndCuts | How::Status(_)),
+        What::Crash { down } => !is_replayed_in_time(plan, *down),
+        What::Freeze { .. }
+        | What::Suspend { .. }
+        | What::WallStep { .. }
+        | What::StoreTrouble { .. }
+        | What::StoreLoss
+        | What::StoreSetBack { .. }
+        | What::SetBack { .. } => true,
+        _ => false,
+    })
+}
+
+/// A process that died over an exchange asks again within the grace when it is back.
+fn is_replayed_in_time(plan: &Plan, down: u64) -> bool {
+    matches!(plan.server.grant, Grant::Rotating { grace } if grace > down + 30_000)
+}
+
+pub fn nothing_is_left(run: &Run) -> Found {
+    let kills = |what: &What| matches!(what, What::Crash { .. } | What::Restart { .. });
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Left { tasks, bodies } => {
+            let too_much = bodies > 0 || tasks > 0 && !run.plan.any(kills);
+            too_much.then(|| (entry.at, format!("{tasks} tasks, {bodies} bodies")))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,182 @@
+//! How often token endpoints are asked, and when.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Found, Run};
+use crate::{
+    plan::{Grant, How, Route, What},
+    trace::{Happened, Outcome},
+};
+
+pub fn one_at_a_time(run: &Run) -> Found {
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Asked { exchange, at_once, .. } if at_once > 1 => {
+            Some((entry.at, format!("exchange {exchange} is one of {at_once}")))
+        }
+        _ => None,
+    })
+}
+
+/// With a store that works, and processes that are driven: whoever stands still for longer than a lease has lost it.
+pub fn one_at_a_time_for_a_fleet(run: &Run) -> Found {
+    let breaks_leases = |what: &What| {
+        matches!(what, What::StoreTrouble { .. } | What::StoreLoss | What::StoreSetBack { .. } | What::Freeze { .. })
+    };
+    if !run.plan.has_store() || run.plan.any(breaks_leases) {
+        return None;
+    }
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Asked { exchange, in_all, .. } if in_all > 1 => {
+            Some((entry.at, format!("exchange {exchange} is one of {in_all}")))
+        }
+        _ => None,
+    })
+}
+
+pub fn keep_distance(run: &Run) -> Found {
+    let (plan, server) = (run.plan, &run.plan.server);
+    // A store is asked first, a permit is waited for, and what stands still is late: fetches begin earlier than they arrive.
+    let arrives_late = plan.has_store() || plan.program.stack.exchanges_share_it;
+    if arrives_late || plan.any(|what| matches!(what, What::Freeze { .. })) {
+        return None;
+    }
+    let told = Duration::from_millis(server.life * server.lies.unwrap_or(100) / 100);
+    let life = if server.says_life { told } else { Duration::MAX };
+    let distance = (life / 2).min(Duration::from_secs(1)).saturating_sub(run.slack);
+    // Of each program: when the last one began, and its number; and which have worked.
+    let (mut last, mut worked) = (BTreeMap::new(), BTreeSet::new());
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Started { program } => {
+            last.remove(&program);
+            None
+        }
+        Happened::Answered { exchange, outcome: Outcome::Issued { .. } } => {
+            worked.insert(exchange);
+            None
+        }
+        Happened::Asked { program, exchange, .. } => {
+            let (before, number) = last.insert(program, (entry.at, exchange))?;
+            let since = worked.contains(&number).then(|| entry.at - before)?;
+            (since < distance).then(|| (entry.at, format!("exchange {exchange} comes {since:?} after another")))
+        }
+        _ => None,
+    })
+}
+
+/// Where nothing goes wrong, nobody asks for one, no route refuses a good token, and exchanges are quick enough.
+pub fn rest_for_half_a_life(run: &Run) -> Found {
+    let (plan, server) = (run.plan, &run.plan.server);
+    let is_undisturbed = plan.is_calm()
+        && !plan.any(|what| *what == What::Refresh)
+        && plan.traffic.iter().all(|traffic| traffic.route != Route::Closed)
+        && plan.api.lag == 0
+        && !plan.program.stack.exchanges_share_it;
+    let (life, fetch) = (Duration::from_millis(server.life), run.fetch());
+    if !is_undisturbed || !server.says_life || life < Duration::from_secs(10) || fetch > life / 5 {
+        return None;
+    }
+    let least = life / 2 - fetch - Duration::from_millis(plan.skew * plan.programs as u64) - run.slack;
+    let (mut last, mut worked) = (BTreeMap::new(), BTreeSet::new());
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Started { program } if !plan.has_store() => {
+            last.remove(&program);
+            None
+        }
+        Happened::Answered { exchange, outcome: Outcome::Issued { .. } } => {
+            worked.insert(exchange);
+            None
+        }
+        Happened::Asked { program, exchange, .. } => {
+            let whose = if plan.has_store() { 0 } else { program };
+            let (before, number) = last.insert(whose, (entry.at, exchange))?;
+            let since = worked.contains(&number).then(|| entry.at - before)?;
+            (since < least).then(|| (entry.at, format!("exchange {exchange} comes {since:?} after another")))
+        }
+        _ => None,
+    })
+}
+
+/// After 1, 2, 4 … 60 s, sooner for short lives: so often that the pauses grow to a minute, and then every half minute at the most.
+pub fn back_off(run: &Run) -> Found {
+    let plan = run.plan;
+    let [event] = plan.events.as_slice() else { return None };
+    let What::Outage { lasts, how } = event.what else { return None };
+    let tells_nothing = !matches!(how, How::ActsAndBreaks | How::ActsAndCuts);
+    if !tells_nothing || plan.server.quota.is_some() || plan.program.user_returns.is_some() {
+        return None;
+    }
+    let most = GROWING + lasts / 29_000;
+    let mut counts = BTreeMap::new();
+    let mut until = None;
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Event(What::Outage { .. }) => {
+            until = Some(entry.at + Duration::from_millis(lasts));
+            None
+        }
+        Happened::Asked { program, .. } if until.is_some_and(|until| entry.at < until) => {
+            let count = counts.entry(program).or_insert(0);
+            *count += 1;
+            (*count > most).then(|| (entry.at, format!("{count} exchanges in an outage of {lasts} ms")))
+        }
+        _ => None,
+    })
+}
+
+/// From 50 ms to a minute is doubled eleven times; and one was under way, and one is due when the token ends.
+const GROWING: u64 = 14;
+
+/// Up to an hour, by the fleet that shares what it was told.
+pub fn come_when_told(run: &Run) -> Found {
+    let plan = run.plan;
+    let forgets =
+        |what: &What| !matches!(what, What::Outage { .. } | What::Revoke | What::ApiDown { .. } | What::Suspend { .. });
+    let may_be_earlier =
+        matches!(plan.server.grant, Grant::Rotating { .. }) || plan.any(forgets) || plan.program.user_returns.is_some();
+    if may_be_earlier {
+        return None;
+    }
+    let slack = run.slack + Duration::from_millis(plan.skew * plan.programs as u64);
+    let (mut whose, mut until) = (BTreeMap::new(), BTreeMap::new());
+    run.trace.iter().find_map(|entry| match entry.what {
+        // Then somebody authorizes again.
+        Happened::Well { .. } => until.insert(usize::MAX, Duration::MAX).and(None),
+        Happened::Asked { program, exchange, .. } => {
+            whose.insert(exchange, program);
+            let until = until.get(&program).filter(|_| !until.contains_key(&usize::MAX))?;
+            (entry.at + slack < *until)
+                .then(|| (entry.at, format!("exchange {exchange} comes, and the server has said {until:?}")))
+        }
+        Happened::Answered { exchange, outcome: Outcome::Refused { retry_after: Some(wait), .. } } => {
+            let wait = wait.min(Duration::from_secs(3_600));
+            until.insert(*whose.get(&exchange)?, entry.at + wait);
+            None
+        }
+        _ => None,
+    })
+}
+
+/// The pauses grow from one second to a minute, anew with each token that nobody refuses for a whole life.
+pub fn are_few_where_all_are_refused(run: &Run) -> Found {
+    let (plan, server) = (run.plan, &run.plan.server);
+    let is_undisturbed = plan.is_calm() && !plan.any(|what| matches!(what, What::Refresh | What::Restart { .. }));
+    if !is_undisturbed || server.life < 60_000 {
+        return None;
+    }
+    let mut counts = BTreeMap::new();
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Asked { program, .. } => {
+            let count = counts.entry(program).or_insert(0);
+            *count += 1;
+            let (minutes, lives) = (entry.at.as_millis() as u64 / 55_000, entry.at.as_millis() as u64 / server.life);
+            let most = PAUSES + minutes + 2 * PAUSES * lives;
+            (*count > most).then(|| (entry.at, format!("{count} exchanges of program {program}, {most} at most")))
+        }
+        _ => None,
+    })
+}
+
+/// 1, 2, 4, 8, 16 and 32 s, and one to begin with.
+const PAUSES: u64 = 8;

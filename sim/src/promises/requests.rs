@@ -1,0 +1,120 @@
+//! What a request may count on, on its way.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Found, Run};
+use crate::{
+    plan::What,
+    program::PER_PROGRAM,
+    trace::{Happened, Outcome},
+};
+
+pub fn none_waits_beside_a_token(run: &Run) -> Found {
+    let mut called = BTreeMap::new();
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Called { request, had_token } => {
+            called.insert(request, (entry.at, had_token));
+            None
+        }
+        Happened::Sent { request, .. } => {
+            let (at, had_token) = called.remove(&request)?;
+            (had_token && entry.at > at + run.slack_of_requests())
+                .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
+        }
+        _ => None,
+    })
+}
+
+pub fn none_goes_without_a_token(run: &Run) -> Found {
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Sent { request, token: None } => Some((entry.at, format!("request {request} carries none"))),
+        _ => None,
+    })
+}
+
+pub fn no_token_is_sent_after_its_end(run: &Run) -> Found {
+    let plan = run.plan;
+    // By a wall clock that was set, a token from the store is younger than it is.
+    let is_misjudged = plan.has_store() && plan.any(|what| matches!(what, What::WallStep { .. }));
+    if !plan.server.says_life || is_misjudged {
+        return None;
+    }
+    let skew = Duration::from_millis(plan.skew * plan.programs as u64);
+    let mut ends = BTreeMap::new();
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Answered { outcome: Outcome::Issued { token, ends: end, .. }, .. } => {
+            ends.insert(token, end + skew);
+            None
+        }
+        Happened::Sent { request, token: Some(token), .. } => {
+            let end = *ends.get(&token)?;
+            // A machine that has slept looks at its clocks within half a minute.
+            let has_just_slept =
+                run.happens(entry.at.saturating_sub(AWAKE), entry.at, |what| matches!(what, What::Suspend { .. }));
+            (entry.at >= end && !has_just_slept)
+                .then(|| (entry.at, format!("request {request} carries token {token}, over since {end:?}")))
+        }
+        _ => None,
+    })
+}
+
+/// Half a minute, and what the wheel of timers adds.
+const AWAKE: Duration = Duration::from_secs(31);
+
+pub fn none_strays(run: &Run) -> Found {
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Strayed { request } => Some((entry.at, format!("request {request}"))),
+        _ => None,
+    })
+}
+
+/// Of a request that is sent for the first time, or fails unsent.
+pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
+    let stack = &run.plan.program.stack;
+    // There a request waits for others, too.
+    if stack.limit_below.is_some() || stack.buffer_below {
+        return None;
+    }
+    let limit = Duration::from_millis(run.plan.program.max_wait) + run.slack;
+    let mut called = BTreeMap::new();
+    run.trace.iter().find_map(|entry| match &entry.what {
+        Happened::Called { request, .. } => {
+            called.insert(*request, entry.at);
+            None
+        }
+        Happened::Crashed { program } => {
+            // Its requests have died with it.
+            called.retain(|request, _| *request / PER_PROGRAM != *program as u64);
+            None
+        }
+        Happened::Sent { request, .. } | Happened::Ended { request, .. } => {
+            let at = called.remove(request)?;
+            let stands_still = |what: &What| matches!(what, What::Suspend { .. } | What::Freeze { .. });
+            (entry.at - at > limit && !run.happens(at, entry.at, stands_still))
+                .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
+        }
+        _ => None,
+    })
+}
+
+/// Whoever has made the client below ready sends at once, or gives it back.
+pub fn nothing_is_kept(run: &Run) -> Found {
+    run.trace.iter().find_map(|entry| match &entry.what {
+        Happened::Kept { since, program } => {
+            let stands_still = |what: &What| matches!(what, What::Suspend { .. } | What::Freeze { .. });
+            let dies = run.trace.iter().any(|other| {
+                other.what == Happened::Crashed { program: *program } && *since <= other.at && other.at <= entry.at
+            });
+            (entry.at > *since + run.slack_of_requests() && !dies && !run.happens(*since, entry.at, stands_still))
+                .then(|| (entry.at, format!("{:?} long, by program {program}", entry.at - *since)))
+        }
+        _ => None,
+    })
+}
+
+pub fn all_are_whole(run: &Run) -> Found {
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Mangled { request } => Some((entry.at, format!("request {request}"))),
+        _ => None,
+    })
+}
