@@ -110,6 +110,9 @@ async fn play(world: World) {
     sleep(millis(plan.until_well())).await;
     world.trace.note(Happened::Well { lives: world.authorization_lives() });
     ask(&mut programs).await;
+    sleep(millis(plan.until_well())).await;
+    world.trace.note(Happened::Later { lives: world.authorization_lives() });
+    ask(&mut programs).await;
     if !world.authorization_lives() || programs.iter().any(Program::is_dead) {
         programs[0].authorize().await;
         sleep(millis(plan.until_well())).await;

@@ -60,6 +60,8 @@ pub enum Happened {
     Over(What),
     /// Everything has been well for long; whether the authorization lives.
     Well { lives: bool },
+    /// The same, and requests were refused or served since then, for as long again.
+    Later { lives: bool },
     /// The user has authorized again, and that was some time ago.
     Authorized,
     /// A program started.
@@ -158,6 +160,7 @@ impl fmt::Display for Entry {
             Happened::Event(what) => write!(f, "--- {what:?}"),
             Happened::Over(what) => write!(f, "--- over: {what:?}"),
             Happened::Well { .. } => f.write_str("--- everything has been well for long"),
+            Happened::Later { .. } => f.write_str("--- it still is"),
             Happened::Authorized => f.write_str("--- the user has authorized again"),
             Happened::Started { program } => write!(f, "program {program} starts"),
             Happened::Crashed { program } => write!(f, "program {program} dies"),

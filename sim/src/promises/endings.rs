@@ -91,13 +91,14 @@ pub fn everything_works_again(run: &Run) -> Found {
     if !run.has_room() || !run.is_patient() || !sends_again || is_crowded {
         return None;
     }
-    let from = run.trace.iter().position(|entry| entry.what == Happened::Well { lives: true })?;
-    let until = run.trace.iter().position(|entry| entry.what == Happened::Authorized);
-    // The API has refused a token, and nobody knows whether the refresh token is spent: that is waited for up to its end.
+    // The API has refused a token, and nobody knows whether the refresh token is spent: that is tried when it was refused for a minute.
     let is_in_doubt = matches!(plan.server.grant, Grant::Rotating { .. })
         && loses_answers(plan)
         && plan.any(|what| matches!(what, What::Revoke | What::Withdraw { .. }));
-    if until.is_some() || is_in_doubt {
+    let begin = if is_in_doubt { Happened::Later { lives: true } } else { Happened::Well { lives: true } };
+    let from = run.trace.iter().position(|entry| entry.what == begin)?;
+    let is_dead = |entry: &Entry| matches!(entry.what, Happened::Authorized | Happened::Later { lives: false });
+    if run.trace[from..].iter().any(is_dead) {
         return None;
     }
     run.failed(&run.trace[from..], false).or_else(|| {
