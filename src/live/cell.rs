@@ -394,6 +394,16 @@ mod tests {
     }
 
     #[test]
+    fn acceptance_is_news_for_the_doubted_generation_alone() {
+        let (cell, seat) = seat();
+        for (doubted, expected) in [(1, [true, false]), (2, [false, true]), (2, [false, true]), (0, [false, false])] {
+            cell.doubt(Generation(doubted));
+            assert_eq!([1, 2].map(|generation| cell.is_doubted(Generation(generation))), expected, "{doubted}");
+            assert_eq!([1, 2].map(|generation| seat.is_doubted(Generation(generation))), expected, "{doubted}");
+        }
+    }
+
+    #[test]
     fn a_secret_goes_when_it_is_not_sent_any_more() {
         let (cell, seat) = seat();
         let mut reader = Reader::new();
@@ -512,6 +522,15 @@ mod tests {
                 return result;
             }
         }
+    }
+
+    #[test]
+    fn each_thread_has_a_header_of_its_own() {
+        let cell = Cell::empty(time());
+        cell.publish(&token(1), Generation(1), None);
+        let address = || cell.load().unwrap().0.as_bytes().as_ptr().addr();
+        assert_eq!(address(), address());
+        assert_ne!(address(), elsewhere(address));
     }
 
     #[test]
