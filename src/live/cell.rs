@@ -337,7 +337,7 @@ fn next_slot() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 
     use allocation_counter::measure;
 
@@ -531,6 +531,19 @@ mod tests {
         let address = || cell.load().unwrap().0.as_bytes().as_ptr().addr();
         assert_eq!(address(), address());
         assert_ne!(address(), elsewhere(address));
+    }
+
+    #[test]
+    fn each_slot_has_a_place_of_its_own() {
+        let first = PerThread::new("shown", Arc::new(Cell::empty(time())));
+        let mut found = BTreeSet::from([slot()]);
+        while found.len() < slots() {
+            found.insert(elsewhere(|| {
+                assert_eq!(first.clone().seat().slot, slot());
+                slot()
+            }));
+        }
+        assert_eq!(format!("{first:?}"), r#""shown""#);
     }
 
     #[test]
