@@ -194,10 +194,7 @@ impl Reader {
     fn look_up(&mut self, seat: &Seat) -> Option<(HeaderValue, Generation)> {
         // What was kept isn't right any more, and a secret: it goes, whether there is another or not.
         self.kept = Kept::NOTHING;
-        let found = match seat.cell.generation() {
-            Generation::NONE => None,
-            _ => seat.cell.find(),
-        };
+        let found = seat.cell.find();
         let kept = match &found {
             Some((header, generation, true)) => Kept { version: generation.0, header: header.clone() },
             _ => Kept::NOTHING,
