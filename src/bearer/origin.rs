@@ -413,6 +413,7 @@ mod tests {
         for (uri, admitted) in [
             ("https://api.example.com/v1?q", true),
             ("https://API.Example.com:443/", true),
+            ("https://api.example.com:/", true),
             ("https://user:pw@api.example.com/", true),
             ("/only/a/path", true),
             ("*", true),
@@ -428,6 +429,7 @@ mod tests {
             ("api.example.com:443", false), // CONNECT
             ("wss://api.example.com/", false),
             ("httqs://api.example.com/", false),
+            ("httpxttps://api.example.com/", false),
         ] {
             let uri: Uri = uri.parse().expect(uri);
             assert_eq!(fence.admits(&uri), admitted, "{uri}");

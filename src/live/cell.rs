@@ -522,6 +522,14 @@ mod tests {
     }
 
     #[test]
+    fn no_thread_has_a_slot_that_is_none() {
+        for _ in 0..=slots() * slots() {
+            let slot = thread::scope(|scope| scope.spawn(slot).join().unwrap());
+            assert!(slot < slots(), "{slot}");
+        }
+    }
+
+    #[test]
     fn each_thread_has_a_header_of_its_own() {
         let cell = Cell::empty(time());
         cell.publish(&token(1), Generation(1), None);
