@@ -225,6 +225,33 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_fetch_begins_as_early_as_it_must_and_no_earlier() {
+        let mut rng = Rng::with_seed(4);
+        for (lifetime, slowest, latest) in
+            [(100, 20, 59_995), (100, 30, 50_000), (10, 4, 4_995), (10, 6, 2_495), (10, 9, 1_000), (1, 1, 500)]
+        {
+            let [lifetime, slowest] = [lifetime, slowest].map(Duration::from_secs);
+            assert_eq!(
+                refresh_after(lifetime, slowest, &mut rng),
+                Duration::from_millis(latest),
+                "{lifetime:?} {slowest:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_token_is_asked_for_again_after_about_half_of_what_is_left() {
+        let mut rng = Rng::with_seed(5);
+        let hour = Duration::from_secs(3600);
+        let shares: Vec<_> =
+            (0..1000).map(|_| again(hour, hour * 10, &mut rng).as_secs_f64() / hour.as_secs_f64()).collect();
+        assert!(shares.iter().all(|share| (0.4..=0.6).contains(share)));
+        let in_first_half = shares.iter().filter(|share| **share < 0.5).count();
+        assert!((400..600).contains(&in_first_half), "{in_first_half} of 1000");
+        assert_eq!(again(Duration::from_millis(1), hour, &mut rng), Duration::from_secs(1));
+    }
+
+    #[test]
     fn which_lifetimes_get_a_timer() {
         let secs = Duration::from_secs;
         for (lifetime, timer) in [
