@@ -267,6 +267,35 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_comes_in_the_last_tenth_and_three_days_ahead_at_most() {
+        const DAY: u64 = 24 * 3600;
+        for (left, whole, ahead) in [
+            (1_000, None, 100),
+            (1_000, Some(10), 100),
+            (1_000, Some(5_000), 500),
+            (1_000, Some(50_000), 1_000),
+            (20 * DAY, None, 2 * DAY),
+            (60 * DAY, None, 3 * DAY),
+        ] {
+            let [left, ahead] = [left, ahead].map(Duration::from_secs);
+            let planned = Authorization::plan(SENT, left, whole.map(Duration::from_secs), None);
+            let ends = SENT + left;
+            assert_eq!(planned, Authorization { ends, warning: Some(ends.back(ahead)) }, "{left:?} {whole:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_moves_by_as_much_as_clocks_disagree_is_the_same() {
+        for (left, moved, is_another) in [(1_000, 10, false), (1_000, 11, true), (9_000, 60, false), (9_000, 61, true)]
+        {
+            let [left, moved] = [left, moved].map(Duration::from_secs);
+            let told = Authorization { ends: (SENT + left).back(moved), warning: None };
+            let planned = Authorization::plan(SENT, left, None, Some(told));
+            assert_eq!(planned.warning.is_some(), is_another, "{left:?} {moved:?}");
+        }
+    }
+
+    #[test]
     fn how_long_an_exchange_may_take() {
         let secs = Duration::from_secs;
         for (left, slowest, failed, limit) in [
