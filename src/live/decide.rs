@@ -509,6 +509,112 @@ mod tests {
         assert!(decider.may_answer_refusals());
     }
 
+    fn refusal(generation: u64) -> Demand {
+        Demand { refused: Some(refused_once(generation)), ..Demand::default() }
+    }
+
+    fn acceptance(generation: u64) -> Demand {
+        Demand { accepted: Some(Generation(generation)), ..Demand::default() }
+    }
+
+    /// A decider whose second token was refused as soon as it came: the first one stands in.
+    fn standing_in(now: Moment) -> Decider {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+        decider.demand(now, &refusal(2));
+        assert_eq!(decider.turn(now), Some(Turn::Back));
+        decider
+    }
+
+    #[test]
+    fn that_the_token_before_is_accepted_is_news_once() {
+        let now = Moment::EARLY + SECOND * 60;
+        let mut decider = standing_in(now);
+        assert_eq!(decider.doubted(), Generation(1));
+        decider.demand(now, &acceptance(2));
+        assert_eq!(decider.doubted(), Generation(1), "that was the other one");
+        decider.demand(now, &acceptance(1));
+        assert_ne!(decider.doubted(), Generation(1));
+    }
+
+    #[test]
+    fn one_that_is_accepted_is_tried_again_by_those_who_were_refused() {
+        let now = Moment::EARLY;
+        let recovery = Demand { recovered: Some(Generation(1)), ..Demand::default() };
+        for accepted in [acceptance(1), recovery] {
+            let mut decider = after(Ok(token("a").expires_in(HOUR)));
+            decider.demand(now, &refusal(1));
+            assert_eq!(decider.turn(now), None);
+            decider.demand(now, &accepted);
+            assert_eq!(decider.turn(now), Some(Turn::Again), "{accepted:?}");
+        }
+    }
+
+    #[test]
+    fn a_401_for_a_young_token_during_a_fetch_waits_for_that() {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        let now = Moment::EARLY + SECOND * 60;
+        then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+        decider.begin(now, FetchReason::Asked);
+        decider.demand(now, &refusal(2));
+        assert_eq!((decider.turn(now), decider.in_use()), (None, Generation(2)));
+        assert!(decider.held.as_ref().unwrap().was_refused);
+    }
+
+    #[test]
+    fn where_a_token_ends_with_the_issue_of_the_next_none_stands_in_again() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (is_accepted, is_over, stands_in) in
+            [(false, true, false), (true, true, true), (false, false, true), (true, false, true)]
+        {
+            let mut decider = standing_in(now);
+            decider.demand(now, &if is_accepted { acceptance(1) } else { refusal(1) });
+            assert_eq!(decider.turn(now), None);
+            let later = now + SECOND;
+            if is_over {
+                assert_eq!(decider.turn(later), Some(Turn::Forward));
+            }
+            decider.begin(later, FetchReason::Asked);
+            decider.finish(later, wall(), Ok(token("c").expires_in(HOUR)));
+            decider.demand(later, &refusal(3));
+            let turn = decider.turn(later);
+            assert_eq!(turn, stands_in.then_some(Turn::Back), "accepted: {is_accepted}, over: {is_over}");
+        }
+    }
+
+    #[test]
+    fn acceptance_is_news_of_a_new_token_of_one_that_was_refused_and_after_a_fetch_for_a_401() {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        assert_eq!(decider.doubted(), Generation(1), "it is new");
+        decider.demand(Moment::EARLY, &acceptance(1));
+        assert_eq!(decider.doubted(), Generation::NONE);
+
+        let now = Moment::EARLY + SECOND * 60;
+        decider.demand(now, &refusal(1));
+        assert_eq!(decider.doubted(), Generation(1), "it was refused");
+
+        // As old as this it isn't new.
+        decider.begin(now, FetchReason::Refused);
+        decider.finish(now, wall(), Ok(token("b").expires_in(HOUR).age(SECOND * 10)));
+        assert_eq!(decider.doubted(), Generation(2), "nobody has seen that the fetch helped");
+        decider.demand(now, &acceptance(2));
+        assert_eq!(decider.doubted(), Generation::NONE);
+    }
+
+    #[test]
+    fn what_a_source_has_new_is_fetched_at_once_and_then_once_a_second() {
+        let now = Moment::EARLY + SECOND * 60;
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        assert!(!decider.is_changed());
+        for at in [now, now + SECOND] {
+            decider.source_changed();
+            assert!(decider.is_changed());
+            assert_eq!(decider.next_fetch(now), Some((at, FetchReason::Changed)));
+            decider.begin(at, FetchReason::Changed);
+            decider.finish(at, wall(), Ok(token("a").expires_in(HOUR)));
+        }
+    }
+
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
     fn walk(seed: u64) -> u32 {
         let mut rng = Rng::with_seed(seed);

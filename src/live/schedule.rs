@@ -259,6 +259,7 @@ mod tests {
             (Some(Duration::ZERO), false),
             (Some(Duration::from_millis(1)), true),
             (Some(secs(2_592_000)), true),
+            (Some(secs(9 * 365 * 24 * 3600)), true),
             (Some(ABSURD), false),
             (Some(Duration::MAX), false),
         ] {

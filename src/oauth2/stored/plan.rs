@@ -477,6 +477,18 @@ mod tests {
     }
 
     #[test]
+    fn a_set_has_worked_if_the_same_was_asked_for_and_a_renewal_is_known() {
+        let due = request(FetchReason::Due, None);
+        for (rotates, asks, expected) in
+            [(None, "", false), (Some(true), "", true), (Some(false), "", true), (Some(true), "read", false)]
+        {
+            let record = Record { set: Some(set()), rotates, asks: asks.into(), ..Record::default() };
+            let fetch = fetch(&record, &ask(&due, Some("a"), SECOND));
+            assert_eq!(fetch.held.unwrap().worked, expected, "{rotates:?} {asks:?}");
+        }
+    }
+
+    #[test]
     fn a_guess_is_final_when_it_was_seen_three_times_in_a_minute_and_no_token_is_left() {
         let due = request(FetchReason::Due, None);
         let seen = |verdict, seen, since: u32| {
