@@ -615,6 +615,173 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_source_says_of_its_store_is_news_when_it_is_another_thing() {
+        let mut decider = after(Ok(token("a")));
+        for (storage, is_news) in [
+            (Storage::Sound, false),
+            (Storage::Unsaved, true),
+            (Storage::Unsaved, false),
+            (Storage::Unreachable, true),
+            (Storage::Sound, true),
+        ] {
+            assert_eq!(decider.stored(storage), is_news, "{storage:?}");
+            assert_eq!(decider.snapshot(Moment::EARLY, 0, 0).storage, storage);
+        }
+    }
+
+    /// A decider whose token was refused at this time, when it was a minute old, and a fetch for that has ended like this.
+    fn fetched_for_a_401(now: Moment, fetched: Result<AccessToken, FetchError>) -> Decider {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        decider.demand(now, &refusal(1));
+        decider.begin(now, FetchReason::Refused);
+        decider.finish(now, wall(), fetched);
+        decider
+    }
+
+    #[test]
+    fn what_a_fetch_for_a_401_has_brought_decides_how_soon_the_next_may_follow() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (fetched, pauses) in [
+            (Ok(token("a")), true),
+            (Ok(token("a").age(SECOND * 60)), true),
+            (Ok(token("b")), true),
+            (Ok(token("b").age(SECOND * 29)), true),
+            // It was there before the refusal.
+            (Ok(token("b").age(SECOND * 30)), false),
+            (Err(FetchError::try_again("down")), false),
+        ] {
+            let what = format!("{fetched:?}");
+            assert_eq!(fetched_for_a_401(now, fetched).refusals.are_paused(now), pauses, "{what}");
+        }
+        // Other fetches say nothing about it.
+        for fetched in [Ok(token("c")), Err(FetchError::try_again("down"))] {
+            let what = format!("{fetched:?}");
+            let mut decider = fetched_for_a_401(now, Ok(token("b")));
+            let later = now + SECOND * 2;
+            decider.begin(later, FetchReason::Asked);
+            decider.finish(later, wall(), fetched);
+            assert!(!decider.refusals.are_paused(later) && decider.refusals.wants_to_know(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_whole_life_without_a_401_makes_the_next_one_the_first() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (fetched, refused, reason, is_first) in [
+            ("b", false, FetchReason::Due, true),
+            ("b", false, FetchReason::Asked, false),
+            ("b", true, FetchReason::Due, false),
+            ("a", false, FetchReason::Due, false),
+        ] {
+            let mut decider = fetched_for_a_401(now, Ok(token(fetched).age(SECOND * 10)));
+            let later = now + SECOND * 60;
+            if refused {
+                decider.demand(
+                    later,
+                    &Demand { refused: Some(Refused { number: 2, ..refused_once(2) }), ..Demand::default() },
+                );
+            }
+            decider.refused = false;
+            decider.begin(later, reason);
+            decider.finish(later, wall(), Ok(token("c").age(SECOND * 10)));
+            let what = format!("{fetched} {refused} {reason:?}");
+            assert_eq!(!decider.refusals.wants_to_know(), is_first, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_of_its_token_and_no_other() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (fetched, is_refused) in [("a", true), ("b", false)] {
+            let decider = fetched_for_a_401(now, Ok(token(fetched).expires_in(HOUR)));
+            let held = decider.held.as_ref().unwrap();
+            assert_eq!((held.was_refused, held.was_ever_refused), (is_refused, is_refused), "{fetched}");
+        }
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        then(&mut decider, now, Ok(token("a").expires_in(HOUR)));
+        let held = decider.held.as_ref().unwrap();
+        assert!(!held.was_refused && !held.was_ever_refused);
+    }
+
+    #[test]
+    fn the_same_token_is_published_again_only_with_another_end() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (secret, lifetime, is_over, expected) in [
+            ("a", HOUR, false, None),
+            ("a", HOUR * 2, false, Some(Generation(1))),
+            ("a", HOUR * 2, true, Some(Generation(1))),
+            ("b", HOUR, false, Some(Generation(2))),
+            ("b", HOUR, true, Some(Generation(2))),
+        ] {
+            let mut decider = after(Ok(token("a").expires_in(HOUR)));
+            let now = if is_over { Moment::EARLY + HOUR } else { now };
+            assert_eq!(decider.expire(now), is_over);
+            decider.begin(now, FetchReason::Due);
+            let published = match decider.finish(now, wall(), Ok(token(secret).expires_in(lifetime))) {
+                Outcome::Publish { generation, doubted, .. } => {
+                    assert_eq!(
+                        doubted,
+                        secret == "b" || !is_over,
+                        "nobody has seen it accepted, nor used it to its end"
+                    );
+                    Some(generation)
+                }
+                Outcome::Unchanged => None,
+            };
+            assert_eq!(published, expected, "{secret} {lifetime:?} {is_over}");
+        }
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        decider.demand(now, &acceptance(1));
+        decider.begin(now, FetchReason::Due);
+        let outcome = decider.finish(now, wall(), Ok(token("a").expires_in(HOUR * 2)));
+        assert!(matches!(outcome, Outcome::Publish { doubted: false, .. }), "{outcome:?}");
+    }
+
+    #[test]
+    fn only_one_that_serves_and_was_not_refused_stands_in() {
+        let now = Moment::EARLY + SECOND * 60;
+        let stands_in = |decider: &mut Decider, now| {
+            decider.begin(now, FetchReason::Asked);
+            decider.finish(now, wall(), Ok(token("next").expires_in(HOUR)));
+            decider.demand(now, &refusal(decider.generation.0));
+            decider.turn(now) == Some(Turn::Back)
+        };
+        assert!(stands_in(&mut after(Ok(token("a").expires_in(HOUR))), now));
+        let mut ended = after(Ok(token("a").expires_in(HOUR)));
+        ended.expire(Moment::EARLY + HOUR);
+        assert!(!stands_in(&mut ended, Moment::EARLY + HOUR));
+        let mut refused = after(Ok(token("a").expires_in(HOUR)));
+        refused.demand(now, &refusal(1));
+        assert!(!stands_in(&mut refused, now));
+        // So young that it is tried again.
+        let mut unsettled = after(Ok(token("a").expires_in(HOUR)));
+        unsettled.demand(Moment::EARLY, &refusal(1));
+        assert!(!stands_in(&mut unsettled, Moment::EARLY));
+    }
+
+    #[test]
+    fn what_waits_for_the_end_of_a_token_waits_only_for_one_that_serves() {
+        let end = Moment::EARLY + HOUR;
+        let now = Moment::EARLY + SECOND * 60;
+        let retry = |mut decider: Decider, now, error| {
+            decider.begin(now, FetchReason::Due);
+            decider.finish(now, wall(), Err(error));
+            decider.next_fetch(now).unwrap().0
+        };
+        let live = || after(Ok(token("a").expires_in(HOUR)));
+        let waits = || FetchError::try_again("later").until_token_ends();
+        assert_eq!(retry(live(), now, waits()), end);
+        assert!(retry(live(), now, FetchError::try_again("down")) <= now + SECOND);
+        let mut refused = live();
+        refused.demand(now, &refusal(1));
+        assert!(retry(refused, now, waits()) <= now + SECOND);
+        let mut ended = live();
+        ended.expire(end);
+        let at = retry(ended, end, waits());
+        assert!(at > end && at <= end + SECOND);
+    }
+
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
     fn walk(seed: u64) -> u32 {
         let mut rng = Rng::with_seed(seed);
