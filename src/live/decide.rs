@@ -616,6 +616,21 @@ mod tests {
     }
 
     #[test]
+    fn a_fetch_is_urgent_while_no_token_serves() {
+        let first = Decider::new(Rng::with_seed(1), Rules::default());
+        let mut ended = after(Ok(token("a").expires_in(HOUR)));
+        ended.expire(Moment::EARLY + HOUR);
+        for (mut decider, expected) in [
+            (first, true),
+            (after(Ok(token("a").expires_in(HOUR))), false),
+            (after(Ok(token("a"))), false),
+            (ended, true),
+        ] {
+            assert_eq!(decider.begin(Moment::EARLY + HOUR, FetchReason::Due).is_urgent(), expected);
+        }
+    }
+
+    #[test]
     fn what_a_source_says_of_its_store_is_news_when_it_is_another_thing() {
         let mut decider = after(Ok(token("a")));
         for (storage, is_news) in [
