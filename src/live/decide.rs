@@ -667,7 +667,8 @@ mod tests {
             (Err(FetchError::try_again("down")), false),
         ] {
             let what = format!("{fetched:?}");
-            assert_eq!(fetched_for_a_401(now, fetched).refusals.are_paused(now), pauses, "{what}");
+            let refusals = fetched_for_a_401(now, fetched).refusals;
+            assert_eq!((refusals.are_paused(now), refusals.wants_to_know()), (pauses, pauses), "{what}");
         }
         // Other fetches say nothing about it.
         for fetched in [Ok(token("c")), Err(FetchError::try_again("down"))] {
@@ -678,6 +679,21 @@ mod tests {
             decider.finish(later, wall(), fetched);
             assert!(!decider.refusals.are_paused(later) && decider.refusals.wants_to_know(), "{what}");
         }
+    }
+
+    #[test]
+    fn a_401_means_what_it_says_where_the_token_is_not_new_or_the_one_before_was_refused_as_soon() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (age, is_believed) in [(0, false), (4, false), (5, true)] {
+            let decider = fetched_for_a_401(now, Ok(token("b").age(SECOND * age)));
+            assert_eq!(!decider.doubt.wants_to_know(), is_believed, "{age}");
+        }
+        let mut decider = fetched_for_a_401(now, Ok(token("b")));
+        let later = now + SECOND * 6;
+        decider.demand(later, &Demand { refused: Some(Refused { number: 2, ..refused_once(2) }), ..Demand::default() });
+        decider.begin(later, FetchReason::Refused);
+        decider.finish(later, wall(), Ok(token("c")));
+        assert!(!decider.doubt.wants_to_know());
     }
 
     #[test]
