@@ -263,6 +263,54 @@ mod tests {
     }
 
     #[test]
+    fn an_error_says_what_it_was_made_of() {
+        let unsent = EndpointError::unsent("no");
+        assert_eq!((unsent.status(), unsent.code(), unsent.may_have_acted()), (None, None, false));
+        let error = EndpointError {
+            status: Some(StatusCode::BAD_GATEWAY),
+            code: Some("server_error".into()),
+            acted: true,
+            ..unsent
+        };
+        assert_eq!((error.status(), error.code()), (Some(StatusCode::BAD_GATEWAY), Some("server_error")));
+        assert!(error.may_have_acted());
+        assert_eq!(error.to_string(), "no");
+    }
+
+    #[test]
+    fn which_grants_are_told_apart() {
+        for (grant_type, expected) in [
+            (None, Repeatable),
+            (Some("client_credentials"), Repeatable),
+            (Some("refresh_token"), REFRESH),
+            (Some("authorization_code"), AuthorizationCode),
+            (Some("password"), Password),
+        ] {
+            assert_eq!(GrantKind::of(grant_type), expected, "{grant_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_guess_is_tried_again_before_it_is_final() {
+        use crate::FetchErrorKind::{self as Kind, ReauthorizationRequired};
+        let of = |verdict, certain| Judgement { verdict, certain, advice: "" }.of(EndpointError::unsent("no"));
+        let suspected = |error: &FetchError| error.suspected().map(FetchError::kind);
+        for (verdict, kind, pace) in [
+            (TryAgain, Kind::TryAgain, None),
+            (Rejected, Kind::Rejected, None),
+            (RejectedForGood, Kind::Rejected, Some(PASSWORD_PACE)),
+            (Reauthorize, ReauthorizationRequired, None),
+        ] {
+            let certain = of(verdict, true);
+            assert_eq!((certain.kind(), suspected(&certain), certain.pace_asked()), (kind, None, None), "{verdict:?}");
+            let guess = of(verdict, false);
+            let finally = (verdict != TryAgain).then_some(kind);
+            assert_eq!((guess.kind(), suspected(&guess)), (Kind::TryAgain, finally), "{verdict:?}");
+            assert_eq!(guess.pace_asked(), pace, "{verdict:?}");
+        }
+    }
+
+    #[test]
     fn what_means_the_same_for_every_grant() {
         for grant in [Repeatable, REFRESH, RENEWAL, AuthorizationCode, Password] {
             for (status, code, expected) in [
