@@ -13,7 +13,7 @@ use super::{
     excerpt::Masks,
     find,
     lifetime::{left, lifetime},
-    members::{Members, Text, is_some_token, kind_of},
+    members::{Members, Text, kind_of},
     refusal::{self, EndpointError, GrantKind},
     said::Said,
     salvage::salvaged,
@@ -207,7 +207,8 @@ impl Members {
         let mut brought = Brought {
             access_token: None,
             refresh_token: match self.refresh_token {
-                Some(Text::Secret(secret)) if is_some_token(&secret) => Some(secret),
+                // What is none was passed over when it was read.
+                Some(Text::Secret(secret)) => Some(secret),
                 _ => None,
             },
             lifetime: lifetime("expires_in", get("expires_in"))
