@@ -396,7 +396,7 @@ mod tests {
                 assert_eq!(verdict(grant, status, code), expected, "{grant:?} {status} {code:?}");
             }
         }
-        for code in ["invalid_credentials", "bad_credentials", "no_such_session_token"] {
+        for code in ["invalid_credentials", "bad_credentials", "no_such_session_token", "Invalid Grant."] {
             assert_eq!(verdict(REFRESH, 401, Some(code)), guess(Rejected), "{code}");
         }
         assert_eq!(verdict(REFRESH, 403, Some("Invalid CSRF token")), guess(Reauthorize));
@@ -436,6 +436,27 @@ mod tests {
             for status in [200, 400, 403].into_iter().filter(|_| grant != RENEWAL) {
                 let advice = advice(grant, status, "unauthorized_client");
                 assert!(advice.contains("registration") && !advice.contains("secret"), "{grant:?} {status}: {advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_to_check_where_nothing_is_said_depends_on_the_status() {
+        for (status, advice) in [
+            (200, "check that the URL is the token endpoint's"),
+            (204, "check that the URL is the token endpoint's"),
+            (302, "redirects are not followed with credentials: use the URL it points to"),
+            (404, "check the URL"),
+            (405, "check the URL"),
+            (410, "check the URL"),
+            (415, "it doesn't take a form of this kind"),
+            (418, "check the URL and what stands before the server"),
+            (500, "it has trouble"),
+            (503, "it has trouble"),
+        ] {
+            for grant in [Repeatable, REFRESH, AuthorizationCode] {
+                let judged = judge(grant, StatusCode::from_u16(status).unwrap(), None);
+                assert_eq!((judged.verdict, judged.advice), (TryAgain, advice), "{grant:?} {status}");
             }
         }
     }
