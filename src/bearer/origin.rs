@@ -345,7 +345,8 @@ mod tests {
             "https://b\u{fc}cher.example",
         ] {
             let error = Origin::parse(bad).expect_err(bad);
-            assert!(!error.to_string().contains("marked"), "{error}");
+            let text = error.to_string();
+            assert!(text.starts_with("not an origin for tokens: ") && !text.contains("marked"), "{error}");
         }
         for good in [
             "https://api.example.com\n",
@@ -358,6 +359,7 @@ mod tests {
             Origin::parse(good).expect(good);
         }
         assert!(Origin::insecure_http("http://api.mesh").is_ok());
+        assert!(Origin::insecure_http("ftp://api.mesh").is_err());
     }
 
     #[test]
@@ -411,6 +413,7 @@ mod tests {
         for (uri, admitted) in [
             ("https://api.example.com/v1?q", true),
             ("https://API.Example.com:443/", true),
+            ("https://api.example.com:/", true),
             ("https://user:pw@api.example.com/", true),
             ("/only/a/path", true),
             ("*", true),
@@ -426,6 +429,7 @@ mod tests {
             ("api.example.com:443", false), // CONNECT
             ("wss://api.example.com/", false),
             ("httqs://api.example.com/", false),
+            ("httpxttps://api.example.com/", false),
         ] {
             let uri: Uri = uri.parse().expect(uri);
             assert_eq!(fence.admits(&uri), admitted, "{uri}");

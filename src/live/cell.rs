@@ -207,10 +207,7 @@ impl Reader {
     fn look_up(&mut self, seat: &Seat) -> Option<(HeaderValue, Generation)> {
         // What was kept isn't right any more, and a secret: it goes, whether there is another or not.
         self.kept = Kept::NOTHING;
-        let found = match seat.cell.generation() {
-            Generation::NONE => None,
-            _ => seat.cell.find(),
-        };
+        let found = seat.cell.find();
         let kept = match &found {
             Some((header, generation, true)) => Kept { version: generation.0, header: header.clone() },
             _ => Kept::NOTHING,
@@ -356,7 +353,7 @@ mod threads;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 
     use allocation_counter::measure;
 
@@ -410,6 +407,16 @@ mod tests {
         // The same token again (a source gave it more life) is usable again, under its old number.
         cell.publish(&token(3), Generation(3), None);
         assert_eq!(header(&mut reader, &seat).unwrap().1, Generation(3));
+    }
+
+    #[test]
+    fn acceptance_is_news_for_the_doubted_generation_alone() {
+        let (cell, seat) = seat();
+        for (doubted, expected) in [(1, [true, false]), (2, [false, true]), (2, [false, true]), (0, [false, false])] {
+            cell.doubt(Generation(doubted));
+            assert_eq!([1, 2].map(|generation| cell.is_doubted(Generation(generation))), expected, "{doubted}");
+            assert_eq!([1, 2].map(|generation| seat.is_doubted(Generation(generation))), expected, "{doubted}");
+        }
     }
 
     #[test]
@@ -540,6 +547,36 @@ mod tests {
                 return result;
             }
         }
+    }
+
+    #[test]
+    fn no_thread_has_a_slot_that_is_none() {
+        for _ in 0..=slots() * slots() {
+            let slot = thread::scope(|scope| scope.spawn(slot).join().unwrap());
+            assert!(slot < slots(), "{slot}");
+        }
+    }
+
+    #[test]
+    fn each_thread_has_a_header_of_its_own() {
+        let cell = Cell::empty(time());
+        cell.publish(&token(1), Generation(1), None);
+        let address = || cell.load().unwrap().0.as_bytes().as_ptr().addr();
+        assert_eq!(address(), address());
+        assert_ne!(address(), elsewhere(address));
+    }
+
+    #[test]
+    fn each_slot_has_a_place_of_its_own() {
+        let first = PerThread::new("shown", Arc::new(Cell::empty(time())));
+        let mut found = BTreeSet::from([slot()]);
+        while found.len() < slots() {
+            found.insert(elsewhere(|| {
+                assert_eq!(first.clone().seat().slot, slot());
+                slot()
+            }));
+        }
+        assert_eq!(format!("{first:?}"), r#""shown""#);
     }
 
     #[test]

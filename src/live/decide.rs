@@ -509,6 +509,310 @@ mod tests {
         assert!(decider.may_answer_refusals());
     }
 
+    fn refusal(generation: u64) -> Demand {
+        Demand { refused: Some(refused_once(generation)), ..Demand::default() }
+    }
+
+    fn acceptance(generation: u64) -> Demand {
+        Demand { accepted: Some(Generation(generation)), ..Demand::default() }
+    }
+
+    /// A decider whose second token was refused as soon as it came: the first one stands in.
+    fn standing_in(now: Moment) -> Decider {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+        decider.demand(now, &refusal(2));
+        assert_eq!(decider.turn(now), Some(Turn::Back));
+        decider
+    }
+
+    #[test]
+    fn that_the_token_before_is_accepted_is_news_once() {
+        let now = Moment::EARLY + SECOND * 60;
+        let mut decider = standing_in(now);
+        assert_eq!(decider.doubted(), Generation(1));
+        decider.demand(now, &acceptance(2));
+        assert_eq!(decider.doubted(), Generation(1), "that was the other one");
+        decider.demand(now, &acceptance(1));
+        assert_ne!(decider.doubted(), Generation(1));
+    }
+
+    #[test]
+    fn one_that_is_accepted_is_tried_again_by_those_who_were_refused() {
+        let now = Moment::EARLY;
+        let recovery = Demand { recovered: Some(Generation(1)), ..Demand::default() };
+        for accepted in [acceptance(1), recovery] {
+            let mut decider = after(Ok(token("a").expires_in(HOUR)));
+            decider.demand(now, &refusal(1));
+            assert_eq!(decider.turn(now), None);
+            decider.demand(now, &accepted);
+            assert_eq!(decider.turn(now), Some(Turn::Again), "{accepted:?}");
+        }
+    }
+
+    #[test]
+    fn a_401_for_a_young_token_during_a_fetch_waits_for_that() {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        let now = Moment::EARLY + SECOND * 60;
+        then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+        decider.begin(now, FetchReason::Asked);
+        decider.demand(now, &refusal(2));
+        assert_eq!((decider.turn(now), decider.in_use()), (None, Generation(2)));
+        assert!(decider.held.as_ref().unwrap().was_refused);
+    }
+
+    #[test]
+    fn where_a_token_ends_with_the_issue_of_the_next_none_stands_in_again() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (is_accepted, is_over, stands_in) in
+            [(false, true, false), (true, true, true), (false, false, true), (true, false, true)]
+        {
+            let mut decider = standing_in(now);
+            decider.demand(now, &if is_accepted { acceptance(1) } else { refusal(1) });
+            assert_eq!(decider.turn(now), None);
+            let later = now + SECOND;
+            if is_over {
+                assert_eq!(decider.turn(later), Some(Turn::Forward));
+            }
+            decider.begin(later, FetchReason::Asked);
+            decider.finish(later, wall(), Ok(token("c").expires_in(HOUR)));
+            decider.demand(later, &refusal(3));
+            let turn = decider.turn(later);
+            assert_eq!(turn, stands_in.then_some(Turn::Back), "accepted: {is_accepted}, over: {is_over}");
+        }
+    }
+
+    #[test]
+    fn acceptance_is_news_of_a_new_token_of_one_that_was_refused_and_after_a_fetch_for_a_401() {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        assert_eq!(decider.doubted(), Generation(1), "it is new");
+        decider.demand(Moment::EARLY, &acceptance(1));
+        assert_eq!(decider.doubted(), Generation::NONE);
+
+        let now = Moment::EARLY + SECOND * 60;
+        decider.demand(now, &refusal(1));
+        assert_eq!(decider.doubted(), Generation(1), "it was refused");
+
+        // As old as this it isn't new.
+        decider.begin(now, FetchReason::Refused);
+        decider.finish(now, wall(), Ok(token("b").expires_in(HOUR).age(SECOND * 10)));
+        assert_eq!(decider.doubted(), Generation(2), "nobody has seen that the fetch helped");
+        decider.demand(now, &acceptance(2));
+        assert_eq!(decider.doubted(), Generation::NONE);
+    }
+
+    #[test]
+    fn what_a_source_has_new_is_fetched_at_once_and_then_once_a_second() {
+        let now = Moment::EARLY + SECOND * 60;
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        assert!(!decider.is_changed());
+        for at in [now, now + SECOND] {
+            decider.source_changed();
+            assert!(decider.is_changed());
+            assert_eq!(decider.next_fetch(now), Some((at, FetchReason::Changed)));
+            decider.begin(at, FetchReason::Changed);
+            decider.finish(at, wall(), Ok(token("a").expires_in(HOUR)));
+        }
+    }
+
+    #[test]
+    fn a_fetch_is_urgent_while_no_token_serves() {
+        let first = Decider::new(Rng::with_seed(1), Rules::default());
+        let mut ended = after(Ok(token("a").expires_in(HOUR)));
+        ended.expire(Moment::EARLY + HOUR);
+        for (mut decider, expected) in [
+            (first, true),
+            (after(Ok(token("a").expires_in(HOUR))), false),
+            (after(Ok(token("a"))), false),
+            (ended, true),
+        ] {
+            assert_eq!(decider.begin(Moment::EARLY + HOUR, FetchReason::Due).is_urgent(), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_source_says_of_its_store_is_news_when_it_is_another_thing() {
+        let mut decider = after(Ok(token("a")));
+        for (storage, is_news) in [
+            (Storage::Sound, false),
+            (Storage::Unsaved, true),
+            (Storage::Unsaved, false),
+            (Storage::Unreachable, true),
+            (Storage::Sound, true),
+        ] {
+            assert_eq!(decider.stored(storage), is_news, "{storage:?}");
+            assert_eq!(decider.snapshot(Moment::EARLY, 0, 0).storage, storage);
+        }
+    }
+
+    /// A decider whose token was refused at this time, when it was a minute old, and a fetch for that has ended like this.
+    fn fetched_for_a_401(now: Moment, fetched: Result<AccessToken, FetchError>) -> Decider {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        decider.demand(now, &refusal(1));
+        decider.begin(now, FetchReason::Refused);
+        decider.finish(now, wall(), fetched);
+        decider
+    }
+
+    #[test]
+    fn what_a_fetch_for_a_401_has_brought_decides_how_soon_the_next_may_follow() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (fetched, pauses) in [
+            (Ok(token("a")), true),
+            (Ok(token("a").age(SECOND * 60)), true),
+            (Ok(token("b")), true),
+            (Ok(token("b").age(SECOND * 29)), true),
+            // It was there before the refusal.
+            (Ok(token("b").age(SECOND * 30)), false),
+            (Err(FetchError::try_again("down")), false),
+        ] {
+            let what = format!("{fetched:?}");
+            let refusals = fetched_for_a_401(now, fetched).refusals;
+            assert_eq!((refusals.are_paused(now), refusals.wants_to_know()), (pauses, pauses), "{what}");
+        }
+        // Other fetches say nothing about it.
+        for fetched in [Ok(token("c")), Err(FetchError::try_again("down"))] {
+            let what = format!("{fetched:?}");
+            let mut decider = fetched_for_a_401(now, Ok(token("b")));
+            let later = now + SECOND * 2;
+            decider.begin(later, FetchReason::Asked);
+            decider.finish(later, wall(), fetched);
+            assert!(!decider.refusals.are_paused(later) && decider.refusals.wants_to_know(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_401_means_what_it_says_where_the_token_is_not_new_or_the_one_before_was_refused_as_soon() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (age, is_believed) in [(0, false), (4, false), (5, true)] {
+            let decider = fetched_for_a_401(now, Ok(token("b").age(SECOND * age)));
+            assert_eq!(!decider.doubt.wants_to_know(), is_believed, "{age}");
+        }
+        let mut decider = fetched_for_a_401(now, Ok(token("b")));
+        let later = now + SECOND * 6;
+        decider.demand(later, &Demand { refused: Some(Refused { number: 2, ..refused_once(2) }), ..Demand::default() });
+        decider.begin(later, FetchReason::Refused);
+        decider.finish(later, wall(), Ok(token("c")));
+        assert!(!decider.doubt.wants_to_know());
+    }
+
+    #[test]
+    fn a_whole_life_without_a_401_makes_the_next_one_the_first() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (fetched, refused, reason, is_first) in [
+            ("b", false, FetchReason::Due, true),
+            ("b", false, FetchReason::Asked, false),
+            ("b", true, FetchReason::Due, false),
+            ("a", false, FetchReason::Due, false),
+        ] {
+            let mut decider = fetched_for_a_401(now, Ok(token(fetched).age(SECOND * 10)));
+            let later = now + SECOND * 60;
+            if refused {
+                decider.demand(
+                    later,
+                    &Demand { refused: Some(Refused { number: 2, ..refused_once(2) }), ..Demand::default() },
+                );
+            }
+            decider.refused = false;
+            decider.begin(later, reason);
+            decider.finish(later, wall(), Ok(token("c").age(SECOND * 10)));
+            let what = format!("{fetched} {refused} {reason:?}");
+            assert_eq!(!decider.refusals.wants_to_know(), is_first, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_of_its_token_and_no_other() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (fetched, is_refused) in [("a", true), ("b", false)] {
+            let decider = fetched_for_a_401(now, Ok(token(fetched).expires_in(HOUR)));
+            let held = decider.held.as_ref().unwrap();
+            assert_eq!((held.was_refused, held.was_ever_refused), (is_refused, is_refused), "{fetched}");
+        }
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        then(&mut decider, now, Ok(token("a").expires_in(HOUR)));
+        let held = decider.held.as_ref().unwrap();
+        assert!(!held.was_refused && !held.was_ever_refused);
+    }
+
+    #[test]
+    fn the_same_token_is_published_again_only_with_another_end() {
+        let now = Moment::EARLY + SECOND * 60;
+        for (secret, lifetime, is_over, expected) in [
+            ("a", HOUR, false, None),
+            ("a", HOUR * 2, false, Some(Generation(1))),
+            ("a", HOUR * 2, true, Some(Generation(1))),
+            ("b", HOUR, false, Some(Generation(2))),
+            ("b", HOUR, true, Some(Generation(2))),
+        ] {
+            let mut decider = after(Ok(token("a").expires_in(HOUR)));
+            let now = if is_over { Moment::EARLY + HOUR } else { now };
+            assert_eq!(decider.expire(now), is_over);
+            decider.begin(now, FetchReason::Due);
+            let published = match decider.finish(now, wall(), Ok(token(secret).expires_in(lifetime))) {
+                Outcome::Publish { generation, doubted, .. } => {
+                    assert_eq!(
+                        doubted,
+                        secret == "b" || !is_over,
+                        "nobody has seen it accepted, nor used it to its end"
+                    );
+                    Some(generation)
+                }
+                Outcome::Unchanged => None,
+            };
+            assert_eq!(published, expected, "{secret} {lifetime:?} {is_over}");
+        }
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        decider.demand(now, &acceptance(1));
+        decider.begin(now, FetchReason::Due);
+        let outcome = decider.finish(now, wall(), Ok(token("a").expires_in(HOUR * 2)));
+        assert!(matches!(outcome, Outcome::Publish { doubted: false, .. }), "{outcome:?}");
+    }
+
+    #[test]
+    fn only_one_that_serves_and_was_not_refused_stands_in() {
+        let now = Moment::EARLY + SECOND * 60;
+        let stands_in = |decider: &mut Decider, now| {
+            decider.begin(now, FetchReason::Asked);
+            decider.finish(now, wall(), Ok(token("next").expires_in(HOUR)));
+            decider.demand(now, &refusal(decider.generation.0));
+            decider.turn(now) == Some(Turn::Back)
+        };
+        assert!(stands_in(&mut after(Ok(token("a").expires_in(HOUR))), now));
+        let mut ended = after(Ok(token("a").expires_in(HOUR)));
+        ended.expire(Moment::EARLY + HOUR);
+        assert!(!stands_in(&mut ended, Moment::EARLY + HOUR));
+        let mut refused = after(Ok(token("a").expires_in(HOUR)));
+        refused.demand(now, &refusal(1));
+        assert!(!stands_in(&mut refused, now));
+        // So young that it is tried again.
+        let mut unsettled = after(Ok(token("a").expires_in(HOUR)));
+        unsettled.demand(Moment::EARLY, &refusal(1));
+        assert!(!stands_in(&mut unsettled, Moment::EARLY));
+    }
+
+    #[test]
+    fn what_waits_for_the_end_of_a_token_waits_only_for_one_that_serves() {
+        let end = Moment::EARLY + HOUR;
+        let now = Moment::EARLY + SECOND * 60;
+        let retry = |mut decider: Decider, now, error| {
+            decider.begin(now, FetchReason::Due);
+            decider.finish(now, wall(), Err(error));
+            decider.next_fetch(now).unwrap().0
+        };
+        let live = || after(Ok(token("a").expires_in(HOUR)));
+        let waits = || FetchError::try_again("later").until_token_ends();
+        assert_eq!(retry(live(), now, waits()), end);
+        assert!(retry(live(), now, FetchError::try_again("down")) <= now + SECOND);
+        let mut refused = live();
+        refused.demand(now, &refusal(1));
+        assert!(retry(refused, now, waits()) <= now + SECOND);
+        let mut ended = live();
+        ended.expire(end);
+        let at = retry(ended, end, waits());
+        assert!(at > end && at <= end + SECOND);
+    }
+
     /// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
     fn walk(seed: u64) -> u32 {
         let mut rng = Rng::with_seed(seed);

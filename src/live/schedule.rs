@@ -227,6 +227,33 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_fetch_begins_as_early_as_it_must_and_no_earlier() {
+        let mut rng = Rng::with_seed(4);
+        for (lifetime, slowest, latest) in
+            [(100, 20, 59_995), (100, 30, 50_000), (10, 4, 4_995), (10, 6, 2_495), (10, 9, 1_000), (1, 1, 500)]
+        {
+            let [lifetime, slowest] = [lifetime, slowest].map(Duration::from_secs);
+            assert_eq!(
+                refresh_after(lifetime, slowest, &mut rng),
+                Duration::from_millis(latest),
+                "{lifetime:?} {slowest:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_token_is_asked_for_again_after_about_half_of_what_is_left() {
+        let mut rng = Rng::with_seed(5);
+        let hour = Duration::from_secs(3600);
+        let shares: Vec<_> =
+            (0..1000).map(|_| again(hour, hour * 10, &mut rng).as_secs_f64() / hour.as_secs_f64()).collect();
+        assert!(shares.iter().all(|share| (0.4..=0.6).contains(share)));
+        let in_first_half = shares.iter().filter(|share| **share < 0.5).count();
+        assert!((400..600).contains(&in_first_half), "{in_first_half} of 1000");
+        assert_eq!(again(Duration::from_millis(1), hour, &mut rng), Duration::from_secs(1));
+    }
+
+    #[test]
     fn which_lifetimes_get_a_timer() {
         let secs = Duration::from_secs;
         for (lifetime, timer) in [
@@ -234,10 +261,40 @@ mod tests {
             (Some(Duration::ZERO), false),
             (Some(Duration::from_millis(1)), true),
             (Some(secs(2_592_000)), true),
+            (Some(secs(9 * 365 * 24 * 3600)), true),
             (Some(ABSURD), false),
             (Some(Duration::MAX), false),
         ] {
             assert_eq!(timed(lifetime).is_some(), timer, "{lifetime:?}");
+        }
+    }
+
+    #[test]
+    fn a_warning_comes_in_the_last_tenth_and_three_days_ahead_at_most() {
+        const DAY: u64 = 24 * 3600;
+        for (left, whole, ahead) in [
+            (1_000, None, 100),
+            (1_000, Some(10), 100),
+            (1_000, Some(5_000), 500),
+            (1_000, Some(50_000), 1_000),
+            (20 * DAY, None, 2 * DAY),
+            (60 * DAY, None, 3 * DAY),
+        ] {
+            let [left, ahead] = [left, ahead].map(Duration::from_secs);
+            let planned = Authorization::plan(SENT, left, whole.map(Duration::from_secs), None);
+            let ends = SENT + left;
+            assert_eq!(planned, Authorization { ends, warning: Some(ends.back(ahead)) }, "{left:?} {whole:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_moves_by_as_much_as_clocks_disagree_is_the_same() {
+        for (left, moved, is_another) in [(1_000, 10, false), (1_000, 11, true), (9_000, 60, false), (9_000, 61, true)]
+        {
+            let [left, moved] = [left, moved].map(Duration::from_secs);
+            let told = Authorization { ends: (SENT + left).back(moved), warning: None };
+            let planned = Authorization::plan(SENT, left, None, Some(told));
+            assert_eq!(planned.warning.is_some(), is_another, "{left:?} {moved:?}");
         }
     }
 

@@ -267,6 +267,54 @@ mod tests {
     }
 
     #[test]
+    fn an_error_says_what_it_was_made_of() {
+        let unsent = EndpointError::unsent("no");
+        assert_eq!((unsent.status(), unsent.code(), unsent.may_have_acted()), (None, None, false));
+        let error = EndpointError {
+            status: Some(StatusCode::BAD_GATEWAY),
+            code: Some("server_error".into()),
+            acted: true,
+            ..unsent
+        };
+        assert_eq!((error.status(), error.code()), (Some(StatusCode::BAD_GATEWAY), Some("server_error")));
+        assert!(error.may_have_acted());
+        assert_eq!(error.to_string(), "no");
+    }
+
+    #[test]
+    fn which_grants_are_told_apart() {
+        for (grant_type, expected) in [
+            (None, Repeatable),
+            (Some("client_credentials"), Repeatable),
+            (Some("refresh_token"), REFRESH),
+            (Some("authorization_code"), AuthorizationCode),
+            (Some("password"), Password),
+        ] {
+            assert_eq!(GrantKind::of(grant_type), expected, "{grant_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_guess_is_tried_again_before_it_is_final() {
+        use crate::FetchErrorKind::{self as Kind, ReauthorizationRequired};
+        let of = |verdict, certain| Judgement { verdict, certain, advice: "" }.of(EndpointError::unsent("no"));
+        let suspected = |error: &FetchError| error.suspected().map(FetchError::kind);
+        for (verdict, kind, pace) in [
+            (TryAgain, Kind::TryAgain, None),
+            (Rejected, Kind::Rejected, None),
+            (RejectedForGood, Kind::Rejected, Some(PASSWORD_PACE)),
+            (Reauthorize, ReauthorizationRequired, None),
+        ] {
+            let certain = of(verdict, true);
+            assert_eq!((certain.kind(), suspected(&certain), certain.pace_asked()), (kind, None, None), "{verdict:?}");
+            let guess = of(verdict, false);
+            let finally = (verdict != TryAgain).then_some(kind);
+            assert_eq!((guess.kind(), suspected(&guess)), (Kind::TryAgain, finally), "{verdict:?}");
+            assert_eq!(guess.pace_asked(), pace, "{verdict:?}");
+        }
+    }
+
+    #[test]
     fn what_means_the_same_for_every_grant() {
         for grant in [Repeatable, REFRESH, RENEWAL, AuthorizationCode, Password] {
             for (status, code, expected) in [
@@ -353,7 +401,7 @@ mod tests {
                 assert_eq!(verdict(grant, status, code), expected, "{grant:?} {status} {code:?}");
             }
         }
-        for code in ["invalid_credentials", "bad_credentials", "no_such_session_token"] {
+        for code in ["invalid_credentials", "bad_credentials", "no_such_session_token", "Invalid Grant."] {
             assert_eq!(verdict(REFRESH, 401, Some(code)), guess(Rejected), "{code}");
         }
         assert_eq!(verdict(REFRESH, 403, Some("Invalid CSRF token")), guess(Reauthorize));
@@ -393,6 +441,27 @@ mod tests {
             for status in [200, 400, 403].into_iter().filter(|_| grant != RENEWAL) {
                 let advice = advice(grant, status, "unauthorized_client");
                 assert!(advice.contains("registration") && !advice.contains("secret"), "{grant:?} {status}: {advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_to_check_where_nothing_is_said_depends_on_the_status() {
+        for (status, advice) in [
+            (200, "check that the URL is the token endpoint's"),
+            (204, "check that the URL is the token endpoint's"),
+            (302, "redirects are not followed with credentials: use the URL it points to"),
+            (404, "check the URL"),
+            (405, "check the URL"),
+            (410, "check the URL"),
+            (415, "it doesn't take a form of this kind"),
+            (418, "check the URL and what stands before the server"),
+            (500, "it has trouble"),
+            (503, "it has trouble"),
+        ] {
+            for grant in [Repeatable, REFRESH, AuthorizationCode] {
+                let judged = judge(grant, StatusCode::from_u16(status).unwrap(), None);
+                assert_eq!((judged.verdict, judged.advice), (TryAgain, advice), "{grant:?} {status}");
             }
         }
     }

@@ -13,7 +13,7 @@ use super::{
     excerpt::Masks,
     find,
     lifetime::{left, lifetime},
-    members::{Members, Text, is_some_token, kind_of},
+    members::{Members, Text, kind_of},
     refusal::{self, EndpointError, GrantKind},
     said::Said,
     salvage::salvaged,
@@ -207,7 +207,8 @@ impl Members {
         let mut brought = Brought {
             access_token: None,
             refresh_token: match self.refresh_token {
-                Some(Text::Secret(secret)) if is_some_token(&secret) => Some(secret),
+                // What is none was passed over when it was read.
+                Some(Text::Secret(secret)) => Some(secret),
                 _ => None,
             },
             lifetime: lifetime("expires_in", get("expires_in"))
@@ -281,6 +282,83 @@ mod tests {
     use http::HeaderMap;
 
     use super::{super::answer_shape::AnswerShape, *};
+    use crate::FetchErrorKind;
+
+    fn read(shape: &AnswerShape, status: u16, body: impl AsRef<[u8]>) -> Result<Brought, FetchError> {
+        let answer = Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: &HeaderMap::new(),
+            body: body.as_ref(),
+            shape,
+            now: SystemTime::UNIX_EPOCH,
+        };
+        answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty()))
+    }
+
+    fn read_standard(status: u16, body: impl AsRef<[u8]>) -> Result<Brought, FetchError> {
+        read(&AnswerShape::default(), status, body)
+    }
+
+    fn endpoint_error(error: &FetchError) -> &EndpointError {
+        error.cause().downcast_ref().unwrap()
+    }
+
+    #[test]
+    fn of_a_success_that_refuses_the_refresh_token_alone_is_kept() {
+        let body = r#"{"error":"invalid_grant","access_token":"wz5q-kx8j","refresh_token":"zx7r-mq2k"}"#;
+        let brought = read_standard(200, body).ok().unwrap();
+        assert!(brought.access_token.is_none());
+        assert_eq!(brought.refresh_token.unwrap().expose_secret(), "zx7r-mq2k");
+        let flaw = brought.flaw.unwrap();
+        assert_eq!(endpoint_error(&flaw).code(), Some("invalid_grant"));
+        // What is no success brings nothing.
+        let error = read_standard(400, body).err().unwrap();
+        assert_eq!(error.kind(), FetchErrorKind::ReauthorizationRequired);
+    }
+
+    #[test]
+    fn who_refuses_beside_a_token_or_breaks_off_may_have_acted() {
+        let reset = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+        let own = &mut AnswerShape::default();
+        own.call(AnswerMember::AccessToken, "jwt".into());
+        let (standard, own) = (&AnswerShape::default(), &*own);
+        for (shape, status, body, acted) in [
+            (standard, 400, r#"{"error":"invalid_grant"}"#, false),
+            (standard, 400, r#"{"error":"invalid_grant","access_token":"wz5q-kx8j"}"#, true),
+            (standard, 200, r#"{"error":"invalid_grant","access_token":"wz5q-kx8j"}"#, true),
+            (standard, 500, "", true),
+            (standard, 503, "", false),
+            (standard, 503, reset, true),
+            // With names of its own, a token may be anywhere.
+            (standard, 400, r#"{"error":"invalid_grant","data":{"access_token":"wz5q-kx8j"}}"#, false),
+            (own, 400, r#"{"error":"invalid_grant","data":{"access_token":"wz5q-kx8j"}}"#, true),
+            (own, 400, r#"{"error":"invalid_grant"}"#, false),
+        ] {
+            let error = read(shape, status, body).err().unwrap();
+            assert_eq!(endpoint_error(&error).may_have_acted(), acted, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_one_in_any_charset_and_after_any_blank() {
+        for body in [&b"{\"access_token\":\"a\",\"scope\":\"caf\xe9\"}"[..], b" \x1e{\"access_token\":\"a\"}"] {
+            let brought = read_standard(200, body).ok().unwrap();
+            assert_eq!(brought.access_token.unwrap().expose_secret(), "a");
+        }
+    }
+
+    #[test]
+    fn scopes_come_as_words_or_as_a_list() {
+        for (scope, expected) in [
+            (r#""read write""#, Some("read write")),
+            (r#"["read","write"]"#, Some("read write")),
+            ("7", None),
+            ("null", None),
+        ] {
+            let brought = read_standard(200, format!(r#"{{"access_token":"a","scope":{scope}}}"#)).ok().unwrap();
+            assert_eq!(brought.scope.as_deref(), expected, "{scope}");
+        }
+    }
 
     #[test]
     fn an_empty_refresh_token_is_none() {

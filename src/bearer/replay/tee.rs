@@ -374,7 +374,7 @@ mod tests {
     }
 
     fn replaced() -> String {
-        format!("[{Replaced}]")
+        "[the request is sent again: this attempt ends here]".to_owned()
     }
 
     #[test]
@@ -393,6 +393,7 @@ mod tests {
             assert_eq!(seen.concat(), "abcdef", "after {read}");
             assert!(second.is_end_stream());
             assert_eq!(look(&mut first), replaced(), "after {read}");
+            assert!(!first.is_end_stream() && first.size_hint().exact().is_none(), "after {read}");
         }
     }
 
@@ -410,6 +411,7 @@ mod tests {
         // Only one that has seen the end sees it again.
         let (mut first, _second, shared) = tee(100, vec![data("ab")]);
         assert_eq!(all(&mut first), ["ab", "end"]);
+        assert!(first.is_end_stream());
         assert!(shared.hold() && shared.hand_over());
         assert!(first.is_end_stream());
         assert_eq!(look(&mut first), "end");
@@ -430,9 +432,11 @@ mod tests {
         all(&mut first);
         assert!(!shared.hold());
         // Trailers count too.
-        let (mut first, _second, shared) = tee(7, vec![data("ab"), trailers()]);
-        all(&mut first);
-        assert!(!shared.hold());
+        for (limit, kept) in [(7, false), (8, true)] {
+            let (mut first, _second, shared) = tee(limit, vec![data("ab"), trailers()]);
+            all(&mut first);
+            assert_eq!(shared.hold(), kept, "{limit}");
+        }
         // Nothing read, nothing kept: then the limit doesn't matter.
         let (_first, mut second, shared) = tee(1, vec![data("abc")]);
         assert!(shared.hold() && shared.hand_over());
@@ -465,8 +469,9 @@ mod tests {
 
     #[test]
     fn what_failed_is_not_sent_again() {
-        let (mut first, _second, shared) = tee(100, vec![data("ab"), Some(Err("broken"))]);
+        let (mut first, _second, shared) = tee(100, vec![data("ab"), Some(Err("broken")), data("cd")]);
         assert_eq!(all(&mut first), ["ab", "[broken]"]);
+        assert_eq!(first.size_hint().exact(), Some(0), "nothing more comes of it");
         assert!(!shared.hold() && !shared.hand_over());
         // What fails later fails for the second.
         let (mut first, mut second, shared) = tee(100, vec![data("ab"), Some(Err("broken"))]);
@@ -500,6 +505,13 @@ mod tests {
         fn anywhere<T: Send + Sync + Unpin>() {}
         struct OnlySent(#[allow(dead_code)] std::cell::Cell<u8>, std::marker::PhantomPinned);
         anywhere::<Tee<OnlySent>>();
+    }
+
+    #[test]
+    fn debug_shows_who_sends_and_nothing_of_what() {
+        let (mut first, second, _) = tee(100, vec![data("marked")]);
+        look(&mut first);
+        assert_eq!(format!("{first:?} {second:?}"), "Tee { sender: First, .. } Tee { sender: Second, .. }");
     }
 
     #[derive(Default)]

@@ -253,7 +253,10 @@ const GUESS_LASTS: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::record::{Failure, Intent};
+    use crate::{
+        FetchErrorKind,
+        store::record::{Failure, Intent},
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -477,6 +480,18 @@ mod tests {
     }
 
     #[test]
+    fn a_set_has_worked_if_the_same_was_asked_for_and_a_renewal_is_known() {
+        let due = request(FetchReason::Due, None);
+        for (rotates, asks, expected) in
+            [(None, "", false), (Some(true), "", true), (Some(false), "", true), (Some(true), "read", false)]
+        {
+            let record = Record { set: Some(set()), rotates, asks: asks.into(), ..Record::default() };
+            let fetch = fetch(&record, &ask(&due, Some("a"), SECOND));
+            assert_eq!(fetch.held.unwrap().worked, expected, "{rotates:?} {asks:?}");
+        }
+    }
+
+    #[test]
     fn a_guess_is_final_when_it_was_seen_three_times_in_a_minute_and_no_token_is_left() {
         let due = request(FetchReason::Due, None);
         let seen = |verdict, seen, since: u32| {
@@ -529,5 +544,39 @@ mod tests {
         assert_eq!(waits(&failure("other", 5 * SECOND), FetchReason::Asked), None);
         assert_eq!(waits(&failure("other", Duration::ZERO), FetchReason::First), Some(Duration::ZERO));
         assert_eq!(waits(&failure("other", 10_000 * SECOND), FetchReason::First), None, "clocks that don't agree");
+    }
+
+    #[test]
+    fn a_failure_of_another_counts_for_as_long_as_anybody_waits_and_clocks_agree() {
+        let first = request(FetchReason::First, None);
+        for (asked, left, at, counts) in [
+            (true, 3_601, 0, true),
+            (true, 3_602, 0, false),
+            (false, 60, 0, true),
+            (false, 61, 0, false),
+            (false, 60, 2, true),
+            (false, 60, 3, false),
+        ] {
+            let failure = Failure { at: now() + at * SECOND, asked, ..failure("other", now() + left * SECOND, None) };
+            let record = Record { failure: Some(failure), ..Record::default() };
+            let fails = matches!(plan(&record, &ask(&first, None, Duration::ZERO), rotating), Plan::Fail(_));
+            assert_eq!(fails, counts, "{asked} {left} {at}");
+        }
+    }
+
+    #[test]
+    fn a_final_guess_of_another_says_that_the_user_must_authorize_again() {
+        let first = request(FetchReason::First, None);
+        for (verdict, seen, expected) in [
+            (Suspicion::User, 3, FetchErrorKind::ReauthorizationRequired),
+            (Suspicion::User, 2, FetchErrorKind::TryAgain),
+            (Suspicion::Client, 3, FetchErrorKind::TryAgain),
+        ] {
+            let guess = Guess { verdict, since: now(), seen };
+            let failure = failure("other", now() + 90 * SECOND, Some(guess));
+            let record = Record { failure: Some(failure), ..Record::default() };
+            let Plan::Fail(error) = plan(&record, &ask(&first, None, 60 * SECOND), rotating) else { panic!() };
+            assert_eq!(error.kind(), expected, "{verdict:?} {seen}");
+        }
     }
 }
