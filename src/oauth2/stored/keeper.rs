@@ -110,7 +110,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// With a store that works, and nothing in hand that it doesn't have.
     async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
-        let give_up = self.time.now() + request.timeout();
+        // Another process may take as long as anybody: it knows how slow the server is, who only waits for it doesn't.
+        let give_up = self.time.now() + request.longest_timeout();
         let mut waited = false;
         loop {
             let (record, _, set_back) = self.load().await?;
@@ -181,7 +182,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         let Fetch { held, spend, dead } = match self.plan(&record, request) {
             Plan::HandOn(set) => return Ok(Worked::Handed(self.hand_on_stored(&record, &set)?)),
-            Plan::Fail(error) => return Err(error.into()),
+            Plan::Fail(error) | Plan::Later(error) => return Err(error.into()),
             Plan::Fetch(fetch) => fetch,
         };
         if let Some(wait) = self.wait_before_spending(&record, spend) {

@@ -45,8 +45,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 () = sleep(self.options.lease.min(LONGEST_PAUSE)), if gone => self.look().await,
                 // No fetch will look any more, and the store may not tell of anything.
                 () = self.until(look_at) => {
-                    self.memo().look_for_user_at = Some(self.time.now() + LOOK_FOR_USER);
                     self.look().await;
+                    // After it: whoever waits for news stops at any time, and begins anew.
+                    self.memo().look_for_user_at = Some(self.time.now() + LOOK_FOR_USER);
                 }
             }
         }
@@ -92,11 +93,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Ok((_, _, true)) => self.memo().news = true,
             Ok((record, _, _)) => {
                 let request = FetchRequest::new(Duration::ZERO);
-                let new = record.set.as_ref().filter(|_| record.asks == self.account.asks()).is_some_and(|set| {
-                    let memo = self.memo();
-                    plan::is_worth_handing_on(set, &self.question(&memo, &request))
-                });
-                self.memo().news |= new;
+                let mut memo = self.memo();
+                let asked_for = record.set.as_ref().filter(|_| record.asks == self.account.asks());
+                let new = asked_for.is_some_and(|set| plan::is_worth_handing_on(set, &self.question(&memo, &request)));
+                // An authorization that another process was given and has not used yet, or never will.
+                let revives = memo.look_for_user_at.is_some()
+                    && record.dead.is_none()
+                    && record.set.as_ref().is_some_and(|set| set.refresh_token().is_some());
+                memo.news |= new || revives;
             }
             // Whoever looks because it is away has just slept so long.
             Err(_) if gone => {}

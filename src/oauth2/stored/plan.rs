@@ -44,6 +44,8 @@ pub(super) enum Plan {
     HandOn(TokenSet),
     /// Nobody asks now, and this is why.
     Fail(FetchError),
+    /// The same, unless somebody is at work: then there may be an answer soon.
+    Later(FetchError),
     /// Ask for a new one.
     Fetch(Fetch),
 }
@@ -113,7 +115,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     // authorize again if the answer was lost, and needn't if it was not.
     match (question.last_resort, is_over(record, question) && !is_doubted(record, question)) {
         (true, true) => fetch(Spend::Again),
-        (true, false) => Plan::Fail(FetchError::try_again(LATER).until_token_ends()),
+        (true, false) => Plan::Later(FetchError::try_again(LATER).until_token_ends()),
         (false, _) => {
             let dead = Dead { end: End::Lost, text: LOST.to_owned(), refused_with: Vec::new(), salt: String::new() };
             Plan::Fetch(Fetch { held: held(Some(&dead)), spend: Spend::Nothing, dead: Some(dead) })
@@ -345,7 +347,7 @@ mod tests {
     }
 
     fn waits_for_the_end(record: &Record, question: &Question<'_>) -> bool {
-        matches!(plan(record, question, rotating), Plan::Fail(error) if error.waits_for_token_end())
+        matches!(plan(record, question, rotating), Plan::Later(error) if error.waits_for_token_end())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::scene::{GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use super::scene::{GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating, run};
 use crate::{LiveToken, State, oauth2::TokenSet};
 
 #[tokio::test(start_paused = true)]
@@ -198,4 +198,45 @@ async fn an_authorization_given_elsewhere_is_found_in_a_store_that_tells_of_noth
     assert_eq!(one.status().state(), State::Live);
     sleep(61 * SECOND).await;
     assert_eq!((other.status().state(), carried(&other)), (State::Live, carried(&one)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authorization_is_found_though_who_was_given_it_is_gone_before_its_first_exchange() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let ((one, account), (other, _)) = (begin(&server, &shelf), begin(&server, &shelf));
+    sleep(GIVEN_WAY + SECOND).await;
+    server.mood(Mood::Refuses);
+    one.refresh().await.unwrap_err();
+    other.refresh().await.unwrap_err();
+    assert_eq!(other.status().state(), State::ReauthorizationRequired);
+
+    server.takes(5 * SECOND);
+    server.mood(Mood::Gone);
+    let adopted = account.adopt(TokenSet::of_refresh_token("new"));
+    sleep(SECOND).await;
+    drop((one, account, adopted));
+    server.takes(SECOND / 10);
+    server.mood(Mood::Fine);
+    sleep(2 * MINUTE).await;
+    assert_eq!(other.status().state(), State::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_process_has_not_failed() {
+    for takes in [SECOND, 8 * SECOND] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.takes(takes);
+        let owner = || {
+            run(&server, {
+                let first = TokenSet::of_refresh_token("r0");
+                rotating(&server, &shelf).replay_grace(std::time::Duration::ZERO).holding(first)
+            })
+        };
+        let tokens = [owner(), owner(), owner()];
+        sleep(MINUTE).await;
+        for _ in 0..6_000 {
+            sleep(SECOND / 10).await;
+            assert!(tokens.iter().all(|token| token.status().state() == State::Live), "{takes:?}");
+        }
+    }
 }
