@@ -15,7 +15,7 @@ use clap::Parser;
 use tower_bearer_sim::{
     plan::Plan,
     promises::{Broken, PROMISES},
-    run::{check, run},
+    run::{check, note_panics, run},
     shrink::shrink,
     trace::Trace,
 };
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
         PROMISES.iter().for_each(|(promise, _)| println!("{promise}"));
         return ExitCode::SUCCESS;
     }
-    // Who spins is stopped by a panic, which is told as a broken promise.
-    std::panic::set_hook(Box::new(|_| {}));
+    // Who spins is stopped by one, too.
+    note_panics();
     let plans: Box<dyn Fn(u64) -> Plan + Sync> = match &args.replay {
         Some(path) => {
             let text = std::fs::read_to_string(path).expect("the file can be read");

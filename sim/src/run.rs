@@ -1,6 +1,7 @@
 //! One run: a plan is played on a paused clock, and what happened is looked at.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -28,6 +29,7 @@ pub struct Outcome {
 /// Plays a plan, and looks whether this promise is kept; or all.
 pub fn run(plan: &Plan, promise: Option<&str>) -> Outcome {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    PANICKED.set(false);
     let (world, played) = runtime.block_on(async {
         let world = World::new(plan.clone());
         let played = tokio::spawn(play(world.clone())).await;
@@ -35,10 +37,22 @@ pub fn run(plan: &Plan, promise: Option<&str>) -> Outcome {
     });
     // What is left of the tasks goes here, and may still read the clock.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
+    if PANICKED.get() {
+        world.trace.note(Happened::Panicked);
+    }
     let trace = world.trace.take();
     let broken = promises::broken(&Run::modelled(plan, &trace), promise)
         .or_else(|| played.is_err().then(|| Broken::of("the simulator itself works")));
     Outcome { trace, broken }
+}
+
+/// From now on panics are noted, wherever they are caught, instead of told.
+pub fn note_panics() {
+    std::panic::set_hook(Box::new(|_| PANICKED.set(true)));
+}
+
+thread_local! {
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The same, and some are played twice: what a seed gives must not depend on anything else.
@@ -108,12 +122,14 @@ async fn play(world: World) {
     }
     sleep_until(start + millis(plan.last_trouble())).await;
     sleep(millis(plan.until_well())).await;
-    world.trace.note(Happened::Well { lives: world.authorization_lives() });
+    world.trace.note(Happened::Well { lives: world.authorization_has_lived() });
     ask(&mut programs).await;
     sleep(millis(plan.until_well())).await;
-    world.trace.note(Happened::Later { lives: world.authorization_lives() });
+    world.trace.note(Happened::Later { lives: world.authorization_has_lived() });
     ask(&mut programs).await;
-    if !world.authorization_lives() || programs.iter().any(Program::is_dead) {
+    // What the store has lost, and nobody knows any more, is as dead.
+    let forgets = plan.any(|what| matches!(what, What::StoreLoss | What::StoreSetBack { .. }));
+    if !world.authorization_lives() || forgets && programs.iter().any(Program::is_dead) {
         programs[0].authorize().await;
         sleep(millis(plan.until_well())).await;
         // The new one may have ended meanwhile, too.

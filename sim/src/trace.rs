@@ -52,8 +52,12 @@ pub enum Happened {
     Asked { program: usize, exchange: u64, at_once: u64, in_all: u64 },
     /// It was answered.
     Answered { exchange: u64, outcome: Outcome },
-    /// The server takes somebody for a thief: all refresh tokens are revoked.
-    Reused,
+    /// The server takes somebody for a thief: everything is revoked. `heard`: when the first answer had arrived.
+    Reused { heard: Option<Duration> },
+    /// A request or a task panicked.
+    Panicked,
+    /// A request doesn't end.
+    Stuck,
     /// An event of the plan.
     Event(What),
     /// It is over, where that takes its time.
@@ -156,7 +160,12 @@ impl fmt::Display for Entry {
                 if *in_all > 1 { write!(f, ", one of {at_once} at once, {in_all} in all") } else { Ok(()) }
             }
             Happened::Answered { exchange, outcome } => write!(f, "exchange {exchange} {outcome}"),
-            Happened::Reused => f.write_str("a spent refresh token is shown again: all are revoked"),
+            Happened::Reused { heard: None } => f.write_str("a spent refresh token is shown again: all are revoked"),
+            Happened::Reused { heard: Some(at) } => {
+                write!(f, "a spent refresh token is shown again, answered at {}: all are revoked", seconds(at))
+            }
+            Happened::Panicked => f.write_str("somebody panics"),
+            Happened::Stuck => f.write_str("a request doesn't end"),
             Happened::Event(what) => write!(f, "--- {what:?}"),
             Happened::Over(what) => write!(f, "--- over: {what:?}"),
             Happened::Well { .. } => f.write_str("--- everything has been well for long"),

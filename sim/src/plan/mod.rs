@@ -250,6 +250,10 @@ pub enum How {
     ActsAndBreaks,
     /// The answer breaks off.
     ActsAndCuts,
+    /// It never answers.
+    ActsAndHangs,
+    /// A proxy in between says so.
+    ActsAndFails(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

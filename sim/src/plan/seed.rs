@@ -147,7 +147,7 @@ impl Event {
 
 impl How {
     fn some(rng: &mut Rng) -> Self {
-        match rng.u8(..11) {
+        match rng.u8(..13) {
             0 => Self::Status(500),
             1 => Self::Status(503),
             2 => Self::Status(429),
@@ -157,6 +157,8 @@ impl How {
             6 | 7 => Self::Hangs,
             8 => Self::Gone,
             9 => Self::ActsAndBreaks,
+            10 => Self::ActsAndHangs,
+            11 => Self::ActsAndFails(502),
             _ => Self::ActsAndCuts,
         }
     }

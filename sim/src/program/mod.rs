@@ -138,7 +138,11 @@ impl Program {
     /// Waits until no request is under way.
     pub async fn rest(&mut self) {
         while let Some(request) = self.process.as_mut().and_then(|process| process.requests.pop()) {
-            let _ = request.await;
+            // Longer than anything that the plan holds up.
+            let most = millis(self.world.plan.length + 3_600_000);
+            if timeout(most, request).await.is_err() {
+                self.world.trace.note(Happened::Stuck);
+            }
         }
         // Whatever they have told is taken in.
         sleep(millis(1)).await;

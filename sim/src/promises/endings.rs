@@ -6,7 +6,7 @@ use tower_bearer::State;
 
 use super::{Found, Run};
 use crate::{
-    plan::{Body, Grant, How, Plan, Route, What},
+    plan::{Body, Grant, How, Plan, Route, Tells, What},
     trace::{Entry, Happened},
     world::millis,
 };
@@ -85,10 +85,9 @@ pub fn calm_runs_fail_no_request(run: &Run) -> Found {
 /// Once the server can be asked: requests are served, and the state says so.
 pub fn everything_works_again(run: &Run) -> Found {
     let plan = run.plan;
-    let sends_again = plan.sends_again(Body::Empty);
     // Where all find out at the same time that their token has ended, a quota may be too small for all.
     let is_crowded = plan.server.quota.is_some() && !plan.server.says_life;
-    if !run.has_room() || !run.is_patient() || !sends_again || is_crowded {
+    if !run.has_room() || is_crowded {
         return None;
     }
     // The API has refused a token, and nobody knows whether the refresh token is spent: that is tried when it was refused for a minute.
@@ -101,10 +100,14 @@ pub fn everything_works_again(run: &Run) -> Found {
     if run.trace[from..].iter().any(is_dead) {
         return None;
     }
-    run.failed(&run.trace[from..], false).or_else(|| {
-        let end = run.trace.len() - 1;
-        (0..plan.programs).find_map(|program| is_live(&run.trace[..end], program, plan))
-    })
+    // What ends without notice is found out by a 401.
+    let is_served = run.is_patient() && plan.sends_again(Body::Empty);
+    let failed = if is_served { run.failed(&run.trace[from..], false) } else { None };
+    // A fleet whose store tells of nothing may learn of a new token when the old one has just ended.
+    let is_told = plan.programs == 1 || plan.store.tells != Tells::Nothing || plan.server.life >= 60_000;
+    let later = run.trace.iter().position(|entry| matches!(entry.what, Happened::Later { .. }))?;
+    let wrong = || (0..plan.programs).find_map(|program| is_live(&run.trace[..later], program, plan));
+    failed.or_else(|| if is_told { wrong() } else { None })
 }
 
 pub fn a_new_authorization_revives(run: &Run) -> Found {
@@ -116,12 +119,10 @@ pub fn a_new_authorization_revives(run: &Run) -> Found {
     run.failed(&run.trace[from..], false)
 }
 
-/// Whether the state that a program shows at last is the true one.
+/// Whether the state that a program shows after all that is the true one.
 fn is_live(trace: &[Entry], program: usize, plan: &Plan) -> Found {
     let (at, state) = trace.iter().rev().find_map(|entry| match entry.what {
-        Happened::Shows { program: shows, state, .. } if shows == program && state != State::Stopped => {
-            Some((entry.at, state))
-        }
+        Happened::Shows { program: shows, state, .. } if shows == program => Some((entry.at, state)),
         _ => None,
     })?;
     // With a refresh token that may be spent, the token in use serves to its end.
@@ -132,7 +133,10 @@ fn is_live(trace: &[Entry], program: usize, plan: &Plan) -> Found {
 pub fn only_the_server_ends_it(run: &Run) -> Found {
     // Where the store has lost what nobody else knows, nobody knows it.
     let forgets = |what: &What| matches!(what, What::StoreLoss | What::StoreSetBack { .. });
-    if run.plan.any(forgets) {
+    let nobody_knows = |what: &What| {
+        matches!(what, What::Crash { .. } | What::Restart { .. } | What::Freeze { .. } | What::StoreTrouble { .. })
+    };
+    if run.plan.any(forgets) && run.plan.any(nobody_knows) {
         return None;
     }
     run.trace.iter().find_map(|entry| match entry.what {
@@ -143,19 +147,29 @@ pub fn only_the_server_ends_it(run: &Run) -> Found {
     })
 }
 
-/// Somebody can't know that it was spent: an answer was lost, the process died over it, or the store has lost what it was told.
+/// Its answer was lost, or the process died or stood still before it could store that, or the store has lost it.
 pub fn reuse_has_a_reason(run: &Run) -> Found {
-    let plan = run.plan;
-    let reused = run.trace.iter().find(|entry| entry.what == Happened::Reused)?;
-    if loses_answers(plan) {
-        return None;
-    }
-    Some((reused.at, "and no answer was lost".into()))
+    let loses = |what: &What| {
+        matches!(what, What::StoreTrouble { .. } | What::StoreLoss | What::StoreSetBack { .. } | What::SetBack { .. })
+    };
+    let ends = |what: &What| matches!(what, What::Crash { .. } | What::Freeze { .. } | What::Suspend { .. });
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Reused { heard: Some(heard) } => {
+            let was_cut_short = run.happens(heard.saturating_sub(run.fetch()), heard + run.fetch() + TO_STORE, ends);
+            (!was_cut_short && !run.plan.any(loses))
+                .then(|| (entry.at, format!("though the answer to it was there at {heard:?}")))
+        }
+        _ => None,
+    })
 }
 
+/// What it takes to store an answer, with a lease that must be asked for again.
+const TO_STORE: Duration = Duration::from_secs(2);
+
+/// Whether somebody can't know whether a refresh token was spent.
 fn loses_answers(plan: &Plan) -> bool {
     plan.any(|what| match what {
-        What::Outage { how, .. } => matches!(how, How::Hangs | How::ActsAndBreaks | How::ActsAndCuts | How::Status(_)),
+        What::Outage { how, .. } => !matches!(how, How::Gone | How::RetryAfter(_) | How::Rejects | How::Page),
         What::Crash { down } => !is_replayed_in_time(plan, *down),
         What::Freeze { .. }
         | What::Suspend { .. }

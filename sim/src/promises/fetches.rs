@@ -108,7 +108,8 @@ pub fn back_off(run: &Run) -> Found {
     if !tells_nothing || plan.server.quota.is_some() || plan.program.user_returns.is_some() {
         return None;
     }
-    let most = GROWING + lasts / 29_000;
+    // With a store one attempt stands for all; each may have begun before it knew of it.
+    let most = GROWING + lasts / 29_000 + if plan.has_store() { 2 * plan.programs as u64 } else { 0 };
     let mut counts = BTreeMap::new();
     let mut until = None;
     run.trace.iter().find_map(|entry| match entry.what {
@@ -117,7 +118,8 @@ pub fn back_off(run: &Run) -> Found {
             None
         }
         Happened::Asked { program, .. } if until.is_some_and(|until| entry.at < until) => {
-            let count = counts.entry(program).or_insert(0);
+            let whose = if plan.has_store() { 0 } else { program };
+            let count = counts.entry(whose).or_insert(0);
             *count += 1;
             (*count > most).then(|| (entry.at, format!("{count} exchanges in an outage of {lasts} ms")))
         }
@@ -133,8 +135,9 @@ pub fn come_when_told(run: &Run) -> Found {
     let plan = run.plan;
     let forgets =
         |what: &What| !matches!(what, What::Outage { .. } | What::Revoke | What::ApiDown { .. } | What::Suspend { .. });
-    let may_be_earlier =
-        matches!(plan.server.grant, Grant::Rotating { .. }) || plan.any(forgets) || plan.program.user_returns.is_some();
+    let may_be_earlier = matches!(plan.server.grant, Grant::Rotating { grace } if grace > 0)
+        || plan.any(forgets)
+        || plan.program.user_returns.is_some();
     if may_be_earlier {
         return None;
     }
@@ -144,6 +147,7 @@ pub fn come_when_told(run: &Run) -> Found {
         // Then somebody authorizes again.
         Happened::Well { .. } => until.insert(usize::MAX, Duration::MAX).and(None),
         Happened::Asked { program, exchange, .. } => {
+            let program = if plan.has_store() { 0 } else { program };
             whose.insert(exchange, program);
             let until = until.get(&program).filter(|_| !until.contains_key(&usize::MAX))?;
             (entry.at + slack < *until)

@@ -52,8 +52,10 @@ type Found = Option<(Duration, String)>;
 type Look = fn(&Run) -> Found;
 
 /// All of them.
-pub const PROMISES: [(&str, Look); 22] = [
+pub const PROMISES: [(&str, Look); 24] = [
     ("nothing spins", nothing_spins),
+    ("nothing panics", nothing_panics),
+    ("every request ends", requests::all_end),
     ("while there is a valid token, no request waits", requests::none_waits_beside_a_token),
     ("no request is sent without a token", requests::none_goes_without_a_token),
     ("no token is sent after its end", requests::no_token_is_sent_after_its_end),
@@ -122,6 +124,12 @@ fn began(what: &What, over: Duration) -> Duration {
 
 /// How exact tokio's timers are, and what it takes to ask the store before an exchange arrives.
 const TIMER: Duration = Duration::from_millis(10);
+
+fn nothing_panics(run: &Run) -> Found {
+    let is_stopped = run.trace.iter().any(|entry| entry.what == Happened::Spins);
+    let panics = run.trace.iter().find(|entry| entry.what == Happened::Panicked).filter(|_| !is_stopped);
+    panics.map(|entry| (entry.at, String::new()))
+}
 
 fn nothing_spins(run: &Run) -> Found {
     run.trace.iter().find(|entry| entry.what == Happened::Spins).map(|entry| (entry.at, String::new()))

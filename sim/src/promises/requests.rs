@@ -7,22 +7,33 @@ use crate::{
     plan::What,
     program::PER_PROGRAM,
     trace::{Happened, Outcome},
+    world::millis,
 };
 
 pub fn none_waits_beside_a_token(run: &Run) -> Found {
     let mut called = BTreeMap::new();
-    run.trace.iter().find_map(|entry| match entry.what {
+    run.trace.iter().find_map(|entry| match &entry.what {
         Happened::Called { request, had_token } => {
-            called.insert(request, (entry.at, had_token));
+            called.insert(*request, (entry.at, *had_token));
             None
         }
         Happened::Sent { request, .. } => {
-            let (at, had_token) = called.remove(&request)?;
+            let (at, had_token) = called.remove(request)?;
             (had_token && entry.at > at + run.slack_of_requests())
                 .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
         }
+        // Unsent, though there was one.
+        Happened::Ended { request, result: Err(error) } => {
+            let (_, had_token) = called.remove(request)?;
+            let is_foreign = error.contains("origin");
+            (had_token && !is_foreign).then(|| (entry.at, format!("request {request} fails unsent: {error}")))
+        }
         _ => None,
     })
+}
+
+pub fn all_end(run: &Run) -> Found {
+    run.trace.iter().find(|entry| entry.what == Happened::Stuck).map(|entry| (entry.at, String::new()))
 }
 
 pub fn none_goes_without_a_token(run: &Run) -> Found {
@@ -87,15 +98,24 @@ pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
             called.retain(|request, _| *request / PER_PROGRAM != *program as u64);
             None
         }
+        // From now on it may wait once more, when the answer is there.
+        Happened::Arrived { request, status: 401, .. } => {
+            called.insert(*request, entry.at + millis(run.plan.api.takes) + BODY);
+            None
+        }
         Happened::Sent { request, .. } | Happened::Ended { request, .. } => {
             let at = called.remove(request)?;
             let stands_still = |what: &What| matches!(what, What::Suspend { .. } | What::Freeze { .. });
-            (entry.at - at > limit && !run.happens(at, entry.at, stands_still))
-                .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
+            (entry.at.saturating_sub(at) > limit
+                && !run.happens(at.saturating_sub(BODY + limit), entry.at, stands_still))
+            .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
         }
         _ => None,
     })
 }
+
+/// What the longest stream takes.
+const BODY: Duration = Duration::from_millis(500);
 
 /// Whoever has made the client below ready sends at once, or gives it back.
 pub fn nothing_is_kept(run: &Run) -> Found {

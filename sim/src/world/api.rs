@@ -86,17 +86,19 @@ where
         if request.uri().host() != Some("api.test") {
             world.trace.note(Happened::Strayed { request: number });
         }
-        // Judged when it arrives, answered later.
-        let (status, challenge) = world.judge(token, route);
-        world.trace.note(Happened::Arrived { request: number, token, status });
         Box::pin(async move {
+            let takes = millis(world.plan.api.takes);
+            // On the way there, and later on the way back.
+            sleep(takes / 2).await;
+            let (status, challenge) = world.judge(token, route);
+            world.trace.note(Happened::Arrived { request: number, token, status });
             if status != 401 || world.plan.api.reads_first {
                 let body = request.into_body().collect().await.map_err(|_| "the sender breaks off")?;
                 if !is_whole(&body.to_bytes(), label) {
                     world.trace.note(Happened::Mangled { request: number });
                 }
             }
-            sleep(millis(world.plan.api.takes)).await;
+            sleep(takes - takes / 2).await;
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             if let Some(challenge) = challenge {

@@ -29,6 +29,8 @@ struct RefreshToken {
     issued: Duration,
     /// When it was shown for the first time, where that spends it.
     spent: Option<Duration>,
+    /// When the client had all of an answer to that.
+    heard: Option<Duration>,
 }
 
 /// What becomes of a refresh token that is shown.
@@ -40,7 +42,9 @@ pub enum Shown {
     },
     Refused,
     /// And everything that was allowed is taken back.
-    Stolen,
+    Stolen {
+        heard: Option<Duration>,
+    },
 }
 
 impl Authorizations {
@@ -68,7 +72,7 @@ impl Authorizations {
             let first = *token.spent.get_or_insert(now);
             if now > first + millis(grace) {
                 authorization.revoked = true;
-                return Shown::Stolen;
+                return Shown::Stolen { heard: token.heard };
             }
         }
         if let Some(ending) = plan.server.ends.filter(|ending| ending.slides) {
@@ -81,7 +85,7 @@ impl Authorizations {
     pub fn issue(&mut self, authorization: u64, now: Duration) -> u64 {
         let number = self.issued;
         self.issued += 1;
-        self.refresh_tokens.insert(number, RefreshToken { authorization, issued: now, spent: None });
+        self.refresh_tokens.insert(number, RefreshToken { authorization, issued: now, spent: None, heard: None });
         number
     }
 
@@ -124,9 +128,20 @@ impl World {
     pub(super) fn show(&self, number: u64) -> Shown {
         let now = self.trace.now();
         let shown = self.lock().authorizations.show(number, &self.plan, now);
-        if matches!(shown, Shown::Stolen) {
-            self.trace.note(Happened::Reused);
+        if let Shown::Stolen { heard } = shown {
+            self.trace.note(Happened::Reused { heard });
+            // RFC 9700 section 4.14.2: the access tokens go, too.
+            self.lock().tokens.values_mut().for_each(|token| token.ends = token.ends.min(now));
         }
         shown
+    }
+
+    /// The client has an answer to this refresh token.
+    pub(super) fn heard(&self, number: Option<u64>) {
+        let now = self.trace.now();
+        let mut state = self.lock();
+        if let Some(token) = number.and_then(|number| state.authorizations.refresh_tokens.get_mut(&number)) {
+            token.heard.get_or_insert(now);
+        }
     }
 }

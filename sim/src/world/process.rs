@@ -70,6 +70,7 @@ impl World {
         let program = &mut self.lock().processes.0[self.program];
         program.process += 1;
         program.under_way = 0;
+        program.frozen_until = None;
     }
 
     /// Of what is random in this process.

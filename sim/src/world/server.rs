@@ -97,11 +97,18 @@ impl World {
             return Ok(self.refuse(exchange, status, retry_after, body));
         }
         let issued = self.act(shown);
+        let slept = self.trace.slept();
         sleep(takes - takes / 2).await;
         self.alive().await;
-        if outage == Some(How::ActsAndBreaks) {
+        // No connection outlives a machine that sleeps.
+        if outage == Some(How::ActsAndBreaks) || self.trace.slept() > slept {
             self.answered(exchange, Outcome::Lost);
             return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
+        }
+        match outage {
+            Some(How::ActsAndHangs) => pending().await,
+            Some(How::ActsAndFails(status)) => return Ok(self.refuse(exchange, status, None, "")),
+            _ => {}
         }
         let Some(issued) = issued else {
             return Ok(self.refuse(exchange, 400, None, r#"{"error":"invalid_grant"}"#));
@@ -111,6 +118,7 @@ impl World {
             body.truncate(self.lock().rng.usize(1..body.len()));
             self.answered(exchange, Outcome::Lost);
         } else {
+            self.heard(shown);
             let Issued { token, ends, authorization_ends, .. } = issued;
             self.answered(exchange, Outcome::Issued { token, ends, authorization_ends });
         }
@@ -159,7 +167,7 @@ impl World {
             (_, None) => return None,
             (_, Some(number)) => match self.show(number) {
                 Shown::Good { authorization, ends } => (authorization, ends),
-                Shown::Refused | Shown::Stolen => return None,
+                Shown::Refused | Shown::Stolen { .. } => return None,
             },
         };
         let mut state = self.lock();

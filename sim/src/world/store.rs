@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Notify, time::sleep};
 use tower_bearer::store::{Entry, Lease, StoreError, Swap, TokenStore};
 
 use super::{World, millis};
@@ -22,7 +19,8 @@ pub struct Shelf(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     entry: Option<Entry>,
-    lease: Option<(String, Instant)>,
+    /// Whose, and until when.
+    lease: Option<(String, Duration)>,
     /// What was there, and since when.
     before: Vec<(Duration, Option<Entry>)>,
     /// Told to all at once, in the order in which they wait.
@@ -60,6 +58,8 @@ impl SimStore {
     async fn reach<T>(&self, act: impl FnOnce(&mut Kept, Duration) -> T) -> Result<T, StoreError> {
         let world = &self.0;
         let latency = millis(world.plan.store.takes.unwrap_or(2));
+        world.alive().await;
+        // From here on it is on its way, whatever becomes of its sender.
         let trouble = world.store_trouble();
         sleep(latency / 2).await;
         match trouble {
@@ -71,7 +71,6 @@ impl SimStore {
             Some(StoreHow::Slow(more)) => sleep(millis(more)).await,
             Some(StoreHow::ActsAndFails) | None => {}
         }
-        world.alive().await;
         let acted = act(&mut world.shelf.lock(), world.trace.now());
         sleep(latency - latency / 2).await;
         world.alive().await;
@@ -105,14 +104,11 @@ impl TokenStore for SimStore {
     }
 
     async fn lease(&self, owner: &str, time: Duration) -> Result<Lease, StoreError> {
-        self.reach(|kept, _| {
-            let now = Instant::now();
-            match &kept.lease {
-                Some((other, until)) if other != owner && now < *until => Lease::Held(*until - now),
-                _ => {
-                    kept.lease = Some((owner.to_owned(), now + time));
-                    Lease::Granted
-                }
+        self.reach(|kept, now| match &kept.lease {
+            Some((other, until)) if other != owner && now < *until => Lease::Held(*until - now),
+            _ => {
+                kept.lease = Some((owner.to_owned(), now + time));
+                Lease::Granted
             }
         })
         .await
