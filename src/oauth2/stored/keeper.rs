@@ -104,7 +104,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         };
         let ends = |error: &FetchError| error.kind() == FetchErrorKind::ReauthorizationRequired;
         let waits_for_user = self.store.is_shared() && fetched.as_ref().is_err_and(ends);
-        self.memo().look_for_user_at = waits_for_user.then(|| self.time.now() + LOOK_FOR_USER);
+        let mut memo = self.memo();
+        memo.look_for_user_at = waits_for_user.then(|| self.time.now() + LOOK_FOR_USER);
+        memo.given_up = memo.newest.authorized_at();
+        drop(memo);
         fetched
     }
 

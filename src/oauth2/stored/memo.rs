@@ -52,6 +52,8 @@ pub(super) struct Memo {
     pub(super) resolve: bool,
     /// The user must authorize again, and may do so where another process hears of it: when to look.
     pub(super) look_for_user_at: Option<Moment>,
+    /// When the authorization began that was given up then.
+    pub(super) given_up: Option<SystemTime>,
 }
 
 impl Memo {

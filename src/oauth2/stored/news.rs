@@ -99,6 +99,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 // An authorization that another process was given and has not used yet, or never will.
                 let revives = memo.look_for_user_at.is_some()
                     && record.dead.is_none()
+                    && record.authorized_at > memo.given_up
                     && record.set.as_ref().is_some_and(|set| set.refresh_token().is_some());
                 memo.news |= new || revives;
             }
