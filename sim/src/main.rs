@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, stderr},
+    panic::catch_unwind,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -14,7 +15,7 @@ use std::{
 use clap::Parser;
 use tower_bearer_sim::{
     plan::Plan,
-    promises::{Broken, PROMISES},
+    promises::{Broken, PROMISES, UNFIT},
     run::{check, note_panics, run},
     shrink::shrink,
     trace::Trace,
@@ -85,7 +86,9 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
                         eprint!("\r{number} of {seeds} ");
                     }
                     let plan = plans(args.from + number);
-                    if let Some(found) = check(&plan, args.promise.as_deref()).broken {
+                    // A promise that panics over a trace must not end the run without a word.
+                    let checked = catch_unwind(|| check(&plan, args.promise.as_deref()).broken);
+                    if let Some(found) = checked.unwrap_or_else(|_| Some(Broken::of(UNFIT))) {
                         broken.lock().expect("nobody panics with it").push((plan, found));
                     }
                 }
@@ -99,6 +102,9 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
 
 /// A short story, and the plan to play again.
 fn tell(plan: &Plan, found: &Broken) {
+    if found.promise == UNFIT {
+        return println!("seed {}: broken: {UNFIT}\nplan: {}\n", plan.seed, serde_json::json!(plan));
+    }
     let smallest = shrink(plan, found);
     let outcome = run(&smallest, Some(found.promise));
     let (at, why) = outcome.broken.map_or((found.at, found.why.clone()), |found| (found.at, found.why));

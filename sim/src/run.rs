@@ -42,7 +42,7 @@ pub fn run(plan: &Plan, promise: Option<&str>) -> Outcome {
     }
     let trace = world.trace.take();
     let broken = promises::broken(&Run::modelled(plan, &trace), promise)
-        .or_else(|| played.is_err().then(|| Broken::of("the simulator itself works")));
+        .or_else(|| played.is_err().then(|| Broken::of(promises::UNFIT)));
     Outcome { trace, broken }
 }
 

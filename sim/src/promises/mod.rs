@@ -79,6 +79,9 @@ pub const PROMISES: [(&str, Look); 24] = [
     ("nothing is left in memory", endings::nothing_is_left),
 ];
 
+/// What is said where playing or judging panics.
+pub const UNFIT: &str = "the simulator itself works";
+
 impl<'a> Run<'a> {
     /// On a paused clock.
     pub fn modelled(plan: &'a Plan, trace: &'a [Entry]) -> Self {
