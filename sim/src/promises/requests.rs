@@ -107,7 +107,7 @@ pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
             let at = called.remove(request)?;
             let stands_still = |what: &What| matches!(what, What::Suspend { .. } | What::Freeze { .. });
             (entry.at.saturating_sub(at) > limit
-                && !run.happens(at.saturating_sub(BODY + limit), entry.at, stands_still))
+                && !run.happens(at.saturating_sub(millis(run.plan.api.takes) + BODY + limit), entry.at, stands_still))
             .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
         }
         _ => None,
