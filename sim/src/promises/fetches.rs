@@ -46,24 +46,7 @@ pub fn keep_distance(run: &Run) -> Found {
     let told = Duration::from_millis(server.life * server.lies.unwrap_or(100) / 100);
     let life = if server.says_life { told } else { Duration::MAX };
     let distance = (life / 2).min(Duration::from_secs(1)).saturating_sub(run.slack);
-    // Of each program: when the last one began, and its number; and which have worked.
-    let (mut last, mut worked) = (BTreeMap::new(), BTreeSet::new());
-    run.trace.iter().find_map(|entry| match entry.what {
-        Happened::Started { program } => {
-            last.remove(&program);
-            None
-        }
-        Happened::Answered { exchange, outcome: Outcome::Issued { .. } } => {
-            worked.insert(exchange);
-            None
-        }
-        Happened::Asked { program, exchange, .. } => {
-            let (before, number) = last.insert(program, (entry.at, exchange))?;
-            let since = worked.contains(&number).then(|| entry.at - before)?;
-            (since < distance).then(|| (entry.at, format!("exchange {exchange} comes {since:?} after another")))
-        }
-        _ => None,
-    })
+    closer_than(run, distance)
 }
 
 /// Where nothing goes wrong, nobody asks for one, no route refuses a good token, and exchanges are quick enough.
@@ -79,6 +62,13 @@ pub fn rest_for_half_a_life(run: &Run) -> Found {
         return None;
     }
     let least = life / 2 - fetch - Duration::from_millis(plan.skew * plan.programs as u64) - run.slack;
+    closer_than(run, least)
+}
+
+/// Two fetches of one program, or of a fleet with a store, that begin closer to each other though the first has worked.
+fn closer_than(run: &Run, distance: Duration) -> Found {
+    let plan = run.plan;
+    // When the last one began, and its number; and which have worked.
     let (mut last, mut worked) = (BTreeMap::new(), BTreeSet::new());
     run.trace.iter().find_map(|entry| match entry.what {
         Happened::Started { program } if !plan.has_store() => {
@@ -93,7 +83,7 @@ pub fn rest_for_half_a_life(run: &Run) -> Found {
             let whose = if plan.has_store() { 0 } else { program };
             let (before, number) = last.insert(whose, (entry.at, exchange))?;
             let since = worked.contains(&number).then(|| entry.at - before)?;
-            (since < least).then(|| (entry.at, format!("exchange {exchange} comes {since:?} after another")))
+            (since < distance).then(|| (entry.at, format!("exchange {exchange} comes {since:?} after another")))
         }
         _ => None,
     })
