@@ -289,3 +289,35 @@ async fn two_renewals_within_the_lag_forget_no_token_that_works() {
     let driven = drive(&token, &world.api(), Never, "/a", 25, secs(10)).await;
     assert!(driven.failed <= 10, "{} of {}", driven.failed, driven.sent);
 }
+
+/// Each token ends sooner than the server said, and a route that refuses everybody has shown that some take what others refuse. That a request
+/// which had asked for a token is accepted with it in the end says that fetches help all the same.
+#[tokio::test(start_paused = true)]
+async fn a_late_api_is_waited_for_however_often_tokens_end_early() {
+    let lag = Duration::from_millis(700);
+    let world = World::new(|inner| (inner.life, inner.really, inner.lag) = (Some(secs(3600)), Some(secs(20)), lag));
+    let token = world.live();
+    token.ready().await.unwrap();
+    let api = world.api();
+    tokio::join!(drive(&token, &api, Auto, "/a", 1_000, MINUTES), drive(&token, &api, Auto, "/bad", 970, MINUTES));
+    sleep(secs(150)).await;
+    let driven = drive(&token, &api, Auto, "/a", 100_000, secs(1800)).await;
+    assert_eq!((driven.failed, driven.sent), (0, 18));
+}
+
+/// The route has a new token fetched, and shortly after that somebody else comes.
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_a_route_that_refuses_everybody_is_not_refused_with_it() {
+    for before in [1, 2, 4] {
+        let world = World::late(Duration::from_millis(700));
+        let token = world.live();
+        token.ready().await.unwrap();
+        sleep(secs(10)).await;
+        let api = world.api();
+        drive(&token, &api, Never, "/bad", 15_000, secs(15) * before).await;
+        let bad = drive(&token, &api, Auto, "/bad", 300, Duration::from_millis(300)).await;
+        assert!(bad.longest < secs(1), "{:?}: who has asked for the token believes it", bad.longest);
+        let good = drive(&token, &api, Auto, "/a", 1_000, secs(1)).await;
+        assert_eq!((good.failed, good.sent), (0, 1), "{before}");
+    }
+}

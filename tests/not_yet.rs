@@ -147,6 +147,31 @@ async fn where_only_some_of_the_api_is_late_no_request_fails_either() {
     }
 }
 
+/// Its age counts from when it was asked for.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_took_long_to_fetch_is_as_new_as_any() {
+    for seconds in [1, 6, 20] {
+        let (issued, took) = (Issued::default(), secs(seconds));
+        let (tokens, number) = (issued.clone(), Arc::new(Mutex::new(0)));
+        let token = LiveToken::spawn(source_fn(move |_: FetchRequest| {
+            let (tokens, number) = (tokens.clone(), number.clone());
+            async move {
+                sleep(took).await;
+                *number.lock().unwrap() += 1;
+                let secret = format!("t{}", number.lock().unwrap());
+                tokens.note(&secret, None);
+                Ok::<_, FetchError>(AccessToken::new(secret)?.expires_in(secs(3600)).age(took))
+            }
+        }));
+        token.ready().await.unwrap();
+        sleep(secs(60)).await;
+        issued.revoke();
+        let layer = layer(&token).max_wait(secs(60));
+        let service = ServiceBuilder::new().layer(layer).service(issued.api(secs(1)));
+        assert_eq!(service.oneshot(get("/a")).await.unwrap().status(), 200, "{took:?}");
+    }
+}
+
 /// A fixed token, or one out of a file, isn't new because a program has started.
 #[tokio::test(start_paused = true)]
 async fn a_fixed_token_that_is_refused_is_handed_on_soon() {

@@ -54,8 +54,10 @@ pub(super) enum After<R> {
 /// A second attempt, or a later one.
 #[derive(Clone, Copy)]
 pub(super) struct Resend {
-    /// The token is fetched because of this, so that what becomes of the attempt says whether it helped.
+    /// It carries the token that was fetched because of it, so that what becomes of the attempt says whether that helped.
     pub(super) asked: bool,
+    /// The 401 that it was answered last is a reason to fetch.
+    asks: bool,
     /// How many more there may be.
     more: u8,
     /// How long they may wait altogether.
@@ -65,6 +67,13 @@ pub(super) struct Resend {
     lost: bool,
     /// What is answered is handed on: this is only to have a 401 in place of one that was dropped.
     is_last: bool,
+}
+
+impl Resend {
+    /// That begins now.
+    fn first(left: Duration, ends: Option<Moment>) -> Self {
+        Self { asked: false, asks: false, more: RESENDS, left, ends, lost: false, is_last: false }
+    }
 }
 
 /// How often a request is sent again at the most: four times with a token that isn't valid yet, three of them after a pause and one when it
@@ -135,20 +144,24 @@ where
         let (link, service, spare, resend) = match mem::replace(self, Self::Moving) {
             Self::Spare { service, spare, link, .. } => {
                 let left = link.max_wait(spare.request(), ends);
-                (link, service, spare, Resend { asked: false, more: RESENDS, left, ends, lost: false, is_last: false })
+                (link, service, spare, Resend::first(left, ends))
             }
             Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
             _ => return,
         };
         // The deadline may be nearer than it was.
         let left = resend.ends.map_or(resend.left, |ends| resend.left.min(ends.since(link.token.time().now())));
-        let asked = resend.asked || link.token.is_reason_to_fetch(refused);
+        let asks = link.token.is_reason_to_fetch(refused);
         // Who can't wait until the same token is tried again wants another.
         let pause = FIRST_STEP * (1 << (RESENDS - resend.more));
-        let resend = Resend { asked, more: resend.more - 1, ..resend };
+        let resend = Resend { asks, more: resend.more - 1, ..resend };
         let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
         let is_patient = resend.more > 0 && spare.can_be_kept_again() && pause <= left;
-        let attempts = if is_patient { Attempts::More } else { Attempts::Last };
+        let attempts = match is_patient {
+            true if resend.asked => Attempts::Spent,
+            true => Attempts::More,
+            false => Attempts::Last,
+        };
         let token = Box::pin(async move { (link.token.replace(refused, left, attempts).await, link) });
         *self = Self::Renewing { token, held, service, spare, resend };
     }
@@ -196,8 +209,7 @@ where
                         // The 401 goes, and with it the connection that its body occupies.
                         Some((request, spare)) => {
                             let (left, with) = replaced.unwrap_or((Duration::ZERO, With::TheSame));
-                            // What becomes of it says nothing about a fetch, unless it is sent with what that brought.
-                            let asked = resend.asked && with == With::Another;
+                            let asked = resend.asked || resend.asks && with == With::Another;
                             let is_last = replaced.is_none();
                             let (resend, ends) = (Resend { asked, left, is_last, ..resend }, resend.ends);
                             let after = After::Replayed { resend, spare };

@@ -41,10 +41,11 @@ mod tests;
 
 pub use builder::Builder;
 pub(crate) use cell::{Cell, Generation, PerThread, Reader};
+pub(crate) use demand::Attempts;
 use demand::Demands;
 pub(crate) use doubt::FIRST_STEP;
 pub(crate) use registry::TokenId;
-pub(crate) use requests::{Attempts, MOST_HELD, With};
+pub(crate) use requests::{MOST_HELD, With};
 pub(crate) use schedule::LONGEST_EXCHANGE;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};

@@ -20,7 +20,7 @@ use super::{
     Shared,
     cell::Generation,
     decide::{Decider, Outcome},
-    demand::{Asks, Demand, Demands},
+    demand::{Asks, Attempts, Demand, Demands},
     doubt::Turn,
     status::{Snapshot, State, Status},
     telemetry::{Fingerprint, Telemetry},
@@ -216,7 +216,7 @@ impl Desk {
         let Some(shared) = self.shared.upgrade() else { return };
         shared.cell.doubt(decider.doubted());
         match (turn, decider.carried()) {
-            (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
+            (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), Attempts::Last)),
             // Who waits for a fetch that is under way waits on.
             (Some(turn @ Turn::Again), _) => {
                 self.demands.try_again();

@@ -1,9 +1,12 @@
 //! The program under test: a live token, the layer around a client, and requests. It dies and starts again as the plan says.
 
+use std::future::pending;
+
 use http::Request;
 use tokio::{
+    select,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower::ServiceExt;
 use tower_bearer::{
@@ -191,19 +194,39 @@ async fn authorize(world: &World, account: &StoredHandle) {
 fn watch(world: World, token: &LiveToken, account: Option<StoredHandle>) -> impl Future<Output = ()> + Send + use<> {
     let mut watch = token.watch();
     async move {
-        let mut last = None;
-        while let Some(status) = watch.changed().await {
+        let (mut last, mut user) = (None, None);
+        loop {
+            let status = select! {
+                biased;
+                status = watch.changed() => status,
+                () = comes(user) => {
+                    user = None;
+                    if let Some(account) = &account {
+                        authorize(&world, account).await;
+                    }
+                    continue;
+                }
+            };
+            let Some(status) = status else { return };
             let shown = (status.state(), status.is_usable(), status.is_authorization_ending());
             if last.replace(shown) == Some(shown) {
                 continue;
             }
             let ((state, usable, ending), lives) = (shown, world.authorization_has_lived());
             world.trace.note(Happened::Shows { program: world.program, state, usable, ending, lives });
-            let is_dead = status.state() == State::ReauthorizationRequired;
-            if let (true, Some(account), Some(wait)) = (is_dead, &account, world.plan.program.user_returns) {
-                sleep(millis(wait)).await;
-                authorize(&world, account).await;
-            }
+            user = match (state, world.plan.program.user_returns) {
+                (State::Live, _) => None,
+                (State::ReauthorizationRequired, Some(wait)) => user.or(Some(Instant::now() + millis(wait))),
+                _ => user,
+            };
         }
+    }
+}
+
+/// At this moment, if there is one.
+async fn comes(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }

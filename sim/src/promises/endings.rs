@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tower_bearer::State;
 
-use super::{Found, Run};
+use super::{Found, Run, requests::BODY};
 use crate::{
     plan::{Body, Grant, How, Plan, Route, Tells, What},
     trace::{Entry, Happened},
@@ -31,9 +31,18 @@ impl Run<'_> {
         millis(plan.server.life) > 2 * self.fetch() + 2 * millis(plan.api.lag + quota) + Duration::from_secs(2)
     }
 
+    /// How long a queue below may be at the most, in milliseconds.
+    fn queue(&self) -> u64 {
+        let (plan, stack) = (self.plan, &self.plan.program.stack);
+        let requests: u64 = plan.traffic.iter().map(|traffic| traffic.count * traffic.width).sum();
+        requests * (plan.api.takes + BODY.as_millis() as u64) / stack.limit_below.unwrap_or(1) as u64
+    }
+
     /// Whether requests wait long enough for everything that may come.
     fn is_patient(&self) -> bool {
-        self.plan.program.max_wait >= 30_000
+        // A new token that isn't known yet is tried again within four seconds.
+        let waits_for_the_api = self.plan.program.stack.patience.is_none_or(|patience| patience >= 5_000);
+        self.plan.program.max_wait >= 30_000 && (self.plan.api.lag == 0 || waits_for_the_api)
     }
 
     /// The first request that has another answer than its route gives, of those that could be sent again if they had to.
@@ -71,8 +80,10 @@ fn is_right(route: Route, result: &Result<u16, String>) -> bool {
 
 pub fn calm_runs_fail_no_request(run: &Run) -> Found {
     let plan = run.plan;
-    // Exchanges that wait for permits behind requests may take any time.
-    let is_crowded = plan.program.stack.exchanges_share_it && plan.program.stack.limit_below.is_some();
+    // Exchanges that wait for permits behind requests may take any time, and tokens end in queues.
+    let stack = &plan.program.stack;
+    let is_crowded =
+        stack.limit_below.is_some() && (stack.exchanges_share_it || stack.buffer_below && run.queue() > plan.server.life / 4);
     if !plan.is_calm() || !run.is_patient() || !run.has_room() || is_crowded {
         return None;
     }
@@ -86,14 +97,15 @@ pub fn calm_runs_fail_no_request(run: &Run) -> Found {
 pub fn everything_works_again(run: &Run) -> Found {
     let plan = run.plan;
     // Where all find out at the same time that their token has ended, a quota may be too small for all.
-    let is_crowded = plan.server.quota.is_some() && !plan.server.says_life;
+    let is_found_out = !plan.server.says_life
+        || plan.server.lies.is_some()
+        || plan.any(|what| matches!(what, What::Revoke | What::Withdraw { .. }));
+    let is_crowded = plan.server.quota.is_some() && is_found_out;
     if !run.has_room() || is_crowded {
         return None;
     }
     // The API has refused a token, and nobody knows whether the refresh token is spent: that is tried when it was refused for a minute.
-    let is_in_doubt = matches!(plan.server.grant, Grant::Rotating { .. })
-        && loses_answers(plan)
-        && plan.any(|what| matches!(what, What::Revoke | What::Withdraw { .. }));
+    let is_in_doubt = matches!(plan.server.grant, Grant::Rotating { .. }) && loses_answers(plan) && is_found_out;
     let begin = if is_in_doubt { Happened::Later { lives: true } } else { Happened::Well { lives: true } };
     let from = run.trace.iter().position(|entry| entry.what == begin)?;
     let is_dead = |entry: &Entry| matches!(entry.what, Happened::Authorized | Happened::Later { lives: false });
@@ -136,7 +148,10 @@ pub fn only_the_server_ends_it(run: &Run) -> Found {
     let nobody_knows = |what: &What| {
         matches!(what, What::Crash { .. } | What::Restart { .. } | What::Freeze { .. } | What::StoreTrouble { .. })
     };
-    if run.plan.any(forgets) && run.plan.any(nobody_knows) {
+    // What a user has allowed again, and the store didn't take, others don't know of.
+    let comes_not = |what: &What| matches!(what, What::StoreTrouble { .. });
+    let is_kept_from_others = run.plan.program.user_returns.is_some() && run.plan.any(comes_not);
+    if run.plan.any(forgets) && run.plan.any(nobody_knows) || is_kept_from_others {
         return None;
     }
     run.trace.iter().find_map(|entry| match entry.what {

@@ -106,7 +106,11 @@ impl<'a> Run<'a> {
     /// Whether anything like this happens in between.
     fn happens(&self, from: Duration, to: Duration, is_it: impl Fn(&What) -> bool) -> bool {
         self.events.iter().any(|entry| match &entry.what {
-            Happened::Event(what) => from <= entry.at && entry.at <= to && is_it(what),
+            // Whoever sleeps notes it before.
+            Happened::Event(what) => {
+                let lasts = if let What::Suspend { lasts } = what { *lasts } else { 0 };
+                from <= entry.at + Duration::from_millis(lasts) && entry.at <= to && is_it(what)
+            }
             // What lasts may have begun before.
             Happened::Over(what) => from <= entry.at && is_it(what) && began(what, entry.at) <= to,
             _ => false,

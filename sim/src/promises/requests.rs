@@ -115,7 +115,7 @@ pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
 }
 
 /// What the longest stream takes.
-const BODY: Duration = Duration::from_millis(500);
+pub const BODY: Duration = Duration::from_millis(500);
 
 /// Whoever has made the client below ready sends at once, or gives it back.
 pub fn nothing_is_kept(run: &Run) -> Found {

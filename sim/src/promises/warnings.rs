@@ -26,7 +26,7 @@ pub fn come_in_time(run: &Run) -> Found {
         let late = plan.filter(|(ends, due)| !said && now < *ends && now > *due + LATE);
         match entry.what {
             Happened::Answered { outcome: Outcome::Issued { authorization_ends: Some(ends), .. }, .. } => {
-                let left = ends - now;
+                let left = ends.saturating_sub(now);
                 let ahead = (left / 10).min(Duration::from_secs(3 * 24 * 3_600));
                 let due = (ends - ahead).max(now);
                 let noise = (left / 100).min(Duration::from_secs(60)) + INEXACT;
@@ -43,7 +43,7 @@ pub fn come_in_time(run: &Run) -> Found {
                 said = true;
                 let (ends, due) = plan?;
                 // What is told counts from when it was asked for.
-                let early = (ends - due) / 100 + INEXACT + run.fetch();
+                let early = ends.saturating_sub(due) / 100 + INEXACT + run.fetch();
                 (now + early < due && usable).then(|| (now, format!("told at {now:?}, and that was due at {due:?}")))
             }
             _ => late.map(|(_, due)| (now, format!("not told until {now:?}, and that was due at {due:?}"))),

@@ -131,10 +131,11 @@ impl Decider {
                 was_accepted: false,
             });
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
-            // One that was kept from an earlier run says how old it is.
-            let is_fresh = token.is_younger_than(YOUNG);
+            // One that was kept from an earlier run says how old it is: since it was asked for, perhaps by another process.
+            let is_fresh = token.is_younger_than(self.rules.longest_exchange + YOUNG);
             let trust = match flight.after_refusal {
-                _ if !is_fresh || self.refusals.are_repeated() => Trust::Proven,
+                _ if !is_fresh => Trust::Proven,
+                _ if self.refusals.are_repeated() => Trust::Unlikely,
                 true => Trust::Wary,
                 false => Trust::Untried,
             };
