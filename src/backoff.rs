@@ -58,7 +58,7 @@ pub(crate) fn after_refusal(streak: u32) -> Duration {
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The longest pause: what an outage may cost beyond its own end.
-pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Between attempts with credentials that were rejected: mended secrets come into use within five minutes.
 const REJECTED: Duration = Duration::from_secs(300);

@@ -52,7 +52,7 @@ pub trait TokenSource: Send + 'static {
     /// a fetch runs, and acted upon once a second at the most.
     ///
     /// # Cancel safety
-    /// The future is dropped and made anew all the time: what it has to tell must not be lost with it.
+    /// The future is dropped and made anew at any time, with each fetch at the least: what it has to tell must not be lost with it.
     fn changed(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }

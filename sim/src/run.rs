@@ -80,12 +80,12 @@ enum Act {
 
 fn acts(plan: &Plan) -> Vec<(u64, Act)> {
     let mut acts = Vec::new();
-    for (number, traffic) in plan.traffic.iter().enumerate() {
-        let send = || Act::Send(number % plan.programs, traffic.clone());
+    for traffic in &plan.traffic {
+        let send = || Act::Send(traffic.whose % plan.programs, traffic.clone());
         acts.extend((0..traffic.count).map(|count| (traffic.from + count * traffic.every, send())));
     }
-    for (number, event) in plan.events.iter().enumerate() {
-        let program = number % plan.programs;
+    for event in &plan.events {
+        let program = event.whose % plan.programs;
         acts.push((event.at, Act::Happen(program, event.what)));
         if let What::Crash { down } | What::Restart { down } = event.what {
             acts.push((event.at + down, Act::Start(program)));
@@ -126,6 +126,7 @@ async fn play(world: World) {
     ask(&mut programs).await;
     sleep(millis(plan.until_well())).await;
     world.trace.note(Happened::Later { lives: world.authorization_has_lived() });
+    world.look_into_the_store();
     ask(&mut programs).await;
     // What the store has lost, and nobody knows any more, is as dead.
     let forgets = plan.any(|what| matches!(what, What::StoreLoss | What::StoreSetBack { .. }));

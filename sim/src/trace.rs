@@ -47,7 +47,7 @@ pub enum Happened {
     /// Its sender has an answer, or an error.
     Ended { request: u64, result: Result<u16, String> },
     /// Somebody kept the client ready since then, and sent nothing.
-    Kept { since: Duration, program: usize },
+    Blocked { since: Duration, program: usize },
     /// An exchange arrived at the token endpoint: so many of this program are there, and of all programs.
     Asked { program: usize, exchange: u64, at_once: u64, in_all: u64 },
     /// It was answered.
@@ -77,6 +77,8 @@ pub enum Happened {
     /// What a program's live token shows of itself from now on. `lives`: the server would have taken its refresh token for a
     /// minute.
     Shows { program: usize, state: State, usable: bool, ending: bool, lives: bool },
+    /// In the end the store has this refresh token, and the one that somebody heard of last came then.
+    Kept { stored: Option<u64>, heard: u64, at: Duration },
     /// Everybody is gone; so many tasks and bodies of requests are left.
     Left { tasks: usize, bodies: usize },
     /// Somebody reads the clock for ever while no time passes.
@@ -152,7 +154,7 @@ impl fmt::Display for Entry {
             Happened::Strayed { request } => write!(f, "request {request} arrives elsewhere"),
             Happened::Ended { request, result: Ok(status) } => write!(f, "request {request} is answered {status}"),
             Happened::Ended { request, result: Err(error) } => write!(f, "request {request} fails: {error}"),
-            Happened::Kept { since, program } => {
+            Happened::Blocked { since, program } => {
                 write!(f, "program {program} gives the client back that was ready since {}", seconds(since))
             }
             Happened::Asked { program, exchange, at_once, in_all } => {
@@ -179,6 +181,9 @@ impl fmt::Display for Entry {
                 let ending = if *ending { ", the authorization is ending" } else { "" };
                 let lives = if *lives { "" } else { " (the authorization is dead)" };
                 write!(f, "program {program} shows {state:?}{usable}{ending}{lives}")
+            }
+            Happened::Kept { stored, heard, at } => {
+                write!(f, "the store has refresh token {stored:?}, and {heard} came last, at {}", seconds(at))
             }
             Happened::Left { tasks, bodies } => write!(f, "{tasks} tasks and {bodies} bodies are left"),
             Happened::Spins => f.write_str("somebody spins"),

@@ -157,11 +157,7 @@ where
         let resend = Resend { asks, more: resend.more - 1, ..resend };
         let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
         let is_patient = resend.more > 0 && spare.can_be_kept_again() && pause <= left;
-        let attempts = match is_patient {
-            true if resend.asked => Attempts::Spent,
-            true => Attempts::More,
-            false => Attempts::Last,
-        };
+        let attempts = if is_patient { Attempts::More } else { Attempts::Last };
         let token = Box::pin(async move { (link.token.replace(refused, left, attempts).await, link) });
         *self = Self::Renewing { token, held, service, spare, resend };
     }

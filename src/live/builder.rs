@@ -17,10 +17,11 @@ use super::{
     cell::Cell,
     decide::Decider,
     demand::{Asks, Demands},
+    desk::Desk,
     registry::TokenId,
     schedule::{Renewal, Rules},
     status::Snapshot,
-    task::{Desk, Task},
+    task::Task,
     telemetry::Telemetry,
 };
 use crate::{

@@ -36,19 +36,8 @@ pub(crate) struct Demand {
 pub(crate) struct Refused {
     pub(crate) generation: Generation,
     pub(crate) number: u64,
-    /// What those among them want that can do least with the same token.
-    pub(crate) attempts: Attempts,
-}
-
-/// How often a refused request can be sent again with the token that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Attempts {
-    /// It isn't, or has asked for just this token: it waits only where fetches have helped before.
-    Spent,
-    /// The token, which perhaps isn't valid yet, may be tried again first.
-    More,
-    /// It can be sent again once only: that is for another token.
-    Last,
+    /// Somebody among them can be sent again once only, and wants another token for it.
+    pub(crate) wants_another: bool,
 }
 
 /// What became of those who asked for a fetch: numbers of demands.
@@ -78,19 +67,19 @@ impl Demands {
         })
     }
 
-    /// Reports a 401 for a generation; returns the number to wait for.
-    pub(crate) fn refuse(&self, generation: Generation, attempts: Attempts) -> u64 {
+    /// Reports a 401 for a generation; returns the number to wait for. `wants_another`: trying the same token again is no use.
+    pub(crate) fn refuse(&self, generation: Generation, wants_another: bool) -> u64 {
         let mut demand = self.lock();
         let known = demand.refused.filter(|known| known.generation == generation);
         if let Some(known) = known
-            && attempts <= known.attempts
+            && (known.wants_another || !wants_another)
         {
             // Known already: ten thousand requests that fail together wake the task once.
             return known.number;
         }
         let number = known.map_or(demand.last + 1, |known| known.number);
         demand.last = demand.last.max(number);
-        demand.refused = Some(Refused { generation, number, attempts });
+        demand.refused = Some(Refused { generation, number, wants_another });
         drop(demand);
         self.wake.notify_one();
         number
@@ -137,7 +126,7 @@ impl Demands {
     /// Takes off the refusals of those that try the same token again.
     pub(crate) fn try_again(&self) {
         let mut demand = self.lock();
-        demand.refused = demand.refused.filter(|refused| refused.attempts == Attempts::Last);
+        demand.refused = demand.refused.filter(|refused| refused.wants_another);
     }
 
     /// Waits for something new.
@@ -167,8 +156,8 @@ mod tests {
     #[test]
     fn those_who_ask_for_the_same_share_a_number_until_it_is_settled() {
         let demands = Demands::default();
-        let first = demands.refuse(Generation(1), Attempts::More);
-        assert_eq!(demands.refuse(Generation(1), Attempts::More), first);
+        let first = demands.refuse(Generation(1), false);
+        assert_eq!(demands.refuse(Generation(1), false), first);
         let asked = demands.ask();
         assert_eq!(demands.ask(), asked);
         assert!(asked > first);
@@ -177,7 +166,7 @@ mod tests {
         demands.take_asked(first);
         let demand = demands.look();
         assert_eq!((demand.refused, demand.asked), (None, Some(asked)));
-        assert!(demands.refuse(Generation(1), Attempts::More) > asked, "a report after the answer is a new one");
+        assert!(demands.refuse(Generation(1), false) > asked, "a report after the answer is a new one");
         demands.take_asked(asked);
         assert!(demands.ask() > asked, "who asks when a fetch has begun wants another one");
     }
@@ -186,8 +175,8 @@ mod tests {
     #[test]
     fn a_report_for_another_token_has_a_number_of_its_own() {
         let demands = Demands::default();
-        let number = demands.refuse(Generation(5), Attempts::More);
-        let other = demands.refuse(Generation(4), Attempts::More);
+        let number = demands.refuse(Generation(5), false);
+        let other = demands.refuse(Generation(4), false);
         assert!(other > number);
         assert_eq!(
             demands.look().refused.map(|refused| (refused.generation, refused.number)),
@@ -198,12 +187,12 @@ mod tests {
     #[test]
     fn who_wants_another_token_shares_the_number_and_is_heard() {
         let demands = Demands::default();
-        let wants_another = || demands.look().refused.is_some_and(|refused| refused.attempts == Attempts::Last);
-        let number = demands.refuse(Generation(1), Attempts::More);
+        let wants_another = || demands.look().refused.is_some_and(|refused| refused.wants_another);
+        let number = demands.refuse(Generation(1), false);
         assert!(!wants_another());
-        assert_eq!(demands.refuse(Generation(1), Attempts::Last), number);
+        assert_eq!(demands.refuse(Generation(1), true), number);
         assert!(wants_another());
-        assert_eq!(demands.refuse(Generation(1), Attempts::More), number);
+        assert_eq!(demands.refuse(Generation(1), false), number);
         assert!(wants_another(), "it still does");
     }
 }

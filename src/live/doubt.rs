@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{cell::Generation, demand::Attempts};
+use super::cell::Generation;
 use crate::{AccessToken, clock::Moment};
 
 /// Whether the API takes the present token already.
@@ -34,8 +34,6 @@ pub(crate) enum Trust {
     Untried,
     /// It is new, and was fetched because of a 401: perhaps for one of a server that is late.
     Wary,
-    /// The same, and the token before it came because of one, too, and was refused as well.
-    Unlikely,
     /// It was accepted, though perhaps not by every server yet.
     Arriving,
     /// A 401 means what it says.
@@ -112,7 +110,7 @@ impl Doubt {
 
     /// Whether it is news that a request with the present one was accepted.
     pub(crate) fn wants_to_know(&self) -> bool {
-        matches!(self.trust, Trust::Untried | Trust::Wary | Trust::Unlikely)
+        matches!(self.trust, Trust::Untried | Trust::Wary)
     }
 
     /// Whether the present one was accepted while it is young, and refused after it: then some take it and some don't.
@@ -145,8 +143,8 @@ impl Doubt {
         let is_first = self.wants_to_know();
         self.was_accepted = true;
         self.trust = match self.trust {
-            Trust::Untried | Trust::Unlikely if self.steps == 0 => Trust::Proven,
-            Trust::Untried | Trust::Wary | Trust::Unlikely | Trust::Arriving => Trust::Arriving,
+            Trust::Untried if self.steps == 0 => Trust::Proven,
+            Trust::Untried | Trust::Wary | Trust::Arriving => Trust::Arriving,
             Trust::Proven => Trust::Proven,
         };
         // Once: where some take it and some don't, those that are refused wait all the same.
@@ -159,8 +157,8 @@ impl Doubt {
     }
 
     /// A 401 for the token in use, `age` after it came. What to do now, if it is too young to be believed; `None` if it is, or if nothing can be
-    /// done but what somebody doesn't want.
-    pub(crate) fn refused(&mut self, now: Moment, age: Duration, attempts: Attempts) -> Option<Option<Turn>> {
+    /// done but what somebody doesn't want: `wants_another`.
+    pub(crate) fn refused(&mut self, now: Moment, age: Duration, wants_another: bool) -> Option<Option<Turn>> {
         if self.back {
             if self.before.as_ref().is_some_and(|before| before.was_accepted) {
                 return Some(None);
@@ -169,7 +167,6 @@ impl Doubt {
             self.before.as_mut().into_iter().for_each(|before| before.was_refused = true);
             return Some(self.was_accepted.then(|| self.forward()));
         }
-        let wants_another = attempts == Attempts::Last;
         if wants_another {
             self.until = None;
         } else if self.until.is_some() {
@@ -180,13 +177,7 @@ impl Doubt {
         }
         let lives = |before: &Before| !before.was_refused && before.expires_at.is_none_or(|end| now < end);
         let before_lives = self.before.as_deref().is_some_and(lives);
-        let is_believed = match self.trust {
-            Trust::Proven => true,
-            // Those that have asked for it have found out that it doesn't help them; what others are told is news.
-            Trust::Unlikely => attempts == Attempts::Spent,
-            _ => false,
-        };
-        if !before_lives && (wants_another || is_believed || self.steps >= TRIES) {
+        if !before_lives && (wants_another || self.trust == Trust::Proven || self.steps >= TRIES) {
             return None;
         }
         self.until = Some(now + FIRST_STEP * (1 << self.steps.min(8)));
@@ -267,7 +258,7 @@ mod tests {
     fn the_token_before_serves_for_a_growing_moment_while_the_new_one_is_young() {
         let mut doubt = Doubt::replaced(before(false), Trust::Proven);
         let (mut age, mut turns) = (Duration::ZERO, Vec::new());
-        while let Some(turn) = doubt.refused(Moment::EARLY + age, age, Attempts::More) {
+        while let Some(turn) = doubt.refused(Moment::EARLY + age, age, false) {
             assert_eq!(turn, Some(Turn::Back));
             let until = doubt.until.unwrap().since(Moment::EARLY);
             turns.push((until - age).as_millis());
@@ -282,23 +273,23 @@ mod tests {
     #[test]
     fn without_one_before_or_when_it_is_older_it_is_believed() {
         for mut doubt in [Doubt::replaced(None, Trust::Proven), Doubt::replaced(before(true), Trust::Proven)] {
-            assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), None);
+            assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), None);
         }
-        assert_eq!(Doubt::replaced(before(false), Trust::Proven).refused(Moment::EARLY, YOUNG, Attempts::More), None);
+        assert_eq!(Doubt::replaced(before(false), Trust::Proven).refused(Moment::EARLY, YOUNG, false), None);
     }
 
     #[test]
     fn one_before_that_is_refused_or_over_gives_the_new_one_its_turn() {
         let mut doubt = Doubt::replaced(before(false), Trust::Proven);
-        doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More);
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), Some(None));
+        doubt.refused(Moment::EARLY, Duration::ZERO, false);
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(None));
         let then = Moment::EARLY + SECOND / 2;
         assert_eq!(doubt.step(then, SECOND / 2), Some(Turn::Forward));
-        assert_eq!(doubt.refused(then, SECOND / 2, Attempts::More), None, "that was once more");
+        assert_eq!(doubt.refused(then, SECOND / 2, false), None, "that was once more");
 
         let mut doubt = Doubt::replaced(before(false), Trust::Proven);
         doubt.before.as_mut().unwrap().expires_at = Some(Moment::EARLY + SECOND / 4);
-        doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More);
+        doubt.refused(Moment::EARLY, Duration::ZERO, false);
         assert_eq!(doubt.step(Moment::EARLY + SECOND / 4, SECOND / 4), Some(Turn::Forward));
     }
 
@@ -307,13 +298,9 @@ mod tests {
         for before in [None, before(true)] {
             let mut doubt = Doubt::replaced(before, Trust::Untried);
             let (mut age, mut tried) = (Duration::ZERO, Vec::new());
-            while let Some(turn) = doubt.refused(Moment::EARLY + age, age, Attempts::More) {
+            while let Some(turn) = doubt.refused(Moment::EARLY + age, age, false) {
                 assert_eq!((turn, doubt.is_open()), (None, true));
-                assert_eq!(
-                    doubt.refused(Moment::EARLY + age, age, Attempts::More),
-                    Some(None),
-                    "one more 401 changes nothing"
-                );
+                assert_eq!(doubt.refused(Moment::EARLY + age, age, false), Some(None), "one more 401 changes nothing");
                 assert_eq!(doubt.step(Moment::EARLY + age, age), None);
                 age = doubt.wake_at(Moment::EARLY + age).unwrap().since(Moment::EARLY);
                 assert_eq!(doubt.step(Moment::EARLY + age, age), Some(Turn::Again));
@@ -325,36 +312,20 @@ mod tests {
     }
 
     #[test]
-    fn one_that_followed_another_in_vain_is_believed_by_those_that_asked_for_it_and_by_nobody_else() {
-        let mut doubt = Doubt::replaced(before(true), Trust::Unlikely);
-        assert!(doubt.wants_to_know());
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::Spent), None);
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), Some(None));
-        // They wait with those.
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::Spent), Some(None));
-        assert_eq!((doubt.accepted(), doubt.trust), (Some(Turn::Again), Trust::Arriving));
-        let mut doubt = Doubt::replaced(None, Trust::Unlikely);
-        assert_eq!((doubt.accepted(), doubt.trust), (None, Trust::Proven));
-        // The one before serves meanwhile.
-        let mut doubt = Doubt::replaced(before(false), Trust::Unlikely);
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::Spent), Some(Some(Turn::Back)));
-    }
-
-    #[test]
     fn the_first_acceptance_ends_the_pause_and_later_ones_do_not() {
         let at = |age: Duration| Moment::EARLY + age;
         for trust in [Trust::Untried, Trust::Wary] {
             let mut doubt = Doubt::replaced(None, trust);
             assert!(doubt.wants_to_know());
-            doubt.refused(at(Duration::ZERO), Duration::ZERO, Attempts::More);
+            doubt.refused(at(Duration::ZERO), Duration::ZERO, false);
             assert_eq!((doubt.accepted(), doubt.is_contradicted()), (Some(Turn::Again), false));
             assert_eq!((doubt.tries(), doubt.wants_to_know()), ((1, true), false));
             // Perhaps not by every server.
-            assert_eq!(doubt.refused(at(Duration::ZERO), Duration::ZERO, Attempts::More), Some(None));
+            assert_eq!(doubt.refused(at(Duration::ZERO), Duration::ZERO, false), Some(None));
             assert!(doubt.is_contradicted());
             assert_eq!((doubt.accepted(), doubt.wake_at(at(Duration::ZERO))), (None, Some(at(FIRST_STEP))));
             assert_eq!(doubt.step(at(FIRST_STEP), FIRST_STEP), Some(Turn::Again));
-            assert_eq!(doubt.refused(at(YOUNG), YOUNG, Attempts::More), None);
+            assert_eq!(doubt.refused(at(YOUNG), YOUNG, false), None);
         }
     }
 
@@ -362,16 +333,16 @@ mod tests {
     fn one_that_is_accepted_before_it_is_refused_is_believed_unless_a_refusal_has_brought_it() {
         let mut doubt = Doubt::replaced(None, Trust::Untried);
         assert_eq!((doubt.accepted(), doubt.wants_to_know()), (None, false));
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), None);
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), None);
         let mut doubt = Doubt::replaced(before(true), Trust::Wary);
         assert_eq!((doubt.accepted(), doubt.wants_to_know()), (None, false));
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), Some(None));
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(None));
     }
 
     #[test]
     fn what_nobody_tries_again_is_believed_when_it_is_no_longer_young() {
         let mut doubt = Doubt::replaced(None, Trust::Untried);
-        doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More);
+        doubt.refused(Moment::EARLY, Duration::ZERO, false);
         let half = SECOND / 2;
         assert_eq!(doubt.step(Moment::EARLY + half, half), Some(Turn::Again));
         assert_eq!(doubt.wake_at(Moment::EARLY), Some(Moment::EARLY + YOUNG));
@@ -379,7 +350,7 @@ mod tests {
         assert_eq!((doubt.step(Moment::EARLY + YOUNG, YOUNG), doubt.wake_at(Moment::EARLY)), (None, None));
 
         let mut doubt = Doubt::replaced(None, Trust::Untried);
-        doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More);
+        doubt.refused(Moment::EARLY, Duration::ZERO, false);
         doubt.step(Moment::EARLY + half, half);
         doubt.accepted();
         assert_eq!(doubt.step(Moment::EARLY + YOUNG, YOUNG), None);
@@ -389,19 +360,19 @@ mod tests {
     fn one_before_that_has_ended_with_the_issue_of_the_present_one_gives_way_at_once() {
         let mut doubt = Doubt::replaced(before(false), Trust::Untried);
         doubt.accepted();
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), Some(Some(Turn::Back)));
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More), Some(Some(Turn::Forward)));
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(Some(Turn::Back)));
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, false), Some(Some(Turn::Forward)));
         assert!(!doubt.is_open());
     }
 
     #[test]
     fn whoever_can_only_use_another_token_is_not_kept_waiting() {
         let mut doubt = Doubt::replaced(None, Trust::Untried);
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::Last), None);
-        doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::More);
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::Last), None, "and the others get it as well");
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, true), None);
+        doubt.refused(Moment::EARLY, Duration::ZERO, false);
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, true), None, "and the others get it as well");
         assert!(!doubt.is_open());
         let mut doubt = Doubt::replaced(before(false), Trust::Untried);
-        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, Attempts::Last), Some(Some(Turn::Back)));
+        assert_eq!(doubt.refused(Moment::EARLY, Duration::ZERO, true), Some(Some(Turn::Back)));
     }
 }

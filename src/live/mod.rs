@@ -1,8 +1,8 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
 //! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and `crate::backoff`) what to
-//! do, publishes into `cell` (the lock-free read) and tells `status`; `requests` is what requests ask of it, and `demand` what comes back:
-//! first use, a 401, `refresh`.
+//! do; `desk` publishes into `cell` (the lock-free read) and tells `status`. `requests` is what requests ask of it, and `demand` what comes
+//! back: first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 
 use std::{
@@ -26,6 +26,7 @@ mod builder;
 mod cell;
 mod decide;
 mod demand;
+mod desk;
 mod doubt;
 mod pace;
 mod refusals;
@@ -41,11 +42,10 @@ mod tests;
 
 pub use builder::Builder;
 pub(crate) use cell::{Cell, Generation, PerThread, Reader};
-pub(crate) use demand::Attempts;
 use demand::Demands;
 pub(crate) use doubt::FIRST_STEP;
 pub(crate) use registry::TokenId;
-pub(crate) use requests::{MOST_HELD, With};
+pub(crate) use requests::{Attempts, MOST_HELD, With};
 pub(crate) use schedule::LONGEST_EXCHANGE;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};

@@ -11,14 +11,11 @@ pub(crate) struct Refusals {
     paused_until: Option<Moment>,
     /// A token was accepted after others were refused with it: then it isn't the token that some of them refuse.
     contradicted: bool,
-    /// The fetch under way, or the last one, followed another that was soon seen not to help.
-    repeated: bool,
 }
 
 impl Refusals {
     /// A fetch begins because of one.
-    pub(crate) fn fetching(&mut self, now: Moment) {
-        self.repeated = self.streak > 0 && self.paused_until.is_some_and(|until| now < until + backoff::LONGEST);
+    pub(crate) fn fetching(&mut self) {
         self.streak = self.streak.saturating_add(1);
     }
 
@@ -57,11 +54,6 @@ impl Refusals {
     /// A whole life without a 401: whatever was wrong is over.
     pub(crate) fn over(&mut self) {
         *self = Self::default();
-    }
-
-    /// Whether the token is refused, too, that was fetched because of a 401 shortly before. Then it isn't new tokens alone that are refused.
-    pub(crate) fn are_repeated(&self) -> bool {
-        self.repeated
     }
 
     /// Whether it is news that a first attempt was accepted.

@@ -5,12 +5,21 @@ use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 use http::HeaderValue;
 use tokio::time;
 
-use super::{Attempts, Generation, LiveToken, Shared, telemetry::Waiting};
+use super::{Generation, LiveToken, Shared, telemetry::Waiting};
 use crate::{ErrorKind, TokenError, clock::Timeline};
 
 /// How much of responses is held at a time that nobody reads, in KiB: half of the window that all streams of an HTTP/2 connection share if
 /// nobody says otherwise (RFC 9113 §6.9.2).
 pub(crate) const MOST_HELD: u16 = 32;
+
+/// How often a request can be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempts {
+    /// Once: that is for another token.
+    Last,
+    /// More than once: the same token, which perhaps isn't valid yet, may be tried again first.
+    More,
+}
 
 /// What a refused request is sent again with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +123,7 @@ impl LiveToken {
     pub(crate) fn report_refused(&self, refused: Generation) {
         self.shared.telemetry.refused();
         if self.is_current(refused) {
-            self.shared.demands.refuse(refused, Attempts::Spent);
+            self.shared.demands.refuse(refused, false);
         }
     }
 
@@ -160,7 +169,7 @@ impl LiveToken {
             let snapshot = self.shared.status.borrow();
             (snapshot.tries.0, snapshot.generation)
         };
-        let mut number = self.shared.demands.refuse(refused, attempts);
+        let mut number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
         let deadline = self.shared.time.now() + max_wait;
         let ended = self.news(max_wait, || {
             if another(&self.shared) {
@@ -168,14 +177,14 @@ impl LiveToken {
             }
             let snapshot = self.shared.status.borrow();
             let (now, accepted) = snapshot.tries;
-            if now != tries && snapshot.generation == refused && (attempts != Attempts::Last || accepted) {
+            if now != tries && snapshot.generation == refused && (attempts == Attempts::More || accepted) {
                 return Some(Some(With::TheSame));
             }
             if snapshot.in_use == refused && snapshot.generation != present {
                 // The next one came, and this one stands in for it already. That it is refused was said of the token it was before.
                 present = snapshot.generation;
                 drop(snapshot);
-                number = self.shared.demands.refuse(refused, attempts);
+                number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
                 return None;
             }
             let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);

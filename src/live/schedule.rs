@@ -102,6 +102,13 @@ pub(crate) fn gap(lifetime: Option<Duration>) -> Duration {
     lifetime.map_or(most, |lifetime| (lifetime / 2).clamp(least, most))
 }
 
+/// The same after a token with so much left: one that another process has fetched some time ago is followed sooner, so that a life of
+/// seconds doesn't end meanwhile.
+pub(crate) fn gap_after(lifetime: Option<Duration>, left: Duration) -> Duration {
+    let sooner = lifetime.map(|lifetime| (left / 2).max(lifetime / 20).max(Duration::from_nanos(1)));
+    gap(lifetime).min(sooner.unwrap_or(Duration::MAX))
+}
+
 /// What is left of the token in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
@@ -193,6 +200,23 @@ mod tests {
 
     fn refresh_after(lifetime: Duration, slowest: Duration, rng: &mut Rng) -> Duration {
         plan(SENT, lifetime, Renewal::Spread, &pace(slowest), rng).refresh_at.since(SENT)
+    }
+
+    #[test]
+    fn what_has_lived_for_a_while_when_it_comes_is_followed_sooner() {
+        let (secs, millis) = (Duration::from_secs, Duration::from_millis);
+        for (lifetime, left, distance) in [
+            (Some(secs(3600)), secs(3600), secs(1)),
+            (Some(secs(3600)), millis(1), secs(1)),
+            (Some(secs(4)), secs(4), secs(1)),
+            (Some(secs(4)), secs(1), millis(500)),
+            (Some(secs(4)), Duration::ZERO, millis(200)),
+            (Some(millis(100)), millis(100), millis(50)),
+            (Some(Duration::from_nanos(1)), Duration::ZERO, Duration::from_nanos(1)),
+            (None, secs(1), secs(1)),
+        ] {
+            assert_eq!(gap_after(lifetime, left), distance, "{lifetime:?} {left:?}");
+        }
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// returns in vain is asked again at a slowing pace.
     ///
     /// # Cancel safety
-    /// The future is dropped and made anew all the time.
+    /// The future is dropped and made anew at any time, with each fetch at the least.
     fn changed(&self, known: u64) -> impl Future<Output = ()> + Send;
 }
 

@@ -164,6 +164,9 @@ pub struct Traffic {
     pub route: Route,
     #[serde(default)]
     pub body: Body,
+    /// The number of the program that sends them.
+    #[serde(default)]
+    pub whose: usize,
 }
 
 /// What is at an address.
@@ -198,6 +201,9 @@ pub enum Body {
 pub struct Event {
     pub at: u64,
     pub what: What,
+    /// The number of the program that it happens to, if it is one that happens to a program.
+    #[serde(default)]
+    pub whose: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

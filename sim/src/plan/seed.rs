@@ -32,6 +32,8 @@ impl Plan {
         let mut plan = Self { seed, length, server, api, program, programs, skew, store, traffic, events: Vec::new() };
         plan.events = (0..rng.usize(..=4)).map(|_| Event::some(rng, &plan)).collect();
         plan.events.sort_by_key(|event| event.at);
+        plan.events.iter_mut().enumerate().for_each(|(number, event)| event.whose = number % programs);
+        plan.traffic.iter_mut().enumerate().for_each(|(number, traffic)| traffic.whose = number % programs);
         plan
     }
 }
@@ -112,7 +114,7 @@ impl Traffic {
             1 => Body::Stream(log_uniform(rng, 1, 40)),
             _ => Body::Empty,
         };
-        Self { from, every, count, width: if one_in(rng, 4) { rng.u64(2..=10) } else { 1 }, route, body }
+        Self { from, every, count, width: if one_in(rng, 4) { rng.u64(2..=10) } else { 1 }, route, body, whose: 0 }
     }
 }
 
@@ -141,7 +143,7 @@ impl Event {
             18 => What::StoreSetBack { by: log_uniform(rng, 100, length) },
             _ => What::StoreTrouble { lasts, how: StoreHow::some(rng) },
         };
-        Self { at: rng.u64(..length * 3 / 4), what }
+        Self { at: rng.u64(..length * 3 / 4), what, whose: 0 }
     }
 }
 

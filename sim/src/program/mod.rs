@@ -115,7 +115,7 @@ impl Program {
 
     /// Sends one request, which nobody gives up.
     pub fn ask(&mut self) {
-        self.send(&Traffic { from: 0, every: 0, count: 1, width: 1, route: Route::Open, body: Body::Empty });
+        self.send(&Traffic { from: 0, every: 0, count: 1, width: 1, route: Route::Open, body: Body::Empty, whose: 0 });
     }
 
     /// Sends so many requests at once.

@@ -218,7 +218,7 @@ impl<B> Below<B> {
         if let Some(since) = mem::take(&mut self.ready_since)
             && since < self.world.trace.now()
         {
-            self.world.trace.note(Happened::Kept { since, program: self.world.program });
+            self.world.trace.note(Happened::Blocked { since, program: self.world.program });
         }
     }
 }

@@ -28,7 +28,9 @@ impl Run<'_> {
         let plan = self.plan;
         let quota =
             plan.server.quota.map_or(0, |quota| 2 * quota.window * (plan.programs as u64 + quota.most) / quota.most);
-        millis(plan.server.life) > 2 * self.fetch() + 2 * millis(plan.api.lag + quota) + Duration::from_secs(2)
+        let told = plan.server.life * plan.server.lies.unwrap_or(100) / 100;
+        millis(plan.server.life.min(told))
+            > 2 * self.fetch() + 2 * millis(plan.api.lag + quota) + Duration::from_secs(2)
     }
 
     /// How long a queue below may be at the most, in milliseconds.
@@ -39,7 +41,7 @@ impl Run<'_> {
     }
 
     /// Whether requests wait long enough for everything that may come.
-    fn is_patient(&self) -> bool {
+    pub fn is_patient(&self) -> bool {
         // A new token that isn't known yet is tried again within four seconds.
         let waits_for_the_api = self.plan.program.stack.patience.is_none_or(|patience| patience >= 5_000);
         self.plan.program.max_wait >= 30_000 && (self.plan.api.lag == 0 || waits_for_the_api)
@@ -82,8 +84,8 @@ pub fn calm_runs_fail_no_request(run: &Run) -> Found {
     let plan = run.plan;
     // Exchanges that wait for permits behind requests may take any time, and tokens end in queues.
     let stack = &plan.program.stack;
-    let is_crowded =
-        stack.limit_below.is_some() && (stack.exchanges_share_it || stack.buffer_below && run.queue() > plan.server.life / 4);
+    let is_crowded = stack.limit_below.is_some()
+        && (stack.exchanges_share_it || stack.buffer_below && run.queue() > plan.server.life / 4);
     if !plan.is_calm() || !run.is_patient() || !run.has_room() || is_crowded {
         return None;
     }
@@ -108,7 +110,14 @@ pub fn everything_works_again(run: &Run) -> Found {
     let is_in_doubt = matches!(plan.server.grant, Grant::Rotating { .. }) && loses_answers(plan) && is_found_out;
     let begin = if is_in_doubt { Happened::Later { lives: true } } else { Happened::Well { lives: true } };
     let from = run.trace.iter().position(|entry| entry.what == begin)?;
-    let is_dead = |entry: &Entry| matches!(entry.what, Happened::Authorized | Happened::Later { lives: false });
+    let is_dead = |entry: &Entry| {
+        matches!(
+            entry.what,
+            Happened::Authorized
+                | Happened::Later { lives: false }
+                | Happened::Shows { state: State::ReauthorizationRequired, lives: false, .. }
+        )
+    };
     if run.trace[from..].iter().any(is_dead) {
         return None;
     }
@@ -120,6 +129,36 @@ pub fn everything_works_again(run: &Run) -> Found {
     let later = run.trace.iter().position(|entry| matches!(entry.what, Happened::Later { .. }))?;
     let wrong = || (0..plan.programs).find_map(|program| is_live(&run.trace[..later], program, plan));
     failed.or_else(|| if is_told { wrong() } else { None })
+}
+
+/// Unless the process has died with it, or the store has lost it.
+pub fn what_arrives_is_stored(run: &Run) -> Found {
+    let plan = run.plan;
+    let dies = |what: &What| matches!(what, What::Crash { .. } | What::Freeze { .. } | What::Suspend { .. });
+    let keeps = |what: &What| {
+        matches!(what, What::StoreTrouble { .. } | What::StoreLoss | What::StoreSetBack { .. } | What::SetBack { .. })
+    };
+    let loses = |what: &What| matches!(what, What::StoreLoss | What::StoreSetBack { .. });
+    if plan.store.tells == Tells::Nothing && plan.any(loses) {
+        // That is noticed when the next token is fetched.
+        return None;
+    }
+    let mut lives = false;
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Later { lives: still } => {
+            lives = still;
+            None
+        }
+        Happened::Kept { stored, heard, at } => {
+            let to_store = run.fetch() + TO_STORE;
+            let is_lost = run.happens(at.saturating_sub(run.fetch()), at + to_store, dies)
+                || plan.any(keeps) && plan.any(|what| dies(what) || matches!(what, What::Restart { .. }));
+            let is_due = lives && entry.at > at + to_store;
+            (is_due && !is_lost && stored != Some(heard))
+                .then(|| (at, format!("{heard} came, and {stored:?} is stored")))
+        }
+        _ => None,
+    })
 }
 
 pub fn a_new_authorization_revives(run: &Run) -> Found {
@@ -148,8 +187,8 @@ pub fn only_the_server_ends_it(run: &Run) -> Found {
     let nobody_knows = |what: &What| {
         matches!(what, What::Crash { .. } | What::Restart { .. } | What::Freeze { .. } | What::StoreTrouble { .. })
     };
-    // What a user has allowed again, and the store didn't take, others don't know of.
-    let comes_not = |what: &What| matches!(what, What::StoreTrouble { .. });
+    // What a user has allowed again, and the store didn't take or has lost, others don't know of.
+    let comes_not = |what: &What| forgets(what) || matches!(what, What::StoreTrouble { .. });
     let is_kept_from_others = run.plan.program.user_returns.is_some() && run.plan.any(comes_not);
     if run.plan.any(forgets) && run.plan.any(nobody_knows) || is_kept_from_others {
         return None;
@@ -184,7 +223,7 @@ const TO_STORE: Duration = Duration::from_secs(2);
 /// Whether somebody can't know whether a refresh token was spent.
 fn loses_answers(plan: &Plan) -> bool {
     plan.any(|what| match what {
-        What::Outage { how, .. } => !matches!(how, How::Gone | How::RetryAfter(_) | How::Rejects | How::Page),
+        What::Outage { how, .. } => !matches!(how, How::Gone | How::RetryAfter(_) | How::Rejects),
         What::Crash { down } => !is_replayed_in_time(plan, *down),
         What::Freeze { .. }
         | What::Suspend { .. }

@@ -103,7 +103,8 @@ pub fn back_off(run: &Run) -> Found {
         return None;
     }
     // With a store one attempt stands for all; each may have begun before it knew of it.
-    let most = GROWING + lasts / 29_000 + if plan.has_store() { 2 * plan.programs as u64 } else { 0 };
+    let pause = if let How::RetryAfter(seconds) = how { (seconds * 1_000).min(29_000) } else { 29_000 };
+    let most = GROWING + lasts / pause + if plan.has_store() { 2 * plan.programs as u64 } else { 0 };
     let mut counts = BTreeMap::new();
     let mut until = None;
     run.trace.iter().find_map(|entry| match entry.what {

@@ -52,11 +52,15 @@ type Found = Option<(Duration, String)>;
 type Look = fn(&Run) -> Found;
 
 /// All of them.
-pub const PROMISES: [(&str, Look); 24] = [
+pub const PROMISES: [(&str, Look); 26] = [
     ("nothing spins", nothing_spins),
     ("nothing panics", nothing_panics),
     ("every request ends", requests::all_end),
     ("while there is a valid token, no request waits", requests::none_waits_beside_a_token),
+    (
+        "as long as the API takes a token that was fetched, no request fails for want of one",
+        requests::none_fails_beside_one,
+    ),
     ("no request is sent without a token", requests::none_goes_without_a_token),
     ("no token is sent after its end", requests::no_token_is_sent_after_its_end),
     ("no token goes to another origin", requests::none_strays),
@@ -74,6 +78,7 @@ pub const PROMISES: [(&str, Look); 24] = [
     ("once everything is well, everything works again", endings::everything_works_again),
     ("only the server's word ends an authorization", endings::only_the_server_ends_it),
     ("a spent refresh token is shown again only where an answer may be lost", endings::reuse_has_a_reason),
+    ("a refresh token that has arrived is stored in the end", endings::what_arrives_is_stored),
     ("a new authorization revives the live token", endings::a_new_authorization_revives),
     ("users are warned in time", warnings::come_in_time),
     ("nothing is left in memory", endings::nothing_is_left),

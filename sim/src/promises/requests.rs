@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Found, Run};
 use crate::{
-    plan::What,
+    plan::{Route, What},
     program::PER_PROGRAM,
     trace::{Happened, Outcome},
     world::millis,
@@ -30,6 +30,66 @@ pub fn none_waits_beside_a_token(run: &Run) -> Found {
         }
         _ => None,
     })
+}
+
+/// Whatever else goes wrong, and however often something is fetched: the process has it, and nobody has ended it.
+pub fn none_fails_beside_one(run: &Run) -> Found {
+    let (plan, requests) = (run.plan, run.requests());
+    let may_have_to_wait = plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
+    // A life counts from when a token is asked for, and that waits for a permit there.
+    let is_shorter = plan.server.lies.is_some() || plan.program.stack.exchanges_share_it;
+    if is_shorter || may_have_to_wait && !run.is_patient() {
+        return None;
+    }
+    let (mut asked, mut called, mut good) = (BTreeMap::new(), BTreeMap::new(), Vec::<Good>::new());
+    // How much goes on that keeps a token from its process.
+    let mut trouble = 0;
+    run.trace.iter().find_map(|entry| {
+        match &entry.what {
+            Happened::Started { program } => good.retain(|token| token.program != *program),
+            Happened::Event(What::Revoke | What::Withdraw { access_too: true }) | Happened::Reused { .. } => {
+                good.clear();
+                // Those on their way are as dead.
+                asked.clear();
+            }
+            Happened::Event(what) if keeps_tokens(what) => {
+                good.retain(|token| token.from <= entry.at);
+                trouble += i32::from(!matches!(what, What::Suspend { .. }));
+            }
+            Happened::Over(what) if keeps_tokens(what) => trouble -= 1,
+            Happened::Asked { program, exchange, .. } => drop(asked.insert(*exchange, (*program, entry.at))),
+            Happened::Answered { exchange, outcome: Outcome::Issued { ends, .. } } if trouble == 0 => {
+                let (program, asked) = *asked.get(exchange)?;
+                let from = entry.at + millis(plan.api.lag) + run.fetch() + run.slack;
+                good.push(Good { program, from, until: (asked + millis(plan.server.life)).min(*ends) - run.slack });
+            }
+            Happened::Called { request, .. } => drop(called.insert(*request, entry.at)),
+            Happened::Ended { request, result } => {
+                let (at, (route, body)) = (called.remove(request)?, requests[request]);
+                let fails = match result {
+                    Ok(status) => *status == 401 && matches!(route, Route::Open | Route::Forbidden | Route::Busy),
+                    Err(error) => error.contains("no valid token"),
+                };
+                let program = (request / PER_PROGRAM) as usize;
+                let is_good = |token: &&Good| token.program == program && token.from <= at && entry.at < token.until;
+                let token = good.iter().find(is_good).filter(|_| fails && plan.sends_again(body))?;
+                return Some((entry.at, format!("request {request}: {result:?}, with one until {:?}", token.until)));
+            }
+            _ => {}
+        }
+        None
+    })
+}
+
+/// A token that the API takes in this time.
+struct Good {
+    program: usize,
+    from: Duration,
+    until: Duration,
+}
+
+fn keeps_tokens(what: &What) -> bool {
+    matches!(what, What::StoreTrouble { .. } | What::Freeze { .. } | What::Suspend { .. })
 }
 
 pub fn all_end(run: &Run) -> Found {
@@ -120,7 +180,7 @@ pub const BODY: Duration = Duration::from_millis(500);
 /// Whoever has made the client below ready sends at once, or gives it back.
 pub fn nothing_is_kept(run: &Run) -> Found {
     run.trace.iter().find_map(|entry| match &entry.what {
-        Happened::Kept { since, program } => {
+        Happened::Blocked { since, program } => {
             let stands_still = |what: &What| matches!(what, What::Suspend { .. } | What::Freeze { .. });
             let dies = run.trace.iter().any(|other| {
                 other.what == Happened::Crashed { program: *program } && *since <= other.at && other.at <= entry.at

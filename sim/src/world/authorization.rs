@@ -17,6 +17,8 @@ pub struct Authorizations {
     issued: u64,
     /// When the user ended the last one that was dead.
     replaced: Option<Duration>,
+    /// The refresh token that somebody has heard of last in an answer, and when.
+    latest: Option<(u64, Duration)>,
 }
 
 struct Authorization {
@@ -108,9 +110,19 @@ impl World {
         if authorizations.issued > 0 && !authorizations.lives(now) {
             authorizations.replaced = Some(now);
         }
+        // What becomes of it is the user's to see.
+        authorizations.latest = None;
         let number = authorizations.all.len() as u64;
         authorizations.all.insert(number, Authorization { revoked: false, ends });
         authorizations.issue(number, now)
+    }
+
+    /// Notes whether the store has the refresh token that came last.
+    pub fn look_into_the_store(&self) {
+        if let Some((heard, at)) = self.lock().authorizations.latest {
+            let stored = self.shelf.refresh_token().and_then(|token| token.strip_prefix('r')?.parse().ok());
+            self.trace.note(Happened::Kept { stored, heard, at });
+        }
     }
 
     /// Whether the authorization lives, or none is needed.
@@ -136,10 +148,11 @@ impl World {
         shown
     }
 
-    /// The client has an answer to this refresh token.
-    pub(super) fn heard(&self, number: Option<u64>) {
+    /// The client has an answer to this refresh token, with the next.
+    pub(super) fn heard(&self, number: Option<u64>, next: Option<u64>) {
         let now = self.trace.now();
         let mut state = self.lock();
+        state.authorizations.latest = next.map(|next| (next, now)).or(state.authorizations.latest);
         if let Some(token) = number.and_then(|number| state.authorizations.refresh_tokens.get_mut(&number)) {
             token.heard.get_or_insert(now);
         }

@@ -118,7 +118,7 @@ impl World {
             body.truncate(self.lock().rng.usize(1..body.len()));
             self.answered(exchange, Outcome::Lost);
         } else {
-            self.heard(shown);
+            self.heard(shown, issued.refresh_token);
             let Issued { token, ends, authorization_ends, .. } = issued;
             self.answered(exchange, Outcome::Issued { token, ends, authorization_ends });
         }

@@ -33,6 +33,13 @@ impl Shelf {
         (kept.entry, kept.lease) = (None, None);
     }
 
+    /// The refresh token in it: the format is documented.
+    pub fn refresh_token(&self) -> Option<String> {
+        let kept = self.lock();
+        let record: serde_json::Value = serde_json::from_slice(kept.entry.as_ref()?.data()).ok()?;
+        Some(record["set"]["refresh_token"].as_str()?.to_owned())
+    }
+
     /// To what was there at that moment.
     pub fn set_back(&self, to: Duration) {
         let mut kept = self.lock();

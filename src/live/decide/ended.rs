@@ -135,7 +135,6 @@ impl Decider {
             let is_fresh = token.is_younger_than(self.rules.longest_exchange + YOUNG);
             let trust = match flight.after_refusal {
                 _ if !is_fresh => Trust::Proven,
-                _ if self.refusals.are_repeated() => Trust::Unlikely,
                 true => Trust::Wary,
                 false => Trust::Untried,
             };
@@ -146,7 +145,11 @@ impl Decider {
         {
             refresh_at = Some(now + schedule::again(end.since(now), lifetime, &mut self.rng));
         }
-        self.not_before = Some(flight.started + schedule::gap(lifetime));
+        let gap = match expires_at {
+            Some(end) if !same && sent < flight.started => schedule::gap_after(lifetime, end.since(now)),
+            _ => schedule::gap(lifetime),
+        };
+        self.not_before = Some(flight.started + gap);
         self.retry = Retry::Free;
         self.failures = 0;
         self.failure = None;

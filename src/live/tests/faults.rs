@@ -1,9 +1,17 @@
 //! Sources that misbehave.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use tokio::time;
 
 use super::scene::*;
-use crate::{AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, TokenSource, source_fn};
+use crate::{
+    AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, TokenSource, live::Generation,
+    source_fn,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_source_is_a_failure_like_others() {
@@ -135,6 +143,38 @@ async fn a_source_that_always_has_something_new_is_asked_once_a_second() {
     let fetches = token.status().generation();
     // The first, what is new then, at once, and one more for each second.
     assert!((11..=12).contains(&fetches), "{fetches}");
+}
+
+/// A source that looks for something new every 45 seconds.
+struct Seldom(Arc<AtomicU32>);
+
+impl TokenSource for Seldom {
+    async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
+        let number = self.0.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(request.reason() == FetchReason::Changed, number > 0, "{request:?}");
+        Ok(token(&format!("t{number}")).expires_in(HOUR))
+    }
+
+    async fn changed(&mut self) {
+        time::sleep(secs(45)).await;
+    }
+}
+
+/// Neither the look at the clocks every half minute nor what requests report begins that anew.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_sleeps_before_it_says_something_is_heard() {
+    let fetches = Arc::new(AtomicU32::new(0));
+    let token = LiveToken::spawn(Seldom(fetches.clone()));
+    time::sleep(millis(1)).await;
+    for _ in 0..95 {
+        time::sleep(secs(1)).await;
+        token.report_accepted(Generation(1));
+        token.report_recovered(Generation(1), true);
+    }
+    assert_eq!(fetches.load(Ordering::Relaxed), 3);
+    drop(token);
+    time::sleep(secs(1)).await;
+    assert_eq!(Arc::strong_count(&fetches), 1, "the end of all handles is heard, too");
 }
 
 /// An error that panics when somebody wants to know what it is.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -115,7 +116,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
         // Another process may take as long as anybody: it knows how slow the server is, who only waits for it doesn't.
         let give_up = self.time.now() + request.longest_timeout();
-        let mut waited = false;
+        let (mut waited, mut expects_news) = (false, false);
         loop {
             let (record, _, set_back) = self.load().await?;
             self.inbox.hold(record.set.as_ref());
@@ -150,7 +151,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
                 Lease::Held(left) => left,
             };
-            self.memo().lease_missing_since = None;
+            {
+                let mut memo = self.memo();
+                memo.lease_missing_since = None;
+                // In vain until now, and from now on perhaps not: a token of seconds may end before a slow pace finds the next.
+                if !mem::replace(&mut expects_news, true) {
+                    memo.told.1 = 0;
+                }
+            }
             // Either it has done, or it is dead.
             let wait = wait.clamp(SHORTEST_WAIT, self.options.lease);
             self.wait_or_letter(async { drop(timeout(wait, self.told_of_change()).await) }).await?;

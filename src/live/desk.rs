@@ -1,0 +1,209 @@
+//! What the task tells the handles, and what it hears from them.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::{
+    Shared,
+    cell::Generation,
+    decide::{Decider, Outcome},
+    demand::{Asks, Demand, Demands},
+    doubt::Turn,
+    status::{Snapshot, State},
+    telemetry::{Fingerprint, Telemetry},
+};
+use crate::{
+    BoxTokenSource, Storage, TokenSource,
+    clock::{Moment, Timeline},
+    panics::contained,
+};
+
+/// What the task shares with the handles. It does not keep them alive: they keep it.
+pub(crate) struct Desk {
+    pub(crate) time: Arc<Timeline>,
+    pub(crate) demands: Arc<Demands>,
+    pub(crate) shared: Weak<Shared>,
+    /// When the present generation came.
+    pub(crate) since: Option<Moment>,
+    pub(crate) seen: u64,
+    pub(crate) settled: u64,
+    pub(crate) asks: Asks,
+}
+
+impl Desk {
+    /// Takes in what was asked for since last time.
+    pub(super) fn take_demands(&mut self, decider: &mut Decider) -> Demand {
+        let demand = self.demands.look();
+        decider.demand(self.time.now(), &demand);
+        self.seen = demand.last;
+        self.take_turns(decider);
+        if decider.is_settled() {
+            self.settle();
+            if decider.is_stopped() {
+                self.asks.declined = self.seen;
+            }
+        }
+        demand
+    }
+
+    /// Requests go back to the token before, or forward to the present one.
+    fn take_turns(&mut self, decider: &mut Decider) {
+        let now = self.time.now();
+        let turn = decider.turn(now);
+        let Some(shared) = self.shared.upgrade() else { return };
+        shared.cell.doubt(decider.doubted());
+        match (turn, decider.carried()) {
+            (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
+            // Who waits for a fetch that is under way waits on.
+            (Some(turn @ Turn::Again), _) => {
+                self.demands.try_again();
+                contained(|| shared.telemetry.turned(turn, decider.generation()));
+            }
+            (Some(turn), Some((token, generation, expires_at))) => {
+                shared.cell.publish(token, generation, expires_at);
+                contained(|| shared.telemetry.turned(turn, decider.generation()));
+                self.settle();
+            }
+            _ => return,
+        }
+        self.report(decider, now);
+    }
+
+    /// A fetch begins: whoever asks from now on is answered by it only if it works.
+    pub(super) fn begin(&self) -> u64 {
+        self.demands.take_asked(self.seen);
+        self.seen
+    }
+
+    /// A fetch has ended that answers up to this one, whatever came of it. One that worked is what those wanted, too, who asked meanwhile.
+    pub(super) fn answer(&mut self, under_way: u64, worked: bool) {
+        let answered = if worked { self.seen } else { under_way };
+        self.demands.take_asked(answered);
+        self.asks.answered = self.asks.answered.max(answered);
+    }
+
+    /// Everything that was taken in has been answered.
+    pub(super) fn settle(&mut self) {
+        self.settled = self.seen;
+        self.demands.settle(self.settled);
+    }
+
+    /// Marks a token that has ended.
+    pub(super) fn check_clocks(&mut self, decider: &mut Decider) -> Moment {
+        let now = self.time.now();
+        self.take_turns(decider);
+        decider.compare_with_wall(now, self.time.wall());
+        if let Some(left) = decider.warn_of_authorization(now) {
+            self.tell(|telemetry| telemetry.authorization_ends(left));
+            self.report(decider, now);
+        }
+        if decider.expire(now)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.cell.clear();
+            self.report(decider, now);
+            contained(|| shared.telemetry.expired(decider.generation(), decider.failures().0));
+        }
+        now
+    }
+
+    /// What requests carry from now on; tells a token from the one before.
+    pub(super) fn publish(&mut self, outcome: Outcome<'_>, now: Moment) -> Option<Fingerprint> {
+        let Outcome::Publish { token, generation, expires_at, doubted } = outcome else { return None };
+        let shared = self.shared.upgrade()?;
+        // Before the first request with it.
+        shared.cell.doubt(if doubted { generation } else { Generation::NONE });
+        shared.cell.publish(token, generation, expires_at);
+        let new = shared.status.borrow().generation != generation;
+        if new {
+            self.since = Some(now);
+        }
+        new.then(|| Fingerprint::of(token))
+    }
+
+    pub(super) fn tell<T>(&self, tell: impl FnOnce(&Telemetry) -> T) -> Option<T> {
+        // A subscriber may panic, and so may what a source's error says.
+        self.shared.upgrade().and_then(|shared| contained(|| tell(&shared.telemetry)))
+    }
+
+    /// A runtime of one thread drives its tasks only while somebody is in `block_on`, and looks at its timers after that.
+    pub(super) fn be_careful_where_time_stands_still(&self) {
+        if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.cell.be_careful();
+        }
+    }
+
+    /// How long to sleep until then at the most; `None` if there is nothing to wait for.
+    pub(super) fn nap(&self, wake_at: Option<Moment>, now: Moment) -> Option<Duration> {
+        let beat = self.tell(Telemetry::beat).flatten();
+        let wait = wake_at.map(|at| at.since(now).min(HEARTBEAT));
+        [beat, wait].into_iter().flatten().min()
+    }
+
+    /// How it is with the source's store.
+    pub(super) fn ask_about_storage(&self, source: &BoxTokenSource, decider: &mut Decider) -> Storage {
+        // It may be anybody's, and panic.
+        let storage = contained(|| source.storage()).unwrap_or_default();
+        if decider.stored(storage) {
+            self.tell(|telemetry| telemetry.stored(storage));
+        }
+        storage
+    }
+
+    /// Tells everybody how things are; wakes those who wait only if it concerns them.
+    pub(super) fn report(&self, decider: &Decider, now: Moment) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let snapshot = Snapshot { asks: self.asks, ..decider.snapshot(now, self.seen, self.settled) };
+        contained(|| shared.telemetry.refresh(&snapshot, self.since, &self.time));
+        let is_new = shared.status.send_if_modified(|known| {
+            let is_new = is_news(known, &snapshot);
+            *known = snapshot;
+            is_new
+        });
+        if is_new {
+            shared.news.notify_waiters();
+        }
+    }
+}
+
+fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
+    let key = |snapshot: &Snapshot| {
+        // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
+        let ends = snapshot.state == State::Stopped && snapshot.fetching;
+        let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
+        let asks = (snapshot.asks.answered, snapshot.asks.declined, snapshot.in_use, snapshot.tries);
+        (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, asks, ends)
+    };
+    key(known) != key(next)
+}
+
+impl Drop for Desk {
+    /// However the task ends (its runtime is shut down, the driver is dropped): with nobody left to mark it, no token may stay
+    /// in use, and nobody may wait for one.
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.cell.clear();
+            shared.status.send_modify(|snapshot| {
+                snapshot.state = State::Stopped;
+                snapshot.usable = false;
+                snapshot.fetching = false;
+                snapshot.next_fetch = None;
+                snapshot.seen = u64::MAX;
+                snapshot.settled = u64::MAX;
+                snapshot.asks.declined = u64::MAX;
+            });
+            shared.news.notify_waiters();
+            let snapshot = shared.status.borrow().clone();
+            contained(|| shared.telemetry.refresh(&snapshot, self.since, &self.time));
+        }
+    }
+}
+
+/// Timers stand still while a machine is suspended; after it, the clocks are looked at within this time.
+const HEARTBEAT: Duration = Duration::from_secs(30);
