@@ -56,13 +56,16 @@ fn main() -> ExitCode {
         Some(path) => {
             let text = std::fs::read_to_string(path).expect("the file can be read");
             let plan: Plan = serde_json::from_str(&text).expect("a plan");
-            println!("{}", Trace::story(&run(&plan, None).trace));
+            // Judging it may panic; that is told below.
+            if let Ok(outcome) = catch_unwind(|| run(&plan, None)) {
+                println!("{}", Trace::story(&outcome.trace));
+            }
             Box::new(move |_| plan.clone())
         }
         None => Box::new(Plan::of),
     };
     let seeds = if args.replay.is_some() { 1 } else { args.seeds };
-    let broken = play(&args, seeds, &plans);
+    let (seeds, broken) = play(&args, seeds, &plans);
     for (plan, found) in &broken {
         tell(plan, found);
     }
@@ -70,9 +73,9 @@ fn main() -> ExitCode {
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// All plans that break a promise, by seed.
-fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(Plan, Broken)> {
-    let (next, broken) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+/// How many were played, and those that break a promise, by seed.
+fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> (u64, Vec<(Plan, Broken)>) {
+    let (next, played, broken) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -88,6 +91,7 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
                     let plan = plans(args.from + number);
                     // A promise that panics over a trace must not end the run without a word.
                     let checked = catch_unwind(|| check(&plan, args.promise.as_deref()).broken);
+                    played.fetch_add(1, Ordering::Relaxed);
                     if let Some(found) = checked.unwrap_or_else(|_| Some(Broken::of(UNFIT))) {
                         broken.lock().expect("nobody panics with it").push((plan, found));
                     }
@@ -97,7 +101,7 @@ fn play(args: &Args, seeds: u64, plans: &(dyn Fn(u64) -> Plan + Sync)) -> Vec<(P
     });
     let mut broken = broken.into_inner().expect("nobody panics with it");
     broken.sort_by_key(|(plan, _)| plan.seed);
-    broken
+    (played.into_inner(), broken)
 }
 
 /// A short story, and the plan to play again.

@@ -41,7 +41,7 @@ pub fn run(plan: &Plan, promise: Option<&str>) -> Outcome {
         world.trace.note(Happened::Panicked);
     }
     let trace = world.trace.take();
-    let broken = promises::broken(&Run::modelled(plan, &trace), promise)
+    let broken = promises::broken(&Run::new(plan, &trace), promise)
         .or_else(|| played.is_err().then(|| Broken::of(promises::UNFIT)));
     Outcome { trace, broken }
 }

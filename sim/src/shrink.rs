@@ -1,6 +1,9 @@
 //! Makes a plan smaller as long as it breaks the same promise: fewer events, less traffic, shorter.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
 
 use crate::{
     plan::{Plan, Stack, What},
@@ -11,15 +14,18 @@ use crate::{
 /// The smallest plan found that breaks this promise.
 pub fn shrink(plan: &Plan, broken: &Broken) -> Plan {
     let (mut smallest, began) = (plan.clone(), Instant::now());
-    while began.elapsed() < PATIENCE {
-        let smaller =
-            candidates(&smallest).into_iter().find(|candidate| run(candidate, Some(broken.promise)).broken.is_some());
-        match smaller {
+    let breaks = |candidate: &Plan| {
+        // Judging a candidate may panic: then it isn't this promise that it breaks.
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(candidate, Some(broken.promise)).broken));
+        outcome.is_ok_and(|found| found.is_some_and(|found| found.promise == broken.promise))
+    };
+    loop {
+        let mut candidates = candidates(&smallest).into_iter().take_while(|_| began.elapsed() < PATIENCE);
+        match candidates.find(|candidate| breaks(candidate)) {
             Some(smaller) => smallest = smaller,
-            None => break,
+            None => return smallest,
         }
     }
-    smallest
 }
 
 /// A counterexample that is still large is better than none.
@@ -50,6 +56,20 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     }
     for number in 0..plan.events.len() {
         change(&|plan| plan.events[number].what.shorten());
+        change(&|plan| plan.events[number].whose = 0);
+    }
+    // Less time.
+    change(&|plan| {
+        plan.length /= 2;
+        plan.events.iter_mut().for_each(|event| event.at /= 2);
+        plan.traffic.iter_mut().for_each(|traffic| traffic.from /= 2);
+    });
+    for number in 0..plan.events.len() {
+        change(&|plan| plan.events[number].at = plan.events[number].at * 3 / 4);
+    }
+    for number in 0..plan.traffic.len() {
+        change(&|plan| plan.traffic[number].from = plan.traffic[number].from * 3 / 4);
+        change(&|plan| plan.traffic[number].whose = 0);
     }
     change(&|plan| plan.programs = 1);
     change(&|plan| plan.programs = (plan.programs - 1).max(1));
@@ -75,7 +95,10 @@ impl What {
             | Self::Freeze { lasts }
             | Self::StoreTrouble { lasts, .. }
             | Self::Crash { down: lasts }
-            | Self::Restart { down: lasts } => *lasts = (*lasts / 2).max(1),
+            | Self::Restart { down: lasts }
+            | Self::SetBack { by: lasts }
+            | Self::StoreSetBack { by: lasts } => *lasts = (*lasts / 2).max(1),
+            Self::WallStep { by } => *by /= 2,
             _ => {}
         }
     }

@@ -54,9 +54,9 @@ pub(super) enum After<R> {
 /// A second attempt, or a later one.
 #[derive(Clone, Copy)]
 pub(super) struct Resend {
-    /// It carries the token that was fetched because of it, so that what becomes of the attempt says whether that helped.
+    /// It carries a token that its own 401 caused to be fetched: what becomes of it says whether that helped.
     pub(super) asked: bool,
-    /// The 401 that it was answered last is a reason to fetch.
+    /// Its last 401 may cause a fetch.
     asks: bool,
     /// How many more there may be.
     more: u8,
@@ -70,7 +70,7 @@ pub(super) struct Resend {
 }
 
 impl Resend {
-    /// That begins now.
+    /// Before the first one.
     fn first(left: Duration, ends: Option<Moment>) -> Self {
         Self { asked: false, asks: false, more: RESENDS, left, ends, lost: false, is_last: false }
     }

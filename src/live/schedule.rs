@@ -139,12 +139,19 @@ impl Authorization {
     /// One that lasts for `whole` and has `left` left. The warning comes in the last tenth of the whole, three days before the end at most,
     /// so that a weekend doesn't use it up. It is planned anew only when the end moves later: learnt anew at each renewal, a tenth of what
     /// is left then would come ever later.
-    pub(crate) fn plan(now: Moment, left: Duration, whole: Option<Duration>, before: Option<Self>) -> Self {
+    /// `took`: what the fetch took that brought this.
+    pub(crate) fn plan(
+        now: Moment,
+        took: Duration,
+        left: Duration,
+        whole: Option<Duration>,
+        before: Option<Self>,
+    ) -> Self {
         let ends = now + left;
         let ahead = (whole.unwrap_or(left).max(left) / 10).min(Duration::from_secs(3 * 24 * 3600));
         let warning = Some(ends.back(ahead).max(now));
-        // The end is told as what is left, by clocks that don't quite agree.
-        let noise = (left / 100).min(Duration::from_secs(60));
+        // The end is told as what is left, in whole seconds from some moment of the fetch, by clocks that don't quite agree.
+        let noise = (left / 100).min(Duration::from_secs(60)) + Duration::from_secs(1) + took;
         match before {
             // The end stays where it was, so that small steps add up: one that slides with each renewal does move.
             Some(before) if ends <= before.ends + noise => Self {
@@ -305,7 +312,7 @@ mod tests {
             (60 * DAY, None, 3 * DAY),
         ] {
             let [left, ahead] = [left, ahead].map(Duration::from_secs);
-            let planned = Authorization::plan(SENT, left, whole.map(Duration::from_secs), None);
+            let planned = Authorization::plan(SENT, Duration::ZERO, left, whole.map(Duration::from_secs), None);
             let ends = SENT + left;
             assert_eq!(planned, Authorization { ends, warning: Some(ends.back(ahead)) }, "{left:?} {whole:?}");
         }
@@ -313,12 +320,21 @@ mod tests {
 
     #[test]
     fn an_end_that_moves_by_as_much_as_clocks_disagree_is_the_same() {
-        for (left, moved, is_another) in [(1_000, 10, false), (1_000, 11, true), (9_000, 60, false), (9_000, 61, true)]
-        {
-            let [left, moved] = [left, moved].map(Duration::from_secs);
+        for (left, took, moved, is_another) in [
+            (1_000, 0, 11, false),
+            (1_000, 0, 12, true),
+            (9_000, 0, 61, false),
+            (9_000, 0, 62, true),
+            // It is told in whole seconds, from some moment of the fetch.
+            (10, 0, 1, false),
+            (10, 0, 2, true),
+            (1_000, 20, 31, false),
+            (1_000, 20, 32, true),
+        ] {
+            let [left, took, moved] = [left, took, moved].map(Duration::from_secs);
             let told = Authorization { ends: (SENT + left).back(moved), warning: None };
-            let planned = Authorization::plan(SENT, left, None, Some(told));
-            assert_eq!(planned.warning.is_some(), is_another, "{left:?} {moved:?}");
+            let planned = Authorization::plan(SENT, took, left, None, Some(told));
+            assert_eq!(planned.warning.is_some(), is_another, "{left:?} {took:?} {moved:?}");
         }
     }
 

@@ -88,7 +88,8 @@ impl Task {
         }
     }
 
-    /// Waits until there is something to do that needs the source, or for this long if that is `stopped`.
+    /// Returns when a fetch is due, the source says that it has changed, `shutdown` was called, or the last handle is gone. After `shutdown`
+    /// (`stopped`): at the next wake-up.
     async fn wait(&mut self, stopped: bool, mut nap: Option<Duration>) {
         let Self { source, decider, desk } = self;
         // What it had to tell last is enough until that was acted upon.
@@ -102,7 +103,7 @@ impl Task {
                 () = desk.demands.wait() => {}
                 () = sleep(nap) => {}
             }
-            // It goes on meanwhile: made anew each time, one that sleeps for a minute would never end.
+            // `told` stays: made anew at each wake-up, a source that sleeps for a minute would never say anything.
             let demand = desk.take_demands(decider);
             let now = desk.check_clocks(decider);
             let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
@@ -183,14 +184,11 @@ fn flatten(ended: Ended, longest: Duration) -> Result<AccessToken, FetchError> {
     }
 }
 
-/// Waits for the source to say that it has something new; in vain if there is none to ask, or if it panics.
+/// Waits for the source to say that it has something new; for ever if there is no source. One that panics is asked again later.
 async fn told_of_change(source: Option<&mut BoxTokenSource>) {
-    let told = match source {
-        Some(source) => AssertUnwindSafe(async { source.changed().await }).catch_unwind().await.is_ok(),
-        None => false,
-    };
-    if !told {
-        std::future::pending().await
+    let Some(source) = source else { return std::future::pending().await };
+    while AssertUnwindSafe(async { source.changed().await }).catch_unwind().await.is_err() {
+        time::sleep(AFTER_A_PANIC).await;
     }
 }
 
@@ -201,6 +199,9 @@ async fn sleep(nap: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+/// How soon a source is asked for its news again that has panicked.
+const AFTER_A_PANIC: Duration = Duration::from_secs(30);
 
 /// How soon a source that stores something after `shutdown` is asked whether it has: the first time.
 const STORING_PAUSE: Duration = Duration::from_millis(50);

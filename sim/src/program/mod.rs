@@ -1,6 +1,6 @@
 //! The program under test: a live token, the layer around a client, and requests. It dies and starts again as the plan says.
 
-use std::future::pending;
+use std::{future::pending, time::Duration};
 
 use http::Request;
 use tokio::{
@@ -91,7 +91,10 @@ impl Program {
         let Some(process) = self.process.take() else { return };
         // The user may still be awaited there; and of two who wait for the same news, tokio draws by lot who is first.
         process.tasks.iter().skip(1).for_each(JoinHandle::abort);
-        self.world.drive(process.token.shutdown()).await;
+        let world = &self.world;
+        if timeout(A_DAY, world.drive(process.token.shutdown())).await.is_err() {
+            world.trace.note(Happened::Stuck);
+        }
         drop(process);
         sleep(millis(1)).await;
     }
@@ -230,3 +233,6 @@ async fn comes(at: Option<Instant>) {
         None => pending().await,
     }
 }
+
+/// Longer than anything may take.
+const A_DAY: Duration = Duration::from_secs(24 * 3_600);

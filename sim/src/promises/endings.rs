@@ -18,13 +18,8 @@ impl Run<'_> {
         millis(self.plan.server.takes.1 + store)
     }
 
-    /// What requests may take on their way through the layer, without waiting.
-    pub fn slack_of_requests(&self) -> Duration {
-        if self.slack > super::TIMER { self.slack } else { Duration::ZERO }
-    }
-
     /// Whether a token that came too late, or that the API doesn't know for long, leaves room for another.
-    fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         let plan = self.plan;
         let quota =
             plan.server.quota.map_or(0, |quota| 2 * quota.window * (plan.programs as u64 + quota.most) / quota.most);
@@ -38,6 +33,13 @@ impl Run<'_> {
         let (plan, stack) = (self.plan, &self.plan.program.stack);
         let requests: u64 = plan.traffic.iter().map(|traffic| traffic.count * traffic.width).sum();
         requests * (plan.api.takes + BODY.as_millis() as u64) / stack.limit_below.unwrap_or(1) as u64
+    }
+
+    /// Exchanges that wait for permits behind requests may take any time, and tokens end in queues.
+    fn is_crowded(&self) -> bool {
+        let stack = &self.plan.program.stack;
+        let waits_below = stack.exchanges_share_it || stack.buffer_below && self.queue() > self.plan.server.life / 4;
+        stack.limit_below.is_some() && waits_below
     }
 
     /// Whether requests wait long enough for everything that may come.
@@ -82,17 +84,26 @@ fn is_right(route: Route, result: &Result<u16, String>) -> bool {
 
 pub fn calm_runs_fail_no_request(run: &Run) -> Found {
     let plan = run.plan;
-    // Exchanges that wait for permits behind requests may take any time, and tokens end in queues.
-    let stack = &plan.program.stack;
-    let is_crowded = stack.limit_below.is_some()
-        && (stack.exchanges_share_it || stack.buffer_below && run.queue() > plan.server.life / 4);
-    if !plan.is_calm() || !run.is_patient() || !run.has_room() || is_crowded {
+    if !plan.is_calm() || !run.is_patient() || !run.has_room() || run.is_crowded() {
         return None;
     }
     // An end that isn't told is found out by a 401, which only those get over that are sent again.
     let must_go_again =
         !plan.server.says_life || plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
     run.failed(run.trace, must_go_again)
+}
+
+/// A fleet of which one member fetches is as well as that.
+pub fn calm_runs_show_no_failure(run: &Run) -> Found {
+    if !run.plan.is_calm() || !run.has_room() || run.is_crowded() {
+        return None;
+    }
+    run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Shows { program, state, .. } if !matches!(state, State::Starting | State::Live | State::Expired) => {
+            Some((entry.at, format!("program {program} shows {state:?}")))
+        }
+        _ => None,
+    })
 }
 
 /// Once the server can be asked: requests are served, and the state says so.
@@ -177,7 +188,8 @@ fn is_live(trace: &[Entry], program: usize, plan: &Plan) -> Found {
         _ => None,
     })?;
     // With a refresh token that may be spent, the token in use serves to its end.
-    let waits = state == State::Failing && loses_answers(plan);
+    let is_rotating = matches!(plan.server.grant, Grant::Rotating { .. });
+    let waits = state == State::Failing && is_rotating && loses_answers(plan);
     (state != State::Live && !waits).then(|| (at, format!("program {program} still shows {state:?}")))
 }
 
@@ -210,7 +222,7 @@ pub fn reuse_has_a_reason(run: &Run) -> Found {
     run.trace.iter().find_map(|entry| match entry.what {
         Happened::Reused { heard: Some(heard) } => {
             let was_cut_short = run.happens(heard.saturating_sub(run.fetch()), heard + run.fetch() + TO_STORE, ends);
-            (!was_cut_short && !run.plan.any(loses))
+            (!was_cut_short && !run.happens(Duration::ZERO, entry.at, loses))
                 .then(|| (entry.at, format!("though the answer to it was there at {heard:?}")))
         }
         _ => None,

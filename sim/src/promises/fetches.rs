@@ -162,7 +162,7 @@ pub fn come_when_told(run: &Run) -> Found {
 pub fn are_few_where_all_are_refused(run: &Run) -> Found {
     let (plan, server) = (run.plan, &run.plan.server);
     let is_undisturbed = plan.is_calm() && !plan.any(|what| matches!(what, What::Refresh | What::Restart { .. }));
-    if !is_undisturbed || server.life < 60_000 {
+    if !is_undisturbed || server.life < 900_000 {
         return None;
     }
     let mut counts = BTreeMap::new();

@@ -52,7 +52,7 @@ type Found = Option<(Duration, String)>;
 type Look = fn(&Run) -> Found;
 
 /// All of them.
-pub const PROMISES: [(&str, Look); 26] = [
+pub const PROMISES: [(&str, Look); 27] = [
     ("nothing spins", nothing_spins),
     ("nothing panics", nothing_panics),
     ("every request ends", requests::all_end),
@@ -75,6 +75,7 @@ pub const PROMISES: [(&str, Look); 26] = [
     ("`Retry-After` is obeyed", fetches::come_when_told),
     ("a route that refuses everybody costs a fetch a minute in the end", fetches::are_few_where_all_are_refused),
     ("where nothing goes wrong, no request fails", endings::calm_runs_fail_no_request),
+    ("where nothing goes wrong, nobody shows that a fetch has failed", endings::calm_runs_show_no_failure),
     ("once everything is well, everything works again", endings::everything_works_again),
     ("only the server's word ends an authorization", endings::only_the_server_ends_it),
     ("a spent refresh token is shown again only where an answer may be lost", endings::reuse_has_a_reason),
@@ -88,15 +89,9 @@ pub const PROMISES: [(&str, Look); 26] = [
 pub const UNFIT: &str = "the simulator itself works";
 
 impl<'a> Run<'a> {
-    /// On a paused clock.
-    pub fn modelled(plan: &'a Plan, trace: &'a [Entry]) -> Self {
-        Self::timed(plan, trace, TIMER)
-    }
-
-    /// On a clock that is so exact.
-    pub fn timed(plan: &'a Plan, trace: &'a [Entry], slack: Duration) -> Self {
+    pub fn new(plan: &'a Plan, trace: &'a [Entry]) -> Self {
         let is_event = |entry: &&Entry| matches!(entry.what, Happened::Event(_) | Happened::Over(_));
-        Self { plan, trace, slack, events: trace.iter().filter(is_event).collect() }
+        Self { plan, trace, slack: TIMER, events: trace.iter().filter(is_event).collect() }
     }
 
     /// What requests are, by number.

@@ -19,8 +19,7 @@ pub fn none_waits_beside_a_token(run: &Run) -> Found {
         }
         Happened::Sent { request, .. } => {
             let (at, had_token) = called.remove(request)?;
-            (had_token && entry.at > at + run.slack_of_requests())
-                .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
+            (had_token && entry.at > at).then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
         }
         // Unsent, though there was one.
         Happened::Ended { request, result: Err(error) } => {
@@ -38,7 +37,7 @@ pub fn none_fails_beside_one(run: &Run) -> Found {
     let may_have_to_wait = plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
     // A life counts from when a token is asked for, and that waits for a permit there.
     let is_shorter = plan.server.lies.is_some() || plan.program.stack.exchanges_share_it;
-    if is_shorter || may_have_to_wait && !run.is_patient() {
+    if is_shorter || may_have_to_wait && !(run.is_patient() && run.has_room()) {
         return None;
     }
     let (mut asked, mut called, mut good) = (BTreeMap::new(), BTreeMap::new(), Vec::<Good>::new());
@@ -139,7 +138,7 @@ pub fn none_strays(run: &Run) -> Found {
     })
 }
 
-/// Of a request that is sent for the first time, or fails unsent.
+/// Before it is sent for the first time or fails unsent, and after 401s in all.
 pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
     let stack = &run.plan.program.stack;
     // There a request waits for others, too.
@@ -147,10 +146,11 @@ pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
         return None;
     }
     let limit = Duration::from_millis(run.plan.program.max_wait) + run.slack;
-    let mut called = BTreeMap::new();
+    let (mut called, mut waited) = (BTreeMap::new(), BTreeMap::new());
     run.trace.iter().find_map(|entry| match &entry.what {
         Happened::Called { request, .. } => {
             called.insert(*request, entry.at);
+            waited.remove(request);
             None
         }
         Happened::Crashed { program } => {
@@ -161,14 +161,24 @@ pub fn none_waits_longer_than_allowed(run: &Run) -> Found {
         // From now on it may wait once more, when the answer is there.
         Happened::Arrived { request, status: 401, .. } => {
             called.insert(*request, entry.at + millis(run.plan.api.takes) + BODY);
+            waited.entry(*request).or_insert(Duration::ZERO);
             None
         }
         Happened::Sent { request, .. } | Happened::Ended { request, .. } => {
             let at = called.remove(request)?;
             let stands_still = |what: &What| matches!(what, What::Suspend { .. } | What::Freeze { .. });
-            (entry.at.saturating_sub(at) > limit
-                && !run.happens(at.saturating_sub(millis(run.plan.api.takes) + BODY + limit), entry.at, stands_still))
-            .then(|| (entry.at, format!("request {request} waited {:?}", entry.at - at)))
+            let waits = entry.at.saturating_sub(at);
+            let in_all = waited.get_mut(request).map_or(waits, |before| {
+                *before += waits;
+                *before
+            });
+            (in_all > limit
+                && !run.happens(
+                    at.saturating_sub(millis(run.plan.api.takes) + BODY + 2 * limit),
+                    entry.at,
+                    stands_still,
+                ))
+            .then(|| (entry.at, format!("request {request} waited {in_all:?}")))
         }
         _ => None,
     })
@@ -185,7 +195,7 @@ pub fn nothing_is_kept(run: &Run) -> Found {
             let dies = run.trace.iter().any(|other| {
                 other.what == Happened::Crashed { program: *program } && *since <= other.at && other.at <= entry.at
             });
-            (entry.at > *since + run.slack_of_requests() && !dies && !run.happens(*since, entry.at, stands_still))
+            (entry.at > *since && !dies && !run.happens(*since, entry.at, stands_still))
                 .then(|| (entry.at, format!("{:?} long, by program {program}", entry.at - *since)))
         }
         _ => None,

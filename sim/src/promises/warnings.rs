@@ -39,6 +39,12 @@ pub fn come_in_time(run: &Run) -> Found {
                 };
                 None
             }
+            // In the last second the server says 0, which with others means that there is no end.
+            Happened::Shows { ending: false, .. } if said && plan.is_some_and(|(ends, _)| now + INEXACT < ends) => {
+                Some((now, "what was told is taken back".into()))
+            }
+            // Told too late is not told in time.
+            Happened::Shows { ending: true, .. } if late.is_some() => late_of(late, now),
             Happened::Shows { ending: true, usable, .. } if !said => {
                 said = true;
                 let (ends, due) = plan?;
@@ -46,9 +52,13 @@ pub fn come_in_time(run: &Run) -> Found {
                 let early = ends.saturating_sub(due) / 100 + INEXACT + run.fetch();
                 (now + early < due && usable).then(|| (now, format!("told at {now:?}, and that was due at {due:?}")))
             }
-            _ => late.map(|(_, due)| (now, format!("not told until {now:?}, and that was due at {due:?}"))),
+            _ => late_of(late, now),
         }
     })
+}
+
+fn late_of(late: Option<(Duration, Duration)>, now: Duration) -> Found {
+    late.map(|(_, due)| (now, format!("not told until {now:?}, and that was due at {due:?}")))
 }
 
 /// The server tells whole seconds, and counts from when it answers.

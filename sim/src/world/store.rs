@@ -31,6 +31,7 @@ impl Shelf {
     pub fn lose(&self) {
         let mut kept = self.lock();
         (kept.entry, kept.lease) = (None, None);
+        kept.news.notify_waiters();
     }
 
     /// The refresh token in it: the format is documented.
@@ -46,6 +47,7 @@ impl Shelf {
         kept.before.retain(|(at, _)| *at <= to);
         kept.entry = kept.before.last().and_then(|(_, entry)| entry.clone());
         kept.lease = None;
+        kept.news.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -106,7 +106,7 @@ impl Decider {
         let recheck = token.recheck_period().map(|period| now + period);
         let authorization = token.authorization_left().map(|left| {
             let before = self.held.as_ref().and_then(|held| held.authorization);
-            Authorization::plan(now, left, token.authorization_whole(), before)
+            Authorization::plan(now, now.since(flight.started), left, token.authorization_whole(), before)
         });
         let expires_at = plan.map(|plan| plan.expires_at);
         let mut refresh_at = plan.map(|plan| plan.refresh_at);
@@ -131,7 +131,7 @@ impl Decider {
                 was_accepted: false,
             });
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
-            // One that was kept from an earlier run says how old it is: since it was asked for, perhaps by another process.
+            // The age of a stored token counts from its request: a slow exchange must not make it old.
             let is_fresh = token.is_younger_than(self.rules.longest_exchange + YOUNG);
             let trust = match flight.after_refusal {
                 _ if !is_fresh => Trust::Proven,

@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::{
     Grant, TokenSet,
+    handed::Handed,
     handle::Inbox,
     memo::Memo,
     news::LOOK_FOR_USER,
@@ -53,13 +54,6 @@ pub(super) struct Options {
     pub(super) grace: Duration,
     pub(super) last_resort: bool,
     pub(super) lease: Duration,
-}
-
-/// An access token, and how old it was at which moment.
-pub(super) struct Handed {
-    pub(super) token: AccessToken,
-    pub(super) age: Duration,
-    pub(super) at: Moment,
 }
 
 /// Why there is none.
@@ -114,7 +108,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// With a store that works, and nothing in hand that it doesn't have.
     async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
-        // Another process may take as long as anybody: it knows how slow the server is, who only waits for it doesn't.
+        // Only the process that fetches knows how slow the server is: one that waits for it allows it the longest time.
         let give_up = self.time.now() + request.longest_timeout();
         let (mut waited, mut expects_news) = (false, false);
         loop {
@@ -154,7 +148,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             {
                 let mut memo = self.memo();
                 memo.lease_missing_since = None;
-                // In vain until now, and from now on perhaps not: a token of seconds may end before a slow pace finds the next.
+                // Another process is fetching, so news is likely: at the slow pace of before, a token that lives for seconds could end.
                 if !mem::replace(&mut expects_news, true) {
                     memo.told.1 = 0;
                 }
@@ -353,25 +347,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             last_resort: self.options.last_resort,
             now: self.time.wall(),
         }
-    }
-
-    /// A set out of the store. If it is a question whether it will ever be followed by another, that is answered soon.
-    fn hand_on_stored(&self, record: &Record, set: &TokenSet) -> Result<Handed, FetchError> {
-        let now = self.time.now();
-        self.memo().resolve_at = match record {
-            Record { dead: Some(_), .. } => Some(now),
-            Record { intent: Some(_), .. } => Some(now + self.options.lease),
-            _ => None,
-        };
-        self.hand_on(set, set.age(self.time.wall()))
-    }
-
-    pub(super) fn hand_on(&self, set: &TokenSet, age: Duration) -> Result<Handed, FetchError> {
-        let token = set.to_access_token(age, self.time.wall());
-        let token = token.ok_or_else(|| FetchError::try_again("there is no access token in the set"))??;
-        self.inbox.hold(Some(set));
-        self.memo().handed.clone_from(&set.access_token);
-        Ok(Handed { token, age, at: self.time.now() })
     }
 
     pub(super) fn storage(&self) -> Storage {

@@ -50,9 +50,9 @@ pub(super) struct Memo {
     pub(super) resolve_at: Option<Moment>,
     /// That is now.
     pub(super) resolve: bool,
-    /// The user must authorize again, and may do so where another process hears of it: when to look.
+    /// When to look in the store for a new authorization, while the user must authorize again.
     pub(super) look_for_user_at: Option<Moment>,
-    /// When the authorization began that was given up then.
+    /// When the authorization that ended had begun.
     pub(super) given_up: Option<SystemTime>,
 }
 

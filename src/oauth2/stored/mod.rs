@@ -1,7 +1,7 @@
 //! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
 //!
 //! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `verdict` says what a failure
-//! means; `entry` reads and writes what is stored, under a `lease`; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
+//! means; `entry` reads and writes what is stored, under a `lease`; `handed` is what the live token gets of it; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
 //! what an owner remembers; `handle` gives it another set; `moving` brings a set here from another name or place.
 
 use std::{
@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod entry;
+mod handed;
 mod handle;
 mod keeper;
 mod lease;
@@ -35,8 +36,9 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+use handed::Handed;
 pub use handle::StoredHandle;
-use keeper::{Handed, Keeper, Options};
+use keeper::{Keeper, Options};
 
 /// A grant with the token set it has brought, as a [`TokenSource`].
 ///

@@ -43,10 +43,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 () = self.told_of_change() => self.look().await,
                 // Whoever waits for the store need not wait for the end of a backoff that has grown with the outage.
                 () = sleep(self.options.lease.min(LONGEST_PAUSE)), if gone => self.look().await,
-                // No fetch will look any more, and the store may not tell of anything.
+                // No fetch is scheduled, and the store may not announce changes.
                 () = self.until(look_at) => {
                     self.look().await;
-                    // After it: whoever waits for news stops at any time, and begins anew.
+                    // After the look: this future may be dropped at any await.
                     self.memo().look_for_user_at = Some(self.time.now() + LOOK_FOR_USER);
                 }
             }

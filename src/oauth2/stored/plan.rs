@@ -44,7 +44,7 @@ pub(super) enum Plan {
     HandOn(TokenSet),
     /// Nobody asks now, and this is why.
     Fail(FetchError),
-    /// The same, unless somebody is at work: then there may be an answer soon.
+    /// Fail, unless another process has the lease: then wait for its answer.
     Later(FetchError),
     /// Ask for a new one.
     Fetch(Fetch),

@@ -9,11 +9,7 @@ use std::{
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{
-    Grant, TokenSet,
-    keeper::{Handed, Keeper},
-    plan,
-};
+use super::{Grant, TokenSet, handed::Handed, keeper::Keeper, plan};
 use crate::{
     FetchError, FetchRequest,
     panics::contained,

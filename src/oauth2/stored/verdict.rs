@@ -149,7 +149,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let before = record.dead.as_ref().filter(|dead| dead.end == end);
         let (mut told, salt) = match before {
             Some(dead) => (dead.refused_with.clone(), dead.salt.clone()),
-            None => (Vec::new(), format!("{:016x}", fastrand::u64(..))),
+            None => (Vec::new(), format!("{:016x}", self.memo().rng.u64(..))),
         };
         if let Some(credentials) = self.credentials() {
             let mark = credentials.mark(&salt);
