@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::{
     task::JoinSet,
-    time::{sleep, sleep_until},
+    time::{sleep, sleep_until, timeout},
 };
 use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_bearer::{
@@ -148,13 +148,19 @@ impl Program {
         }
         sleep_until(trace.moment(well)).await;
         // Those that wait were made before.
-        while self.requests.join_next().await.is_some() {}
+        self.rest().await;
         trace.note(Happened::Well);
         for number in 0..10 {
             self.send(if number % 3 == 0 { Method::POST } else { Method::GET }, &self.origin.clone());
             sleep(Duration::from_millis(plan.life / 8)).await;
         }
-        while self.requests.join_next().await.is_some() {}
+        self.rest().await;
+    }
+
+    /// Until all requests have ended; those that don't are found in the trace.
+    async fn rest(&mut self) {
+        let ended = async { while self.requests.join_next().await.is_some() {} };
+        let _ = timeout(LONGEST, ended).await;
     }
 
     fn send(&mut self, method: Method, origin: &str) {
@@ -194,3 +200,6 @@ impl Outcome {
         format!("plan: {}\n{lines}", serde_json::to_string(&self.plan).expect("a plan can be written"))
     }
 }
+
+/// Longer than all waits, answers and attempts of a request together.
+const LONGEST: Duration = Duration::from_secs(180);
