@@ -29,6 +29,8 @@ pub(crate) struct Decider {
     last_began: Option<Moment>,
     /// Until then the last fetch that brought a token keeps its distance from the next.
     not_before: Option<Moment>,
+    /// The last token was near its end when it came, so that it may be followed sooner.
+    was_late: bool,
     retry: Retry,
     failures: u32,
     failure: Option<FetchError>,
@@ -99,6 +101,7 @@ impl Decider {
             in_flight: None,
             last_began: None,
             not_before: None,
+            was_late: false,
             retry: Retry::Free,
             failures: 0,
             failure: None,
@@ -145,11 +148,16 @@ impl Decider {
             self.refused = false;
             return;
         };
+        let on_its_way = self.is_another_on_its_way();
         let Some(held) = &mut self.held else { return };
-        let on_its_way = self.refused || self.in_flight.is_some();
         // The one before the present token is judged by the doubt alone.
         if (!on_its_way || self.doubt.stand_in().is_some())
-            && let Some(turn) = self.doubt.refused(now, now.since(held.since), refused.wants_another)
+            // While none is fetched, another is not to be had, and those who wait must not pay for who can't.
+            && let Some(turn) = self.doubt.refused(
+                now,
+                now.since(held.since),
+                refused.wants_another && !self.refusals.are_paused(now),
+            )
         {
             self.turn = turn.or(self.turn);
             if self.doubt.is_contradicted() {
@@ -299,6 +307,11 @@ impl Decider {
     /// How long a fetch may take altogether.
     pub(crate) fn longest_fetch(&self) -> Duration {
         schedule::longest_fetch(self.rules.longest_exchange)
+    }
+
+    /// Whether another token is being fetched, or will be because this one was refused.
+    pub(crate) fn is_another_on_its_way(&self) -> bool {
+        self.refused || self.in_flight.is_some()
     }
 
     /// Whether nothing is fetched any more.
@@ -684,8 +697,7 @@ mod tests {
     #[test]
     fn a_401_means_what_it_says_where_the_token_is_not_new() {
         let now = Moment::EARLY + SECOND * 60;
-        // It is as old as an exchange may take, and has to arrive at the API after that.
-        for (age, is_believed) in [(0, false), (34, false), (35, true)] {
+        for (age, is_believed) in [(0, false), (4, false), (5, true)] {
             let decider = fetched_for_a_401(now, Ok(token("b").age(SECOND * age)));
             assert_eq!(!decider.doubt.wants_to_know(), is_believed, "{age}");
         }

@@ -123,10 +123,10 @@ impl Demands {
         demand.refused = demand.refused.filter(|refused| refused.number > number);
     }
 
-    /// Takes off the refusals of those that try the same token again.
-    pub(crate) fn try_again(&self) {
+    /// Takes off the refusals of those that try the same token again: all, where no other one is `on_its_way`.
+    pub(crate) fn try_again(&self, on_its_way: bool) {
         let mut demand = self.lock();
-        demand.refused = demand.refused.filter(|refused| refused.wants_another);
+        demand.refused = demand.refused.filter(|refused| refused.wants_another && on_its_way);
     }
 
     /// Waits for something new.

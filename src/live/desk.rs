@@ -60,7 +60,7 @@ impl Desk {
             (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
             // Who waits for a fetch that is under way waits on.
             (Some(turn @ Turn::Again), _) => {
-                self.demands.try_again();
+                self.demands.try_again(decider.is_another_on_its_way());
                 contained(|| shared.telemetry.turned(turn, decider.generation()));
             }
             (Some(turn), Some((token, generation, expires_at))) => {

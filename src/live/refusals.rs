@@ -11,6 +11,8 @@ pub(crate) struct Refusals {
     paused_until: Option<Moment>,
     /// A token was accepted after others were refused with it: then it isn't the token that some of them refuse.
     contradicted: bool,
+    /// One has brought a token that was there before the refusal.
+    was_old: bool,
 }
 
 impl Refusals {
@@ -29,13 +31,22 @@ impl Refusals {
         self.streak = self.streak.saturating_sub(1);
     }
 
+    /// It has brought a token that was there before, and that may be refused as well: worth another fetch at once, but only once, because
+    /// a source may bring nothing else.
+    pub(crate) fn fetched_an_old_one(&mut self, now: Moment) {
+        match std::mem::replace(&mut self.was_old, true) {
+            false => self.failed(),
+            true => self.fetched(now),
+        }
+    }
+
     pub(crate) fn are_paused(&self, now: Moment) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
 
     /// A request that had asked for the token was sent again with it, and accepted.
     pub(crate) fn helped(&mut self) {
-        (self.streak, self.paused_until) = (0, None);
+        (self.streak, self.paused_until, self.was_old) = (0, None, false);
     }
 
     /// A request was accepted that was sent for the first time. `refused`: with a token that was refused before.

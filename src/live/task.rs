@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -94,12 +94,15 @@ impl Task {
         let Self { source, decider, desk } = self;
         // What it had to tell last is enough until that was acted upon.
         let source = source.as_mut().filter(|_| !stopped && !decider.is_changed());
-        let mut told = pin!(told_of_change(source));
+        let mut told = Box::pin(told_of_change(source));
         loop {
             tokio::select! {
                 // First, so that whoever asks after it finds the fetch begun.
                 biased;
-                () = &mut told => return decider.source_changed(),
+                () = &mut told => {
+                    decider.source_changed();
+                    break;
+                }
                 () = desk.demands.wait() => {}
                 () = sleep(nap) => {}
             }
@@ -108,11 +111,13 @@ impl Task {
             let now = desk.check_clocks(decider);
             let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
             if stopped || demand.closed || decider.is_stopped() || is_due {
-                return;
+                break;
             }
             desk.report(decider, now);
             nap = desk.nap(decider.wake_at(now), now);
         }
+        // What is given up may panic.
+        contained(|| drop(told));
     }
 
     /// Whether the source still tries to store what it brought last.

@@ -37,7 +37,9 @@ pub fn none_fails_beside_one(run: &Run) -> Found {
     let may_have_to_wait = plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
     // A life counts from when a token is asked for, and that waits for a permit there.
     let is_shorter = plan.server.lies.is_some() || plan.program.stack.exchanges_share_it;
-    if is_shorter || may_have_to_wait && !(run.is_patient() && run.has_room()) {
+    // Whoever refreshes while a new token isn't known everywhere may replace it with one that is still younger.
+    let is_hasty = plan.api.lag > 0 && plan.any(|what| *what == What::Refresh);
+    if is_shorter || is_hasty || may_have_to_wait && !(run.is_patient() && run.has_room()) {
         return None;
     }
     let (mut asked, mut called, mut good) = (BTreeMap::new(), BTreeMap::new(), Vec::<Good>::new());

@@ -32,7 +32,7 @@ impl Decider {
         };
         match &fetched {
             // Another process has stored it, perhaps before what the refusal is about: a refusal of that is worth a fetch at once.
-            Ok((token, _)) if flight.after_refusal && is_old(token) => self.refusals.failed(),
+            Ok((token, _)) if flight.after_refusal && is_old(token) => self.refusals.fetched_an_old_one(now),
             Ok(_) if flight.after_refusal => self.refusals.fetched(now),
             Err(_) if flight.after_refusal => self.refusals.failed(),
             _ => {}
@@ -131,8 +131,8 @@ impl Decider {
                 was_accepted: false,
             });
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
-            // The age of a stored token counts from its request: a slow exchange must not make it old.
-            let is_fresh = token.is_younger_than(self.rules.longest_exchange + YOUNG);
+            // Its age counts from when it was asked for: a slow exchange must not make it old.
+            let is_fresh = token.is_younger_than(now.since(flight.started).max(pace.slowest) + YOUNG);
             let trust = match flight.after_refusal {
                 _ if !is_fresh => Trust::Proven,
                 true => Trust::Wary,
@@ -145,11 +145,12 @@ impl Decider {
         {
             refresh_at = Some(now + schedule::again(end.since(now), lifetime, &mut self.rng));
         }
-        let gap = match expires_at {
-            Some(end) if !same && sent < flight.started => schedule::gap_after(lifetime, end.since(now)),
-            _ => schedule::gap(lifetime),
-        };
-        self.not_before = Some(flight.started + gap);
+        let left = expires_at.filter(|_| !same && sent < flight.started).map(|end| end.since(now));
+        let gap = left.map_or(Duration::MAX, |left| schedule::gap_after(lifetime, left)).min(schedule::gap(lifetime));
+        // Not twice in a row: a source may bring nothing but tokens that are near their end.
+        let is_late = gap < schedule::gap(lifetime);
+        let was_late = std::mem::replace(&mut self.was_late, is_late);
+        self.not_before = Some(flight.started + if was_late { schedule::gap(lifetime) } else { gap });
         self.retry = Retry::Free;
         self.failures = 0;
         self.failure = None;

@@ -97,10 +97,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Err(Trouble::Fetch(error)) => Err(error),
             Ok(handed) => Ok(handed),
         };
-        let ends = |error: &FetchError| error.kind() == FetchErrorKind::ReauthorizationRequired;
-        let waits_for_user = self.store.is_shared() && fetched.as_ref().is_err_and(ends);
-        let mut memo = self.memo();
-        memo.look_for_user_at = waits_for_user.then(|| self.time.now() + LOOK_FOR_USER);
+        let asked = fetched.as_ref().err().and_then(FetchError::wait_asked);
+        let pauses = |error: &FetchError| error.kind() != FetchErrorKind::TryAgain || asked > Some(LOOK_FOR_USER);
+        let waits_for_user = self.store.is_shared() && fetched.as_ref().is_err_and(pauses);
+        let (mut memo, now) = (self.memo(), self.time.now());
+        memo.look_for_user_at = waits_for_user.then(|| now + LOOK_FOR_USER);
+        memo.told_to_wait_until = asked.map(|wait| now + wait);
         memo.given_up = memo.newest.authorized_at();
         drop(memo);
         fetched

@@ -50,7 +50,9 @@ pub(super) struct Memo {
     pub(super) resolve_at: Option<Moment>,
     /// That is now.
     pub(super) resolve: bool,
-    /// When to look in the store for a new authorization, while the user must authorize again.
+    /// The server has said that nobody should ask before then.
+    pub(super) told_to_wait_until: Option<Moment>,
+    /// When to look in the store for a new authorization, while the last failure is final or waited out for long.
     pub(super) look_for_user_at: Option<Moment>,
     /// When the authorization that ended had begun.
     pub(super) given_up: Option<SystemTime>,

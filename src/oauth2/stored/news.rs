@@ -86,9 +86,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// Whether another process has stored something new, or the store is there again.
     async fn look(&self) {
-        let gone = self.memo().gone;
+        let (gone, may_ask) = {
+            let memo = self.memo();
+            (memo.gone, memo.told_to_wait_until.is_none_or(|until| until <= self.time.now()))
+        };
         match self.load().await {
-            Ok(_) if gone => self.memo().news = true,
+            // What the server has said doesn't depend on the store.
+            Ok(_) if gone && may_ask => self.memo().news = true,
             // Whoever knows more than the store puts it back.
             Ok((_, _, true)) => self.memo().news = true,
             Ok((record, _, _)) => {

@@ -78,11 +78,10 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
         _ => still_holds(dead, question.credentials.as_ref()),
     });
     let resolves = question.resolve && (record.intent.is_some() || record.dead.is_some());
-    if let Some(set) = record
-        .set
-        .as_ref()
-        .filter(|set| !resolves && record.asks == question.asks && is_worth_handing_on(set, question))
-    {
+    // Whatever else is to be found out: a token that isn't handed on yet comes first, or others that are always at work keep it away.
+    let is_due = |set: &TokenSet| !resolves || set.access_token() != question.handed;
+    let good = record.set.as_ref().filter(|set| record.asks == question.asks && is_worth_handing_on(set, question));
+    if let Some(set) = good.filter(|set| is_due(set)) {
         return Plan::HandOn(set.clone());
     }
     if let Some(wait) = failed_elsewhere(record, question) {
@@ -333,6 +332,16 @@ mod tests {
             let request = request(reason, refused);
             let found = hands_on(&record, &ask(&request, handed, later * SECOND));
             assert_eq!(found, expected, "{reason:?} {handed:?} {refused:?} {later}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_handed_on_before_it_is_found_out_what_became_of_an_intent() {
+        let record = Record { set: Some(set()), intent: Some(intent("lease")), ..Record::default() };
+        let request = request(FetchReason::Changed, None);
+        for (handed, expected) in [(Some("older"), true), (Some("a"), false)] {
+            let question = Question { resolve: true, ..ask(&request, handed, Duration::ZERO) };
+            assert_eq!(hands_on(&record, &question), expected, "{handed:?}");
         }
     }
 
