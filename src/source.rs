@@ -219,6 +219,13 @@ impl TokenSource for BoxTokenSource {
     }
 }
 
+impl BoxTokenSource {
+    /// [`TokenSource::changed`], in a box.
+    pub(crate) fn news(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.changed()
+    }
+}
+
 impl std::fmt::Debug for BoxTokenSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BoxTokenSource").finish_non_exhaustive()

@@ -21,7 +21,7 @@ use super::{
     registry::TokenId,
     schedule::{Renewal, Rules},
     status::Snapshot,
-    task::Task,
+    task::{STORING_PAUSE, Task},
     telemetry::Telemetry,
 };
 use crate::{
@@ -221,6 +221,8 @@ impl Builder {
                 settled: 0,
                 asks: Asks::default(),
             },
+            deaf_until: None,
+            storing_pause: STORING_PAUSE,
         };
         (LiveToken { shared }, Driver::new(task))
     }

@@ -13,7 +13,9 @@ use tokio::time;
 use tracing::{Instrument, Span};
 
 use super::{decide::Decider, desk::Desk, status::Status};
-use crate::{AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource, panics::contained};
+use crate::{
+    AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource, clock::Moment, panics::contained,
+};
 
 /// The future that renews a [`LiveToken`](crate::LiveToken): made by [`Builder::pair`](super::Builder::pair), to be polled by
 /// whoever made it. It ends when the last handle is gone, or after `shutdown` when the last token has expired.
@@ -48,11 +50,14 @@ pub(crate) struct Task {
     pub(crate) source: Option<BoxTokenSource>,
     pub(crate) decider: Decider,
     pub(crate) desk: Desk,
+    /// Until then the source isn't asked for news, because it has panicked.
+    pub(crate) deaf_until: Option<Moment>,
+    /// After `shutdown`: how soon it is asked whether it still stores something. Zero: not any more.
+    pub(crate) storing_pause: Duration,
 }
 
 impl Task {
     async fn run(&mut self) {
-        let mut storing_pause = STORING_PAUSE;
         self.desk.be_careful_where_time_stands_still();
         loop {
             let demand = self.desk.take_demands(&mut self.decider);
@@ -62,62 +67,64 @@ impl Task {
                 return;
             }
             match self.decider.next_fetch(now) {
-                Some((at, reason)) if at <= now => {
-                    // In a box, so that a token that is not being fetched takes no room for it.
-                    Box::pin(self.fetch(reason)).await;
-                }
-                _ => {
-                    let stopped = self.decider.is_stopped();
-                    let storing = stopped && !storing_pause.is_zero() && self.is_storing();
-                    self.desk.report(&self.decider, now);
-                    let nap = self.desk.nap(self.decider.wake_at(now), now);
-                    let nap = if storing { Some(nap.map_or(storing_pause, |nap| nap.min(storing_pause))) } else { nap };
-                    if stopped && !storing {
-                        // Whoever waits for it elsewhere learns that it is over. It may panic.
-                        let source = self.source.take();
-                        contained(|| drop(source));
-                    }
-                    self.wait(stopped, nap).await;
-                    if storing {
-                        // Ever more seldom, and not for ever: the source goes on with it when it is gone from here.
-                        storing_pause =
-                            if storing_pause < STORING_GIVEN_UP { storing_pause * 2 } else { Duration::ZERO };
-                    }
-                }
+                // In a box, so that a token that is not being fetched takes no room for it.
+                Some((at, reason)) if at <= now => Box::pin(self.fetch(reason)).await,
+                _ => self.wait(now).await,
             }
         }
     }
 
-    /// Returns when a fetch is due, the source says that it has changed, `shutdown` was called, or the last handle is gone. After `shutdown`
-    /// (`stopped`): at the next wake-up.
-    async fn wait(&mut self, stopped: bool, mut nap: Option<Duration>) {
-        let Self { source, decider, desk } = self;
-        // What it had to tell last is enough until that was acted upon.
-        let source = source.as_mut().filter(|_| !stopped && !decider.is_changed());
-        let mut told = Box::pin(told_of_change(source));
-        loop {
-            tokio::select! {
-                // First, so that whoever asks after it finds the fetch begun.
-                biased;
-                () = &mut told => {
-                    decider.source_changed();
-                    break;
-                }
-                () = desk.demands.wait() => {}
-                () = sleep(nap) => {}
-            }
-            // `told` stays: made anew at each wake-up, a source that sleeps for a minute would never say anything.
-            let demand = desk.take_demands(decider);
-            let now = desk.check_clocks(decider);
-            let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
-            if stopped || demand.closed || decider.is_stopped() || is_due {
-                break;
-            }
-            desk.report(decider, now);
-            nap = desk.nap(decider.wake_at(now), now);
+    /// Returns when a fetch is due, the source says that it has changed, `shutdown` was called, or the last handle is gone. After `shutdown`:
+    /// at the next wake-up.
+    fn wait(&mut self, now: Moment) -> impl Future<Output = ()> + Send {
+        let stopped = self.decider.is_stopped();
+        self.desk.report(&self.decider, now);
+        let mut nap = self.desk.nap(self.decider.wake_at(now), now);
+        if stopped && !self.storing_pause.is_zero() && self.is_storing() {
+            nap = Some(nap.map_or(self.storing_pause, |nap| nap.min(self.storing_pause)));
+            // Ever more seldom, and not for ever: the source goes on with it when it is gone from here.
+            let goes_on = self.storing_pause < STORING_GIVEN_UP;
+            self.storing_pause = if goes_on { self.storing_pause * 2 } else { Duration::ZERO };
+        } else if stopped {
+            // Whoever waits for it elsewhere learns that it is over. It may panic.
+            let source = self.source.take();
+            contained(|| drop(source));
         }
-        // What is given up may panic.
-        contained(|| drop(told));
+        let Self { source, decider, desk, deaf_until, .. } = self;
+        // What it had to tell last is enough until that was acted upon.
+        let may_be_asked = !stopped && !decider.is_changed() && deaf_until.is_none_or(|until| until <= now);
+        let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news()));
+        if asked.as_ref().is_some_and(Option::is_none) {
+            *deaf_until = Some(now + AFTER_A_PANIC);
+        }
+        let mut news = News(asked.flatten());
+        async move {
+            loop {
+                tokio::select! {
+                    // First, so that whoever asks after it finds the fetch begun.
+                    biased;
+                    told = &mut news => {
+                        match told {
+                            true => decider.source_changed(),
+                            false => *deaf_until = Some(desk.time.now() + AFTER_A_PANIC),
+                        }
+                        return;
+                    }
+                    () = desk.demands.wait() => {}
+                    () = time::sleep(nap.unwrap_or(FOR_EVER)) => {}
+                }
+                // `news` stays: made anew at each wake-up, a source that sleeps for a minute would never say anything.
+                let demand = desk.take_demands(decider);
+                let now = desk.check_clocks(decider);
+                let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
+                let hears_again = news.0.is_none() && deaf_until.is_some_and(|until| until <= now);
+                if stopped || demand.closed || decider.is_stopped() || is_due || hears_again {
+                    return;
+                }
+                desk.report(decider, now);
+                nap = desk.nap(decider.wake_at(now), now);
+            }
+        }
     }
 
     /// Whether the source still tries to store what it brought last.
@@ -128,7 +135,7 @@ impl Task {
 
     /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
     async fn fetch(&mut self, reason: FetchReason) {
-        let Self { source: Some(source), decider, desk } = self else { return };
+        let Self { source: Some(source), decider, desk, .. } = self else { return };
         let longest = decider.longest_fetch();
         let started = desk.time.now();
         let request = decider.begin(started, reason);
@@ -189,11 +196,22 @@ fn flatten(ended: Ended, longest: Duration) -> Result<AccessToken, FetchError> {
     }
 }
 
-/// Waits for the source to say that it has something new; for ever if there is no source. One that panics is asked again later.
-async fn told_of_change(source: Option<&mut BoxTokenSource>) {
-    let Some(source) = source else { return std::future::pending().await };
-    while AssertUnwindSafe(async { source.changed().await }).catch_unwind().await.is_err() {
-        time::sleep(AFTER_A_PANIC).await;
+/// The wait for a source's news: whether there are some, or it has panicked. A panic stays in it, also one over being given up.
+struct News<'a>(Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>);
+
+impl Future for News<'_> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(wait) = &mut self.0 else { return Poll::Pending };
+        contained(|| wait.as_mut().poll(cx)).map_or(Poll::Ready(false), |news| news.map(|()| true))
+    }
+}
+
+impl Drop for News<'_> {
+    fn drop(&mut self) {
+        let wait = self.0.take();
+        contained(|| drop(wait));
     }
 }
 
@@ -205,11 +223,14 @@ async fn sleep(nap: Option<Duration>) {
     }
 }
 
+/// As long as nobody wants anything: a token that gets no timer is just there.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How soon a source is asked for its news again that has panicked.
 const AFTER_A_PANIC: Duration = Duration::from_secs(30);
 
 /// How soon a source that stores something after `shutdown` is asked whether it has: the first time.
-const STORING_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const STORING_PAUSE: Duration = Duration::from_millis(50);
 
 /// The last pause between two of these questions.
 const STORING_GIVEN_UP: Duration = Duration::from_secs(60);

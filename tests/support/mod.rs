@@ -176,8 +176,8 @@ impl TokenSource for Issuer {
         Ok(match lifetime {
             Some(lifetime) if self.0.fresh.load(Ordering::SeqCst) => token.expires_in(lifetime),
             None if self.0.fresh.load(Ordering::SeqCst) => token,
-            Some(lifetime) => token.expires_in(lifetime + SETTLED).age(SETTLED),
-            None => token.age(SETTLED),
+            Some(lifetime) => token.expires_in(lifetime + SETTLED + delay).age(SETTLED + delay),
+            None => token.age(SETTLED + delay),
         })
     }
 }

@@ -131,8 +131,9 @@ impl Decider {
                 was_accepted: false,
             });
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
-            // Its age counts from when it was asked for: a slow exchange must not make it old.
-            let is_fresh = token.is_younger_than(now.since(flight.started).max(pace.slowest) + YOUNG);
+            // Its age counts from when it was asked for: a slow exchange, of this process or of another, must not make it old.
+            let known_for = if sent < flight.started { pace.slowest } else { now.since(flight.started) };
+            let is_fresh = token.is_younger_than(known_for + YOUNG);
             let trust = match flight.after_refusal {
                 _ if !is_fresh => Trust::Proven,
                 true => Trust::Wary,
