@@ -22,6 +22,19 @@
 //! # }
 //! ```
 //!
+#![cfg_attr(
+    all(
+        feature = "metrics",
+        feature = "oauth2",
+        feature = "redis",
+        feature = "reqwest-middleware",
+        feature = "testing",
+        feature = "tonic"
+    ),
+    doc = "The [guide] has a page for each question: which grant, which store, the lines for each stack, what a 401 sets off, tests, operation, \
+           security, your own sources and stores, and coming from other crates."
+)]
+//!
 //! # How a token travels
 //!
 //! ```text
@@ -93,6 +106,7 @@
 //! | `rustls` | yes | TLS of reqwest's with rustls |
 //! | `native-tls` | | TLS of reqwest's with the system's library |
 //! | `testing` | | an authorization server on loopback, with faults to order, for your own tests |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods)]
 
 mod token;
@@ -132,6 +146,18 @@ pub mod store;
 #[cfg(feature = "testing")]
 #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
 pub mod testing;
+
+#[cfg(all(
+    any(doc, doctest),
+    feature = "metrics",
+    feature = "oauth2",
+    feature = "redis",
+    feature = "reqwest-middleware",
+    feature = "testing",
+    feature = "tonic",
+))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
+pub mod guide;
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
