@@ -10,7 +10,7 @@ use super::origin::{self, Fence};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no request that a token can travel with",
     label = "neither `http::Request<_>` nor `reqwest::Request` (0.13, with the feature `reqwest`)",
-    note = "if it has one of these names, it is that of another version: `cargo tree --duplicates` shows whose (http 1, reqwest 0.13)"
+    note = "one with such a name is that of another version (`cargo tree --duplicates` shows it: http 1 and reqwest 0.13 fit), or the feature is missing"
 )]
 pub trait HttpRequest: sealed::Request {}
 
@@ -18,7 +18,7 @@ pub trait HttpRequest: sealed::Request {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no response that a token can be judged by",
     label = "neither `http::Response<_>` nor `reqwest::Response` (0.13, with the feature `reqwest`)",
-    note = "if it has one of these names, it is that of another version: `cargo tree --duplicates` shows whose (http 1, reqwest 0.13)"
+    note = "one with such a name is that of another version (`cargo tree --duplicates` shows it: http 1 and reqwest 0.13 fit), or the feature is missing"
 )]
 pub trait HttpResponse: sealed::Response {}
 
