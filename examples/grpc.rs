@@ -10,12 +10,11 @@ mod documents;
 use bytes::Bytes;
 use documents::{Documents, DocumentsClient};
 use futures_util::stream;
-use tonic::{Status, body::Body, transport::Endpoint};
+use tonic::transport::Endpoint;
 use tower::{BoxError, ServiceBuilder};
 use tower_bearer::{
     BearerAuthLayer, LiveToken, Origin,
     oauth2::{ClientCredentials, TokenEndpoint},
-    replay::Buffered,
     testing::AuthorizationServer,
 };
 
@@ -28,10 +27,9 @@ async fn main() -> Result<(), BoxError> {
     let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
     let token = LiveToken::spawn(ClientCredentials::new(endpoint));
     let service = ServiceBuilder::new()
-        // So that tonic knows what failed, and whether to try again.
-        .map_err(Status::from)
-        // No gRPC request is empty or in memory: what is sent first is kept, up to this many bytes.
-        .layer(BearerAuthLayer::new(token.clone(), Origin::parse(&url)?).replay(Buffered::new(64 * 1024, Body::new)))
+        // What is sent first is kept, since no gRPC request is empty or in memory, and errors are a status, so that tonic knows what
+        // failed and whether to try again.
+        .layer(BearerAuthLayer::new(token.clone(), Origin::parse(&url)?).for_tonic())
         .service(Endpoint::from_shared(url)?.connect_lazy());
     let mut client = DocumentsClient::new(service);
     token.ready().await?;

@@ -75,9 +75,13 @@
 //! | hyper-util's client | the default, for bodies in memory | `quickstart` |
 //! | `reqwest::Client` (0.13) as a tower service | the default; for streams `Buffered::new(limit, reqwest::Body::wrap)` | `reqwest_upload` |
 //! | `reqwest-middleware`: the layer is a middleware (feature `reqwest-middleware`) | as for reqwest | `reqwest_middleware` |
-//! | tonic (feature `tonic`) | `Buffered::new(64 * 1024, tonic::body::Body::new)`: no gRPC request is empty | `grpc` |
+//! | tonic (feature `tonic`) | [`for_tonic()`](BearerAuthLayer) chooses `Buffered::new(64 * 1024, tonic::body::Body::new)`: no gRPC request is empty | `grpc` |
 //! | a proxy with axum | `Buffered::new(64 * 1024, axum::body::Body::new)` | `reverse_proxy` |
 //! | boxed (`BoxCloneSyncService`), above and below | that of what is boxed | `layers` |
+//!
+//! Where something doesn't fit, the compiler says what to use instead, if it is told what the service is for: return it as
+//! `impl Service<Request<Body>>`, box it, or hand it to a client. Of a lone `service.ready()` or `service.oneshot(…)` it says only that
+//! "its trait bounds were not satisfied".
 //!
 //! # Order of layers
 //!
@@ -100,7 +104,7 @@
 //! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `redis` | | token sets in Redis, shared by a fleet |
 //! | `tower` | yes, by `oauth2` | `ServiceBuilderExt`: the layer as a method of tower's builder |
-//! | `tonic` | | errors as a gRPC status, and [`LiveToken`] as an interceptor |
+//! | `tonic` | | the layer for tonic in one word, errors as a gRPC status, and [`LiveToken`] as an interceptor |
 //! | `reqwest-middleware` | | the layer as a middleware |
 //! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
 //! | `rustls` | yes | TLS of reqwest's with rustls |
@@ -136,6 +140,9 @@ pub use bearer::{
 
 #[cfg(feature = "tower")]
 pub use bearer::ServiceBuilderExt;
+
+#[cfg(feature = "tonic")]
+pub use bearer::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
 
 #[cfg(feature = "oauth2")]
 pub mod oauth2;

@@ -75,7 +75,12 @@ pub trait TokenSource: Send + 'static {
 /// What can be made into a [`TokenSource`]: every source, and everything that describes one, such as a grant.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source of tokens",
-    note = "sources are `AccessToken`, `TokenFile`, the grants in `tower_bearer::oauth2`, and closures in `source_fn(..)`"
+    label = "can't be asked for tokens as it is",
+    note = "a grant that goes on with a refresh token needs a set to begin with: `Stored::new(grant).holding(set)`",
+    note = "a token endpoint needs a grant: `ClientCredentials::new(endpoint)`",
+    note = "a closure becomes a source by `source_fn(async |request| ..)`, a text by `AccessToken::new(text)?`, a file by \
+            `TokenFile::new(path)`",
+    note = "a type of your own implements `TokenSource`, or `Grant` for `Stored::new(grant)`"
 )]
 pub trait IntoTokenSource {
     /// The source it becomes.
@@ -85,6 +90,8 @@ pub trait IntoTokenSource {
     fn into_token_source(self) -> Self::Source;
 }
 
+// So that the compiler speaks of the trait with the notes, and not of the one that this asks for.
+#[diagnostic::do_not_recommend]
 impl<T: TokenSource> IntoTokenSource for T {
     type Source = T;
 

@@ -78,6 +78,7 @@ fn what_users_hold_goes_anywhere() {
     anywhere::<BearerAuthLayer<replay::Never>>();
     anywhere::<BearerAuth<Boxed, replay::Auto>>();
     anywhere::<BearerAuth<Http, replay::Auto>>();
+    anywhere::<BearerAuth<Http>>(); // the default is the default's name
     anywhere::<BearerAuth<Http, replay::Never>>();
     anywhere::<replay::Auto>();
     anywhere::<replay::Never>();
@@ -177,6 +178,22 @@ fn the_same_holds_around_reqwest() {
     is_future::<ResponseFuture<reqwest::Client, reqwest::Request>, Result<reqwest::Response, Error<reqwest::Error>>>();
     fn service<R, S: Service<R, Error = Error<reqwest::Error>>>() {}
     service::<reqwest::Request, BearerAuth<reqwest::Client, replay::Auto>>();
+}
+
+#[cfg(feature = "tonic")]
+#[test]
+fn the_same_holds_for_tonic() {
+    use tonic::{Status, body::Body, client::GrpcService, transport::Channel};
+    use tower_bearer::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
+
+    anywhere::<TonicAuthLayer>();
+    clones::<TonicAuthLayer>();
+    anywhere::<TonicAuth<Channel>>();
+    clones::<TonicAuth<Channel>>();
+    is_future::<TonicResponseFuture<Channel>, Result<Response<Body>, Status>>();
+    fn is_grpc<S: GrpcService<Body, Error = Status>>() {}
+    is_grpc::<TonicAuth<Channel>>();
+    is_grpc::<TonicAuth<Channel, replay::Never>>();
 }
 
 #[tokio::test]

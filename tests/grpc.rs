@@ -12,7 +12,7 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
-use tower::{ServiceBuilder, util::MapErr};
+use tower::{Layer, ServiceBuilder, util::MapErr};
 use tower_bearer::{
     BearerAuth, BearerAuthLayer, Error, IntoTokenSource, LiveToken, Origin,
     oauth2::{ClientCredentials, TokenEndpoint},
@@ -164,6 +164,37 @@ async fn without_a_token_the_status_says_whether_to_try_again() {
     let service = ServiceBuilder::new().map_err(Status::from).layer(layer).service(bench.channel.clone());
     let status = DocumentsClient::new(service).get("message").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
+}
+
+#[tokio::test]
+async fn the_layer_for_tonic_recovers_has_a_status_and_takes_another_policy() {
+    let bench = Bench::new().await;
+    let layer = BearerAuthLayer::new(bench.token.clone(), bench.origin.clone()).for_tonic();
+    let mut client = DocumentsClient::new(ServiceBuilder::new().layer(layer.clone()).service(bench.channel.clone()));
+    assert_eq!(client.get("message").await.unwrap(), "message");
+    bench.server.revoke_all();
+    assert_eq!(client.get("message").await.unwrap(), "message");
+    bench.server.revoke_all();
+    let messages = stream::iter(["one", "two", "three"].map(Bytes::from));
+    assert_eq!(client.upload(messages).await.unwrap(), "11 bytes in 3 messages");
+
+    let service = ServiceBuilder::new().layer(layer.replay(Never)).service(bench.channel.clone());
+    bench.server.revoke_all();
+    let status = DocumentsClient::new(service).get("message").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+
+    let down = LiveToken::spawn(tower_bearer::source_fn(async |_| Err(tower_bearer::FetchError::try_again("down"))));
+    let layer = BearerAuthLayer::new(down, bench.origin.clone()).max_wait(Duration::ZERO).for_tonic();
+    let service = ServiceBuilder::new().layer(layer).service(bench.channel.clone());
+    let status = DocumentsClient::new(service).get("message").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+
+    // What fails below is what it would be without the layer.
+    let nobody = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+    let layer = BearerAuthLayer::new(bench.token.clone(), Origin::parse("http://127.0.0.1:1").unwrap()).for_tonic();
+    let status = DocumentsClient::new(layer.layer(nobody.clone())).get("message").await.unwrap_err();
+    let without = DocumentsClient::new(nobody).get("message").await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (without.code(), without.message()));
 }
 
 #[tokio::test]

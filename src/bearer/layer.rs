@@ -67,7 +67,8 @@ impl BearerAuthLayer {
     /// The same, with a token of its own from this source: [`LiveToken::spawn`] and [`BearerAuthLayer::new`] in one.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// As [`LiveToken::spawn`]: outside of a tokio runtime, and in one without time.
+    #[track_caller]
     pub fn spawn(source: impl IntoTokenSource, origin: Origin) -> Self {
         Self::new(LiveToken::spawn(source), origin)
     }

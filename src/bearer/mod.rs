@@ -43,6 +43,8 @@ pub use options::{OnUnauthorized, PerRequest};
 pub use origin::{InvalidOrigin, Origin};
 pub use request::{HttpRequest, HttpResponse};
 pub use service::BearerAuth;
+#[cfg(feature = "tonic")]
+pub use tonic::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
 
 /// What all services of one layer share.
 #[derive(Clone, Debug)]

@@ -9,14 +9,16 @@ use super::origin::{self, Fence};
 /// A request that can carry a token: [`http::Request`] with any body, and `reqwest::Request`. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no request that a token can travel with",
-    label = "neither `http::Request<_>` nor `reqwest::Request` (0.13, with the feature `reqwest`)"
+    label = "neither `http::Request<_>` nor `reqwest::Request` (0.13, with the feature `reqwest`)",
+    note = "one with such a name is that of another version (`cargo tree --duplicates` shows it: http 1 and reqwest 0.13 fit), or the feature is missing"
 )]
 pub trait HttpRequest: sealed::Request {}
 
 /// A response that can refuse a token: [`http::Response`] with any body, and `reqwest::Response`. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no response that a token can be judged by",
-    label = "neither `http::Response<_>` nor `reqwest::Response` (0.13, with the feature `reqwest`)"
+    label = "neither `http::Response<_>` nor `reqwest::Response` (0.13, with the feature `reqwest`)",
+    note = "one with such a name is that of another version (`cargo tree --duplicates` shows it: http 1 and reqwest 0.13 fit), or the feature is missing"
 )]
 pub trait HttpResponse: sealed::Response {}
 

@@ -8,7 +8,11 @@ use std::{
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{HttpRequest, HttpResponse, Link, ResponseFuture, Ticket, cold::Cold, replay::ReplayPolicy};
+use super::{
+    HttpRequest, HttpResponse, Link, ResponseFuture, Ticket,
+    cold::Cold,
+    replay::{self, ReplayPolicy},
+};
 use crate::{
     BoxError, Error,
     live::{Generation, PerThread, Reader, TokenId},
@@ -18,7 +22,9 @@ use crate::{
 ///
 /// It is ready when the wrapped service is: a missing token makes a request wait or fail, not the service. Clones share the
 /// token; each keeps the header it used last, so a service that is used again is cheaper than one that is cloned every time.
-pub struct BearerAuth<S, P> {
+///
+/// The second parameter is the [replay policy](crate::replay), so with the default a field of this type is `BearerAuth<reqwest::Client>`.
+pub struct BearerAuth<S, P = replay::Auto> {
     inner: S,
     reader: Reader,
     link: PerThread<Link>,

@@ -1,4 +1,4 @@
-//! For tonic: our errors as a gRPC status, and the token as an interceptor.
+//! For tonic: our errors as a gRPC status, the token as an interceptor, and the `layer` in one word.
 
 use std::sync::Arc;
 
@@ -7,8 +7,13 @@ use tonic::{Code, Request, Status, service::Interceptor};
 
 use crate::{Error, ErrorKind, LiveToken, TokenError};
 
-/// The status of a call that failed in a wrapped service, for `map_err` above the layer. Without it tonic says `Unknown` whenever
-/// there is no token, and whoever tries again what is `Unavailable` wouldn't.
+mod layer;
+
+pub use layer::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
+
+/// The status of a call that failed in a wrapped service: what [`BearerAuthLayer::for_tonic`](crate::BearerAuthLayer::for_tonic) makes of
+/// errors, and for `map_err` above a [`BearerAuthLayer`](crate::BearerAuthLayer). Without it tonic says `Unknown` whenever there is no token,
+/// and whoever tries again what is `Unavailable` wouldn't.
 ///
 /// | | |
 /// |---|---|

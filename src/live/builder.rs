@@ -10,7 +10,10 @@ use std::{
 };
 
 use fastrand::Rng;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 
 use super::{
     Driver, LiveToken, Shared,
@@ -170,7 +173,8 @@ impl Builder {
     /// Outside of a tokio runtime, and in one without time (`enable_time` or `enable_all` of the runtime's builder).
     #[track_caller]
     pub fn spawn(self) -> LiveToken {
-        // It panics here, with what is missing, and not where nobody sees it.
+        // These panic here, with what is missing, and not where nobody sees it.
+        assert!(Handle::try_current().is_ok(), "{OUTSIDE}");
         drop(tokio::time::sleep(Duration::ZERO));
         let (token, driver) = self.pair();
         tokio::spawn(driver);
@@ -233,6 +237,10 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder").field("name", &self.name).field("rules", &self.rules).finish_non_exhaustive()
     }
 }
+
+const OUTSIDE: &str = "`LiveToken::spawn` outside of a tokio runtime, which runs the task that renews the token: call it in what \
+    `#[tokio::main]` or `Runtime::block_on` runs, or while `Runtime::enter` is in force; or take the task from \
+    `LiveToken::builder(source).pair()` and run it yourself";
 
 /// A day: longer is no timeout, and twice as long must be a time still.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);

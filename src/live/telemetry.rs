@@ -268,7 +268,8 @@ impl Telemetry {
             token = self.name(),
             request = std::any::type_name::<R>(),
             "the API refused the token, and this request can't be sent again: the 401 is handed on; the replay policy \
-             doesn't keep bodies of this type, or this one was beyond its limit"
+             doesn't keep bodies of this type, or this one was beyond its limit (`replay::Buffered` keeps any up to a limit, \
+             and `BearerAuthLayer::for_tonic` chooses it)"
         );
     }
 

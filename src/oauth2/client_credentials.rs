@@ -71,6 +71,8 @@ impl Grant for ClientCredentials {
     }
 }
 
+// The notes of the trait name what to use.
+#[diagnostic::do_not_recommend]
 impl IntoTokenSource for ClientCredentials {
     type Source = Stored<Self, Memory>;
 

@@ -38,6 +38,13 @@ use crate::{
 /// }
 /// # fn sign(_: &str) -> String { "a.b.c".into() }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no grant",
+    label = "no way to get tokens by itself",
+    note = "a token endpoint needs a grant: `ClientCredentials::new(endpoint)`, `RefreshToken::new(endpoint)`",
+    note = "an `AuthorizationCode` brings a token set, to go on with: `Stored::new(RefreshToken::new(endpoint)).holding(set)`",
+    note = "a type of your own implements `Grant`"
+)]
 pub trait Grant: Send + Sync + 'static {
     /// Gets a token set. `held` is the one that is there already, if there is one; `limit` is how long the exchange may take.
     ///

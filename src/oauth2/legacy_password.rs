@@ -102,6 +102,8 @@ impl Grant for LegacyPassword {
     }
 }
 
+// The notes of the trait name what to use.
+#[diagnostic::do_not_recommend]
 impl IntoTokenSource for LegacyPassword {
     type Source = Stored<Self, Memory>;
 

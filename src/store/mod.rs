@@ -115,6 +115,12 @@ pub use token_set::TokenSet;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of tokens",
+    label = "no token set can be kept in this",
+    note = "a path becomes a store by `FileStore::new(path)`; with the feature `redis` there is `RedisStore`; `Stored::new` keeps in memory",
+    note = "a type of your own implements `TokenStore`"
+)]
 pub trait TokenStore: Send + Sync + 'static {
     /// Called once, before anything else: whose tokens these are, for stores that derive from it where they keep them.
     fn bind(&mut self, account: &Account) {

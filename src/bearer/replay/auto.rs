@@ -18,6 +18,8 @@ use super::{ReplayPolicy, Spare, boxed, copy_head};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Auto;
 
+// So that the compiler shows the notes of the trait instead of what is missing here.
+#[diagnostic::do_not_recommend]
 impl<B> ReplayPolicy<Request<B>> for Auto
 where
     B: Body<Data: 'static, Error: Send + 'static> + 'static,
@@ -29,6 +31,7 @@ where
 }
 
 #[cfg(feature = "reqwest")]
+#[diagnostic::do_not_recommend]
 impl ReplayPolicy<reqwest::Request> for Auto {
     fn keep(&self, request: &mut reqwest::Request) -> Option<Spare<reqwest::Request>> {
         request.try_clone().map(|copy| Spare::new(copy).again(|request| Self.keep(request)))

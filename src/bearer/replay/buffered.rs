@@ -34,6 +34,20 @@ use crate::{BoxError, clock::Stamp};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// What a `Tee` fails with is a [`BoxError`]. For a body with another error the function converts it:
+///
+/// ```
+/// use std::io;
+///
+/// use bytes::Bytes;
+/// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+/// use tower_bearer::replay::Buffered;
+///
+/// type Upload = UnsyncBoxBody<Bytes, io::Error>;
+/// let policy = Buffered::<Upload>::new(64 * 1024, |tee| tee.map_err(io::Error::other).boxed_unsync());
+/// # let _ = policy;
+/// ```
 pub struct Buffered<B> {
     limit: usize,
     wrap: fn(Tee<B>) -> B,
@@ -60,6 +74,8 @@ where
     }
 }
 
+// So that the compiler shows the notes of the trait instead of what is missing here.
+#[diagnostic::do_not_recommend]
 impl<B> ReplayPolicy<Request<B>> for Buffered<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -72,6 +88,7 @@ where
 }
 
 #[cfg(feature = "reqwest")]
+#[diagnostic::do_not_recommend]
 impl ReplayPolicy<reqwest::Request> for Buffered<reqwest::Body> {
     fn keep(&self, request: &mut reqwest::Request) -> Option<Spare<reqwest::Request>> {
         // In memory, or no body at all.

@@ -16,6 +16,8 @@ use crate::clock::Stamp;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cloned;
 
+// So that the compiler shows the notes of the trait instead of what is missing here.
+#[diagnostic::do_not_recommend]
 impl<B: Body + Clone> ReplayPolicy<Request<B>> for Cloned {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
         let length = Length(request.body().size_hint().exact()?);

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | hyper-util with `Full`, `Empty` or `String`; reqwest without streams | `Auto` |
 //! | uploads, reqwest with streams | `Buffered::new(limit, reqwest::Body::wrap)` and the like |
-//! | tonic: no request is ever empty | `Buffered::new(64 * 1024, tonic::body::Body::new)` |
+//! | tonic: no request is ever empty | `BearerAuthLayer::for_tonic` chooses `Buffered::new(64 * 1024, tonic::body::Body::new)` |
 //! | a proxy with axum's body | `Buffered::new(64 * 1024, axum::body::Body::new)`, or `WhenEmpty::new(axum::body::Body::empty)` |
 //!
 //! How often: with another token once, and before that up to four times with a token that is so new that the API may not know it yet. A
@@ -76,8 +76,11 @@ pub use when_empty::WhenEmpty;
 #[diagnostic::on_unimplemented(
     message = "the replay policy `{Self}` can't keep a `{R}`",
     label = "this policy doesn't fit these requests",
-    note = "`replay::Never` fits all; `Auto` wants a body that is `Body + 'static`, `Cloned` one that is `Body + Clone`; \
-            `Buffered` and `WhenEmpty` are made for one body type, that of the function they get"
+    note = "`Auto`, the default, wants a body that is `http_body::Body + 'static`: `Full::from(vec)` for a `Vec<u8>`, `Empty::new()` for `()`",
+    note = "`Cloned` wants a body that is `Body + Clone`",
+    note = "`Buffered` and `WhenEmpty` are made for the one body type that their function returns. With `Buffered` its data is `Bytes`; \
+            where its error isn't `BoxError`, the function converts it: `|tee| tee.map_err(io::Error::other).boxed_unsync()`",
+    note = "for a tonic channel `BearerAuthLayer::for_tonic()` chooses one; `Never` and `Off` fit all requests"
 )]
 pub trait ReplayPolicy<R> {
     /// A second copy of a request that is about to be sent, without the token; `None` if there can't be one.

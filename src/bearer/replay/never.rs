@@ -6,6 +6,8 @@ use super::{ReplayPolicy, Spare};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
+// The notes of the trait name it.
+#[diagnostic::do_not_recommend]
 impl<R> ReplayPolicy<R> for Never {
     fn keep(&self, _: &mut R) -> Option<Spare<R>> {
         None

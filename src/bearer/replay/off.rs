@@ -7,6 +7,8 @@ use super::{ReplayPolicy, Spare};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Off;
 
+// The notes of the trait name it.
+#[diagnostic::do_not_recommend]
 impl<R> ReplayPolicy<R> for Off {
     fn keep(&self, _: &mut R) -> Option<Spare<R>> {
         None

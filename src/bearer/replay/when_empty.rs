@@ -36,6 +36,8 @@ impl<B> WhenEmpty<B> {
     }
 }
 
+// So that the compiler shows the notes of the trait instead of what is missing here.
+#[diagnostic::do_not_recommend]
 impl<B: Body + 'static> ReplayPolicy<Request<B>> for WhenEmpty<B> {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
         let is_empty = request.body().is_end_stream();
