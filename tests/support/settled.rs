@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use tower_bearer::{AccessToken, FetchError, FetchRequest, TokenSource};
 
-/// An API may not know a token yet that came less than five seconds ago, so that a 401 means little. How old it is counts from when it was
-/// asked for, which may have been 30 seconds before it came.
+/// An API may not know a token yet that is younger than five seconds, so that a 401 means little.
 pub struct Settled<S>(pub S);
 
 impl<S: TokenSource> TokenSource for Settled<S> {
     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
-        Ok(self.0.fetch(request).await?.age(Duration::from_secs(35)))
+        Ok(self.0.fetch(request).await?.age(Duration::from_secs(5)))
     }
 }
