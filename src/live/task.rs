@@ -78,9 +78,10 @@ impl Task {
     /// at the next wake-up.
     fn wait(&mut self, now: Moment) -> impl Future<Output = ()> + Send {
         let stopped = self.decider.is_stopped();
+        let storing = stopped && !self.storing_pause.is_zero() && self.is_storing();
         self.desk.report(&self.decider, now);
         let mut nap = self.desk.nap(self.decider.wake_at(now), now);
-        if stopped && !self.storing_pause.is_zero() && self.is_storing() {
+        if storing {
             nap = Some(nap.map_or(self.storing_pause, |nap| nap.min(self.storing_pause)));
             // Ever more seldom, and not for ever: the source goes on with it when it is gone from here.
             let goes_on = self.storing_pause < STORING_GIVEN_UP;
