@@ -92,6 +92,12 @@ impl TokenError {
         self.kind
     }
 
+    /// Whether waiting heals it, as [`ErrorKind::is_transient`] says.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.kind.is_transient()
+    }
+
     /// The last failure of the source, if it failed.
     #[must_use]
     pub fn cause(&self) -> Option<&FetchError> {
@@ -165,6 +171,12 @@ impl<E> Error<E> {
             Repr::Token(error) => error.kind(),
             Repr::ForeignOrigin(_) => ErrorKind::ForeignOrigin,
         }
+    }
+
+    /// Whether waiting heals it, as [`ErrorKind::is_transient`] says: never known of the wrapped service's own errors.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.kind().is_transient()
     }
 
     /// The token's error, if it is one.
@@ -272,6 +284,11 @@ mod tests {
             (ErrorKind::Stopped, false),
         ] {
             assert_eq!(kind.is_transient(), transient, "{kind:?}");
+            if !matches!(kind, ErrorKind::Inner | ErrorKind::ForeignOrigin) {
+                let error = TokenError::new(kind, None);
+                assert_eq!(error.is_transient(), transient, "{kind:?}");
+                assert_eq!(Error::<io::Error>::token(error).is_transient(), transient, "{kind:?}");
+            }
         }
     }
 }

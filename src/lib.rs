@@ -5,6 +5,7 @@
 //!
 #![cfg_attr(feature = "oauth2", doc = "```no_run")]
 #![cfg_attr(not(feature = "oauth2"), doc = "```text")]
+//! use std::time::Duration;
 //! use tower::ServiceBuilder;
 //! use tower_bearer::{BearerAuthLayer, LiveToken, Origin, oauth2::{ClientCredentials, TokenEndpoint}};
 //!
@@ -17,7 +18,7 @@
 //!     .layer(BearerAuthLayer::new(token.clone(), Origin::parse("https://api.example.com")?))
 //!     .service(http_client); // hyper-util's client, reqwest::Client (0.13), a tonic channel, …
 //!
-//! token.ready().await?; // optional: fail at start-up
+//! token.ready_within(Duration::from_secs(30)).await?; // optional: fail at start-up, with the reason
 //! # Ok(())
 //! # }
 //! ```

@@ -125,8 +125,7 @@ impl LiveToken {
 
     /// Waits until there is a valid token.
     ///
-    /// Use it to fail at start-up. It waits through failures that may pass, however long they take: put a timeout around it if
-    /// you can't wait that long, and see [`Status::last_error`] for the reason then.
+    /// It waits through failures that may pass, however long they take. To fail at start-up, [`ready_within`](Self::ready_within) a time.
     ///
     /// # Errors
     /// At once when waiting is in vain: the credentials were rejected, the user must authorize again, or the token was shut
@@ -157,6 +156,34 @@ impl LiveToken {
             if status.changed().await.is_err() {
                 return Err(TokenError::new(ErrorKind::Stopped, None));
             }
+        }
+    }
+
+    /// Waits until there is a valid token, no longer than this: to fail at start-up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::{ErrorKind, FetchError, LiveToken, source_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let token = LiveToken::spawn(source_fn(async |_| Err(FetchError::try_again("the host has no address"))));
+    /// let error = token.ready_within(Duration::from_millis(10)).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Timeout);
+    /// assert!(error.to_string().contains("the host has no address"));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when the time is over, with the last failure as its cause, if there was one: the renewing goes on. Otherwise those
+    /// of [`ready`](Self::ready), as soon as waiting is in vain.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: the fetch goes on.
+    pub async fn ready_within(&self, limit: Duration) -> Result<(), TokenError> {
+        match time::timeout(limit, self.ready()).await {
+            Ok(ready) => ready,
+            Err(_) => Err(TokenError::new(ErrorKind::Timeout, self.shared.status.borrow().failure.clone())),
         }
     }
 

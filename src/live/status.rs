@@ -1,6 +1,6 @@
 //! What can be seen of a live token from outside.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::sync::watch;
 
@@ -23,10 +23,11 @@ use crate::{
 /// let status = token.status();
 /// assert_eq!(status.state(), State::Live);
 /// assert!(status.headroom() > Duration::from_secs(50));
+/// println!("{status}"); // live, token 1, 60.0 s left, next fetch in 48.2 s
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Status {
     snapshot: Snapshot,
     time_left: Option<Duration>,
@@ -40,7 +41,8 @@ pub struct Status {
 pub enum State {
     /// There was no token yet; the first fetch runs, or is tried again.
     Starting,
-    /// There is a valid token, and the last fetch worked.
+    /// There is a valid token, and the last fetch worked. Whether the API takes it, only its answers say: one that was revoked is live until
+    /// a request is refused.
     Live,
     /// There is a valid token, but the last fetch failed. It is tried again.
     Failing,
@@ -147,6 +149,78 @@ impl Status {
     #[must_use]
     pub fn is_fetching(&self) -> bool {
         self.snapshot.fetching
+    }
+}
+
+impl fmt::Display for Status {
+    /// For people: `live, token 4, 8.6 s left, next fetch in 3.7 s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.state())?;
+        match (self.is_usable(), self.time_left()) {
+            (false, _) => f.write_str(", no valid token")?,
+            (true, Some(left)) => write!(f, ", token {}, {} left", self.generation(), Span(left))?,
+            (true, None) => write!(f, ", token {} of unknown life", self.generation())?,
+        }
+        match (self.is_fetching(), self.next_attempt_in()) {
+            (true, _) => f.write_str(", fetching")?,
+            (false, Some(wait)) => write!(f, ", next fetch in {}", Span(wait))?,
+            (false, None) => {}
+        }
+        match self.storage() {
+            Storage::Unsaved => f.write_str(", not stored yet")?,
+            Storage::Unreachable => f.write_str(", the store is unreachable")?,
+            _ => {}
+        }
+        match self.last_error() {
+            Some(error) => write!(f, ", {} failed: {error}", self.failures()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status")
+            .field("state", &self.state())
+            .field("is_usable", &self.is_usable())
+            .field("generation", &self.generation())
+            .field("time_left", &self.time_left())
+            .field("authorization_left", &self.authorization_left())
+            .field("is_authorization_ending", &self.is_authorization_ending())
+            .field("failures", &self.failures())
+            .field("last_error", &self.last_error())
+            .field("next_attempt_in", &self.next_attempt_in())
+            .field("is_fetching", &self.is_fetching())
+            .field("storage", &self.storage())
+            .finish()
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Live => "live",
+            Self::Failing => "failing",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::ReauthorizationRequired => "the user must authorize again",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A time in the unit that people would say it in.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            ..100 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            seconds @ ..7_200 => write!(f, "{} min", seconds / 60),
+            seconds @ ..172_800 => write!(f, "{} h", seconds / 3_600),
+            seconds => write!(f, "{} d", seconds / 86_400),
+        }
     }
 }
 
@@ -301,6 +375,26 @@ impl Snapshot {
             Some(FetchErrorKind::Rejected) => ErrorKind::Rejected,
             Some(FetchErrorKind::ReauthorizationRequired) => ErrorKind::ReauthorizationRequired,
             _ => ErrorKind::Unavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        for (seconds, said) in [
+            (9, "9.0 s"),
+            (99, "99.0 s"),
+            (100, "1 min"),
+            (7_199, "119 min"),
+            (7_200, "2 h"),
+            (172_799, "47 h"),
+            (172_800, "2 d"),
+        ] {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), said);
         }
     }
 }

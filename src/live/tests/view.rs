@@ -214,3 +214,28 @@ fn a_runtime_without_time_says_so_where_the_token_is_spawned() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async { crate::LiveToken::spawn(token("t")) });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_status_says_for_people_how_it_is() {
+    let down = || fails(FetchError::try_again("down"));
+    let scene = Scene::new([down(), fresh(secs(100))], down());
+    settle().await;
+    let said = |scene: &Scene| scene.token.status().to_string();
+    let first = said(&scene);
+    assert!(first.starts_with("starting, no valid token, next fetch in 0."), "{first}");
+    assert!(first.ends_with(" s, 1 failed: no token this time: down"), "{first}");
+    within(secs(2), scene.token.ready()).await.unwrap();
+    let live = said(&scene);
+    assert!(live.starts_with("live, token 1, 1 min left, next fetch in "), "{live}");
+    scene.until(secs(90)).await;
+    assert!(said(&scene).starts_with("failing, token 1, "), "{}", said(&scene));
+    scene.until(secs(110)).await;
+    assert!(said(&scene).starts_with("expired, no valid token, "), "{}", said(&scene));
+    scene.token.shutdown().await;
+    let stopped = said(&scene);
+    assert!(stopped.starts_with("stopped, no valid token, "), "{stopped}");
+    assert!(!format!("{:?}", scene.token.status()).contains("snapshot"));
+    let endless = Scene::always(endless());
+    settle().await;
+    assert_eq!(said(&endless), "live, token 1 of unknown life");
+}

@@ -31,6 +31,25 @@ async fn nobody_waits_while_a_token_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_must_be_ready_within_a_time_learns_why_it_is_not() {
+    let (limit, slow) = (secs(3), FetchError::try_again("slow to fail"));
+    for (act, kind, took, cause) in [
+        (fresh(HOUR).taking(secs(2)), None, secs(2), ""),
+        (hangs(), Some(ErrorKind::Timeout), limit, ""),
+        (fails(slow).taking(secs(1)), Some(ErrorKind::Timeout), limit, "slow to fail"),
+        (fails(FetchError::rejected("secret")), Some(ErrorKind::Rejected), secs(0), "secret"),
+    ] {
+        let scene = Scene::new([act.clone()], act);
+        let began = scene.script.now();
+        let error = scene.token.ready_within(limit).await.err();
+        let waited = scene.script.now() - began;
+        assert!(waited >= took && waited <= took + millis(2), "{waited:?}");
+        assert_eq!(error.as_ref().map(crate::TokenError::kind), kind);
+        assert!(error.is_none_or(|error| error.to_string().contains(cause)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_waits_no_longer_than_it_may() {
     let scene = Scene::new([fails(FetchError::try_again("slow to fail")).taking(secs(2))], hangs());
     for wait in [secs(3), secs(10)] {
