@@ -18,14 +18,21 @@ impl Run<'_> {
         millis(self.plan.server.takes.1 + store)
     }
 
+    /// Whether there is a route that refuses everybody.
+    pub fn refuses_all(&self) -> bool {
+        self.plan.traffic.iter().any(|traffic| traffic.route == Route::Closed)
+    }
+
     /// Whether a token that came too late, or that the API doesn't know for long, leaves room for another.
     pub fn has_room(&self) -> bool {
         let plan = self.plan;
         let quota =
             plan.server.quota.map_or(0, |quota| 2 * quota.window * (plan.programs as u64 + quota.most) / quota.most);
         let told = plan.server.life * plan.server.lies.unwrap_or(100) / 100;
-        millis(plan.server.life.min(told))
-            > 2 * self.fetch() + 2 * millis(plan.api.lag + quota) + Duration::from_secs(2)
+        let life = plan.server.life.min(told);
+        // Where one route has tokens fetched again and again, and none is known at once, a short life is over before any is.
+        let is_hopeless = plan.api.lag > 0 && self.refuses_all() && life < 60_000;
+        !is_hopeless && millis(life) > 2 * self.fetch() + 2 * millis(plan.api.lag + quota) + Duration::from_secs(2)
     }
 
     /// How long a queue below may be at the most, in milliseconds.
@@ -87,10 +94,13 @@ pub fn calm_runs_fail_no_request(run: &Run) -> Found {
     if !plan.is_calm() || !run.is_patient() || !run.has_room() || run.is_crowded() {
         return None;
     }
+    let refuses_all = run.refuses_all();
+    if refuses_all && !plan.server.says_life {
+        // An end that isn't told can't be told from such a route, for a minute at the most.
+        return None;
+    }
     // An end that isn't told is found out by a 401, which only those get over that are sent again.
-    let must_go_again =
-        !plan.server.says_life || plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
-    run.failed(run.trace, must_go_again)
+    run.failed(run.trace, !plan.server.says_life || plan.api.lag > 0 || refuses_all)
 }
 
 /// A fleet of which one member fetches is as well as that.

@@ -34,7 +34,7 @@ pub fn none_waits_beside_a_token(run: &Run) -> Found {
 /// Whatever else goes wrong, and however often something is fetched: the process has it, and nobody has ended it.
 pub fn none_fails_beside_one(run: &Run) -> Found {
     let (plan, requests) = (run.plan, run.requests());
-    let may_have_to_wait = plan.api.lag > 0 || plan.traffic.iter().any(|traffic| traffic.route == Route::Closed);
+    let may_have_to_wait = plan.api.lag > 0 || run.refuses_all();
     // A life counts from when a token is asked for, and that waits for a permit there.
     let is_shorter = plan.server.lies.is_some() || plan.program.stack.exchanges_share_it;
     // Whoever refreshes while a new token isn't known everywhere may replace it with one that is still younger.
