@@ -1,4 +1,5 @@
 //! Sources, stores and APIs that behave badly while somebody waits for them, and what others may have to pay for that.
+#![cfg(feature = "oauth2")]
 
 use std::{
     collections::HashMap,

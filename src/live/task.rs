@@ -112,7 +112,7 @@ impl Task {
                         return;
                     }
                     () = desk.demands.wait() => {}
-                    () = time::sleep(nap.unwrap_or(FOR_EVER)) => {}
+                    () = time::sleep(nap.unwrap_or_default()), if nap.is_some() => {}
                 }
                 // `news` stays: made anew at each wake-up, a source that sleeps for a minute would never say anything.
                 let demand = desk.take_demands(decider);
@@ -223,9 +223,6 @@ async fn sleep(nap: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
-
-/// As long as nobody wants anything: a token that gets no timer is just there.
-const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How soon a source is asked for its news again that has panicked.
 const AFTER_A_PANIC: Duration = Duration::from_secs(30);
