@@ -76,6 +76,8 @@ enum Act {
     Send(usize, Traffic),
     Happen(usize, What),
     Start(usize),
+    /// Whoever was to die at work lives on.
+    Spare,
 }
 
 fn acts(plan: &Plan) -> Vec<(u64, Act)> {
@@ -87,8 +89,13 @@ fn acts(plan: &Plan) -> Vec<(u64, Act)> {
     for event in &plan.events {
         let program = event.whose % plan.programs;
         acts.push((event.at, Act::Happen(program, event.what)));
-        if let What::Crash { down } | What::Restart { down } = event.what {
-            acts.push((event.at + down, Act::Start(program)));
+        match event.what {
+            What::Crash { down, at_work: true } => {
+                acts.push((event.at + down, Act::Spare));
+                acts.extend((0..plan.programs).map(|program| (event.at + down, Act::Start(program))));
+            }
+            What::Crash { down, .. } | What::Restart { down } => acts.push((event.at + down, Act::Start(program))),
+            _ => {}
         }
     }
     acts.sort_by_key(|(at, _)| *at);
@@ -100,15 +107,25 @@ async fn play(world: World) {
     let mut programs: Vec<_> = (0..plan.programs).map(|number| Program::new(&world, number)).collect();
     programs.iter_mut().for_each(Program::start);
     for (at, act) in acts(&plan) {
-        sleep_until(start + millis(at)).await;
+        loop {
+            tokio::select! {
+                biased;
+                victim = world.victim() => {
+                    world.trace.note(Happened::Event(What::Crash { down: 0, at_work: false }));
+                    programs[victim].crash();
+                }
+                () = sleep_until(start + millis(at)) => break,
+            }
+        }
         match act {
+            Act::Spare => world.happen(What::Crash { down: 0, at_work: false }),
             Act::Send(program, traffic) => programs[program].send(&traffic),
             Act::Start(program) => programs[program].start(),
             Act::Happen(program, what) => {
                 let program = &mut programs[program];
                 program.world.happen(what);
                 match what {
-                    What::Crash { .. } => program.crash(),
+                    What::Crash { at_work: false, .. } => program.crash(),
                     What::Restart { .. } => program.stop().await,
                     What::Refresh => program.refresh(),
                     _ => {}

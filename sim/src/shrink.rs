@@ -94,7 +94,7 @@ impl What {
             | Self::Suspend { lasts }
             | Self::Freeze { lasts }
             | Self::StoreTrouble { lasts, .. }
-            | Self::Crash { down: lasts }
+            | Self::Crash { down: lasts, .. }
             | Self::Restart { down: lasts }
             | Self::SetBack { by: lasts }
             | Self::StoreSetBack { by: lasts } => *lasts = (*lasts / 2).max(1),

@@ -218,8 +218,13 @@ pub enum What {
     SetBack { by: u64 },
     /// Somebody calls `refresh`.
     Refresh,
-    /// The process dies, and starts again after this time.
-    Crash { down: u64 },
+    /// The process dies, and starts again after this time. `at_work`: whoever has the next exchange under way within this time dies
+    /// over it.
+    Crash {
+        down: u64,
+        #[serde(default)]
+        at_work: bool,
+    },
     /// The process ends as it should, and another one starts after this time.
     Restart { down: u64 },
     /// The API answers 503 for so long.
@@ -290,7 +295,7 @@ impl Plan {
                     | What::ApiDown { lasts }
                     | What::Freeze { lasts }
                     | What::StoreTrouble { lasts, .. } => lasts,
-                    What::Crash { down } | What::Restart { down } => down,
+                    What::Crash { down, .. } | What::Restart { down } => down,
                     _ => 0,
                 }
         };

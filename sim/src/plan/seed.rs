@@ -16,7 +16,7 @@ impl Plan {
         let life = log_uniform(rng, 1_000, longest);
         // Three to eight lives, half a minute at the least, and long ones once.
         let length = (life * rng.u64(3..=8)).clamp(30_000, (3 * DAY).max(life + DAY));
-        let programs = if one_in(rng, 3) { rng.usize(2..=4) } else { 1 };
+        let programs = if one_in(rng, 3) { [2, 2, 3, 4, 8][rng.usize(..5)] } else { 1 };
         let server = Server::some(rng, life, length);
         let lag = if one_in(rng, 3) { log_uniform(rng, 50, 3_000).min(life / 4) } else { 0 };
         let api = Api { takes: log_uniform(rng, 1, 500), lag, reads_first: rng.bool() };
@@ -126,7 +126,8 @@ impl Event {
             0..=4 => What::Outage { lasts, how: How::some(rng) },
             5 | 6 => What::Revoke,
             7 => What::Refresh,
-            8 | 9 => What::Crash { down: log_uniform(rng, 1, 60_000) },
+            8 => What::Crash { down: log_uniform(rng, 1, 60_000), at_work: false },
+            9 => What::Crash { down: log_uniform(rng, 1_000, life.max(60_000)).min(length / 4), at_work: true },
             10 => What::Restart { down: log_uniform(rng, 1, 60_000) },
             11 => What::ApiDown { lasts },
             12 => What::Suspend { lasts: log_uniform(rng, 100, 12 * 3_600_000) },

@@ -248,7 +248,7 @@ const TO_STORE: Duration = Duration::from_secs(2);
 fn loses_answers(plan: &Plan) -> bool {
     plan.any(|what| match what {
         What::Outage { how, .. } => !matches!(how, How::Gone | How::RetryAfter(_) | How::Rejects),
-        What::Crash { down } => !is_replayed_in_time(plan, *down),
+        What::Crash { down, .. } => !is_replayed_in_time(plan, *down),
         What::Freeze { .. }
         | What::Suspend { .. }
         | What::WallStep { .. }

@@ -10,6 +10,7 @@ use crate::{
     plan::{Grant, How, Route, What},
     program::PER_PROGRAM,
     trace::{Happened, Outcome},
+    world::millis,
 };
 
 pub fn one_at_a_time(run: &Run) -> Found {
@@ -39,6 +40,50 @@ pub fn one_at_a_time_for_a_fleet(run: &Run) -> Found {
         _ => None,
     })
 }
+
+/// Once its lease has ended, and that of a member whose lease is lost: somebody who has no token asks.
+pub fn go_on_without_the_dead(run: &Run) -> Found {
+    let plan = run.plan;
+    let others = |what: &What| !matches!(what, What::Crash { .. } | What::Restart { .. } | What::Refresh);
+    let is_undisturbed = !plan.any(others) && plan.server.quota.is_none() && !plan.program.stack.exchanges_share_it;
+    if !plan.has_store() || !is_undisturbed {
+        return None;
+    }
+    let lease = Duration::from_secs(1);
+    let most = 2 * lease + millis(20 * plan.store.takes.unwrap_or(2) + plan.skew * plan.programs as u64) + SOON;
+    // What is under way, and since when it is that of a dead; who waits with no token, and since when.
+    let (mut under_way, mut died, mut waiting) = (BTreeMap::new(), None::<Duration>, BTreeMap::new());
+    run.trace.iter().find_map(|entry| {
+        if let (Some(died), Some(since)) = (died, waiting.values().min()) {
+            let waits = entry.at.saturating_sub(died.max(*since));
+            if waits > most {
+                return Some((entry.at, format!("nobody has asked for {waits:?} since a member died")));
+            }
+        }
+        match entry.what {
+            Happened::Asked { program, exchange, .. } => {
+                under_way.insert(exchange, program);
+                died = None;
+            }
+            Happened::Answered { exchange, .. } => drop(under_way.remove(&exchange)),
+            Happened::Crashed { program } => {
+                if under_way.values().any(|whose| *whose == program) {
+                    died = Some(entry.at);
+                }
+                under_way.retain(|_, whose| *whose != program);
+                waiting.retain(|request, _| request / PER_PROGRAM != program as u64);
+            }
+            Happened::Stopped { program } => waiting.retain(|request, _| request / PER_PROGRAM != program as u64),
+            Happened::Called { request, had_token: false } => drop(waiting.insert(request, entry.at)),
+            Happened::Sent { request, .. } | Happened::Ended { request, .. } => drop(waiting.remove(&request)),
+            _ => {}
+        }
+        None
+    })
+}
+
+/// What timers and others add that look at the same time.
+const SOON: Duration = Duration::from_millis(500);
 
 pub fn keep_distance(run: &Run) -> Found {
     let (plan, server) = (run.plan, &run.plan.server);

@@ -52,7 +52,7 @@ type Found = Option<(Duration, String)>;
 type Look = fn(&Run) -> Found;
 
 /// All of them.
-pub const PROMISES: [(&str, Look); 27] = [
+pub const PROMISES: [(&str, Look); 28] = [
     ("nothing spins", nothing_spins),
     ("nothing panics", nothing_panics),
     ("every request ends", requests::all_end),
@@ -70,6 +70,7 @@ pub const PROMISES: [(&str, Look); 27] = [
     ("one fetch at a time", fetches::one_at_a_time),
     ("one fetch at a time for a fleet", fetches::one_at_a_time_for_a_fleet),
     ("after a fetch that worked there is none for a second, or half of a life that is shorter", fetches::keep_distance),
+    ("two leases after a member has died at work, the fleet goes on", fetches::go_on_without_the_dead),
     ("half of a life without a fetch, for a whole fleet with a store", fetches::rest_for_half_a_life),
     ("an outage is met by ever fewer fetches", fetches::back_off),
     ("`Retry-After` is obeyed", fetches::come_when_told),

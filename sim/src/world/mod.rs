@@ -125,7 +125,8 @@ impl World {
             What::Suspend { lasts } => return self.trace.sleep(lasts),
             What::StoreLoss => return self.shelf.lose(),
             What::StoreSetBack { by } => return self.shelf.set_back(now.saturating_sub(millis(by))),
-            What::Refresh | What::Crash { .. } | What::Restart { .. } => return,
+            What::Crash { at_work, .. } => return state.processes.doom(at_work),
+            What::Refresh | What::Restart { .. } => return,
         };
         drop(state);
         let trace = self.trace.clone();

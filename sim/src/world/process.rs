@@ -2,18 +2,30 @@
 
 use std::{
     future::{Future, pending},
+    mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::{State, World};
 use crate::plan::Plan;
 
 #[derive(Default)]
-pub struct Processes(Vec<Program>);
+pub struct Processes {
+    programs: Vec<Program>,
+    /// Whoever has the next exchange under way dies over it.
+    is_doomed: bool,
+    /// This one has.
+    victim: Option<usize>,
+    fell: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct Program {
@@ -29,30 +41,52 @@ struct Program {
 impl Processes {
     pub fn new(plan: &Plan) -> Self {
         let ahead = |number: usize| (number as u64 * plan.skew).cast_signed();
-        Self((0..plan.programs).map(|number| Program { ahead: ahead(number), ..Program::default() }).collect())
+        let programs =
+            (0..plan.programs).map(|number| Program { ahead: ahead(number), ..Program::default() }).collect();
+        Self { programs, ..Self::default() }
     }
 
     pub fn freeze(&mut self, program: usize, time: Duration) {
-        self.0[program].frozen_until = Some(Instant::now() + time);
+        self.programs[program].frozen_until = Some(Instant::now() + time);
     }
 
     pub fn step(&mut self, program: usize, by: i64) {
-        self.0[program].ahead += by;
+        self.programs[program].ahead += by;
     }
 
     pub fn ahead(&self, program: usize) -> i64 {
-        self.0[program].ahead
+        self.programs[program].ahead
+    }
+
+    pub fn doom(&mut self, is_doomed: bool) {
+        self.is_doomed = is_doomed;
     }
 
     /// One more exchange, or one less: how many of this program are under way now, and of all.
     pub fn under_way(&mut self, program: usize, by: i64) -> (u64, u64) {
-        let count = &mut self.0[program].under_way;
+        if by > 0 && mem::take(&mut self.is_doomed) {
+            self.victim = Some(program);
+            self.fell.notify_one();
+        }
+        let count = &mut self.programs[program].under_way;
         *count = count.saturating_add_signed(by);
-        (*count, self.0.iter().map(|program| program.under_way).sum())
+        (*count, self.programs.iter().map(|program| program.under_way).sum())
     }
 }
 
 impl World {
+    /// Resolves when a process dies over an exchange, as the plan says: to the number of its program.
+    pub async fn victim(&self) -> usize {
+        let fell = self.lock().processes.fell.clone();
+        loop {
+            let victim = self.lock().processes.victim.take();
+            if let Some(program) = victim {
+                return program;
+            }
+            fell.notified().await;
+        }
+    }
+
     /// The world of this program.
     pub fn of_program(&self, program: usize) -> Self {
         Self { program, ..self.clone() }
@@ -61,13 +95,13 @@ impl World {
     /// The world of a program's next process.
     pub fn of_next_process(&self) -> Self {
         self.end_process();
-        let process = self.lock().processes.0[self.program].process;
+        let process = self.lock().processes.programs[self.program].process;
         Self { process, ..self.clone() }
     }
 
     /// Ends this process: nothing that it has left behind does anything any more.
     pub fn end_process(&self) {
-        let program = &mut self.lock().processes.0[self.program];
+        let program = &mut self.lock().processes.programs[self.program];
         program.process += 1;
         program.under_way = 0;
         program.frozen_until = None;
@@ -79,7 +113,7 @@ impl World {
     }
 
     pub(super) fn is_alive(&self, state: &State) -> bool {
-        state.processes.0[self.program].process == self.process
+        state.processes.programs[self.program].process == self.process
     }
 
     /// Resolves when this is the world of the process that runs, and is driven; never for one that is dead.
@@ -96,7 +130,7 @@ impl World {
 
     fn frozen_until(&self) -> Option<Instant> {
         let now = Instant::now();
-        self.lock().processes.0[self.program].frozen_until.filter(|until| now < *until)
+        self.lock().processes.programs[self.program].frozen_until.filter(|until| now < *until)
     }
 
     /// Drives this as the program's runtime is driven: not at all while it is frozen.

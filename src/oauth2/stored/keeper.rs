@@ -127,7 +127,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             let lease = self.next_lease();
             let asked_at = self.time.now();
-            let wait = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
+            let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
                     let worked = self.work(&lease, asked_at, request).await;
                     // If it can't be given back, it ends by itself.
@@ -147,16 +147,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }
                 Lease::Held(left) => left,
             };
-            {
-                let mut memo = self.memo();
-                memo.lease_missing_since = None;
-                // Another process is fetching, so news is likely: at the slow pace of before, a token that lives for seconds could end.
-                if !mem::replace(&mut expects_news, true) {
-                    memo.told.1 = 0;
-                }
+            // Another process is fetching, so news is likely: at the slow pace of before, a token that lives for seconds could end.
+            if !mem::replace(&mut expects_news, true) {
+                self.memo().told.1 = 0;
             }
-            // Either it has done, or it is dead.
-            let wait = wait.clamp(SHORTEST_WAIT, self.options.lease);
+            // Then it has done, or it is dead.
+            let wait = self.wait_for_holder(left);
             self.wait_or_letter(async { drop(timeout(wait, self.told_of_change()).await) }).await?;
         }
     }

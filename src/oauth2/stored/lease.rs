@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use super::{
     Grant,
     keeper::{Keeper, SHORTEST_WAIT},
+    memo::Abandoned,
     plan::{self, Spend},
 };
 use crate::store::{Lease, TokenStore, record::Record};
@@ -33,14 +34,25 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         let foreign = record.intent.as_ref().filter(|intent| !intent.by.starts_with(&self.me));
         let intent = foreign.filter(|_| self.store.is_shared())?;
-        let since = match &memo.lease_missing_since {
-            Some((by, since)) if *by == intent.by => *since,
-            _ => {
-                memo.lease_missing_since = Some((intent.by.clone(), now));
-                now
-            }
-        };
+        let known = memo.abandoned.take().filter(|known| known.by == intent.by);
+        let since = known.map_or(now, |known| known.since);
+        memo.abandoned = Some(Abandoned { by: intent.by.clone(), since, held_since: None });
         left(now.since(since), self.options.lease)
+    }
+
+    /// How long to wait for whoever has the lease: to the end of it, unless it was free before. Then it may be one that looks for a
+    /// moment, as all do that wait for a dead member; whoever is at work keeps it.
+    pub(super) fn wait_for_holder(&self, left: Duration) -> Duration {
+        let (now, lease) = (self.time.now(), self.options.lease);
+        let mut memo = self.memo();
+        if let Some(abandoned) = &mut memo.abandoned {
+            let since = *abandoned.held_since.get_or_insert(now);
+            if now.since(since) < lease / 2 {
+                return (lease / 20).max(SHORTEST_WAIT);
+            }
+        }
+        memo.abandoned = None;
+        left.clamp(SHORTEST_WAIT, lease)
     }
 
     /// Waits, and keeps the lease meanwhile. If it can't, it waits on: what was sent can't be called back.

@@ -38,8 +38,8 @@ pub(super) struct Memo {
     pub(super) has_stored: bool,
     /// What the server seems to say, and since when.
     pub(super) guessing: Option<(Suspicion, Moment)>,
-    /// The lease of somebody else's intent beside which no lease was found, and when.
-    pub(super) lease_missing_since: Option<(String, Moment)>,
+    /// Somebody else's intent beside which no lease was found.
+    pub(super) abandoned: Option<Abandoned>,
     /// When something was put back last, as the entry says, and when that was seen first.
     pub(super) restored: Option<(SystemTime, Moment)>,
     /// There is something worth a fetch.
@@ -65,6 +65,15 @@ impl Memo {
             self.restored = record.restored_at.map(|at| (at, now));
         }
     }
+}
+
+/// An intent that nobody seems to be at work on.
+pub(super) struct Abandoned {
+    /// The lease that it was written under.
+    pub(super) by: String,
+    pub(super) since: Moment,
+    /// Somebody has had the lease at every look since.
+    pub(super) held_since: Option<Moment>,
 }
 
 /// The newest state of the entry that an owner has seen: a store that was set back has an older one.

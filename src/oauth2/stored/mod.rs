@@ -129,8 +129,10 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
         self.option(|options| options.last_resort = false)
     }
 
-    /// How long the right to fetch lasts when its holder doesn't prolong it: so long the others wait when a process dies while it
-    /// fetches. Default: one second; at most five minutes. Use a longer one for stores that answer slowly, and where processes are paused.
+    /// How long the right to fetch lasts when its holder doesn't prolong it. When a process dies while it fetches, the others wait for
+    /// twice as long: until the lease has ended, and once more in case the store has lost it and its holder is well.
+    ///
+    /// Default: one second; at most five minutes. Use a longer one for stores that answer slowly, and where processes are paused.
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
         self.option(|options| options.lease = time.clamp(SHORTEST_LEASE, LONGEST_LEASE))

@@ -54,6 +54,35 @@ async fn a_dead_holder_is_waited_for_no_longer_than_its_lease() {
     assert_eq!((server.requests(), token.status().state()), (1, State::Live));
 }
 
+/// All of them look at the same moment, and each for a moment only: that must not keep the others from going on.
+#[tokio::test(start_paused = true)]
+async fn a_large_fleet_goes_on_without_a_dead_member_as_soon_as_a_small_one() {
+    for (size, way) in [(2, 1), (8, 1), (8, 10), (50, 1), (50, 5)] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.lifetime(2 * SECOND);
+        let tokens: Vec<_> = (0..size).map(|_| begin(&server, &shelf)).collect();
+        for (token, _) in &tokens {
+            token.ready().await.unwrap();
+        }
+        shelf.is_far(way * SECOND / 1000);
+        server.takes(HOUR);
+        let asked = server.requests();
+        while server.requests() == asked {
+            sleep(SECOND / 100).await;
+        }
+        shelf.put_holder_to_sleep();
+        server.takes(SECOND / 100);
+        let died = tokio::time::Instant::now();
+        while server.requests() == asked + 1 {
+            sleep(SECOND / 100).await;
+        }
+        // A lease until it is taken for dead, and another one to come back in.
+        let took = died.elapsed();
+        assert!(took <= SECOND * 5 / 2, "{size} members, {way} ms to the store: {took:?}");
+        assert_eq!(server.reuses(), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_as_long_as_the_exchange_takes() {
     let (server, shelf) = (Server::new(), Shelf::new());

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fastrand::Rng;
 use http::StatusCode;
 use tokio::{
     sync::watch,
@@ -76,6 +77,8 @@ struct Inner {
     nervous: bool,
     /// It never says so.
     silent: bool,
+    /// How long a call may take, and what decides how long each does.
+    distance: Option<(Duration, Rng)>,
     loads: u64,
 }
 
@@ -153,7 +156,16 @@ impl Shelf {
         inner.asleep = inner.lease.as_ref().map(|(holder, _)| owner(holder).to_owned());
     }
 
+    /// Every call takes up to so long from now on.
+    pub(super) fn is_far(&self, time: Duration) {
+        self.lock().distance = Some((time, Rng::with_seed(1)));
+    }
+
     async fn fail(&self, swap: bool) -> Result<(), StoreError> {
+        let way = self.lock().distance.as_mut().map(|(most, rng)| most.mul_f64(rng.f64()));
+        if let Some(way) = way {
+            sleep(way).await;
+        }
         let fault = self.lock().fault;
         match fault {
             Fault::Hung => pending().await,
