@@ -112,7 +112,7 @@
 //! | `native-tls` | | TLS of reqwest's with the system's library |
 //! | `testing` | | an authorization server on loopback, with faults to order, for your own tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![warn(clippy::disallowed_methods)]
+#![warn(clippy::disallowed_methods, clippy::mod_module_files)]
 
 mod token;
 pub use token::{AccessToken, InvalidToken};

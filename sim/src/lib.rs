@@ -3,6 +3,8 @@
 //! A `plan` is made from a seed, a `run` plays it with the `program` in its `world`, and `promises` look through the `trace` of it. What breaks
 //! one is `shrink`ed, and told as a story.
 
+#![warn(clippy::mod_module_files)]
+
 pub mod plan;
 pub mod program;
 pub mod promises;

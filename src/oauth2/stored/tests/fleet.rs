@@ -3,7 +3,7 @@
 use tokio::time::sleep;
 
 use super::scene::{GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating, run};
-use crate::{LiveToken, State, oauth2::TokenSet};
+use crate::{LiveToken, State, clock::Clock, oauth2::TokenSet};
 
 #[tokio::test(start_paused = true)]
 async fn who_starts_together_fetches_once() {
@@ -72,12 +72,12 @@ async fn a_large_fleet_goes_on_without_a_dead_member_as_soon_as_a_small_one() {
         }
         shelf.put_holder_to_sleep();
         server.takes(SECOND / 100);
-        let died = tokio::time::Instant::now();
+        let died = server.wall.wall();
         while server.requests() == asked + 1 {
             sleep(SECOND / 100).await;
         }
         // A lease until it is taken for dead, and another one to come back in.
-        let took = died.elapsed();
+        let took = server.wall.wall().duration_since(died).unwrap();
         assert!(took <= SECOND * 5 / 2, "{size} members, {way} ms to the store: {took:?}");
         assert_eq!(server.reuses(), 0);
     }
