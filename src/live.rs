@@ -1,8 +1,8 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
 //! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and `crate::backoff`) what to
-//! do; `desk` publishes into `cell` (the lock-free read) and tells `status`. `requests` is what requests ask of it, and `demand` what comes
-//! back: first use, a 401, `refresh`.
+//! do; `desk` publishes into `cell` (the lock-free read, with a `shard` for each thread) and tells `status`. `requests` is what requests ask of it (`waiter`: whether waiting is
+//! in vain), and `demand` what comes back: first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 
 use std::{
@@ -33,24 +33,28 @@ mod refusals;
 mod registry;
 mod requests;
 mod schedule;
+mod shard;
 mod status;
 mod task;
 pub mod telemetry;
+mod waiter;
 
 #[cfg(test)]
 mod tests;
 
 pub use builder::Builder;
-pub(crate) use cell::{Cell, Generation, PerThread, Reader};
+pub(crate) use cell::{Cell, CellView, Generation, Reader};
 use demand::Demands;
 pub(crate) use doubt::FIRST_STEP;
 pub(crate) use registry::TokenId;
 pub(crate) use requests::{Attempts, MOST_HELD, With};
 pub(crate) use schedule::LONGEST_EXCHANGE;
+pub(crate) use shard::Sharded;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
 pub use task::Driver;
 use telemetry::Telemetry;
+use waiter::Waiter;
 
 /// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
 ///
@@ -142,13 +146,11 @@ impl LiveToken {
                 if snapshot.usable {
                     return Ok(());
                 }
-                let kind = snapshot.error_kind();
-                // Whatever failed before, a fetch under way may work. (After `shutdown`, what it brings still serves.)
-                if kind != ErrorKind::Unavailable && !snapshot.fetching {
+                if let Some(kind) = snapshot.in_vain(Waiter::Start) {
                     match looked_up {
                         // A source that has just been given something new is asked before it is called hopeless.
                         None if kind != ErrorKind::Stopped => looked_up = Some(self.shared.demands.ping()),
-                        Some(number) if snapshot.seen < number => {}
+                        Some(number) if snapshot.progress.read < number => {}
                         _ => return Err(TokenError::new(kind, snapshot.failure.clone())),
                     }
                 }
@@ -197,13 +199,17 @@ impl LiveToken {
     /// # Cancel safety
     /// Dropping the future doesn't cancel the fetch.
     pub async fn refresh(&self) -> Result<(), TokenError> {
-        let number = self.shared.demands.ask();
+        let number = self.shared.demands.refresh();
         let mut status = self.shared.status.subscribe();
         let stopped = TokenError::new(ErrorKind::Stopped, None);
-        let is_over = |snapshot: &Snapshot| snapshot.asks.answered.max(snapshot.asks.declined) >= number;
+        let is_over = |snapshot: &Snapshot| {
+            snapshot.progress.refreshes_answered.max(snapshot.progress.refreshes_declined) >= number
+        };
         let snapshot = status.wait_for(is_over).await.map_err(|_| stopped)?;
         match &snapshot.failure {
-            failure if snapshot.asks.answered < number => Err(TokenError::new(ErrorKind::Stopped, failure.clone())),
+            failure if snapshot.progress.refreshes_answered < number => {
+                Err(TokenError::new(ErrorKind::Stopped, failure.clone()))
+            }
             Some(failure) => Err(TokenError::new(snapshot.failure_kind(), Some(failure.clone()))),
             None => Ok(()),
         }

@@ -16,24 +16,24 @@ use crate::{
     BoxError, Error, TokenError,
     clock::Moment,
     error::{broke_off, is_unsent},
-    live::{Attempts, FIRST_STEP, Generation, PerThread, With},
+    live::{Attempts, FIRST_STEP, Generation, Sharded, With},
 };
 
 /// The rarer states, and what is kept for them. No service in here is ready but while it is being asked to send: what it holds then, such
 /// as a place in a limit, is missing to others, perhaps to those who fetch the token.
 pub(super) enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again. `ends`: when the call's deadline is over, as far as that was looked at (here and below).
-    Spare { service: S, spare: Spare<R>, link: PerThread<Link>, ends: Option<Moment> },
+    Spare { service: S, spare: Spare<R>, link: Sharded<Link>, ends: Option<Moment> },
     /// Not sent yet for want of a token.
     Waiting { token: Wait<Acquired>, service: S, request: R, after: After<R>, ends: Option<Moment> },
     /// Sent, and can't be sent again.
-    SentOnce { link: PerThread<Link> },
+    SentOnce { link: Sharded<Link> },
     /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
     Renewing { token: Wait<Replaced>, held: Option<Held<S::Response>>, service: S, spare: Spare<R>, resend: Resend },
     /// There is a token; the service must be ready to send. `left`: how long it may wait if it needs one more.
-    Readying { service: S, request: R, link: PerThread<Link>, after: After<R>, left: Duration, ends: Option<Moment> },
+    Readying { service: S, request: R, link: Sharded<Link>, after: After<R>, left: Duration, ends: Option<Moment> },
     /// Sent again. `more`: what is needed to do so once more.
-    Replayed { link: PerThread<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
+    Replayed { link: Sharded<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
     /// Over before it began.
     Failed(Error<S::Error>),
     /// Between two of the others.
@@ -91,10 +91,10 @@ type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What is left of the wait for a token, and the layer that waited for it: with a handle of its own each request would count the handles,
 /// which all write.
-type Acquired = (Result<Duration, TokenError>, PerThread<Link>);
+type Acquired = (Result<Duration, TokenError>, Sharded<Link>);
 
 /// What is left of the wait for another one, if there is one.
-type Replaced = (Option<(Duration, With)>, PerThread<Link>);
+type Replaced = (Option<(Duration, With)>, Sharded<Link>);
 
 impl<S, R> Cold<S, R>
 where
@@ -263,6 +263,6 @@ fn over<S: Service<R>, R>(held: Option<Held<S::Response>>) -> Step<S, R> {
 }
 
 /// Waits for a token, no longer than this.
-pub(super) fn acquire(link: PerThread<Link>, max_wait: Duration) -> Wait<Acquired> {
+pub(super) fn acquire(link: Sharded<Link>, max_wait: Duration) -> Wait<Acquired> {
     Box::pin(async move { (link.token.wait(max_wait).await, link) })
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     BoxError, Error, LiveToken,
-    live::{Generation, PerThread, TokenId},
+    live::{Generation, Sharded, TokenId},
 };
 
 pin_project! {
@@ -89,7 +89,7 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
         request: R,
         ticket: Ticket,
         kept: Option<Box<Cold<S, R>>>,
-        link: PerThread<Link>,
+        link: Sharded<Link>,
     ) -> Self
     where
         R: HttpRequest,

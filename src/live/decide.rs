@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use super::{
     cell::Generation,
-    demand::{Asks, Demand},
+    demand::{Demand, Progress},
     doubt::{Doubt, Turn},
     pace::Paces,
     refusals::Refusals,
@@ -36,14 +36,15 @@ pub(crate) struct Decider {
     failure: Option<FetchError>,
     paces: Paces,
     /// Somebody called `refresh`, and no fetch has begun since.
-    asked: bool,
-    /// The source says that it has something new.
-    changed: bool,
+    wants_refresh: bool,
+    /// The source says that it has something new, and no fetch has begun since.
+    source_changed: bool,
     /// When the last fetch began that was due to that.
-    changed_last: Option<Moment>,
+    fetched_change_at: Option<Moment>,
+    /// The token in use was refused, and another one is fetched for that.
     refused: bool,
-    /// The report of a refusal that was taken in last, by its number's end.
-    heard: u32,
+    /// The end of the number of the refusal that was taken in last.
+    last_refusal: u32,
     refusals: Refusals,
     doubt: Doubt,
     /// The token before was good for nothing when it was to stand in: this server ends one with the issue of the next.
@@ -106,11 +107,11 @@ impl Decider {
             failures: 0,
             failure: None,
             paces: Paces::default(),
-            asked: false,
-            changed: false,
-            changed_last: None,
+            wants_refresh: false,
+            source_changed: false,
+            fetched_change_at: None,
             refused: false,
-            heard: 0,
+            last_refusal: 0,
             refusals: Refusals::default(),
             doubt: Doubt::default(),
             ended_by_issue: false,
@@ -123,7 +124,7 @@ impl Decider {
     /// Takes in what the outside asks for.
     pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
         self.stopped |= demand.stop;
-        self.asked = demand.asked.is_some() && !self.stopped;
+        self.wants_refresh = demand.refresh.is_some() && !self.stopped;
         let is_present = |generation: Option<Generation>| generation == Some(self.generation);
         let (recovered, accepted) = (is_present(demand.recovered), is_present(demand.accepted));
         if recovered {
@@ -166,9 +167,9 @@ impl Decider {
             return;
         }
         // The same report stays until it is answered, and says nothing new.
-        if self.heard != refused.number as u32 {
+        if self.last_refusal != refused.number as u32 {
             (held.was_refused, held.was_ever_refused) = (true, true);
-            self.heard = refused.number as u32;
+            self.last_refusal = refused.number as u32;
         }
         self.refused = !self.stopped && (on_its_way || !self.refusals.are_paused(now));
     }
@@ -210,7 +211,7 @@ impl Decider {
 
     /// The source says that it has something new.
     pub(crate) fn source_changed(&mut self) {
-        self.changed = true;
+        self.source_changed = true;
     }
 
     /// The source says how it is with its store; whether it said otherwise before.
@@ -220,7 +221,7 @@ impl Decider {
 
     /// Whether what the source said has not been acted upon yet.
     pub(crate) fn is_changed(&self) -> bool {
-        self.changed
+        self.source_changed
     }
 
     /// Whether refused requests may be told what became of the fetch that they wait for, and don't wait for the present token's turn.
@@ -230,7 +231,7 @@ impl Decider {
 
     /// Whether nothing is asked for any more, so that whoever asked can be told.
     pub(crate) fn is_settled(&self) -> bool {
-        self.in_flight.is_none() && !self.asked && !self.refused && !self.doubt.is_open()
+        self.in_flight.is_none() && !self.wants_refresh && !self.refused && !self.doubt.is_open()
     }
 
     /// Whether the token in use ends now: `true` once.
@@ -268,12 +269,12 @@ impl Decider {
             return None;
         }
         let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
-        if self.changed {
+        if self.source_changed {
             // A person may wait for it, so that it waits for nothing; but a source that says it all the time is not believed.
-            let at = self.changed_last.map_or(now, |last| now.max(last + schedule::gap(None)));
+            let at = self.fetched_change_at.map_or(now, |last| now.max(last + schedule::gap(None)));
             return Some((at, FetchReason::Changed));
         }
-        if self.asked {
+        if self.wants_refresh {
             // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
             let distance = schedule::gap(self.held_lifetime());
             let at = self.last_began.map_or(now, |began| now.max(began + distance));
@@ -341,10 +342,10 @@ impl Decider {
             self.refusals.fetching();
         }
         self.last_began = Some(now);
-        self.asked = false;
-        self.changed = false;
+        self.wants_refresh = false;
+        self.source_changed = false;
         if reason == FetchReason::Changed {
-            self.changed_last = Some(now);
+            self.fetched_change_at = Some(now);
         }
         self.in_flight = Some(InFlight { started: now, after_refusal, reason });
         let left = match &self.held {
@@ -357,8 +358,8 @@ impl Decider {
             .longest(self.rules.longest_exchange)
     }
 
-    /// What to tell the outside. `seen` and `settled` are the numbers of demands.
-    pub(crate) fn snapshot(&self, now: Moment, seen: u64, settled: u64) -> Snapshot {
+    /// What to tell the outside.
+    pub(crate) fn snapshot(&self, now: Moment, progress: Progress) -> Snapshot {
         let usable = self.held.as_ref().is_some_and(|held| !held.expired);
         let authorization = self.held.as_ref().and_then(|held| held.authorization);
         let state = match (&self.failure, usable) {
@@ -390,9 +391,7 @@ impl Decider {
             in_use: self.in_use(),
             doubting: self.doubt.is_open(),
             tries: self.doubt.tries(),
-            seen,
-            settled,
-            asks: Asks::default(),
+            progress,
         }
     }
 }
@@ -448,12 +447,12 @@ mod tests {
             let what = format!("{first:?} {second:?}");
             let mut decider = after(first);
             then(&mut decider, Moment::EARLY + SECOND, second);
-            assert_eq!(decider.snapshot(Moment::EARLY + SECOND, 0, 0).state, at_first, "{what}");
+            assert_eq!(decider.snapshot(Moment::EARLY + SECOND, Progress::default()).state, at_first, "{what}");
             let end = Moment::EARLY + SECOND + HOUR;
             decider.expire(end);
-            assert_eq!(decider.snapshot(end, 0, 0).state, at_last, "{what}");
+            assert_eq!(decider.snapshot(end, Progress::default()).state, at_last, "{what}");
             decider.demand(end, &Demand { stop: true, ..Demand::default() });
-            assert_eq!(decider.snapshot(end, 0, 0).state, State::Stopped, "{what}");
+            assert_eq!(decider.snapshot(end, Progress::default()).state, State::Stopped, "{what}");
             assert_eq!(decider.next_fetch(end), None);
         }
     }
@@ -654,7 +653,7 @@ mod tests {
             (Storage::Sound, true),
         ] {
             assert_eq!(decider.stored(storage), is_news, "{storage:?}");
-            assert_eq!(decider.snapshot(Moment::EARLY, 0, 0).storage, storage);
+            assert_eq!(decider.snapshot(Moment::EARLY, Progress::default()).storage, storage);
         }
     }
 
@@ -838,30 +837,30 @@ mod tests {
         let (mut cell, mut spaced, mut backed_off) = (None, now, Some(now));
         for step in 0..500_u64 {
             match rng.u32(..12) {
-                0 => drop(demands.ask()),
+                0 => drop(demands.refresh()),
                 1 => drop(demands.refuse(decider.generation, false)),
                 2 => drop(demands.refuse(decider.generation, true)),
                 3 => drop(demands.refuse(Generation(decider.generation.0.saturating_sub(1)), false)),
                 4 => demands.recover(decider.generation),
                 _ => {}
             }
-            let seen = demands.look();
-            decider.demand(now, &seen);
+            let read = demands.read();
+            decider.demand(now, &read);
             if let Some(turn) = decider.turn(now) {
                 let carried = decider.carried().map(|(_, generation, _)| generation);
                 assert!(carried.is_some() || cell.is_none(), "{turn:?}");
                 cell = cell.and(carried);
-                demands.settle(seen.last);
+                demands.answer_refusals(read.last);
             }
             if decider.is_settled() {
-                demands.settle(seen.last);
-                demands.take_asked(seen.last);
+                demands.answer_refusals(read.last);
+                demands.answer_refreshes(read.last);
             }
             decider.compare_with_wall(now, wall() + Duration::from_secs(rng.u64(..10_000)));
             if decider.expire(now) {
                 cell = None;
             }
-            let snapshot = decider.snapshot(now, 0, 0);
+            let snapshot = decider.snapshot(now, Progress::default());
             assert_eq!(snapshot.usable, cell.is_some());
             assert!(cell.is_none_or(|generation| generation == snapshot.in_use));
 
@@ -883,7 +882,7 @@ mod tests {
 
             let began = now;
             let request = decider.begin(now, reason);
-            demands.take_asked(seen.last);
+            demands.answer_refreshes(read.last);
             assert!(request.timeout() >= SECOND * 2 && request.timeout() <= SECOND * 30);
             assert_eq!(decider.next_fetch(now), None, "one at a time");
             now = now + Duration::from_millis(rng.u64(..3_000));
@@ -922,7 +921,7 @@ mod tests {
                 Err(error) if error.kind() == FetchErrorKind::Rejected => (spaced, Some(now + SECOND * 300)),
                 Err(_) => (spaced, None),
             };
-            let last = demands.look();
+            let last = demands.read();
             decider.demand(now, &last);
             let before = decider.generation;
             match decider.finish(now, wall(), fetched) {
@@ -932,7 +931,7 @@ mod tests {
                 }
                 Outcome::Unchanged => {}
             }
-            demands.settle(last.last);
+            demands.answer_refusals(last.last);
         }
         fetches
     }

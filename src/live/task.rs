@@ -171,13 +171,13 @@ impl Task {
         let new = desk.publish(outcome, now);
         desk.answer(under_way, decider.failures().0 == 0);
         if decider.may_answer_refusals() {
-            desk.settle();
+            desk.answer_refusals();
         }
         desk.report(decider, now);
         let took = now.since(started);
         desk.tell(|telemetry| match decider.failures() {
             (failures, Some(error)) => {
-                let headroom = Status::new(decider.snapshot(now, 0, 0), &desk.time).headroom();
+                let headroom = Status::new(decider.snapshot(now, desk.progress), &desk.time).headroom();
                 telemetry.failed(reason, took, failures, headroom, error);
             }
             (_, None) => telemetry.fetched(reason, took, decider.generation(), new, failures_before),

@@ -40,7 +40,7 @@ impl Decider {
         match fetched {
             Ok((token, sent)) => {
                 // Who asked while it was under way wanted a token, and this is one.
-                self.asked = false;
+                self.wants_refresh = false;
                 self.accept(token, sent, flight, now, wall)
             }
             Err(error) => {
