@@ -29,7 +29,7 @@ pub(crate) struct Decider {
     last_began: Option<Moment>,
     /// Until then the last fetch that brought a token keeps its distance from the next.
     not_before: Option<Moment>,
-    /// The last token was near its end when it came, so that it may be followed sooner.
+    /// The last token was near its end when it came.
     was_late: bool,
     retry: Retry,
     failures: u32,
@@ -134,7 +134,9 @@ impl Decider {
             let was_refused = self.held.as_mut().is_some_and(|held| std::mem::take(&mut held.was_refused));
             self.refusals.accepted(was_refused);
         }
-        if demand.accepted.is_some() && demand.accepted == self.doubt.doubted_stand_in() {
+        if let Some(stand_in) = self.doubt.doubted_stand_in()
+            && [demand.accepted, demand.recovered].contains(&Some(stand_in))
+        {
             self.doubt.stand_in_accepted();
         }
         if (recovered || accepted)
@@ -308,6 +310,11 @@ impl Decider {
     /// How long a fetch may take altogether.
     pub(crate) fn longest_fetch(&self) -> Duration {
         schedule::longest_fetch(self.rules.longest_exchange)
+    }
+
+    /// Whether a request that can't try the same token again may wait for another one.
+    pub(crate) fn may_wait_for_another(&self, now: Moment) -> bool {
+        self.is_another_on_its_way() || !self.refusals.are_paused(now)
     }
 
     /// Whether another token is being fetched, or will be because this one was refused.
@@ -707,6 +714,57 @@ mod tests {
         decider.begin(later, FetchReason::Refused);
         decider.finish(later, wall(), Ok(token("c")));
         assert!(decider.doubt.wants_to_know());
+    }
+
+    /// What another process fetches slowly is as young as it can be when this one has waited for it.
+    #[test]
+    fn a_token_that_was_waited_for_is_new_however_long_its_exchange_took() {
+        for (waited, age, is_new) in [(9, 10, true), (9, 14, false), (0, 4, true), (0, 5, false)] {
+            let mut decider = Decider::new(Rng::with_seed(1), Rules::default());
+            decider.begin(Moment::EARLY, FetchReason::First);
+            let now = Moment::EARLY + SECOND * waited;
+            decider.finish(now, wall(), Ok(token("a").expires_in(HOUR).age(SECOND * age)));
+            assert_eq!(decider.doubt.wants_to_know(), is_new, "waited {waited} s, {age} s old");
+        }
+        // A fetch of its own that took longer than what counts as old is none that was there before the refusal.
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        let began = Moment::EARLY + SECOND * 60;
+        decider.demand(began, &refusal(1));
+        decider.begin(began, FetchReason::Refused);
+        let now = began + SECOND * 40;
+        decider.finish(now, wall(), Ok(token("b").expires_in(HOUR).age(SECOND * 40)));
+        assert!(decider.refusals.are_paused(now + SECOND / 2));
+    }
+
+    #[test]
+    fn a_token_that_came_late_is_followed_sooner_once_until_one_comes_in_time() {
+        let mut decider = Decider::new(Rng::with_seed(1), Rules::default());
+        let mut now = Moment::EARLY;
+        for (left, expected) in [(1_900, 950), (300, 1_000), (300, 1_000), (3_000, 1_000), (300, 150)] {
+            let left = Duration::from_millis(left);
+            decider.begin(now, FetchReason::Due);
+            let secret = format!("{left:?} at {now:?}");
+            let late = token(&secret.replace([' ', ':', '{', '}'], "")).expires_in(SECOND * 3).age(SECOND * 3 - left);
+            decider.finish(now, wall(), Ok(late));
+            assert_eq!(decider.not_before.unwrap().since(now), Duration::from_millis(expected), "{left:?}");
+            now = now + SECOND * 2;
+        }
+    }
+
+    #[test]
+    fn that_the_token_before_was_accepted_counts_whoever_it_was_sent_with_first() {
+        let now = Moment::EARLY + SECOND * 60;
+        for demand in [
+            Demand { accepted: Some(Generation(1)), ..Demand::default() },
+            Demand { recovered: Some(Generation(1)), ..Demand::default() },
+        ] {
+            let mut decider = after(Ok(token("a").expires_in(HOUR)));
+            then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
+            decider.demand(now, &refusal(2));
+            assert_eq!(decider.turn(now), Some(Turn::Back));
+            decider.demand(now, &demand);
+            assert_eq!(decider.doubt.stand_in_served(), Some(true), "{demand:?}");
+        }
     }
 
     #[test]

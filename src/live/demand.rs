@@ -127,10 +127,10 @@ impl Demands {
         demand.refused = demand.refused.filter(|refused| refused.number > number);
     }
 
-    /// Takes off the refusals of those that try the same token again: all, where no other one is `on_its_way`.
-    pub(crate) fn try_again(&self, on_its_way: bool) {
+    /// Takes off the refusals of those that try the same token again. The others stay if they `may_wait` for another one.
+    pub(crate) fn try_again(&self, may_wait: bool) {
         let mut demand = self.lock();
-        demand.refused = demand.refused.filter(|refused| refused.wants_another && on_its_way);
+        demand.refused = demand.refused.filter(|refused| refused.wants_another && may_wait);
     }
 
     /// Waits for something new.

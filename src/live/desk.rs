@@ -58,7 +58,7 @@ impl Desk {
             (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
             // Who waits for a fetch that is under way waits on.
             (Some(turn @ Turn::Again), _) => {
-                self.demands.try_again(decider.is_another_on_its_way());
+                self.demands.try_again(decider.may_wait_for_another(now));
                 contained(|| shared.telemetry.turned(turn, decider.generation()));
             }
             (Some(turn), Some((token, generation, expires_at))) => {
@@ -191,6 +191,7 @@ impl Drop for Desk {
                 snapshot.state = State::Stopped;
                 snapshot.usable = false;
                 snapshot.fetching = false;
+                snapshot.hopeful = false;
                 snapshot.next_fetch = None;
                 let all = u64::MAX;
                 snapshot.progress =

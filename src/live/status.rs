@@ -114,8 +114,9 @@ impl Status {
         self.authorization_left
     }
 
-    /// Whether it is time to ask the user to authorize again: in the last tenth of what was left when that became known, three days
-    /// before the end at the earliest. A [watch](crate::LiveToken::watch) tells when that begins.
+    /// Whether it is time to ask the user to authorize again. It is in the last tenth of the authorization's time, and three days before its
+    /// end at the earliest. Where only the end is known, the time counts from when that became known. A
+    /// [watch](crate::LiveToken::watch) tells when it begins.
     #[must_use]
     pub fn is_authorization_ending(&self) -> bool {
         self.snapshot.authorization_ending

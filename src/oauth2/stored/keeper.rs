@@ -1,7 +1,6 @@
 //! The owner at work: it waits, for the store, for the lease, for the token endpoint. What it does is decided in `plan`.
 
 use std::{
-    future::Future,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -104,6 +103,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         memo.look_for_user_at = waits_for_user.then(|| now + LOOK_FOR_USER);
         memo.told_to_wait_until = asked.map(|wait| now + wait);
         memo.given_up = memo.newest.authorized_at();
+        if fetched.is_ok() {
+            memo.abandoned = None;
+        }
         drop(memo);
         fetched
     }
@@ -140,7 +142,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                             continue;
                         }
                         Worked::GiveWay(wait) => {
-                            self.wait_or_letter(sleep(wait)).await?;
+                            self.wait_for_news(wait).await?;
                             continue;
                         }
                     }
@@ -153,12 +155,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             // Then it has done, or it is dead.
             let wait = self.wait_for_holder(left);
-            self.wait_or_letter(async { drop(timeout(wait, self.told_of_change()).await) }).await?;
+            self.wait_for_news(wait).await?;
         }
     }
 
-    /// Waits, but not while somebody wants to have a set taken up.
-    async fn wait_or_letter(self: &Arc<Self>, wait: impl Future<Output = ()>) -> Result<(), Trouble> {
+    /// Waits until the store has changed, no longer than this, and not while somebody wants to have a set taken up.
+    async fn wait_for_news(self: &Arc<Self>, wait: Duration) -> Result<(), Trouble> {
         let has_letter = async {
             while !self.inbox.has_news() {
                 self.inbox.arrived.notified().await;
@@ -167,7 +169,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         tokio::select! {
             biased;
             () = has_letter => Ok(self.take_letters().await?),
-            () = wait => Ok(()),
+            _ = timeout(wait, self.told_of_change()) => Ok(()),
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) struct Memo {
     pub(super) told_to_wait_until: Option<Moment>,
     /// When to look in the store for a new authorization, while the last failure is final or waited out for long.
     pub(super) look_for_user_at: Option<Moment>,
-    /// When the authorization that ended had begun.
+    /// When the authorization began that the last fetch was made with.
     pub(super) given_up: Option<SystemTime>,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     AccessToken, FetchError, FetchReason, FetchRequest,
     store::{
         Credentials, TokenSet,
-        record::{Dead, End, Failure, Guess, Record, Suspicion},
+        record::{Dead, End, Guess, Record, Suspicion},
     },
 };
 
@@ -84,7 +84,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     if let Some(set) = good.filter(|set| is_due(set)) {
         return Plan::HandOn(set.clone());
     }
-    if let Some(wait) = failed_elsewhere(record, question) {
+    if let Some(wait) = told_to_wait(record, question) {
         return Plan::Fail(wait);
     }
     let held = |dead: Option<&Dead>| {
@@ -161,17 +161,22 @@ pub(super) fn is_worth_handing_on(set: &TokenSet, question: &Question<'_>) -> bo
     new && set.is_alive(question.now) && !refused
 }
 
-/// Whether a failure of another process still counts: one attempt then stands for all.
-fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchError> {
-    let same = |failure: &&Failure| failure.by != question.me && failure.of == question.of;
-    let failure = record.failure.as_ref().filter(same)?;
+/// Whether a failure still counts. Of another process: one attempt then stands for all. Of this one: what the server has said to it, when
+/// only the store has something to tell.
+fn told_to_wait(record: &Record, question: &Question<'_>) -> Option<FetchError> {
+    let failure = record.failure.as_ref().filter(|failure| failure.of == question.of)?;
+    let is_ours = failure.by == question.me;
+    if is_ours && !(failure.asked && question.request.reason() == FetchReason::Changed) {
+        return None;
+    }
     let left = failure.until.duration_since(question.now).ok()?;
     // Longer than anybody is told to wait, or not yet: the clocks of two machines don't agree, and nobody knows what it means.
     let longest = if failure.asked { LONGEST_WAIT } else { LONGEST_BACKOFF };
     if left > longest || failure.at > question.now + CLOCKS || question.request.reason() == FetchReason::Asked {
         return None;
     }
-    let text = format!("another process that shares the store has just failed: {}", failure.text);
+    let whose = if is_ours { "the token endpoint" } else { "another process that shares the store" };
+    let text = format!("{whose} has just failed: {}", failure.text);
     let seems_over = failure
         .guess
         .as_ref()
