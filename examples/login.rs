@@ -7,8 +7,8 @@
 //!     --scope "documents offline_access" --count 10 --interval 500 https://api.example.com/documents
 //! ```
 //!
-//! Where the provider takes only what was registered, `--redirect-uri http://127.0.0.1:8400/callback` says that. With `--store FILE`, or
-//! `--store redis://…` (feature `redis`), the next run needs no browser as long as the refresh token of this one lives.
+//! If the provider accepts only a registered redirect URI, name it: `--redirect-uri http://127.0.0.1:8400/callback`. With `--store FILE`,
+//! or `--store redis://…` (feature `redis`), the next run needs no browser as long as the refresh token of this one is valid.
 
 #[path = "shared/calls.rs"]
 mod calls;
