@@ -1,5 +1,5 @@
-//! A gRPC service, both ends of it, as `tonic-build` would write it. It is written by hand, so that nothing needs `protoc`. Messages are plain
-//! bytes.
+//! A gRPC service, both ends of it, as `tonic-build` would write it. It is written by hand, so that nothing needs `protoc`. Messages are
+//! plain bytes.
 #![allow(dead_code, reason = "each user uses its own part")]
 
 use std::{

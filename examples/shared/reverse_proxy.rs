@@ -18,8 +18,8 @@ use hyper_util::{
 use tower::{Layer, ServiceExt};
 use tower_bearer::{BearerAuth, BearerAuthLayer, replay::Buffered};
 
-/// Sends each request to this host, with the layer's token. Bodies stream both ways. 64 KiB of each request body under way are kept, so that
-/// it can be sent again after a 401.
+/// Sends each request to this host, with the layer's token. Bodies stream both ways. 64 KiB of each request body under way are kept, so
+/// that it can be sent again after a 401.
 pub(crate) fn reverse_proxy(layer: BearerAuthLayer, upstream: Authority) -> Router {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let client = layer.replay(Buffered::new(64 * 1024, Body::new)).layer(client);

@@ -1,5 +1,5 @@
-//! Shows what is wrong with the store of `call` and `login`. A run may succeed although its store fails. Then only an event of `tracing` says
-//! so, which most programs show by a subscriber of their own.
+//! Shows what is wrong with the store of `call` and `login`. A run may succeed although its store fails. Then only an event of `tracing`
+//! says so, which most programs show by a subscriber of their own.
 
 use std::{
     collections::HashSet,

@@ -54,7 +54,7 @@ impl Account {
         self.revoke(provider).await
     }
 
-    /// Revokes the refresh token (RFC 7009). Servers then also revoke the access tokens that came with it.
+    /// Revokes the refresh token (RFC 7009). Servers should then also revoke the access tokens that came with it.
     pub(crate) async fn revoke(&self, provider: &Provider) -> Result<Ended, FetchError> {
         let set = self.stored.token_set();
         match (&provider.revocation_url, set.as_ref().and_then(TokenSet::refresh_token)) {
