@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(token.status().state(), State::ReauthorizationRequired);
     assert_eq!(token.refresh().await.map_err(|error| error.kind()), Err(ErrorKind::ReauthorizationRequired));
 
-    // The user agrees again, and the same token goes on: no client has to be built anew.
+    // The user authorizes again, and the same live token works again: no client has to be rebuilt.
     account.adopt(authorize(&planner, &login).await?).await;
     planner.call(&token).await
 }

@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
     let token = LiveToken::spawn(Stored::new(RefreshToken::new(endpoint).refresh_lifetime(days)).holding(set));
     esign.call(&token).await?;
 
-    // Warn the user while there is time; each refresh starts the thirty days anew.
+    // Warn the user while there is time. Each renewal restarts the thirty days.
     let left = token.status().authorization_left().ok_or("the lifetime is known")?;
     println!("the user must agree again in {} days", left.as_secs().div_ceil(86_400));
     Ok(())

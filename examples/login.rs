@@ -72,7 +72,7 @@ async fn main() -> ExitCode {
     args.calls.run(token(&args).await).await
 }
 
-/// Goes on with what is stored; if that is nothing, or over, the person logs in, and what that brings takes its place.
+/// Uses what is stored. If nothing is stored, or its authorization has ended, the person logs in, and the new token set replaces it.
 async fn token(args: &Args) -> Result<LiveToken, BoxError> {
     let endpoint = args.endpoint.open()?;
     let grant = RefreshToken::new(endpoint.clone()).subject(&args.keep.subject);
