@@ -54,48 +54,20 @@
 //! # }
 //! ```
 
-mod builder;
-mod grant_options;
 pub mod providers;
 mod server;
-mod server_grants;
 
-mod connection;
-mod routes;
-mod state;
-
-mod api;
-mod authorize;
-mod client_auth;
-mod discovery;
-mod inquiry;
-mod token_endpoint;
-
-mod rules;
-mod ways;
-
+mod endpoints;
 mod fault;
-mod script;
-mod verdict;
 
-mod codes;
 mod issued;
-mod ledger;
-mod record;
+mod rules;
 
-mod multipart;
-mod pkce;
-mod redirect_uri;
-
-mod consent;
-mod payload;
-mod refusal;
+mod recorded;
 mod reply;
 
-pub use api::ApiCounts;
-pub use builder::Builder;
-pub use client_auth::ClientAuthMethods;
+pub use endpoints::api::ApiCounts;
 pub use fault::Fault;
-pub use record::TokenRequest;
-pub use rules::PasswordCounts;
-pub use server::AuthorizationServer;
+pub use recorded::token_request::TokenRequest;
+pub use rules::{PasswordCounts, clients::ClientAuthMethods};
+pub use server::{AuthorizationServer, builder::Builder};

@@ -11,10 +11,12 @@ use http::{
     header::{LOCATION, RETRY_AFTER},
 };
 
-use super::{
-    reply::quoted,
-    verdict::{Course, Delivery, Edit, Replaced},
-};
+use crate::testing::reply::quoted;
+
+pub(crate) mod apply;
+pub(crate) mod script;
+
+use apply::{Course, Delivery, Edit, Replaced};
 
 /// Something that goes wrong with one request: pass it to [`AuthorizationServer::fault`] and its siblings.
 ///
@@ -37,16 +39,16 @@ use super::{
 /// # }
 /// ```
 ///
-/// [`AuthorizationServer::fault`]: super::AuthorizationServer::fault
+/// [`AuthorizationServer::fault`]: crate::testing::AuthorizationServer::fault
 #[derive(Clone)]
 pub struct Fault {
-    pub(super) delay: Duration,
-    pub(super) course: Course,
-    pub(super) status: Option<StatusCode>,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: Option<Replaced>,
-    pub(super) edits: Vec<Edit>,
-    pub(super) delivery: Delivery,
+    pub(crate) delay: Duration,
+    pub(crate) course: Course,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Option<Replaced>,
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) delivery: Delivery,
 }
 
 /// No answer in time, or none at all.
@@ -141,7 +143,7 @@ impl Fault {
 
     /// The right answer with this `expires_in`, as raw JSON: `"\"3600\""`, `"-1"`, `"1e20"`, `"null"`.
     ///
-    /// The server still enforces its own [lifetime](super::Builder::lifetime).
+    /// The server still enforces its own [lifetime](crate::testing::Builder::lifetime).
     pub fn expires_in(json: &str) -> Self {
         Self::edited(Edit::Set("expires_in", json.to_owned()))
     }
@@ -235,7 +237,7 @@ impl Fault {
 
 impl Fault {
     #[cfg(test)]
-    pub(super) fn status_code(&self) -> Option<u16> {
+    pub(crate) fn status_code(&self) -> Option<u16> {
         self.status.map(|status| status.as_u16())
     }
 

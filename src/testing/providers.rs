@@ -31,11 +31,10 @@
 
 use std::time::Duration;
 
-use super::{
-    builder::Builder,
-    client_auth::ClientAuthMethods,
-    server::AuthorizationServer,
-    ways::{Dialect, ScopeAnswer, Ways},
+use super::server::{AuthorizationServer, builder::Builder};
+use crate::testing::rules::{
+    clients::ClientAuthMethods,
+    quirks::{Dialect, ScopeAnswer, Ways},
 };
 
 /// Agrello: codes and refresh tokens, HTTP Basic, at least one scope.
@@ -179,7 +178,7 @@ pub const USER: &str = "user@example.com";
 pub const PASSWORD: &str = "pa55 w&rd";
 
 /// The redirect URI that [`agile_planner`] knows. No listener is needed for
-/// [`AuthorizationServer::approve`](super::AuthorizationServer::approve).
+/// [`AuthorizationServer::approve`](crate::testing::AuthorizationServer::approve).
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8421/callback";
 
 fn provider(ways: Ways) -> Builder {

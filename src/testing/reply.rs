@@ -8,51 +8,54 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA},
 };
 
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) content: Content,
+pub(crate) mod body;
+pub(crate) mod error_response;
+
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content: Content,
 }
 
-pub(super) enum Content {
+pub(crate) enum Content {
     Fixed(Bytes),
     /// The members of a token answer.
     Token(Vec<Member>),
 }
 
 /// A member of a JSON object: its name and its value as JSON.
-pub(super) type Member = (Cow<'static, str>, String);
+pub(crate) type Member = (Cow<'static, str>, String);
 
 impl Reply {
     /// An answer without a body.
-    pub(super) fn new(status: StatusCode) -> Self {
+    pub(crate) fn new(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), content: Content::Fixed(Bytes::new()) }
     }
 
-    pub(super) fn json(status: StatusCode, members: &[Member]) -> Self {
+    pub(crate) fn json(status: StatusCode, members: &[Member]) -> Self {
         Self::new(status).body(HeaderValue::from_static("application/json"), object(members))
     }
 
     /// RFC 6749 §5.1: members, and neither browsers nor proxies may keep them.
-    pub(super) fn token(members: Vec<Member>) -> Self {
+    pub(crate) fn token(members: Vec<Member>) -> Self {
         let mut reply = Self::json(StatusCode::OK, &[]).no_store();
         reply.content = Content::Token(members);
         reply
     }
 
     /// RFC 6749 §5.2.
-    pub(super) fn error(status: StatusCode, code: &str, description: Option<&str>) -> Self {
+    pub(crate) fn error(status: StatusCode, code: &str, description: Option<&str>) -> Self {
         let mut members = vec![member("error", code)];
         members.extend(description.map(|text| member("error_description", text)));
         Self::json(status, &members).no_store()
     }
 
-    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    pub(super) fn body(mut self, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
         self.content = Content::Fixed(body.into());
         self.header(CONTENT_TYPE, content_type)
     }
@@ -64,7 +67,7 @@ impl Reply {
 }
 
 impl Content {
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         match self {
             Content::Fixed(bytes) => bytes,
             Content::Token(members) => object(&members).into(),
@@ -72,12 +75,12 @@ impl Content {
     }
 }
 
-pub(super) fn member(name: &'static str, text: &str) -> Member {
+pub(crate) fn member(name: &'static str, text: &str) -> Member {
     (Cow::Borrowed(name), quoted(text))
 }
 
 /// `text` as a JSON string.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -2,37 +2,38 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use super::{
-    client_auth::{ClientAuthMethods, Clients},
-    ways::Ways,
-};
+pub(crate) mod clients;
+pub(crate) mod quirks;
+
+use clients::{ClientAuthMethods, Clients};
+use quirks::Ways;
 
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// `http://127.0.0.1:PORT`, known once the server listens.
-    pub(super) issuer: String,
-    pub(super) token_path: String,
-    pub(super) clients: Clients,
-    pub(super) client_auth: ClientAuthMethods,
-    pub(super) users: Users,
+    pub(crate) issuer: String,
+    pub(crate) token_path: String,
+    pub(crate) clients: Clients,
+    pub(crate) client_auth: ClientAuthMethods,
+    pub(crate) users: Users,
     /// The grants on offer; without them, all that make sense.
-    pub(super) grants: Option<Vec<String>>,
+    pub(crate) grants: Option<Vec<String>>,
     /// The known scopes; without them, any is.
-    pub(super) scopes: Option<Vec<String>>,
+    pub(crate) scopes: Option<Vec<String>>,
     /// Without any, every one on loopback is fine.
-    pub(super) redirect_uris: Vec<String>,
-    pub(super) multipart: bool,
-    pub(super) reject_unknown: bool,
-    pub(super) require_pkce: bool,
-    pub(super) pkce: bool,
-    pub(super) announce_issuer: bool,
-    pub(super) lifetime: Option<Duration>,
-    pub(super) code_lifetime: Duration,
-    pub(super) rotation: bool,
-    pub(super) refresh_lifetime: Option<Duration>,
-    pub(super) refresh_grace: Duration,
-    pub(super) tell_refresh_lifetime: bool,
-    pub(super) ways: Ways,
+    pub(crate) redirect_uris: Vec<String>,
+    pub(crate) multipart: bool,
+    pub(crate) reject_unknown: bool,
+    pub(crate) require_pkce: bool,
+    pub(crate) pkce: bool,
+    pub(crate) announce_issuer: bool,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) code_lifetime: Duration,
+    pub(crate) rotation: bool,
+    pub(crate) refresh_lifetime: Option<Duration>,
+    pub(crate) refresh_grace: Duration,
+    pub(crate) tell_refresh_lifetime: bool,
+    pub(crate) ways: Ways,
 }
 
 impl Default for Rules {
@@ -64,14 +65,14 @@ impl Default for Rules {
 
 impl Rules {
     /// Whether a grant is on offer: those of [`GRANTS`] unless restricted, passwords only where there are users.
-    pub(super) fn offers(&self, grant: &str) -> bool {
+    pub(crate) fn offers(&self, grant: &str) -> bool {
         GRANTS.contains(&grant)
             && self.grants.as_ref().is_none_or(|offered| offered.iter().any(|name| name == grant))
             && (grant != "password" || !self.users.is_empty())
     }
 
     /// RFC 6749 §3.3: names separated by single spaces.
-    pub(super) fn allow_scope(&self, scope: &str) -> bool {
+    pub(crate) fn allow_scope(&self, scope: &str) -> bool {
         scope.split(' ').all(|name| self.allow_name(name))
     }
 
@@ -85,7 +86,7 @@ impl Rules {
 
 /// Who may log in by password, and how they fared.
 #[derive(Default)]
-pub(super) struct Users(HashMap<String, User>);
+pub(crate) struct Users(HashMap<String, User>);
 
 struct User {
     password: String,
@@ -93,7 +94,7 @@ struct User {
 }
 
 /// How the password grant fared for one user, from
-/// [`AuthorizationServer::password_attempts`](super::AuthorizationServer::password_attempts).
+/// [`AuthorizationServer::password_attempts`](crate::testing::AuthorizationServer::password_attempts).
 ///
 /// ```
 /// assert_eq!(tower_bearer::testing::PasswordCounts::default().rejected, 0);
@@ -109,23 +110,23 @@ pub struct PasswordCounts {
 
 impl Users {
     /// A known user keeps the counts.
-    pub(super) fn set(&mut self, name: String, password: String) {
+    pub(crate) fn set(&mut self, name: String, password: String) {
         let counts = self.counts(&name);
         self.0.insert(name, User { password, counts });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn check(&mut self, name: &str, password: &str) -> bool {
+    pub(crate) fn check(&mut self, name: &str, password: &str) -> bool {
         let Some(user) = self.0.get_mut(name) else { return false };
         let right = user.password == password;
         *(if right { &mut user.counts.accepted } else { &mut user.counts.rejected }) += 1;
         right
     }
 
-    pub(super) fn counts(&self, name: &str) -> PasswordCounts {
+    pub(crate) fn counts(&self, name: &str) -> PasswordCounts {
         self.0.get(name).map(|user| user.counts).unwrap_or_default()
     }
 }
@@ -136,7 +137,7 @@ impl fmt::Debug for Users {
     }
 }
 
-pub(super) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
+pub(crate) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
 
 /// What RFC 6749 §4.2.2 and §5.1 use in their examples, and most servers by default.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

@@ -9,14 +9,15 @@ use std::{
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::Instant};
 
-use super::{
-    api::ApiCounts,
-    builder::Builder,
-    connection,
-    fault::Fault,
-    record::TokenRequest,
-    state::{Shared, State},
-};
+use crate::testing::{endpoints::api::ApiCounts, fault::Fault, recorded::token_request::TokenRequest};
+
+pub(crate) mod builder;
+mod connection;
+pub(crate) mod state;
+mod user;
+
+use builder::Builder;
+use state::{Shared, State};
 
 /// A running OAuth 2.0 authorization server on loopback, with a small API that its tokens open.
 ///
@@ -61,7 +62,7 @@ use super::{
 #[must_use = "the server stops when it is dropped"]
 pub struct AuthorizationServer {
     address: SocketAddr,
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -86,7 +87,7 @@ impl AuthorizationServer {
         Builder::new()
     }
 
-    pub(super) async fn spawn(mut state: State) -> io::Result<AuthorizationServer> {
+    pub(crate) async fn spawn(mut state: State) -> io::Result<AuthorizationServer> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         state.rules.issuer = format!("http://{address}");

@@ -31,7 +31,7 @@ use super::multipart;
 /// # }
 /// ```
 ///
-/// [`AuthorizationServer::recorded`]: super::AuthorizationServer::recorded
+/// [`AuthorizationServer::recorded`]: crate::testing::AuthorizationServer::recorded
 #[derive(Clone)]
 pub struct TokenRequest {
     method: Method,
@@ -44,7 +44,7 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    pub(super) fn new(head: Parts, body: Bytes, received_at: Instant) -> Self {
+    pub(crate) fn new(head: Parts, body: Bytes, received_at: Instant) -> Self {
         let (kind, form) = if is_form(&head.headers) {
             (Kind::UrlEncoded, form_urlencoded::parse(&body).into_owned().collect())
         } else if let Some(parameters) = multipart::parameters(&head.headers) {
@@ -90,12 +90,12 @@ impl TokenRequest {
         &self.body
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// RFC 6749 §3.2: a parameter without a value counts as left out.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.field(name).filter(|value| !value.is_empty())
     }
 
@@ -119,7 +119,7 @@ impl fmt::Debug for TokenRequest {
 
 /// What the body was declared to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     UrlEncoded,
     Multipart,
     MalformedMultipart,

@@ -5,9 +5,9 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{record::TokenRequest, refusal::Refusal};
+use crate::testing::{recorded::token_request::TokenRequest, reply::error_response::Refusal};
 
-/// Where clients may put their secret, for [`Builder::client_auth`](super::Builder::client_auth).
+/// Where clients may put their secret, for [`Builder::client_auth`](crate::testing::Builder::client_auth).
 ///
 /// A public client, which has none, names itself in the form whatever is chosen here.
 ///
@@ -34,7 +34,7 @@ pub enum ClientAuthMethods {
 
 impl ClientAuthMethods {
     /// The names in a discovery document.
-    pub(super) fn names(self) -> &'static [&'static str] {
+    pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::BasicOrPost => &["client_secret_basic", "client_secret_post"],
             Self::Basic | Self::BasicEncoded | Self::BasicRaw => &["client_secret_basic"],
@@ -53,19 +53,19 @@ impl ClientAuthMethods {
 
 /// The registered clients: id and secret. An empty secret makes a public client.
 #[derive(Default)]
-pub(super) struct Clients(HashMap<Arc<str>, String>);
+pub(crate) struct Clients(HashMap<Arc<str>, String>);
 
 impl Clients {
-    pub(super) fn set(&mut self, id: String, secret: String) {
+    pub(crate) fn set(&mut self, id: String, secret: String) {
         self.0.insert(id.into(), secret);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Which registered client the request comes from.
-    pub(super) fn authenticate(&self, request: &TokenRequest, by: ClientAuthMethods) -> Result<Arc<str>, Refusal> {
+    pub(crate) fn authenticate(&self, request: &TokenRequest, by: ClientAuthMethods) -> Result<Arc<str>, Refusal> {
         let headers = request.headers();
         if headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return Err(Refusal::invalid_request("more than one Authorization header"));
@@ -100,12 +100,12 @@ impl Clients {
     }
 
     /// The client of this name and whether it has a secret.
-    pub(super) fn get(&self, id: &str) -> Option<(Arc<str>, bool)> {
+    pub(crate) fn get(&self, id: &str) -> Option<(Arc<str>, bool)> {
         self.0.get_key_value(id).map(|(id, secret)| (Arc::clone(id), !secret.is_empty()))
     }
 
     /// The client of this name, if this is the secret.
-    pub(super) fn find(&self, id: &str, secret: &str) -> Option<Arc<str>> {
+    pub(crate) fn find(&self, id: &str, secret: &str) -> Option<Arc<str>> {
         self.0.get_key_value(id).filter(|(_, known)| *known == secret).map(|(id, _)| Arc::clone(id))
     }
 }

@@ -1,8 +1,9 @@
-//! The options of an [`AuthorizationServer`](super::AuthorizationServer) that belong to a grant or a kind of client.
+//! The options of an [`AuthorizationServer`](crate::testing::AuthorizationServer) that belong to a grant or a kind of client.
 
 use std::time::Duration;
 
-use super::{builder::Builder, client_auth::ClientAuthMethods};
+use super::Builder;
+use crate::testing::rules::clients::ClientAuthMethods;
 
 /// What clients may ask for, and how.
 impl Builder {

@@ -10,17 +10,16 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 use tokio::time::Instant;
 
-use super::{
-    issued::{Entry, Standing},
-    ledger::Ledger,
-    record::{Kind, TokenRequest},
-    refusal::Refusal,
-    reply::{Member, Reply, member, quoted},
+use super::token_endpoint::grants::Ledger;
+use crate::testing::{
+    issued::tokens::{Entry, Standing},
+    recorded::token_request::{Kind, TokenRequest},
+    reply::{Member, Reply, error_response::Refusal, member, quoted},
     rules::Rules,
 };
 
 /// RFC 7662 §2: for clients with a secret, whosever the token is.
-pub(super) fn introspect(
+pub(crate) fn introspect(
     request: &TokenRequest,
     rules: &Rules,
     ledger: &Ledger,
@@ -42,7 +41,7 @@ pub(super) fn introspect(
 }
 
 /// RFC 7009 §2. A refresh token takes along all that goes back to the same authorization.
-pub(super) fn revoke(
+pub(crate) fn revoke(
     request: &TokenRequest,
     rules: &Rules,
     ledger: &mut Ledger,
@@ -64,7 +63,7 @@ pub(super) fn revoke(
 
 /// signNow's `GET /oauth2/token`. Its text wants the token as bearer; its sample shows the client's Basic value, which
 /// is answered with the newest live token of that client.
-pub(super) fn verify(headers: &HeaderMap, rules: &Rules, ledger: &Ledger, now: Instant) -> Result<Reply, Refusal> {
+pub(crate) fn verify(headers: &HeaderMap, rules: &Rules, ledger: &Ledger, now: Instant) -> Result<Reply, Refusal> {
     let refused = || Refusal::invalid_token("no live token");
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, credentials) = value.and_then(|value| value.split_once(' ')).ok_or_else(refused)?;

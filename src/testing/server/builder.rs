@@ -2,7 +2,10 @@
 
 use std::{fmt, io, time::Duration};
 
-use super::{issued, ledger::Ledger, rules::Rules, server::AuthorizationServer, state::State};
+use super::{AuthorizationServer, state::State};
+mod grant_options;
+
+use crate::testing::{endpoints::token_endpoint::grants::Ledger, issued::tokens, rules::Rules};
 
 /// Options of an [`AuthorizationServer`], from [`AuthorizationServer::builder`].
 ///
@@ -25,14 +28,14 @@ use super::{issued, ledger::Ledger, rules::Rules, server::AuthorizationServer, s
 /// ```
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct Builder {
-    pub(super) rules: Rules,
+    pub(crate) rules: Rules,
     latency: Duration,
     token_len: usize,
     remember: usize,
 }
 
 impl Builder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             rules: Rules::default(),
             latency: Duration::ZERO,
@@ -73,7 +76,7 @@ impl Builder {
 
     /// The length of the random tokens, in characters of `[A-Za-z0-9]`: 43 unless said, never below 8.
     pub fn token_len(mut self, characters: usize) -> Self {
-        self.token_len = characters.max(issued::MIN_TOKEN_LEN);
+        self.token_len = characters.max(tokens::MIN_TOKEN_LEN);
         self
     }
 

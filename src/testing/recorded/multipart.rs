@@ -3,7 +3,7 @@
 use http::{HeaderMap, header::CONTENT_TYPE};
 
 /// What follows the type, where the body is declared `multipart/form-data`.
-pub(super) fn parameters(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn parameters(headers: &HeaderMap) -> Option<&str> {
     let declared = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let (essence, parameters) = declared.split_once(';').unwrap_or((declared, ""));
     essence.trim().eq_ignore_ascii_case("multipart/form-data").then_some(parameters)
@@ -11,7 +11,7 @@ pub(super) fn parameters(headers: &HeaderMap) -> Option<&str> {
 
 /// The fields in the order they came; `None` for anything that is not as RFC 2046 §5.1.1 and RFC 7578 §4 want it,
 /// and for files.
-pub(super) fn fields(parameters: &str, body: &[u8]) -> Option<Vec<(String, String)>> {
+pub(crate) fn fields(parameters: &str, body: &[u8]) -> Option<Vec<(String, String)>> {
     let boundary = parameter(parameters, "boundary")?;
     if !(1..=70).contains(&boundary.len()) {
         return None;

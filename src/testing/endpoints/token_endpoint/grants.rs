@@ -4,33 +4,35 @@ use std::{iter, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    codes::{Authorization, Codes, Exchange, Useless},
-    issued::{Issued, Standing, Subject},
-    refusal::Refusal,
+use super::grant_request::{Ask, Asked};
+use crate::testing::{
+    issued::{
+        codes::{Authorization, Codes, Exchange, Useless},
+        tokens::{Issued, Standing, Subject},
+    },
+    reply::error_response::Refusal,
     rules::Rules,
-    token_endpoint::{Ask, Asked},
 };
 
 #[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) access: Issued,
-    pub(super) refresh: Issued,
-    pub(super) codes: Codes,
-    pub(super) reuse_detections: u64,
+pub(crate) struct Ledger {
+    pub(crate) access: Issued,
+    pub(crate) refresh: Issued,
+    pub(crate) codes: Codes,
+    pub(crate) reuse_detections: u64,
     families: u64,
 }
 
 /// What a token request was granted.
-pub(super) struct Tokens {
-    pub(super) access: Arc<str>,
-    pub(super) lifetime: Option<Duration>,
-    pub(super) refresh: Option<Arc<str>>,
-    pub(super) scope: Option<Arc<str>>,
+pub(crate) struct Tokens {
+    pub(crate) access: Arc<str>,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) refresh: Option<Arc<str>>,
+    pub(crate) scope: Option<Arc<str>>,
 }
 
 impl Ledger {
-    pub(super) fn new(token_len: usize, remember: usize) -> Self {
+    pub(crate) fn new(token_len: usize, remember: usize) -> Self {
         Self {
             access: Issued::new(token_len, remember),
             refresh: Issued::new(token_len, remember),
@@ -41,7 +43,7 @@ impl Ledger {
     }
 
     /// Acts on a token request. The fault at work may have `chosen` the access token.
-    pub(super) fn grant(
+    pub(crate) fn grant(
         &mut self,
         asked: Asked<'_>,
         rules: &mut Rules,
@@ -80,12 +82,12 @@ impl Ledger {
         Ok(Tokens { access, lifetime, refresh, scope })
     }
 
-    pub(super) fn issue_refresh_token(&mut self, subject: Subject, rules: &Rules, now: Instant) -> Arc<str> {
+    pub(crate) fn issue_refresh_token(&mut self, subject: Subject, rules: &Rules, now: Instant) -> Arc<str> {
         self.refresh.issue(None, end(now, rules.refresh_lifetime), subject)
     }
 
     /// An authorization by the user: a code that can be exchanged for a while.
-    pub(super) fn authorize(&mut self, mut authorization: Authorization, rules: &Rules, now: Instant) -> String {
+    pub(crate) fn authorize(&mut self, mut authorization: Authorization, rules: &Rules, now: Instant) -> String {
         authorization.subject.family = Some(self.found_family());
         authorization.expires = end(now, Some(rules.code_lifetime));
         let code: String = iter::repeat_with(fastrand::alphanumeric).take(CODE_LEN).collect();
@@ -93,12 +95,12 @@ impl Ledger {
         code
     }
 
-    pub(super) fn found_family(&mut self) -> u64 {
+    pub(crate) fn found_family(&mut self) -> u64 {
         self.families += 1;
         self.families
     }
 
-    pub(super) fn revoke_family(&mut self, family: Option<u64>, now: Instant) {
+    pub(crate) fn revoke_family(&mut self, family: Option<u64>, now: Instant) {
         if let Some(family) = family {
             self.access.revoke_family(family, now);
             self.refresh.revoke_family(family, now);

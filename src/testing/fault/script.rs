@@ -4,36 +4,36 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::fault::Fault;
+use super::Fault;
 
 /// Queued faults go first, then the window while it lasts, then what is always so.
 #[derive(Debug, Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     queue: VecDeque<(usize, Fault)>,
     window: Option<(Option<Instant>, Fault)>,
     always: Option<Fault>,
 }
 
 impl Script {
-    pub(super) fn queue(&mut self, times: usize, fault: Fault) {
+    pub(crate) fn queue(&mut self, times: usize, fault: Fault) {
         if times > 0 {
             self.queue.push_back((times, fault));
         }
     }
 
-    pub(super) fn set_window(&mut self, now: Instant, time: Duration, fault: Fault) {
+    pub(crate) fn set_window(&mut self, now: Instant, time: Duration, fault: Fault) {
         self.window = Some((now.checked_add(time), fault));
     }
 
-    pub(super) fn set_always(&mut self, fault: Fault) {
+    pub(crate) fn set_always(&mut self, fault: Fault) {
         self.always = Some(fault);
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Option<Fault> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Fault> {
         if let Some((times, fault)) = self.queue.front_mut() {
             *times -= 1;
             let (left, fault) = (*times, fault.clone());

@@ -2,13 +2,14 @@
 
 use tokio::time::Instant;
 
-use super::{
-    authorize::{self, Consent, Stop},
-    issued::Subject,
-    routes::{AUTHORIZE, INTROSPECT, REVOKE},
+use super::{AuthorizationServer, state::State};
+use crate::testing::{
+    endpoints::{
+        AUTHORIZE, INTROSPECT, REVOKE,
+        authorize::consent::{self, Consent, Stop},
+    },
+    issued::tokens::Subject,
     rules::PasswordCounts,
-    server::AuthorizationServer,
-    state::State,
 };
 
 /// More addresses.
@@ -81,7 +82,7 @@ impl AuthorizationServer {
         let outcome = {
             let mut state = self.shared.lock();
             assert!(state.rules.offers("authorization_code"), "this server has no authorization endpoint");
-            authorize::read(query, &state.rules).map(|consent| decide(&mut state, consent))
+            consent::read(query, &state.rules).map(|consent| decide(&mut state, consent))
         };
         match outcome {
             Ok(url) | Err(Stop::Redirect(url)) => url,
@@ -106,7 +107,7 @@ impl AuthorizationServer {
         self.shared.lock().ledger.refresh.count()
     }
 
-    /// How often a spent refresh token was shown again, later than the [grace](super::Builder::refresh_grace) allows.
+    /// How often a spent refresh token was shown again, later than the [grace](crate::testing::Builder::refresh_grace) allows.
     ///
     /// It counts once for an authorization: that ends its tokens, the spent ones included.
     pub fn reuse_detections(&self) -> u64 {
@@ -134,7 +135,7 @@ impl AuthorizationServer {
     }
 
     /// The lifetime of refresh tokens issued from now on; see
-    /// [`Builder::refresh_lifetime`](super::Builder::refresh_lifetime).
+    /// [`Builder::refresh_lifetime`](crate::testing::Builder::refresh_lifetime).
     pub fn set_refresh_lifetime(&self, lifetime: Option<std::time::Duration>) {
         self.shared.lock().rules.refresh_lifetime = lifetime;
     }

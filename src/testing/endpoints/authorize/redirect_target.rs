@@ -3,7 +3,7 @@
 use http::Uri;
 
 /// RFC 8252 §7.3: plain HTTP to this machine, on whatever port the program got.
-pub(super) fn is_loopback(uri: &str) -> bool {
+pub(crate) fn is_loopback(uri: &str) -> bool {
     // RFC 6749 §3.1.2: no fragment. `Uri` would drop it.
     let Ok(parsed) = uri.parse::<Uri>() else { return false };
     let Some(authority) = parsed.authority() else { return false };
@@ -14,7 +14,7 @@ pub(super) fn is_loopback(uri: &str) -> bool {
 }
 
 /// Adds parameters to the query, and keeps what is there (RFC 6749 §3.1.2).
-pub(super) fn with(uri: &str, parameters: &[(&str, &str)]) -> String {
+pub(crate) fn with(uri: &str, parameters: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(parameters);
     let separator = match uri.split_once('?') {

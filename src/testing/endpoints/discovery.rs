@@ -3,13 +3,13 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
+use super::{AUTHORIZE, INTROSPECT, REVOKE};
+use crate::testing::{
     reply::{Member, Reply},
-    routes::{AUTHORIZE, INTROSPECT, REVOKE},
     rules::{GRANTS, Rules},
 };
 
-pub(super) fn document(rules: &Rules) -> Reply {
+pub(crate) fn document(rules: &Rules) -> Reply {
     let issuer = &rules.issuer;
     let methods = rules.client_auth.names();
     let grants: Vec<_> = GRANTS.iter().filter(|grant| rules.offers(grant)).collect();

@@ -7,29 +7,29 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{issued::Subject, pkce};
+use super::{code_challenge, tokens::Subject};
 
 /// What an authorization allows, until its code is exchanged.
 #[derive(Clone)]
-pub(super) struct Authorization {
+pub(crate) struct Authorization {
     /// Its family is the one that the exchange founds.
-    pub(super) subject: Subject,
+    pub(crate) subject: Subject,
     /// As it was asked for, if it was: then the exchange has to name it again.
-    pub(super) redirect_uri: Option<String>,
-    pub(super) challenge: Option<String>,
-    pub(super) expires: Option<Instant>,
+    pub(crate) redirect_uri: Option<String>,
+    pub(crate) challenge: Option<String>,
+    pub(crate) expires: Option<Instant>,
 }
 
 /// What the client shows for a code.
-pub(super) struct Exchange<'a> {
-    pub(super) client: &'a str,
-    pub(super) redirect_uri: Option<&'a str>,
+pub(crate) struct Exchange<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) redirect_uri: Option<&'a str>,
     /// Some providers don't ask for it again.
-    pub(super) redirect_uri_needed: bool,
-    pub(super) verifier: Option<&'a str>,
+    pub(crate) redirect_uri_needed: bool,
+    pub(crate) verifier: Option<&'a str>,
 }
 
-pub(super) struct Codes {
+pub(crate) struct Codes {
     codes: HashMap<String, (Authorization, bool)>,
     order: VecDeque<String>,
     remember: usize,
@@ -37,7 +37,7 @@ pub(super) struct Codes {
 
 /// Why a code gives nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Useless {
+pub(crate) enum Useless {
     /// It is unknown, expired, or not meant for this.
     Invalid(&'static str),
     /// It was exchanged before: what came of that has to end as well (RFC 6749 §4.1.2).
@@ -45,11 +45,11 @@ pub(super) enum Useless {
 }
 
 impl Codes {
-    pub(super) fn new(remember: usize) -> Self {
+    pub(crate) fn new(remember: usize) -> Self {
         Self { codes: HashMap::new(), order: VecDeque::new(), remember }
     }
 
-    pub(super) fn add(&mut self, code: String, authorization: Authorization) {
+    pub(crate) fn add(&mut self, code: String, authorization: Authorization) {
         if self.order.len() == self.remember
             && let Some(oldest) = self.order.pop_front()
         {
@@ -60,7 +60,7 @@ impl Codes {
     }
 
     /// Uses the code up, unless there is something wrong.
-    pub(super) fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Authorization, Useless> {
+    pub(crate) fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Authorization, Useless> {
         let (authorization, used) = self.codes.get_mut(code).ok_or(Useless::Invalid("unknown code"))?;
         if *authorization.subject.client != *by.client {
             return Err(Useless::Invalid("the code was given to another client"));
@@ -85,7 +85,7 @@ impl Authorization {
         }
         match (&self.challenge, by.verifier) {
             (None, None) => Ok(()),
-            (Some(challenge), Some(verifier)) if pkce::verifies(verifier, challenge) => Ok(()),
+            (Some(challenge), Some(verifier)) if code_challenge::verifies(verifier, challenge) => Ok(()),
             (Some(_), Some(_)) => Err("not the code_verifier of the code_challenge"),
             (Some(_), None) => Err("no code_verifier"),
             // RFC 9700 §4.8.2: somebody may have taken the challenge away.

@@ -14,17 +14,15 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    api, discovery,
-    payload::Payload,
-    reply::Reply,
-    routes::{self, Route},
-    state::Shared,
-    verdict::{Act, Verdict},
+use super::state::Shared;
+use crate::testing::{
+    endpoints::{self, Route, api, discovery},
+    fault::apply::{Act, Verdict},
+    reply::{Reply, body::Payload},
 };
 
 /// Accepts until told to stop, then closes the port and cuts the connections.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -75,7 +73,7 @@ fn decide(shared: &Shared, head: Parts, body: Bytes) -> Verdict {
     let now = Instant::now();
     let path = head.uri.path().to_owned();
     let mut state = shared.lock();
-    match routes::route(&head.method, &path, &state.rules) {
+    match endpoints::route(&head.method, &path, &state.rules) {
         Route::Token => {
             drop(state);
             shared.token_request(head, body, now)

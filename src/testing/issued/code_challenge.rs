@@ -4,12 +4,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 /// §4.2: the Base64url form of 32 bytes, without padding.
-pub(super) fn is_challenge(text: &str) -> bool {
+pub(crate) fn is_challenge(text: &str) -> bool {
     URL_SAFE_NO_PAD.decode(text).is_ok_and(|hash| hash.len() == 32)
 }
 
 /// §4.1: 43 to 128 unreserved characters; §4.6: whose hash is the challenge.
-pub(super) fn verifies(verifier: &str, challenge: &str) -> bool {
+pub(crate) fn verifies(verifier: &str, challenge: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     (43..=128).contains(&verifier.len())
         && verifier.bytes().all(unreserved)

@@ -4,40 +4,41 @@ use std::borrow::Cow;
 
 use http::{HeaderValue, StatusCode};
 
-use super::{
-    refusal::{Cause, Refusal},
-    reply::{Reply, quoted},
+use crate::testing::reply::{
+    Reply,
+    error_response::{Cause, Refusal},
+    quoted,
 };
 
 /// The ways of one provider; the default is RFC 6749's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ways {
-    pub(super) token_type: Option<&'static str>,
+pub(crate) struct Ways {
+    pub(crate) token_type: Option<&'static str>,
     /// `expires_in` is answered.
-    pub(super) tell_lifetime: bool,
-    pub(super) scope: ScopeAnswer,
+    pub(crate) tell_lifetime: bool,
+    pub(crate) scope: ScopeAnswer,
     /// More members of an answer, their values as JSON.
-    pub(super) extra: &'static [(&'static str, &'static str)],
+    pub(crate) extra: &'static [(&'static str, &'static str)],
     /// `scope` is a parameter.
-    pub(super) scope_parameter: bool,
+    pub(crate) scope_parameter: bool,
     /// A request to authorize has to name a scope.
-    pub(super) scope_required: bool,
+    pub(crate) scope_required: bool,
     /// `expiration_time` shortens the life of a token.
-    pub(super) expiration_time: bool,
+    pub(crate) expiration_time: bool,
     /// A code is exchanged with the `redirect_uri` it was asked with (RFC 6749 §4.1.3).
-    pub(super) redirect_uri_again: bool,
+    pub(crate) redirect_uri_again: bool,
     /// A query beside the form is put up with.
-    pub(super) query: bool,
+    pub(crate) query: bool,
     /// GET at the token endpoint tells about a token.
-    pub(super) verify: bool,
+    pub(crate) verify: bool,
     /// Introspection, revocation and discovery.
-    pub(super) more_endpoints: bool,
-    pub(super) dialect: Dialect,
+    pub(crate) more_endpoints: bool,
+    pub(crate) dialect: Dialect,
 }
 
 /// Which scope an answer tells.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ScopeAnswer {
+pub(crate) enum ScopeAnswer {
     /// What was asked for, if anything was.
     Asked,
     AskedOr(&'static str),
@@ -47,7 +48,7 @@ pub(super) enum ScopeAnswer {
 
 /// How a refusal looks.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     Rfc6749,
     SignNow,
     EsignGlobal,
@@ -60,7 +61,7 @@ impl Default for Ways {
 }
 
 impl Ways {
-    pub(super) const STANDARD: Self = Self {
+    pub(crate) const STANDARD: Self = Self {
         token_type: Some("Bearer"),
         tell_lifetime: true,
         scope: ScopeAnswer::Asked,
@@ -76,13 +77,13 @@ impl Ways {
     };
 
     /// Whether a scope that is asked for changes anything.
-    pub(super) fn asks_scope(&self) -> bool {
+    pub(crate) fn asks_scope(&self) -> bool {
         self.scope_parameter && !matches!(self.scope, ScopeAnswer::Always(_))
     }
 }
 
 impl ScopeAnswer {
-    pub(super) fn tell(self, asked: Option<&str>) -> Option<Cow<'static, str>> {
+    pub(crate) fn tell(self, asked: Option<&str>) -> Option<Cow<'static, str>> {
         match self {
             ScopeAnswer::Asked => asked.map(|scope| scope.to_owned().into()),
             ScopeAnswer::AskedOr(default) => Some(asked.map_or(default.into(), |scope| scope.to_owned().into())),
@@ -93,7 +94,7 @@ impl ScopeAnswer {
 }
 
 impl Dialect {
-    pub(super) fn refuse(self, refusal: Refusal) -> Reply {
+    pub(crate) fn refuse(self, refusal: Refusal) -> Reply {
         let json = |status, body: String| Reply::new(status).body(HeaderValue::from_static("application/json"), body);
         match (self, refusal.cause) {
             // The page names the text; the object around it and those below are ours, in the style of each API.

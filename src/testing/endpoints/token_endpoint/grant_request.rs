@@ -4,24 +4,23 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use http::Method;
 
-use super::{
-    ledger::Tokens,
-    record::{Kind, TokenRequest},
-    refusal::Refusal,
-    reply::{Member, Reply, member},
+use super::grants::Tokens;
+use crate::testing::{
+    recorded::token_request::{Kind, TokenRequest},
+    reply::{Member, Reply, error_response::Refusal, member},
     rules::Rules,
 };
 
 /// A request that is right as far as can be told without looking at what was given out before.
-pub(super) struct Asked<'a> {
-    pub(super) client: Arc<str>,
-    pub(super) ask: Ask<'a>,
+pub(crate) struct Asked<'a> {
+    pub(crate) client: Arc<str>,
+    pub(crate) ask: Ask<'a>,
     /// Of the access token.
-    pub(super) lifetime: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
 }
 
 #[derive(PartialEq, Eq)]
-pub(super) enum Ask<'a> {
+pub(crate) enum Ask<'a> {
     Client { scope: Option<&'a str> },
     Password { user: &'a str, password: &'a str, scope: Option<&'a str> },
     Code { code: &'a str, redirect_uri: Option<&'a str>, verifier: Option<&'a str> },
@@ -40,7 +39,7 @@ impl fmt::Debug for Ask<'_> {
     }
 }
 
-pub(super) fn decide<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Asked<'a>, Refusal> {
+pub(crate) fn decide<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Asked<'a>, Refusal> {
     if request.method() != Method::POST {
         return Err(Refusal::method("POST"));
     }
@@ -131,7 +130,7 @@ fn lifetime(request: &TokenRequest, rules: &Rules) -> Result<Option<Duration>, R
 }
 
 /// RFC 6749 §5.1, in the ways of the provider.
-pub(super) fn success(tokens: &Tokens, rules: &Rules) -> Reply {
+pub(crate) fn success(tokens: &Tokens, rules: &Rules) -> Reply {
     let ways = &rules.ways;
     let mut members: Vec<Member> = vec![member("access_token", &tokens.access)];
     members.extend(ways.token_type.map(|text| member("token_type", text)));

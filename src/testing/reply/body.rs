@@ -12,9 +12,10 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{reply::Reply, verdict::Delivery};
+use super::Reply;
+use crate::testing::fault::apply::Delivery;
 
-pub(super) struct Payload {
+pub(crate) struct Payload {
     data: Bytes,
     /// Spaces after the data.
     filler: u64,
@@ -32,11 +33,11 @@ struct Drip {
 }
 
 impl Payload {
-    pub(super) fn whole(reply: Reply) -> Response<Self> {
+    pub(crate) fn whole(reply: Reply) -> Response<Self> {
         Self::response(reply, Delivery::Whole)
     }
 
-    pub(super) fn response(reply: Reply, delivery: Delivery) -> Response<Self> {
+    pub(crate) fn response(reply: Reply, delivery: Delivery) -> Response<Self> {
         let mut response = Response::new(Self::new(reply.content.into_bytes(), delivery));
         *response.status_mut() = reply.status;
         *response.headers_mut() = reply.headers;

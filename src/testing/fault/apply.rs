@@ -5,29 +5,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use super::{
-    fault::Fault,
-    reply::{Content, Member, Reply},
-};
+use super::Fault;
+use crate::testing::reply::{Content, Member, Reply};
 
 /// What the connection does with a request.
-pub(super) struct Verdict {
-    pub(super) wait: Duration,
-    pub(super) act: Act,
+pub(crate) struct Verdict {
+    pub(crate) wait: Duration,
+    pub(crate) act: Act,
 }
 
-pub(super) enum Act {
+pub(crate) enum Act {
     Reply(Reply, Delivery),
     Hang,
     Close,
 }
 
 impl Verdict {
-    pub(super) fn just(reply: Reply) -> Self {
+    pub(crate) fn just(reply: Reply) -> Self {
         Self { wait: Duration::ZERO, act: Act::Reply(reply, Delivery::Whole) }
     }
 
-    pub(super) fn after(mut self, wait: Duration) -> Self {
+    pub(crate) fn after(mut self, wait: Duration) -> Self {
         self.wait = self.wait.saturating_add(wait);
         self
     }
@@ -35,7 +33,7 @@ impl Verdict {
 
 impl Fault {
     /// Decides; `right` acts and gives the right answer, and is only called where the server gets to act.
-    pub(super) fn verdict(self, right: impl FnOnce() -> Reply) -> Verdict {
+    pub(crate) fn verdict(self, right: impl FnOnce() -> Reply) -> Verdict {
         let act = match self.course {
             Course::Hang => Act::Hang,
             Course::CloseBefore => Act::Close,
@@ -61,7 +59,7 @@ impl Fault {
     }
 
     /// Whether the server does what was asked, however the answer fares.
-    pub(super) fn lets_act(&self) -> bool {
+    pub(crate) fn lets_act(&self) -> bool {
         match self.course {
             Course::Answer => self.body.is_none(),
             Course::CloseAfter => true,
@@ -70,7 +68,7 @@ impl Fault {
     }
 
     /// The access token that the fault wants issued.
-    pub(super) fn chosen_token(&self) -> Option<String> {
+    pub(crate) fn chosen_token(&self) -> Option<String> {
         self.edits.iter().find_map(|edit| match edit {
             Edit::Set("access_token", json) => {
                 serde_json::from_str(json).ok().filter(|token: &String| !token.is_empty())
@@ -82,7 +80,7 @@ impl Fault {
 
 /// How far it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Course {
+pub(crate) enum Course {
     Answer,
     Hang,
     CloseBefore,
@@ -91,14 +89,14 @@ pub(super) enum Course {
 
 /// A body in place of the right one.
 #[derive(Clone)]
-pub(super) enum Replaced {
+pub(crate) enum Replaced {
     Fixed(Option<HeaderValue>, Bytes),
     Error { code: String, description: Option<String> },
 }
 
 /// A change to the members of a token answer.
 #[derive(Clone)]
-pub(super) enum Edit {
+pub(crate) enum Edit {
     Set(&'static str, String),
     Add(String, String),
     Remove(String),
@@ -106,7 +104,7 @@ pub(super) enum Edit {
 
 /// How the body travels.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Delivery {
+pub(crate) enum Delivery {
     Whole,
     Truncated,
     Padded(usize),

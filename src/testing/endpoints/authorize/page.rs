@@ -5,10 +5,11 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION},
 };
 
-use super::{authorize::Consent, reply::Reply};
+use super::consent::Consent;
+use crate::testing::reply::Reply;
 
 /// Asks the user. The form goes back to where it came from, query included, with `decision` as its only field.
-pub(super) fn question(consent: &Consent) -> Reply {
+pub(crate) fn question(consent: &Consent) -> Reply {
     let subject = &consent.authorization.subject;
     let client = escaped(&subject.client);
     let scope = subject.scope.as_deref().unwrap_or_default();
@@ -32,12 +33,12 @@ pub(super) fn question(consent: &Consent) -> Reply {
 }
 
 /// Says why there is nothing to ask.
-pub(super) fn problem(what: &str) -> Reply {
+pub(crate) fn problem(what: &str) -> Reply {
     page(StatusCode::BAD_REQUEST, "This request can’t be authorized", &format!("<p>{}</p>", escaped(what)))
 }
 
 /// Sends the browser on.
-pub(super) fn onward(url: &str) -> Reply {
+pub(crate) fn onward(url: &str) -> Reply {
     match HeaderValue::from_str(url) {
         Ok(url) => Reply::new(StatusCode::FOUND).header(LOCATION, url).header(CACHE_CONTROL, NO_STORE),
         Err(_) => problem("The redirect_uri can't be put into a header."),

@@ -10,39 +10,41 @@ use bytes::Bytes;
 use http::{Method, request::Parts};
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    api::{self, ApiCounts},
-    authorize::{self, Consent, Stop},
-    consent, inquiry,
-    ledger::Ledger,
-    record::TokenRequest,
-    refusal::Refusal,
-    reply::Reply,
-    routes::Route,
+use crate::testing::{
+    endpoints::{
+        Route,
+        api::{self, ApiCounts},
+        authorize::{
+            consent::{self, Consent, Stop},
+            page,
+        },
+        introspect,
+        token_endpoint::{grant_request, grants::Ledger},
+    },
+    fault::{apply::Verdict, script::Script},
+    recorded::token_request::TokenRequest,
+    reply::{Reply, error_response::Refusal},
     rules::Rules,
-    script::Script,
-    token_endpoint,
-    verdict::Verdict,
 };
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
-    pub(super) token_requests: watch::Sender<u64>,
+    pub(crate) token_requests: watch::Sender<u64>,
 }
 
 impl Shared {
-    pub(super) fn new(state: State) -> Self {
+    pub(crate) fn new(state: State) -> Self {
         Self { state: Mutex::new(state), token_requests: watch::Sender::new(0) }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done by a panic that would make the rest useless to a test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request arrived at the token endpoint.
-    pub(super) fn token_request(&self, head: Parts, body: Bytes, now: Instant) -> Verdict {
+    pub(crate) fn token_request(&self, head: Parts, body: Bytes, now: Instant) -> Verdict {
         let verdict = self.lock().token_request(TokenRequest::new(head, body, now), now);
         self.token_requests.send_modify(|seen| *seen += 1);
         verdict
@@ -50,18 +52,18 @@ impl Shared {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) rules: Rules,
+pub(crate) struct State {
+    pub(crate) rules: Rules,
     latency: Duration,
-    pub(super) ledger: Ledger,
-    pub(super) api: ApiCounts,
-    pub(super) recorded: VecDeque<TokenRequest>,
-    pub(super) token_faults: Script,
-    pub(super) api_faults: Script,
+    pub(crate) ledger: Ledger,
+    pub(crate) api: ApiCounts,
+    pub(crate) recorded: VecDeque<TokenRequest>,
+    pub(crate) token_faults: Script,
+    pub(crate) api_faults: Script,
 }
 
 impl State {
-    pub(super) fn new(rules: Rules, latency: Duration, ledger: Ledger) -> Self {
+    pub(crate) fn new(rules: Rules, latency: Duration, ledger: Ledger) -> Self {
         Self {
             rules,
             latency,
@@ -89,49 +91,49 @@ impl State {
     }
 
     fn token_reply(&mut self, request: &TokenRequest, chosen: Option<String>, now: Instant) -> Reply {
-        let asked = token_endpoint::decide(request, &self.rules);
+        let asked = grant_request::decide(request, &self.rules);
         match asked.and_then(|asked| self.ledger.grant(asked, &mut self.rules, chosen, now)) {
-            Ok(tokens) => token_endpoint::success(&tokens, &self.rules),
+            Ok(tokens) => grant_request::success(&tokens, &self.rules),
             Err(refusal) => self.rules.ways.dialect.refuse(refusal),
         }
     }
 
     /// A browser arrived at the authorization endpoint: first to see the question, then with the answer to it.
-    pub(super) fn browser_request(&mut self, head: &Parts, body: &Bytes, now: Instant) -> Reply {
-        let consent = match authorize::read(head.uri.query().unwrap_or_default(), &self.rules) {
+    pub(crate) fn browser_request(&mut self, head: &Parts, body: &Bytes, now: Instant) -> Reply {
+        let consent = match consent::read(head.uri.query().unwrap_or_default(), &self.rules) {
             Ok(consent) => consent,
-            Err(Stop::Page(why)) => return consent::problem(why),
-            Err(Stop::Redirect(url)) => return consent::onward(&url),
+            Err(Stop::Page(why)) => return page::problem(why),
+            Err(Stop::Redirect(url)) => return page::onward(&url),
         };
         match (&head.method, &**body) {
-            (&Method::GET, _) => consent::question(&consent),
-            (&Method::POST, b"decision=allow") => consent::onward(&self.allow(consent, now)),
-            (&Method::POST, b"decision=deny") => consent::onward(&consent.denied(&self.rules)),
-            (&Method::POST, _) => consent::problem("The decision is missing."),
+            (&Method::GET, _) => page::question(&consent),
+            (&Method::POST, b"decision=allow") => page::onward(&self.allow(consent, now)),
+            (&Method::POST, b"decision=deny") => page::onward(&consent.denied(&self.rules)),
+            (&Method::POST, _) => page::problem("The decision is missing."),
             _ => Refusal::method("GET, POST").into_reply(),
         }
     }
 
     /// The user allows it: the URL that brings the client its code.
-    pub(super) fn allow(&mut self, consent: Consent, now: Instant) -> String {
+    pub(crate) fn allow(&mut self, consent: Consent, now: Instant) -> String {
         let code = self.ledger.authorize(consent.authorization.clone(), &self.rules, now);
         consent.allowed(&code, &self.rules)
     }
 
     /// A request arrived that asks about a token or ends one.
-    pub(super) fn inquiry(&mut self, route: Route<'_>, head: Parts, body: Bytes, now: Instant) -> Reply {
+    pub(crate) fn inquiry(&mut self, route: Route<'_>, head: Parts, body: Bytes, now: Instant) -> Reply {
         let Self { rules, ledger, .. } = self;
         let request = TokenRequest::new(head, body, now);
         let outcome = match route {
-            Route::Verify => inquiry::verify(request.headers(), rules, ledger, now),
-            Route::Revoke => inquiry::revoke(&request, rules, ledger, now),
-            _ => inquiry::introspect(&request, rules, ledger, now),
+            Route::Verify => introspect::verify(request.headers(), rules, ledger, now),
+            Route::Revoke => introspect::revoke(&request, rules, ledger, now),
+            _ => introspect::introspect(&request, rules, ledger, now),
         };
         outcome.unwrap_or_else(Refusal::into_reply)
     }
 
     /// A request arrived at the API; `path` is what follows `/api`.
-    pub(super) fn api_request(&mut self, path: &str, head: &Parts, body: &Bytes, now: Instant) -> Verdict {
+    pub(crate) fn api_request(&mut self, path: &str, head: &Parts, body: &Bytes, now: Instant) -> Verdict {
         let fault = self.api_faults.next(now);
         if fault.as_ref().is_some_and(|fault| !fault.lets_act()) {
             self.api.faulted += 1;

@@ -1,24 +1,28 @@
 //! The authorization endpoint (RFC 6749 §4.1.1, §4.1.2). Decides only; the ledger issues the code.
 
-use super::{codes::Authorization, issued::Subject, pkce, redirect_uri, rules::Rules};
+use super::redirect_target;
+use crate::testing::{
+    issued::{code_challenge, codes::Authorization, tokens::Subject},
+    rules::Rules,
+};
 
 /// A request that a user can be asked about.
-pub(super) struct Consent {
-    pub(super) authorization: Authorization,
+pub(crate) struct Consent {
+    pub(crate) authorization: Authorization,
     redirect_uri: String,
     state: Option<String>,
 }
 
 /// A request that no user is asked about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// Whoever sent the browser here can't be trusted to get it back (§4.1.2.1).
     Page(&'static str),
     /// The client gets to know: the URL to go to.
     Redirect(String),
 }
 
-pub(super) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
+pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
     let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let value = |name: &str| {
         let mut values = parameters.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
@@ -53,7 +57,7 @@ pub(super) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
     }
     let challenge = value("code_challenge")?.filter(|_| rules.pkce);
     match (challenge, value("code_challenge_method")?) {
-        (Some(challenge), Some("S256")) if pkce::is_challenge(challenge) => {}
+        (Some(challenge), Some("S256")) if code_challenge::is_challenge(challenge) => {}
         (Some(_), Some("S256")) => return stop("invalid_request", "malformed code_challenge"),
         // RFC 7636 §4.3: no method means `plain`, which proves little.
         (Some(_), _) => return stop("invalid_request", "transform algorithm not supported"),
@@ -74,15 +78,15 @@ pub(super) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
 
 impl Consent {
     /// The URL that brings the client its code.
-    pub(super) fn allowed(&self, code: &str, rules: &Rules) -> String {
+    pub(crate) fn allowed(&self, code: &str, rules: &Rules) -> String {
         answer(&self.redirect_uri, rules, self.state.as_deref(), &[("code", code)])
     }
 
-    pub(super) fn denied(&self, rules: &Rules) -> String {
+    pub(crate) fn denied(&self, rules: &Rules) -> String {
         error(&self.redirect_uri, rules, self.state.as_deref(), "access_denied", "The user denied the request")
     }
 
-    pub(super) fn redirect_uri(&self) -> &str {
+    pub(crate) fn redirect_uri(&self) -> &str {
         &self.redirect_uri
     }
 }
@@ -90,7 +94,7 @@ impl Consent {
 /// RFC 9700 §2.1: compared as strings. Only one that is registered alone may be left out.
 fn find_redirect_uri<'a>(asked: Option<&'a str>, registered: &'a [String]) -> Option<&'a str> {
     match (asked, registered) {
-        (Some(uri), []) => redirect_uri::is_loopback(uri).then_some(uri),
+        (Some(uri), []) => redirect_target::is_loopback(uri).then_some(uri),
         (Some(uri), _) => registered.iter().any(|known| known == uri).then_some(uri),
         (None, [only]) => Some(only),
         (None, _) => None,
@@ -106,7 +110,7 @@ fn answer(uri: &str, rules: &Rules, state: Option<&str>, parameters: &[(&str, &s
     parameters.extend(state.map(|state| ("state", state)));
     // RFC 9207 §2: in errors as well.
     parameters.extend(rules.announce_issuer.then_some(("iss", rules.issuer.as_str())));
-    redirect_uri::with(uri, &parameters)
+    redirect_target::with(uri, &parameters)
 }
 
 #[cfg(test)]

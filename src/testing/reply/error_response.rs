@@ -5,20 +5,20 @@ use http::{
     header::{ALLOW, WWW_AUTHENTICATE},
 };
 
-use super::reply::Reply;
+use super::Reply;
 
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) code: &'static str,
-    pub(super) description: &'static str,
-    pub(super) header: Option<(HeaderName, HeaderValue)>,
-    pub(super) cause: Cause,
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    pub(crate) cause: Cause,
 }
 
 /// What some providers answer in a way of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     #[default]
     Other,
     /// The fields don't come in the kind of body that is read.
@@ -32,50 +32,50 @@ impl Refusal {
         Self { status, code, description, header: None, cause: Cause::Other }
     }
 
-    pub(super) fn method(allowed: &'static str) -> Self {
+    pub(crate) fn method(allowed: &'static str) -> Self {
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "not this method");
         Self { header: Some((ALLOW, HeaderValue::from_static(allowed))), ..refusal }
     }
 
-    pub(super) fn body(description: &'static str) -> Self {
+    pub(crate) fn body(description: &'static str) -> Self {
         Self { cause: Cause::Body, ..Self::invalid_request(description) }
     }
 
-    pub(super) fn password() -> Self {
+    pub(crate) fn password() -> Self {
         Self { cause: Cause::Password, ..Self::invalid_grant("unknown user or wrong password") }
     }
 
-    pub(super) fn invalid_request(description: &'static str) -> Self {
+    pub(crate) fn invalid_request(description: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
     }
 
-    pub(super) fn invalid_client(description: &'static str) -> Self {
+    pub(crate) fn invalid_client(description: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_client", description)
     }
 
-    pub(super) fn invalid_grant(description: &'static str) -> Self {
+    pub(crate) fn invalid_grant(description: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_grant", description)
     }
 
-    pub(super) fn invalid_scope() -> Self {
+    pub(crate) fn invalid_scope() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_scope", "unknown, malformed or missing scope")
     }
 
-    pub(super) fn unsupported_grant_type() -> Self {
+    pub(crate) fn unsupported_grant_type() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", "not a grant that is offered here")
     }
 
-    pub(super) fn invalid_token(description: &'static str) -> Self {
+    pub(crate) fn invalid_token(description: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", description)
     }
 
     /// For a client that tried by header.
-    pub(super) fn challenged(mut self) -> Self {
+    pub(crate) fn challenged(mut self) -> Self {
         self.header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"")));
         self
     }
 
-    pub(super) fn into_reply(self) -> Reply {
+    pub(crate) fn into_reply(self) -> Reply {
         let mut reply = Reply::error(self.status, self.code, Some(self.description));
         reply.headers.extend(self.header);
         reply

@@ -7,12 +7,12 @@ use http::{
     request::Parts,
 };
 
-use super::{
-    issued::Standing,
+use crate::testing::{
+    issued::tokens::Standing,
     reply::{Reply, member},
 };
 
-/// How the requests to the API fared, from [`AuthorizationServer::api`](super::AuthorizationServer::api).
+/// How the requests to the API fared, from [`AuthorizationServer::api`](crate::testing::AuthorizationServer::api).
 ///
 /// Each request is counted once, under the reason for its answer.
 ///
@@ -56,7 +56,7 @@ impl ApiCounts {
         self.accepted + self.unauthorized() + self.forbidden + self.malformed + self.faulted
     }
 
-    pub(super) fn add(&mut self, count: Count) {
+    pub(crate) fn add(&mut self, count: Count) {
         let counter = match count {
             Count::Accepted => &mut self.accepted,
             Count::Missing => &mut self.missing,
@@ -72,7 +72,7 @@ impl ApiCounts {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Count {
+pub(crate) enum Count {
     Accepted,
     Missing,
     Unknown,
@@ -85,13 +85,13 @@ pub(super) enum Count {
 
 /// What a request shows at the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credential {
+pub(crate) enum Credential {
     None,
     Several,
     Bearer(Standing),
 }
 
-pub(super) fn credential(headers: &HeaderMap, standing: impl FnOnce(&str) -> Standing) -> Credential {
+pub(crate) fn credential(headers: &HeaderMap, standing: impl FnOnce(&str) -> Standing) -> Credential {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (first, second) = (values.next(), values.next());
     if second.is_some() {
@@ -104,7 +104,7 @@ pub(super) fn credential(headers: &HeaderMap, standing: impl FnOnce(&str) -> Sta
 }
 
 /// `path` is what follows `/api`.
-pub(super) fn decide(path: &str, head: &Parts, body: &Bytes, credential: Credential) -> (Reply, Count) {
+pub(crate) fn decide(path: &str, head: &Parts, body: &Bytes, credential: Credential) -> (Reply, Count) {
     let standing = match credential {
         Credential::Several => return (Reply::new(StatusCode::BAD_REQUEST), Count::Malformed),
         Credential::None if path == "/unauthorized" => {
@@ -130,7 +130,7 @@ pub(super) fn decide(path: &str, head: &Parts, body: &Bytes, credential: Credent
 }
 
 /// 307 to the query's `to`.
-pub(super) fn redirect(query: Option<&str>) -> Reply {
+pub(crate) fn redirect(query: Option<&str>) -> Reply {
     let to = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .find_map(|(name, value)| (name == "to").then_some(value))
         .and_then(|url| HeaderValue::from_str(&url).ok());

@@ -2,10 +2,16 @@
 
 use http::Method;
 
-use super::rules::Rules;
+use crate::testing::rules::Rules;
+
+pub(crate) mod api;
+pub(crate) mod authorize;
+pub(crate) mod discovery;
+pub(crate) mod introspect;
+pub(crate) mod token_endpoint;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route<'a> {
+pub(crate) enum Route<'a> {
     Token,
     /// A provider's own check of a token.
     Verify,
@@ -19,7 +25,7 @@ pub(super) enum Route<'a> {
     Nowhere,
 }
 
-pub(super) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<'a> {
+pub(crate) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<'a> {
     if path == rules.token_path {
         return if rules.ways.verify && method == Method::GET { Route::Verify } else { Route::Token };
     }
@@ -36,12 +42,12 @@ pub(super) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<
     }
 }
 
-pub(super) const AUTHORIZE: &str = "/authorize";
-pub(super) const INTROSPECT: &str = "/introspect";
-pub(super) const REVOKE: &str = "/revoke";
+pub(crate) const AUTHORIZE: &str = "/authorize";
+pub(crate) const INTROSPECT: &str = "/introspect";
+pub(crate) const REVOKE: &str = "/revoke";
 
 /// RFC 8414 §3.
-pub(super) const DISCOVERY: &str = "/.well-known/oauth-authorization-server";
+pub(crate) const DISCOVERY: &str = "/.well-known/oauth-authorization-server";
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,4 @@
+//! The token endpoint.
+
+pub(crate) mod grant_request;
+pub(crate) mod grants;

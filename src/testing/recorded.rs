@@ -1,0 +1,4 @@
+//! What the server recorded.
+
+mod multipart;
+pub(crate) mod token_request;
