@@ -11,12 +11,13 @@ use http::{
     header::{LOCATION, RETRY_AFTER},
 };
 
-use crate::testing::reply::quoted;
+use crate::testing::reply::{outcome::Delivery, quoted};
 
-pub(crate) mod apply;
+mod apply;
+mod effect;
 pub(crate) mod script;
 
-use apply::{Course, Delivery, Edit, Replaced};
+use effect::{Course, Edit, Replacement};
 
 /// Something that goes wrong with one request: pass it to [`AuthorizationServer::fault`] and its siblings.
 ///
@@ -42,13 +43,13 @@ use apply::{Course, Delivery, Edit, Replaced};
 /// [`AuthorizationServer::fault`]: crate::testing::AuthorizationServer::fault
 #[derive(Clone)]
 pub struct Fault {
-    pub(crate) delay: Duration,
-    pub(crate) course: Course,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) body: Option<Replaced>,
-    pub(crate) edits: Vec<Edit>,
-    pub(crate) delivery: Delivery,
+    delay: Duration,
+    course: Course,
+    status: Option<StatusCode>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Option<Replacement>,
+    edits: Vec<Edit>,
+    delivery: Delivery,
 }
 
 /// No answer in time, or none at all.
@@ -85,7 +86,7 @@ impl Fault {
     pub fn status(status: u16) -> Self {
         assert!((200..1000).contains(&status), "{status} is not the status of an answer");
         let status = StatusCode::from_u16(status).expect("100 to 999 are status codes");
-        Self::replaced(status, Replaced::Fixed(None, Bytes::new()))
+        Self::replaced(status, Replacement::Fixed(None, Bytes::new()))
     }
 
     /// 307 to `url`, which a client with a secret to lose does not follow.
@@ -209,14 +210,14 @@ impl Fault {
     /// With the JSON body of an error (RFC 6749 §5.2), in place of any other. The status is 400 unless given.
     #[must_use]
     pub fn error(mut self, code: &str) -> Self {
-        self.body = Some(Replaced::Error { code: code.to_owned(), description: None });
+        self.body = Some(Replacement::Error { code: code.to_owned(), description: None });
         self.or_status(StatusCode::BAD_REQUEST)
     }
 
     /// With an `error_description` beside the [`error`](Self::error), which comes first; without one, no effect.
     #[must_use]
     pub fn description(mut self, text: &str) -> Self {
-        if let Some(Replaced::Error { description, .. }) = &mut self.body {
+        if let Some(Replacement::Error { description, .. }) = &mut self.body {
             *description = Some(text.to_owned());
         }
         self
@@ -230,7 +231,7 @@ impl Fault {
     #[must_use]
     #[track_caller]
     pub fn body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
-        self.body = Some(Replaced::Fixed(Some(header_value(content_type)), body.into()));
+        self.body = Some(Replacement::Fixed(Some(header_value(content_type)), body.into()));
         self.or_status(StatusCode::OK)
     }
 }
@@ -253,7 +254,7 @@ impl Fault {
         }
     }
 
-    fn replaced(status: StatusCode, body: Replaced) -> Self {
+    fn replaced(status: StatusCode, body: Replacement) -> Self {
         Self { status: Some(status), body: Some(body), ..Self::new(Course::Answer) }
     }
 

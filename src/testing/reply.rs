@@ -10,6 +10,7 @@ use http::{
 
 pub(crate) mod body;
 pub(crate) mod error_response;
+pub(crate) mod outcome;
 
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,

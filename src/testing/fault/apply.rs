@@ -1,45 +1,23 @@
 //! From a fault to what the connection does. Decides only.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-
-use super::Fault;
-use crate::testing::reply::{Content, Member, Reply};
-
-/// What the connection does with a request.
-pub(crate) struct Verdict {
-    pub(crate) wait: Duration,
-    pub(crate) act: Act,
-}
-
-pub(crate) enum Act {
-    Reply(Reply, Delivery),
-    Hang,
-    Close,
-}
-
-impl Verdict {
-    pub(crate) fn just(reply: Reply) -> Self {
-        Self { wait: Duration::ZERO, act: Act::Reply(reply, Delivery::Whole) }
-    }
-
-    pub(crate) fn after(mut self, wait: Duration) -> Self {
-        self.wait = self.wait.saturating_add(wait);
-        self
-    }
-}
+use super::{
+    Fault,
+    effect::{Course, Edit},
+};
+use crate::testing::reply::{
+    Content, Reply,
+    outcome::{Action, Outcome},
+};
 
 impl Fault {
     /// Decides; `right` acts and gives the right answer, and is only called where the server gets to act.
-    pub(crate) fn verdict(self, right: impl FnOnce() -> Reply) -> Verdict {
-        let act = match self.course {
-            Course::Hang => Act::Hang,
-            Course::CloseBefore => Act::Close,
+    pub(crate) fn outcome(self, right: impl FnOnce() -> Reply) -> Outcome {
+        let action = match self.course {
+            Course::Hang => Action::Hang,
+            Course::CloseBefore => Action::Close,
             Course::CloseAfter => {
                 right();
-                Act::Close
+                Action::Close
             }
             Course::Answer => {
                 let mut reply = match self.body {
@@ -52,10 +30,10 @@ impl Fault {
                         edit.apply(members);
                     }
                 }
-                Act::Reply(reply, self.delivery)
+                Action::Reply(reply, self.delivery)
             }
         };
-        Verdict { wait: self.delay, act }
+        Outcome { wait: self.delay, action }
     }
 
     /// Whether the server does what was asked, however the answer fares.
@@ -78,68 +56,10 @@ impl Fault {
     }
 }
 
-/// How far it gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Course {
-    Answer,
-    Hang,
-    CloseBefore,
-    CloseAfter,
-}
-
-/// A body in place of the right one.
-#[derive(Clone)]
-pub(crate) enum Replaced {
-    Fixed(Option<HeaderValue>, Bytes),
-    Error { code: String, description: Option<String> },
-}
-
-/// A change to the members of a token answer.
-#[derive(Clone)]
-pub(crate) enum Edit {
-    Set(&'static str, String),
-    Add(String, String),
-    Remove(String),
-}
-
-/// How the body travels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Delivery {
-    Whole,
-    Truncated,
-    Padded(usize),
-    Drip(Duration),
-}
-
-impl Replaced {
-    fn into_reply(self, status: StatusCode) -> Reply {
-        match self {
-            Replaced::Error { code, description } => Reply::error(status, &code, description.as_deref()),
-            Replaced::Fixed(content_type, body) => {
-                let mut reply = Reply::new(status);
-                reply.headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
-                reply.content = Content::Fixed(body);
-                reply
-            }
-        }
-    }
-}
-
-impl Edit {
-    fn apply(self, members: &mut Vec<Member>) {
-        match self {
-            Edit::Add(name, json) => members.push((name.into(), json)),
-            Edit::Remove(name) => members.retain(|(member, _)| *member != name),
-            Edit::Set(name, json) => match members.iter_mut().find(|(member, _)| member == name) {
-                Some((_, value)) => *value = json,
-                None => members.push((name.into(), json)),
-            },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::testing::reply::member;
 
@@ -148,12 +68,12 @@ mod tests {
     }
 
     fn sent(fault: Fault) -> (u16, String) {
-        match fault.verdict(right).act {
-            Act::Reply(reply, _) => {
+        match fault.outcome(right).action {
+            Action::Reply(reply, _) => {
                 let body = reply.content.into_bytes();
                 (reply.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
             }
-            Act::Hang | Act::Close => panic!("no answer"),
+            Action::Hang | Action::Close => panic!("no answer"),
         }
     }
 
@@ -202,7 +122,7 @@ mod tests {
         ] {
             let mut acted = false;
             assert_eq!(fault.lets_act(), acts);
-            fault.verdict(|| {
+            fault.outcome(|| {
                 acted = true;
                 right()
             });
@@ -213,8 +133,8 @@ mod tests {
     #[test]
     fn waits_add_up() {
         let second = Duration::from_secs(1);
-        let verdict = Fault::delay(second).after(second).verdict(right).after(second);
-        assert_eq!(verdict.wait, second * 3);
+        let outcome = Fault::delay(second).after(second).outcome(right).after(second);
+        assert_eq!(outcome.wait, second * 3);
     }
 
     #[test]

@@ -12,10 +12,9 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Reply;
-use crate::testing::fault::apply::Delivery;
+use super::{Reply, outcome::Delivery};
 
-pub(crate) struct Payload {
+pub(crate) struct ReplyBody {
     data: Bytes,
     /// Spaces after the data.
     filler: u64,
@@ -32,7 +31,7 @@ struct Drip {
     since: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Payload {
+impl ReplyBody {
     pub(crate) fn whole(reply: Reply) -> Response<Self> {
         Self::response(reply, Delivery::Whole)
     }
@@ -45,22 +44,22 @@ impl Payload {
     }
 
     fn new(data: Bytes, delivery: Delivery) -> Self {
-        let mut payload = Self { data, filler: 0, missing: 0, drip: None, flushed: false };
-        let bytes = payload.data.len();
+        let mut body = Self { data, filler: 0, missing: 0, drip: None, flushed: false };
+        let bytes = body.data.len();
         match delivery {
             Delivery::Whole => {}
             Delivery::Truncated => {
-                payload.data.truncate(bytes / 2);
-                payload.missing = (bytes - bytes / 2).max(1) as u64;
+                body.data.truncate(bytes / 2);
+                body.missing = (bytes - bytes / 2).max(1) as u64;
             }
-            Delivery::Padded(to) => payload.filler = to.saturating_sub(bytes) as u64,
-            Delivery::Drip(total) => payload.drip = Some(Drip { total, bytes, since: None }),
+            Delivery::Padded(to) => body.filler = to.saturating_sub(bytes) as u64,
+            Delivery::Drip(total) => body.drip = Some(Drip { total, bytes, since: None }),
         }
-        payload
+        body
     }
 }
 
-impl Body for Payload {
+impl Body for ReplyBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -115,9 +114,9 @@ impl Drip {
     }
 }
 
-impl fmt::Debug for Payload {
+impl fmt::Debug for ReplyBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Payload").field("length", &self.size_hint().exact()).finish_non_exhaustive()
+        f.debug_struct("ReplyBody").field("length", &self.size_hint().exact()).finish_non_exhaustive()
     }
 }
 

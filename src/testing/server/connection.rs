@@ -17,8 +17,11 @@ use tokio::{
 use super::state::Shared;
 use crate::testing::{
     endpoints::{self, Route, api, discovery},
-    fault::apply::{Act, Verdict},
-    reply::{Reply, body::Payload},
+    reply::{
+        Reply,
+        body::ReplyBody,
+        outcome::{Action, Outcome},
+    },
 };
 
 /// Accepts until told to stop, then closes the port and cuts the connections.
@@ -49,27 +52,27 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Payload>, Cut> {
+async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Cut> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Ok(Payload::whole(Reply::new(StatusCode::PAYLOAD_TOO_LARGE)));
+            return Ok(ReplyBody::whole(Reply::new(StatusCode::PAYLOAD_TOO_LARGE)));
         }
         Err(_) => return Err(Cut),
     };
-    let Verdict { wait, act } = decide(&shared, head, body);
+    let Outcome { wait, action } = decide(&shared, head, body);
     if !wait.is_zero() {
         sleep(wait).await;
     }
-    match act {
-        Act::Hang => future::pending().await,
-        Act::Close => Err(Cut),
-        Act::Reply(reply, delivery) => Ok(Payload::response(reply, delivery)),
+    match action {
+        Action::Hang => future::pending().await,
+        Action::Close => Err(Cut),
+        Action::Reply(reply, delivery) => Ok(ReplyBody::response(reply, delivery)),
     }
 }
 
-fn decide(shared: &Shared, head: Parts, body: Bytes) -> Verdict {
+fn decide(shared: &Shared, head: Parts, body: Bytes) -> Outcome {
     let now = Instant::now();
     let path = head.uri.path().to_owned();
     let mut state = shared.lock();
@@ -79,13 +82,13 @@ fn decide(shared: &Shared, head: Parts, body: Bytes) -> Verdict {
             shared.token_request(head, body, now)
         }
         Route::Api(rest) => state.api_request(rest, &head, &body, now),
-        Route::Redirect => Verdict::just(api::redirect(head.uri.query())),
-        Route::Authorize => Verdict::just(state.browser_request(&head, &body, now)),
-        Route::Discovery => Verdict::just(discovery::document(&state.rules)),
+        Route::Redirect => Outcome::now(api::redirect(head.uri.query())),
+        Route::Authorize => Outcome::now(state.browser_request(&head, &body, now)),
+        Route::Discovery => Outcome::now(discovery::document(&state.rules)),
         route @ (Route::Verify | Route::Introspect | Route::Revoke) => {
-            Verdict::just(state.inquiry(route, head, body, now))
+            Outcome::now(state.inquiry(route, head, body, now))
         }
-        Route::Nowhere => Verdict::just(Reply::new(StatusCode::NOT_FOUND)),
+        Route::Nowhere => Outcome::now(Reply::new(StatusCode::NOT_FOUND)),
     }
 }
 

@@ -21,9 +21,9 @@ use crate::testing::{
         introspect,
         token_endpoint::{grant_request, grants::Ledger},
     },
-    fault::{apply::Verdict, script::Script},
+    fault::script::Script,
     recorded::token_request::TokenRequest,
-    reply::{Reply, error_response::Refusal},
+    reply::{Reply, error_response::Refusal, outcome::Outcome},
     rules::Rules,
 };
 
@@ -44,10 +44,10 @@ impl Shared {
     }
 
     /// A request arrived at the token endpoint.
-    pub(crate) fn token_request(&self, head: Parts, body: Bytes, now: Instant) -> Verdict {
-        let verdict = self.lock().token_request(TokenRequest::new(head, body, now), now);
+    pub(crate) fn token_request(&self, head: Parts, body: Bytes, now: Instant) -> Outcome {
+        let outcome = self.lock().token_request(TokenRequest::new(head, body, now), now);
         self.token_requests.send_modify(|seen| *seen += 1);
-        verdict
+        outcome
     }
 }
 
@@ -75,19 +75,19 @@ impl State {
         }
     }
 
-    fn token_request(&mut self, request: TokenRequest, now: Instant) -> Verdict {
-        let verdict = match self.token_faults.next(now) {
-            None => Verdict::just(self.token_reply(&request, None, now)),
+    fn token_request(&mut self, request: TokenRequest, now: Instant) -> Outcome {
+        let outcome = match self.token_faults.next(now) {
+            None => Outcome::now(self.token_reply(&request, None, now)),
             Some(fault) => {
                 let chosen = fault.chosen_token();
-                fault.verdict(|| self.token_reply(&request, chosen, now))
+                fault.outcome(|| self.token_reply(&request, chosen, now))
             }
         };
         if self.recorded.len() == RECORDED {
             self.recorded.pop_front();
         }
         self.recorded.push_back(request);
-        verdict.after(self.latency)
+        outcome.after(self.latency)
     }
 
     fn token_reply(&mut self, request: &TokenRequest, chosen: Option<String>, now: Instant) -> Reply {
@@ -133,7 +133,7 @@ impl State {
     }
 
     /// A request arrived at the API; `path` is what follows `/api`.
-    pub(crate) fn api_request(&mut self, path: &str, head: &Parts, body: &Bytes, now: Instant) -> Verdict {
+    pub(crate) fn api_request(&mut self, path: &str, head: &Parts, body: &Bytes, now: Instant) -> Outcome {
         let fault = self.api_faults.next(now);
         if fault.as_ref().is_some_and(|fault| !fault.lets_act()) {
             self.api.faulted += 1;
@@ -145,8 +145,8 @@ impl State {
             reply
         };
         match fault {
-            None => Verdict::just(right()),
-            Some(fault) => fault.verdict(right),
+            None => Outcome::now(right()),
+            Some(fault) => fault.outcome(right),
         }
     }
 }
