@@ -151,7 +151,7 @@ impl AuthorizationServer {
 
     /// The access tokens issued so far, also those whose answer was cut off or came too late.
     pub fn tokens_issued(&self) -> u64 {
-        self.shared.lock().ledger.access.count()
+        self.shared.lock().issued.access.count()
     }
 
     /// The last 1 024 token requests, oldest first.
@@ -169,12 +169,12 @@ impl AuthorizationServer {
 impl AuthorizationServer {
     /// Revokes a token: API requests with it are answered 401 `invalid_token`. Says whether it was live until now.
     pub fn revoke(&self, access_token: &str) -> bool {
-        self.shared.lock().ledger.access.revoke(access_token, Instant::now())
+        self.shared.lock().issued.access.revoke(access_token, Instant::now())
     }
 
     /// Revokes every live token and says how many they were.
     pub fn revoke_all(&self) -> usize {
-        self.shared.lock().ledger.access.revoke_all(Instant::now())
+        self.shared.lock().issued.access.revoke_all(Instant::now())
     }
 
     /// The next token request meets `fault`. Faults queue: each call adds one more.

@@ -10,9 +10,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 use tokio::time::Instant;
 
-use super::token_endpoint::grants::Ledger;
 use crate::testing::{
-    issued::tokens::{Entry, Standing},
+    issued::{
+        Issued,
+        tokens::{Entry, Standing},
+    },
     recorded::token_request::{Kind, TokenRequest},
     reply::{Member, Reply, error_response::Refusal, member, quoted},
     rules::Rules,
@@ -22,7 +24,7 @@ use crate::testing::{
 pub(crate) fn introspect(
     request: &TokenRequest,
     rules: &Rules,
-    ledger: &Ledger,
+    issued: &Issued,
     now: Instant,
 ) -> Result<Reply, Refusal> {
     let (client, token) = read(request, rules)?;
@@ -30,8 +32,8 @@ pub(crate) fn introspect(
         return Err(Refusal::invalid_client("a public client can't introspect"));
     }
     let usable = |entry: &&Entry| usable(entry, rules, now);
-    let access = ledger.access.get(token).filter(usable).map(|entry| (entry, true));
-    let found = access.or_else(|| ledger.refresh.get(token).filter(usable).map(|entry| (entry, false)));
+    let access = issued.access.get(token).filter(usable).map(|entry| (entry, true));
+    let found = access.or_else(|| issued.refresh.get(token).filter(usable).map(|entry| (entry, false)));
     let members = match found {
         // §2.2: not a word more about others.
         None => vec![(Cow::Borrowed("active"), "false".to_owned())],
@@ -44,26 +46,26 @@ pub(crate) fn introspect(
 pub(crate) fn revoke(
     request: &TokenRequest,
     rules: &Rules,
-    ledger: &mut Ledger,
+    issued: &mut Issued,
     now: Instant,
 ) -> Result<Reply, Refusal> {
     let (client, token) = read(request, rules)?;
     let of_client = |entry: &Entry| *entry.subject.client == *client;
-    let (access, refresh) = (ledger.access.get(token), ledger.refresh.get(token));
+    let (access, refresh) = (issued.access.get(token), issued.refresh.get(token));
     if !access.is_none_or(of_client) || !refresh.is_none_or(of_client) {
         return Err(Refusal::invalid_grant("the token was given to another client"));
     }
     if let Some(family) = refresh.map(|entry| entry.subject.family) {
-        ledger.revoke_family(family, now);
+        issued.revoke_family(family, now);
     }
-    ledger.access.revoke(token, now);
+    issued.access.revoke(token, now);
     // §2.2: also for a token that nobody knows.
     Ok(Reply::new(StatusCode::OK))
 }
 
 /// signNow's `GET /oauth2/token`. Its text wants the token as bearer; its sample shows the client's Basic value, which
 /// is answered with the newest live token of that client.
-pub(crate) fn verify(headers: &HeaderMap, rules: &Rules, ledger: &Ledger, now: Instant) -> Result<Reply, Refusal> {
+pub(crate) fn verify(headers: &HeaderMap, rules: &Rules, issued: &Issued, now: Instant) -> Result<Reply, Refusal> {
     let refused = || Refusal::invalid_token("no live token");
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, credentials) = value.and_then(|value| value.split_once(' ')).ok_or_else(refused)?;
@@ -73,9 +75,9 @@ pub(crate) fn verify(headers: &HeaderMap, rules: &Rules, ledger: &Ledger, now: I
         let pair = STANDARD.decode(credentials).ok().and_then(|pair| String::from_utf8(pair).ok());
         let (id, secret) = pair.as_deref().and_then(|pair| pair.split_once(':')).ok_or_else(refused)?;
         let client = rules.clients.find(id, secret).filter(|_| scheme.eq_ignore_ascii_case("basic"));
-        client.and_then(|client| ledger.access.newest_of(&client, now)).ok_or_else(refused)?
+        client.and_then(|client| issued.access.newest_of(&client, now)).ok_or_else(refused)?
     };
-    let entry = ledger.access.get(token).filter(|entry| entry.standing(now) == Standing::Live).ok_or_else(refused)?;
+    let entry = issued.access.get(token).filter(|entry| entry.standing(now) == Standing::Live).ok_or_else(refused)?;
     let scope = rules.ways.scope.tell(entry.subject.scope.as_deref()).unwrap_or_default();
     let mut members = vec![member("access_token", token), member("scope", &scope)];
     let left = entry.expires.map(|expires| expires.saturating_duration_since(now).as_secs());

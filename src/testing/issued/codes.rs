@@ -37,7 +37,7 @@ pub(crate) struct Codes {
 
 /// Why a code gives nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Useless {
+pub(crate) enum CodeError {
     /// It is unknown, expired, or not meant for this.
     Invalid(&'static str),
     /// It was exchanged before: what came of that has to end as well (RFC 6749 §4.1.2).
@@ -60,15 +60,15 @@ impl Codes {
     }
 
     /// Uses the code up, unless there is something wrong.
-    pub(crate) fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Authorization, Useless> {
-        let (authorization, used) = self.codes.get_mut(code).ok_or(Useless::Invalid("unknown code"))?;
+    pub(crate) fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Authorization, CodeError> {
+        let (authorization, used) = self.codes.get_mut(code).ok_or(CodeError::Invalid("unknown code"))?;
         if *authorization.subject.client != *by.client {
-            return Err(Useless::Invalid("the code was given to another client"));
+            return Err(CodeError::Invalid("the code was given to another client"));
         }
         if *used {
-            return Err(Useless::Used { family: authorization.subject.family });
+            return Err(CodeError::Used { family: authorization.subject.family });
         }
-        authorization.check(by, now).map_err(Useless::Invalid)?;
+        authorization.check(by, now).map_err(CodeError::Invalid)?;
         *used = true;
         Ok(authorization.clone())
     }
@@ -127,12 +127,12 @@ mod tests {
             Exchange { redirect_uri: Some("r:/x"), redirect_uri_needed: false, ..BY },
             Exchange { verifier: Some("v"), ..BY },
         ] {
-            assert!(matches!(codes.exchange("x", &by, now), Err(Useless::Invalid(_))));
+            assert!(matches!(codes.exchange("x", &by, now), Err(CodeError::Invalid(_))));
         }
-        assert!(matches!(codes.exchange("y", &BY, now), Err(Useless::Invalid(_))));
-        assert!(matches!(codes.exchange("x", &BY, now + Duration::from_secs(1)), Err(Useless::Invalid(_))));
+        assert!(matches!(codes.exchange("y", &BY, now), Err(CodeError::Invalid(_))));
+        assert!(matches!(codes.exchange("x", &BY, now + Duration::from_secs(1)), Err(CodeError::Invalid(_))));
         assert!(codes.exchange("x", &BY, now).is_ok());
-        assert_eq!(codes.exchange("x", &BY, now).err(), Some(Useless::Used { family: Some(7) }));
+        assert_eq!(codes.exchange("x", &BY, now).err(), Some(CodeError::Used { family: Some(7) }));
     }
 
     #[test]

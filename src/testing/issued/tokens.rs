@@ -18,7 +18,7 @@ pub(crate) enum Standing {
 }
 
 /// The newest tokens; the older ones are forgotten so that memory stays flat however long a test runs.
-pub(crate) struct Issued {
+pub(crate) struct Tokens {
     tokens: HashMap<Arc<str>, Entry>,
     order: VecDeque<(u64, Arc<str>)>,
     count: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Subject {
     pub(crate) family: Option<u64>,
 }
 
-impl Issued {
+impl Tokens {
     pub(crate) fn new(token_len: usize, remember: usize) -> Self {
         Self { tokens: HashMap::new(), order: VecDeque::new(), count: 0, token_len, remember }
     }
@@ -130,9 +130,9 @@ impl Entry {
     }
 }
 
-impl fmt::Debug for Issued {
+impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issued")
+        f.debug_struct("Tokens")
             .field("count", &self.count)
             .field("remembered", &self.tokens.len())
             .finish_non_exhaustive()
@@ -156,65 +156,65 @@ mod tests {
     fn a_token_lives_until_its_end_and_not_at_it() {
         let now = Instant::now();
         let end = now + Duration::from_millis(5);
-        let mut issued = Issued::new(43, 8);
-        let token = issued.issue(None, Some(end), Subject::default());
+        let mut tokens = Tokens::new(43, 8);
+        let token = tokens.issue(None, Some(end), Subject::default());
         assert_eq!(token.len(), 43);
-        assert_eq!(issued.standing(&token, now), Standing::Live);
-        assert_eq!(issued.standing(&token, end - Duration::from_nanos(1)), Standing::Live);
-        assert_eq!(issued.standing(&token, end), Standing::Expired);
-        assert_eq!(issued.standing("other", now), Standing::Unknown);
+        assert_eq!(tokens.standing(&token, now), Standing::Live);
+        assert_eq!(tokens.standing(&token, end - Duration::from_nanos(1)), Standing::Live);
+        assert_eq!(tokens.standing(&token, end), Standing::Expired);
+        assert_eq!(tokens.standing("other", now), Standing::Unknown);
     }
 
     #[test]
     fn revoking_counts_live_tokens_only() {
         let now = Instant::now();
-        let mut issued = Issued::new(43, 8);
+        let mut tokens = Tokens::new(43, 8);
         let (dead, live) =
-            (issued.issue(None, Some(now), Subject::default()), issued.issue(None, None, Subject::default()));
-        issued.issue(None, None, Subject::default());
-        assert!(!issued.revoke(&dead, now) && !issued.revoke("unknown", now));
-        assert!(issued.revoke(&live, now) && !issued.revoke(&live, now));
-        assert_eq!(issued.standing(&live, now), Standing::Revoked);
-        assert_eq!(issued.standing(&dead, now), Standing::Expired);
-        assert_eq!(issued.revoke_all(now), 1);
-        assert_eq!(issued.revoke_all(now), 0);
+            (tokens.issue(None, Some(now), Subject::default()), tokens.issue(None, None, Subject::default()));
+        tokens.issue(None, None, Subject::default());
+        assert!(!tokens.revoke(&dead, now) && !tokens.revoke("unknown", now));
+        assert!(tokens.revoke(&live, now) && !tokens.revoke(&live, now));
+        assert_eq!(tokens.standing(&live, now), Standing::Revoked);
+        assert_eq!(tokens.standing(&dead, now), Standing::Expired);
+        assert_eq!(tokens.revoke_all(now), 1);
+        assert_eq!(tokens.revoke_all(now), 0);
     }
 
     #[test]
     fn memory_stays_flat_over_a_million_issues() {
-        let mut issued = Issued::new(MIN_TOKEN_LEN, 100);
-        let first = issued.issue(None, None, Subject::default());
+        let mut tokens = Tokens::new(MIN_TOKEN_LEN, 100);
+        let first = tokens.issue(None, None, Subject::default());
         for _ in 0..1_000_000 {
-            issued.issue(None, None, Subject::default());
+            tokens.issue(None, None, Subject::default());
         }
-        assert_eq!(issued.count(), 1_000_001);
-        assert_eq!((issued.tokens.len(), issued.order.len()), (100, 100));
-        assert_eq!(issued.standing(&first, Instant::now()), Standing::Unknown);
+        assert_eq!(tokens.count(), 1_000_001);
+        assert_eq!((tokens.tokens.len(), tokens.order.len()), (100, 100));
+        assert_eq!(tokens.standing(&first, Instant::now()), Standing::Unknown);
     }
 
     #[test]
     fn the_same_token_again_is_as_young_as_its_last_issue() {
         let now = Instant::now();
-        let mut issued = Issued::new(43, 2);
-        issued.issue(Some("same".into()), Some(now), Subject::default());
-        issued.issue(Some("same".into()), None, Subject::default());
-        issued.issue(None, None, Subject::default());
-        assert_eq!(issued.standing("same", now), Standing::Live);
-        issued.issue(None, None, Subject::default());
-        assert_eq!(issued.standing("same", now), Standing::Unknown);
+        let mut tokens = Tokens::new(43, 2);
+        tokens.issue(Some("same".into()), Some(now), Subject::default());
+        tokens.issue(Some("same".into()), None, Subject::default());
+        tokens.issue(None, None, Subject::default());
+        assert_eq!(tokens.standing("same", now), Standing::Live);
+        tokens.issue(None, None, Subject::default());
+        assert_eq!(tokens.standing("same", now), Standing::Unknown);
     }
 
     #[test]
     fn a_family_ends_together_and_the_newest_of_a_client_is_known() {
         let now = Instant::now();
-        let mut issued = Issued::new(43, 8);
+        let mut tokens = Tokens::new(43, 8);
         let of = |family| Subject { client: "c".into(), family, ..Subject::default() };
-        let (first, other) = (issued.issue(None, None, of(Some(1))), issued.issue(None, None, of(Some(2))));
-        let second = issued.issue(None, None, of(Some(1)));
-        issued.issue(None, None, Subject { client: "d".into(), ..Subject::default() });
-        assert_eq!(issued.newest_of("c", now), Some(&*second));
-        issued.revoke_family(1, now);
-        assert_eq!([&first, &second].map(|token| issued.standing(token, now)), [Standing::Revoked; 2]);
-        assert_eq!((issued.newest_of("c", now), issued.newest_of("e", now)), (Some(&*other), None));
+        let (first, other) = (tokens.issue(None, None, of(Some(1))), tokens.issue(None, None, of(Some(2))));
+        let second = tokens.issue(None, None, of(Some(1)));
+        tokens.issue(None, None, Subject { client: "d".into(), ..Subject::default() });
+        assert_eq!(tokens.newest_of("c", now), Some(&*second));
+        tokens.revoke_family(1, now);
+        assert_eq!([&first, &second].map(|token| tokens.standing(token, now)), [Standing::Revoked; 2]);
+        assert_eq!((tokens.newest_of("c", now), tokens.newest_of("e", now)), (Some(&*other), None));
     }
 }

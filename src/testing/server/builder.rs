@@ -5,7 +5,10 @@ use std::{fmt, io, time::Duration};
 use super::{AuthorizationServer, state::State};
 mod grant_options;
 
-use crate::testing::{endpoints::token_endpoint::grants::Ledger, issued::tokens, rules::Rules};
+use crate::testing::{
+    issued::{Issued, tokens},
+    rules::Rules,
+};
 
 /// Options of an [`AuthorizationServer`], from [`AuthorizationServer::builder`].
 ///
@@ -102,8 +105,8 @@ impl Builder {
         if self.rules.clients.is_empty() {
             self.rules.clients.set("client".to_owned(), "secret".to_owned());
         }
-        let ledger = Ledger::new(self.token_len, self.remember);
-        AuthorizationServer::spawn(State::new(self.rules, self.latency, ledger)).await
+        let issued = Issued::new(self.token_len, self.remember);
+        AuthorizationServer::spawn(State::new(self.rules, self.latency, issued)).await
     }
 }
 

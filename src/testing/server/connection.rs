@@ -14,9 +14,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::state::Shared;
+use super::state::{Shared, State};
 use crate::testing::{
-    endpoints::{self, Route, api, discovery},
+    endpoints::{self, Route, api, authorize, discovery},
     reply::{
         Reply,
         body::ReplyBody,
@@ -83,7 +83,10 @@ fn decide(shared: &Shared, head: Parts, body: Bytes) -> Outcome {
         }
         Route::Api(rest) => state.api_request(rest, &head, &body, now),
         Route::Redirect => Outcome::now(api::redirect(head.uri.query())),
-        Route::Authorize => Outcome::now(state.browser_request(&head, &body, now)),
+        Route::Authorize => {
+            let State { rules, issued, .. } = &mut *state;
+            Outcome::now(authorize::answer(&head, &body, rules, issued, now))
+        }
         Route::Discovery => Outcome::now(discovery::document(&state.rules)),
         route @ (Route::Verify | Route::Introspect | Route::Revoke) => {
             Outcome::now(state.inquiry(route, head, body, now))

@@ -7,21 +7,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, request::Parts};
+use http::request::Parts;
 use tokio::{sync::watch, time::Instant};
 
 use crate::testing::{
     endpoints::{
         Route,
         api::{self, ApiCounts},
-        authorize::{
-            consent::{self, Consent, Stop},
-            page,
-        },
-        introspect,
-        token_endpoint::{grant_request, grants::Ledger},
+        introspect, token_endpoint,
     },
     fault::script::Script,
+    issued::Issued,
     recorded::token_request::TokenRequest,
     reply::{Reply, error_response::Refusal, outcome::Outcome},
     rules::Rules,
@@ -55,7 +51,7 @@ impl Shared {
 pub(crate) struct State {
     pub(crate) rules: Rules,
     latency: Duration,
-    pub(crate) ledger: Ledger,
+    pub(crate) issued: Issued,
     pub(crate) api: ApiCounts,
     pub(crate) recorded: VecDeque<TokenRequest>,
     pub(crate) token_faults: Script,
@@ -63,11 +59,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(rules: Rules, latency: Duration, ledger: Ledger) -> Self {
+    pub(crate) fn new(rules: Rules, latency: Duration, issued: Issued) -> Self {
         Self {
             rules,
             latency,
-            ledger,
+            issued,
             api: ApiCounts::default(),
             recorded: VecDeque::new(),
             token_faults: Script::default(),
@@ -76,11 +72,13 @@ impl State {
     }
 
     fn token_request(&mut self, request: TokenRequest, now: Instant) -> Outcome {
-        let outcome = match self.token_faults.next(now) {
-            None => Outcome::now(self.token_reply(&request, None, now)),
+        let fault = self.token_faults.next(now);
+        let mut right = |chosen| token_endpoint::answer(&request, &mut self.rules, &mut self.issued, chosen, now);
+        let outcome = match fault {
+            None => Outcome::now(right(None)),
             Some(fault) => {
                 let chosen = fault.chosen_token();
-                fault.outcome(|| self.token_reply(&request, chosen, now))
+                fault.outcome(|| right(chosen))
             }
         };
         if self.recorded.len() == RECORDED {
@@ -90,44 +88,14 @@ impl State {
         outcome.after(self.latency)
     }
 
-    fn token_reply(&mut self, request: &TokenRequest, chosen: Option<String>, now: Instant) -> Reply {
-        let asked = grant_request::decide(request, &self.rules);
-        match asked.and_then(|asked| self.ledger.grant(asked, &mut self.rules, chosen, now)) {
-            Ok(tokens) => grant_request::success(&tokens, &self.rules),
-            Err(refusal) => self.rules.ways.dialect.refuse(refusal),
-        }
-    }
-
-    /// A browser arrived at the authorization endpoint: first to see the question, then with the answer to it.
-    pub(crate) fn browser_request(&mut self, head: &Parts, body: &Bytes, now: Instant) -> Reply {
-        let consent = match consent::read(head.uri.query().unwrap_or_default(), &self.rules) {
-            Ok(consent) => consent,
-            Err(Stop::Page(why)) => return page::problem(why),
-            Err(Stop::Redirect(url)) => return page::onward(&url),
-        };
-        match (&head.method, &**body) {
-            (&Method::GET, _) => page::question(&consent),
-            (&Method::POST, b"decision=allow") => page::onward(&self.allow(consent, now)),
-            (&Method::POST, b"decision=deny") => page::onward(&consent.denied(&self.rules)),
-            (&Method::POST, _) => page::problem("The decision is missing."),
-            _ => Refusal::method("GET, POST").into_reply(),
-        }
-    }
-
-    /// The user allows it: the URL that brings the client its code.
-    pub(crate) fn allow(&mut self, consent: Consent, now: Instant) -> String {
-        let code = self.ledger.authorize(consent.authorization.clone(), &self.rules, now);
-        consent.allowed(&code, &self.rules)
-    }
-
     /// A request arrived that asks about a token or ends one.
     pub(crate) fn inquiry(&mut self, route: Route<'_>, head: Parts, body: Bytes, now: Instant) -> Reply {
-        let Self { rules, ledger, .. } = self;
+        let Self { rules, issued, .. } = self;
         let request = TokenRequest::new(head, body, now);
         let outcome = match route {
-            Route::Verify => introspect::verify(request.headers(), rules, ledger, now),
-            Route::Revoke => introspect::revoke(&request, rules, ledger, now),
-            _ => introspect::introspect(&request, rules, ledger, now),
+            Route::Verify => introspect::verify(request.headers(), rules, issued, now),
+            Route::Revoke => introspect::revoke(&request, rules, issued, now),
+            _ => introspect::introspect(&request, rules, issued, now),
         };
         outcome.unwrap_or_else(Refusal::into_reply)
     }
@@ -139,7 +107,7 @@ impl State {
             self.api.faulted += 1;
         }
         let mut right = || {
-            let credential = api::credential(&head.headers, |token| self.ledger.access.standing(token, now));
+            let credential = api::credential(&head.headers, |token| self.issued.access.standing(token, now));
             let (reply, count) = api::decide(path, head, body, credential);
             self.api.add(count);
             reply

@@ -6,7 +6,10 @@ use super::{AuthorizationServer, state::State};
 use crate::testing::{
     endpoints::{
         AUTHORIZE, INTROSPECT, REVOKE,
-        authorize::consent::{self, Consent, Stop},
+        authorize::{
+            self,
+            consent::{self, Consent, Stop},
+        },
     },
     issued::tokens::Subject,
     rules::PasswordCounts,
@@ -61,7 +64,10 @@ impl AuthorizationServer {
     /// client or the redirect URI is unknown, or a parameter comes twice.
     #[track_caller]
     pub fn approve(&self, authorize_url: &str) -> String {
-        self.browse(authorize_url, |state, consent| state.allow(consent, Instant::now()))
+        self.browse(authorize_url, |state, consent| {
+            let State { rules, issued, .. } = state;
+            authorize::allow(consent, rules, issued, Instant::now())
+        })
     }
 
     /// The same for a user who does not allow it.
@@ -96,22 +102,22 @@ impl AuthorizationServer {
     /// A refresh token for the client `id`, as if a user had authorized it before the test began.
     pub fn issue_refresh_token(&self, id: &str, scope: Option<&str>) -> String {
         let mut state = self.shared.lock();
-        let State { rules, ledger, .. } = &mut *state;
-        let family = Some(ledger.found_family());
+        let State { rules, issued, .. } = &mut *state;
+        let family = Some(issued.new_family());
         let subject = Subject { client: id.into(), user: None, scope: scope.map(Into::into), family };
-        ledger.issue_refresh_token(subject, rules, Instant::now()).to_string()
+        issued.issue_refresh_token(subject, rules, Instant::now()).to_string()
     }
 
     /// The refresh tokens issued so far, also those whose answer was cut off or came too late.
     pub fn refresh_tokens_issued(&self) -> u64 {
-        self.shared.lock().ledger.refresh.count()
+        self.shared.lock().issued.refresh.count()
     }
 
     /// How often a spent refresh token was shown again, later than the [grace](crate::testing::Builder::refresh_grace) allows.
     ///
     /// It counts once for an authorization: that ends its tokens, the spent ones included.
     pub fn reuse_detections(&self) -> u64 {
-        self.shared.lock().ledger.reuse_detections
+        self.shared.lock().issued.reuse_detections
     }
 
     /// Revokes a refresh token and leaves the access tokens alone. Says whether it could have been used until now.
@@ -119,7 +125,7 @@ impl AuthorizationServer {
     /// The revocation endpoint is not as gentle: it ends all tokens of the authorization.
     pub fn revoke_refresh_token(&self, refresh_token: &str) -> bool {
         let mut state = self.shared.lock();
-        let refresh = &mut state.ledger.refresh;
+        let refresh = &mut state.issued.refresh;
         let unspent = refresh.get(refresh_token).is_some_and(|entry| entry.spent.is_none());
         refresh.revoke(refresh_token, Instant::now()) && unspent
     }

@@ -33,15 +33,15 @@ pub(crate) fn question(consent: &Consent) -> Reply {
 }
 
 /// Says why there is nothing to ask.
-pub(crate) fn problem(what: &str) -> Reply {
+pub(crate) fn error(what: &str) -> Reply {
     page(StatusCode::BAD_REQUEST, "This request can’t be authorized", &format!("<p>{}</p>", escaped(what)))
 }
 
 /// Sends the browser on.
-pub(crate) fn onward(url: &str) -> Reply {
+pub(crate) fn redirect(url: &str) -> Reply {
     match HeaderValue::from_str(url) {
         Ok(url) => Reply::new(StatusCode::FOUND).header(LOCATION, url).header(CACHE_CONTROL, NO_STORE),
-        Err(_) => problem("The redirect_uri can't be put into a header."),
+        Err(_) => error("The redirect_uri can't be put into a header."),
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_url_that_no_header_holds_is_no_redirect() {
-        assert_eq!(onward("http://127.0.0.1/\n").status, StatusCode::BAD_REQUEST);
-        assert_eq!(onward("http://127.0.0.1/").status, StatusCode::FOUND);
+        assert_eq!(redirect("http://127.0.0.1/\n").status, StatusCode::BAD_REQUEST);
+        assert_eq!(redirect("http://127.0.0.1/").status, StatusCode::FOUND);
     }
 }

@@ -1,45 +1,44 @@
-//! What a token request asks for and what it is answered (RFC 6749 §3.2, §4, §5). Decides only; the ledger acts.
+//! Reads which grant a token request asks for (RFC 6749 §3.2, §4, §6). It looks at nothing that was issued before.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
 
-use super::grants::Tokens;
 use crate::testing::{
     recorded::token_request::{Kind, TokenRequest},
-    reply::{Member, Reply, error_response::Refusal, member},
+    reply::error_response::Refusal,
     rules::Rules,
 };
 
-/// A request that is right as far as can be told without looking at what was given out before.
-pub(crate) struct Asked<'a> {
+/// A valid token request, as far as that can be told without a look at what was issued before.
+pub(crate) struct GrantRequest<'a> {
     pub(crate) client: Arc<str>,
-    pub(crate) ask: Ask<'a>,
+    pub(crate) grant: Grant<'a>,
     /// Of the access token.
     pub(crate) lifetime: Option<Duration>,
 }
 
 #[derive(PartialEq, Eq)]
-pub(crate) enum Ask<'a> {
-    Client { scope: Option<&'a str> },
+pub(crate) enum Grant<'a> {
+    ClientCredentials { scope: Option<&'a str> },
     Password { user: &'a str, password: &'a str, scope: Option<&'a str> },
-    Code { code: &'a str, redirect_uri: Option<&'a str>, verifier: Option<&'a str> },
-    Refresh { token: &'a str, scope: Option<&'a str> },
+    AuthorizationCode { code: &'a str, redirect_uri: Option<&'a str>, verifier: Option<&'a str> },
+    RefreshToken { token: &'a str, scope: Option<&'a str> },
 }
 
 /// Shows which grant it is and nothing else: the rest is secret.
-impl fmt::Debug for Ask<'_> {
+impl fmt::Debug for Grant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ask::Client { .. } => "Client",
-            Ask::Password { .. } => "Password",
-            Ask::Code { .. } => "Code",
-            Ask::Refresh { .. } => "Refresh",
+            Grant::ClientCredentials { .. } => "ClientCredentials",
+            Grant::Password { .. } => "Password",
+            Grant::AuthorizationCode { .. } => "AuthorizationCode",
+            Grant::RefreshToken { .. } => "RefreshToken",
         })
     }
 }
 
-pub(crate) fn decide<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Asked<'a>, Refusal> {
+pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<GrantRequest<'a>, Refusal> {
     if request.method() != Method::POST {
         return Err(Refusal::method("POST"));
     }
@@ -49,26 +48,26 @@ pub(crate) fn decide<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Ask
     check_body(request.kind(), rules.multipart)?;
     check_parameters(request, rules)?;
     let client = rules.clients.authenticate(request, rules.client_auth)?;
-    let ask = match request.value("grant_type") {
+    let grant = match request.value("grant_type") {
         None => return Err(Refusal::invalid_request("no grant_type")),
-        Some(grant) if !rules.offers(grant) => return Err(Refusal::unsupported_grant_type()),
-        Some("client_credentials") => Ask::Client { scope: scope(request, rules)? },
-        Some("password") => Ask::Password {
+        Some(name) if !rules.offers(name) => return Err(Refusal::unsupported_grant_type()),
+        Some("client_credentials") => Grant::ClientCredentials { scope: scope(request, rules)? },
+        Some("password") => Grant::Password {
             user: needed(request, "username", "no username")?,
             password: needed(request, "password", "no password")?,
             scope: scope(request, rules)?,
         },
-        Some("authorization_code") => Ask::Code {
+        Some("authorization_code") => Grant::AuthorizationCode {
             code: needed(request, "code", "no code")?,
             redirect_uri: request.value("redirect_uri"),
             verifier: request.value("code_verifier").filter(|_| rules.pkce),
         },
-        Some(_) => Ask::Refresh {
+        Some(_) => Grant::RefreshToken {
             token: needed(request, "refresh_token", "no refresh_token")?,
             scope: request.value("scope").filter(|_| rules.ways.asks_scope()),
         },
     };
-    Ok(Asked { client, ask, lifetime: lifetime(request, rules)? })
+    Ok(GrantRequest { client, grant, lifetime: lifetime(request, rules)? })
 }
 
 /// RFC 6749 §3.2: urlencoded, unless the provider wants multipart; never both.
@@ -129,31 +128,6 @@ fn lifetime(request: &TokenRequest, rules: &Rules) -> Result<Option<Duration>, R
     }
 }
 
-/// RFC 6749 §5.1, in the ways of the provider.
-pub(crate) fn success(tokens: &Tokens, rules: &Rules) -> Reply {
-    let ways = &rules.ways;
-    let mut members: Vec<Member> = vec![member("access_token", &tokens.access)];
-    members.extend(ways.token_type.map(|text| member("token_type", text)));
-    let told = tokens.lifetime.filter(|_| ways.tell_lifetime);
-    members.extend(told.map(|lifetime| (Cow::Borrowed("expires_in"), seconds(lifetime))));
-    if let Some(token) = &tokens.refresh {
-        members.push(member("refresh_token", token));
-        let told = rules.refresh_lifetime.filter(|_| rules.tell_refresh_lifetime);
-        members.extend(told.map(|lifetime| (Cow::Borrowed("refresh_expires_in"), seconds(lifetime))));
-    }
-    members.extend(ways.scope.tell(tokens.scope.as_deref()).map(|scope| member("scope", &scope)));
-    members.extend(ways.extra.iter().map(|(name, json)| (Cow::Borrowed(*name), (*json).to_owned())));
-    Reply::token(members)
-}
-
-/// A whole number where it is one, as RFC 6749 wants it.
-fn seconds(time: Duration) -> String {
-    match time.subsec_nanos() {
-        0 => time.as_secs().to_string(),
-        _ => time.as_secs_f64().to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -181,18 +155,18 @@ mod tests {
     #[test]
     fn a_form_is_decided_by_its_fields() {
         for (body, expected) in [
-            ("grant_type=client_credentials", Ok(Ask::Client { scope: None })),
-            ("grant_type=client_credentials&scope=", Ok(Ask::Client { scope: None })),
-            ("grant_type=client_credentials&scope=b+a", Ok(Ask::Client { scope: Some("b a") })),
+            ("grant_type=client_credentials", Ok(Grant::ClientCredentials { scope: None })),
+            ("grant_type=client_credentials&scope=", Ok(Grant::ClientCredentials { scope: None })),
+            ("grant_type=client_credentials&scope=b+a", Ok(Grant::ClientCredentials { scope: Some("b a") })),
             ("grant_type=client_credentials&scope=a+c", Err("invalid_scope")),
             ("grant_type=client_credentials&scope=a++b", Err("invalid_scope")),
-            ("grant_type=client_credentials&resource=1&resource=2", Ok(Ask::Client { scope: None })),
+            ("grant_type=client_credentials&resource=1&resource=2", Ok(Grant::ClientCredentials { scope: None })),
             ("grant_type=client_credentials&grant_type=client_credentials", Err("invalid_request")),
-            ("grant_type=refresh_token&refresh_token=r", Ok(Ask::Refresh { token: "r", scope: None })),
+            ("grant_type=refresh_token&refresh_token=r", Ok(Grant::RefreshToken { token: "r", scope: None })),
             ("grant_type=refresh_token&refresh_token=", Err("invalid_request")),
             (
                 "grant_type=authorization_code&code=c&redirect_uri=r",
-                Ok(Ask::Code { code: "c", redirect_uri: Some("r"), verifier: None }),
+                Ok(Grant::AuthorizationCode { code: "c", redirect_uri: Some("r"), verifier: None }),
             ),
             ("grant_type=authorization_code", Err("invalid_request")),
             ("grant_type=password&username=u&password=p", Err("unsupported_grant_type")),
@@ -201,7 +175,7 @@ mod tests {
             ("", Err("invalid_request")),
         ] {
             let request = form(body);
-            let outcome = decide(&request, &rules()).map(|asked| asked.ask).map_err(|refusal| refusal.code);
+            let outcome = read(&request, &rules()).map(|request| request.grant).map_err(|refusal| refusal.code);
             assert_eq!(outcome, expected, "{body}");
         }
     }
@@ -214,7 +188,7 @@ mod tests {
             request("POST", "application/json", body),
             request("POST", "multipart/form-data; boundary=x", body),
         ] {
-            let outcome = decide(&request, &rules());
+            let outcome = read(&request, &rules());
             assert_eq!(outcome.map(|_| ()).map_err(|refusal| refusal.code), Err("invalid_request"));
         }
     }
@@ -224,7 +198,7 @@ mod tests {
         let mut rules = rules();
         let outcome = |rules: &Rules, text: &str| {
             let request = form(&format!("grant_type=client_credentials&expiration_time={text}"));
-            decide(&request, rules).map(|asked| asked.lifetime.unwrap().as_secs()).ok()
+            read(&request, rules).map(|request| request.lifetime.unwrap().as_secs()).ok()
         };
         assert_eq!(outcome(&rules, "60"), Some(3600), "ignored where it is not known");
         rules.ways.expiration_time = true;
@@ -234,13 +208,5 @@ mod tests {
         for text in ["0", "-1", "%2B60", "60.0", "1h"] {
             assert_eq!(outcome(&rules, text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn lifetimes_are_whole_numbers_where_they_can_be() {
-        assert_eq!(seconds(Duration::from_secs(3600)), "3600");
-        assert_eq!(seconds(Duration::from_millis(500)), "0.5");
-        assert_eq!(seconds(Duration::from_millis(1250)), "1.25");
-        assert_eq!(seconds(Duration::ZERO), "0");
     }
 }

@@ -1,117 +1,74 @@
-//! What the server gave out, and the grants that add to it: codes, access tokens, refresh tokens.
+//! Carries out a grant: client credentials, a password, an authorization code or a refresh token (RFC 6749 §4, §6).
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::grant_request::{Ask, Asked};
+use super::grant_request::{Grant, GrantRequest};
 use crate::testing::{
     issued::{
-        codes::{Authorization, Codes, Exchange, Useless},
-        tokens::{Issued, Standing, Subject},
+        Issued,
+        codes::{CodeError, Exchange},
+        tokens::{Standing, Subject},
     },
     reply::error_response::Refusal,
     rules::Rules,
 };
 
-#[derive(Debug)]
-pub(crate) struct Ledger {
-    pub(crate) access: Issued,
-    pub(crate) refresh: Issued,
-    pub(crate) codes: Codes,
-    pub(crate) reuse_detections: u64,
-    families: u64,
-}
-
 /// What a token request was granted.
-pub(crate) struct Tokens {
+pub(crate) struct Granted {
     pub(crate) access: Arc<str>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh: Option<Arc<str>>,
     pub(crate) scope: Option<Arc<str>>,
 }
 
-impl Ledger {
-    pub(crate) fn new(token_len: usize, remember: usize) -> Self {
-        Self {
-            access: Issued::new(token_len, remember),
-            refresh: Issued::new(token_len, remember),
-            codes: Codes::new(remember),
-            reuse_detections: 0,
-            families: 0,
-        }
-    }
-
+impl Issued {
     /// Acts on a token request. The fault at work may have `chosen` the access token.
     pub(crate) fn grant(
         &mut self,
-        asked: Asked<'_>,
+        request: GrantRequest<'_>,
         rules: &mut Rules,
         chosen: Option<String>,
         now: Instant,
-    ) -> Result<Tokens, Refusal> {
-        let Asked { client, ask, lifetime } = asked;
-        let (subject, refresh) = match ask {
-            Ask::Client { scope } => {
+    ) -> Result<Granted, Refusal> {
+        let GrantRequest { client, grant, lifetime } = request;
+        let (subject, refresh) = match grant {
+            Grant::ClientCredentials { scope } => {
                 // RFC 6749 §4.4.3: no refresh token; the client can always ask again.
                 (Subject { client, scope: scope.map(Into::into), ..Subject::default() }, None)
             }
-            Ask::Password { user, password, scope } => {
+            Grant::Password { user, password, scope } => {
                 if !rules.users.check(user, password) {
                     return Err(Refusal::password());
                 }
-                let family = Some(self.found_family());
+                let family = Some(self.new_family());
                 let subject = Subject { client, user: Some(user.into()), scope: scope.map(Into::into), family };
                 (subject.clone(), Some(subject))
             }
-            Ask::Code { code, redirect_uri, verifier } => {
+            Grant::AuthorizationCode { code, redirect_uri, verifier } => {
                 let redirect_uri_needed = rules.ways.redirect_uri_again;
                 let by = Exchange { client: &client, redirect_uri, redirect_uri_needed, verifier };
                 let subject = self.exchange(code, &by, now)?;
                 (subject.clone(), Some(subject))
             }
-            Ask::Refresh { token, scope } => {
-                let (subject, heir) = self.spend(token, &client, scope, rules, now)?;
-                (subject, rules.rotation.then_some(heir))
+            Grant::RefreshToken { token, scope } => {
+                let (subject, next) = self.spend(token, &client, scope, rules, now)?;
+                (subject, rules.rotation.then_some(next))
             }
         };
         let scope = subject.scope.clone();
-        let access = self.access.issue(chosen, end(now, lifetime), subject);
+        let access = self.issue_access_token(chosen, lifetime, subject, now);
         let refresh = refresh.filter(|_| rules.offers("refresh_token"));
         let refresh = refresh.map(|subject| self.issue_refresh_token(subject, rules, now));
-        Ok(Tokens { access, lifetime, refresh, scope })
-    }
-
-    pub(crate) fn issue_refresh_token(&mut self, subject: Subject, rules: &Rules, now: Instant) -> Arc<str> {
-        self.refresh.issue(None, end(now, rules.refresh_lifetime), subject)
-    }
-
-    /// An authorization by the user: a code that can be exchanged for a while.
-    pub(crate) fn authorize(&mut self, mut authorization: Authorization, rules: &Rules, now: Instant) -> String {
-        authorization.subject.family = Some(self.found_family());
-        authorization.expires = end(now, Some(rules.code_lifetime));
-        let code: String = iter::repeat_with(fastrand::alphanumeric).take(CODE_LEN).collect();
-        self.codes.add(code.clone(), authorization);
-        code
-    }
-
-    pub(crate) fn found_family(&mut self) -> u64 {
-        self.families += 1;
-        self.families
-    }
-
-    pub(crate) fn revoke_family(&mut self, family: Option<u64>, now: Instant) {
-        if let Some(family) = family {
-            self.access.revoke_family(family, now);
-            self.refresh.revoke_family(family, now);
-        }
+        Ok(Granted { access, lifetime, refresh, scope })
     }
 
     fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Subject, Refusal> {
         match self.codes.exchange(code, by, now) {
             Ok(authorization) => Ok(authorization.subject),
-            Err(Useless::Invalid(why)) => Err(Refusal::invalid_grant(why)),
-            Err(Useless::Used { family }) => {
+            Err(CodeError::Invalid(why)) => Err(Refusal::invalid_grant(why)),
+            Err(CodeError::Used { family }) => {
                 self.revoke_family(family, now);
                 Err(Refusal::invalid_grant("the code was used before"))
             }
@@ -139,15 +96,15 @@ impl Ledger {
                 return Err(Refusal::invalid_grant("the refresh token was revoked"));
             }
         }
-        let heir = entry.subject.clone();
+        let next = entry.subject.clone();
         if entry.spent.is_some_and(|spent| now.saturating_duration_since(spent) >= rules.refresh_grace) {
             // RFC 9700 §4.14.2: either its owner or a thief; neither goes on.
             self.reuse_detections += 1;
-            self.revoke_family(heir.family, now);
+            self.revoke_family(next.family, now);
             return Err(Refusal::invalid_grant("the refresh token was used before"));
         }
-        let granted = heir.scope.as_deref().unwrap_or_default();
-        let mut subject = heir.clone();
+        let granted = next.scope.as_deref().unwrap_or_default();
+        let mut subject = next.clone();
         if let Some(scope) = scope {
             if !scope.split(' ').all(|name| granted.split(' ').any(|known| known == name)) {
                 return Err(Refusal::invalid_scope());
@@ -158,16 +115,9 @@ impl Ledger {
             // A replay within the grace does not prolong it.
             entry.spent.get_or_insert(now);
         }
-        Ok((subject, heir))
+        Ok((subject, next))
     }
 }
-
-fn end(now: Instant, lifetime: Option<Duration>) -> Option<Instant> {
-    lifetime.and_then(|lifetime| now.checked_add(lifetime))
-}
-
-/// As long as the tokens are by default.
-const CODE_LEN: usize = 43;
 
 #[cfg(test)]
 mod tests {
@@ -176,7 +126,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     struct Bench {
-        ledger: Ledger,
+        issued: Issued,
         rules: Rules,
         now: Instant,
     }
@@ -184,25 +134,26 @@ mod tests {
     impl Bench {
         /// With a refresh token for the scope `a b`.
         fn new(rules: Rules) -> (Self, Arc<str>) {
-            let mut bench = Self { ledger: Ledger::new(43, 100), rules, now: Instant::now() };
-            let family = Some(bench.ledger.found_family());
+            let mut bench = Self { issued: Issued::new(43, 100), rules, now: Instant::now() };
+            let family = Some(bench.issued.new_family());
             let subject = Subject { client: "c".into(), scope: Some("a b".into()), family, ..Subject::default() };
-            let token = bench.ledger.issue_refresh_token(subject, &bench.rules, bench.now);
+            let token = bench.issued.issue_refresh_token(subject, &bench.rules, bench.now);
             (bench, token)
         }
 
-        fn refresh_for(&mut self, token: &str, scope: Option<&str>, after: Duration) -> Result<Tokens, &'static str> {
-            let asked = Asked { client: "c".into(), ask: Ask::Refresh { token, scope }, lifetime: None };
-            let granted = self.ledger.grant(asked, &mut self.rules, None, self.now + after);
+        fn refresh_for(&mut self, token: &str, scope: Option<&str>, after: Duration) -> Result<Granted, &'static str> {
+            let grant = Grant::RefreshToken { token, scope };
+            let request = GrantRequest { client: "c".into(), grant, lifetime: None };
+            let granted = self.issued.grant(request, &mut self.rules, None, self.now + after);
             granted.map_err(|refusal| if refusal.code == "invalid_grant" { refusal.description } else { refusal.code })
         }
 
-        fn refresh(&mut self, token: &str, after: Duration) -> Result<Tokens, &'static str> {
+        fn refresh(&mut self, token: &str, after: Duration) -> Result<Granted, &'static str> {
             self.refresh_for(token, None, after)
         }
 
         fn live(&self, access_token: &str) -> bool {
-            self.ledger.access.standing(access_token, self.now) == Standing::Live
+            self.issued.access.standing(access_token, self.now) == Standing::Live
         }
     }
 
@@ -217,7 +168,7 @@ mod tests {
         for token in [&next, &first] {
             assert_eq!(bench.refresh(token, Duration::ZERO).err(), Some("the refresh token was revoked"));
         }
-        assert_eq!(bench.ledger.reuse_detections, 1);
+        assert_eq!(bench.issued.reuse_detections, 1);
     }
 
     #[test]
@@ -228,7 +179,7 @@ mod tests {
         assert!(lost.refresh != again.refresh && lost.access != again.access);
         assert!(bench.refresh(&first, SECOND).is_err(), "the replay did not prolong it");
         assert!(bench.refresh(&again.refresh.unwrap(), SECOND).is_err());
-        assert_eq!(bench.ledger.reuse_detections, 1);
+        assert_eq!(bench.issued.reuse_detections, 1);
     }
 
     #[test]
@@ -237,7 +188,7 @@ mod tests {
         for _ in 0..3 {
             assert!(bench.refresh(&token, SECOND).ok().unwrap().refresh.is_none());
         }
-        assert_eq!(bench.ledger.reuse_detections, 0);
+        assert_eq!(bench.issued.reuse_detections, 0);
     }
 
     #[test]
