@@ -66,8 +66,7 @@ mod rules;
 mod recorded;
 mod reply;
 
-pub use endpoints::api::ApiCounts;
 pub use fault::Fault;
-pub use recorded::token_request::TokenRequest;
-pub use rules::{PasswordCounts, clients::ClientAuthMethods};
+pub use recorded::{api_counts::ApiCounts, password_counts::PasswordCounts, token_request::TokenRequest};
+pub use rules::clients::ClientAuthMethods;
 pub use server::{AuthorizationServer, builder::Builder};

@@ -1,12 +1,14 @@
 //! What the server enforces: everything the builder can say.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::time::Duration;
 
 pub(crate) mod clients;
 pub(crate) mod quirks;
+pub(crate) mod users;
 
 use clients::{ClientAuthMethods, Clients};
 use quirks::Ways;
+use users::Users;
 
 #[derive(Debug)]
 pub(crate) struct Rules {
@@ -84,59 +86,6 @@ impl Rules {
     }
 }
 
-/// Who may log in by password, and how they fared.
-#[derive(Default)]
-pub(crate) struct Users(HashMap<String, User>);
-
-struct User {
-    password: String,
-    counts: PasswordCounts,
-}
-
-/// How the password grant fared for one user, from
-/// [`AuthorizationServer::password_attempts`](crate::testing::AuthorizationServer::password_attempts).
-///
-/// ```
-/// assert_eq!(tower_bearer::testing::PasswordCounts::default().rejected, 0);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PasswordCounts {
-    /// The right password.
-    pub accepted: u64,
-    /// Another one: 400 `invalid_grant`. Real servers lock accounts over this.
-    pub rejected: u64,
-}
-
-impl Users {
-    /// A known user keeps the counts.
-    pub(crate) fn set(&mut self, name: String, password: String) {
-        let counts = self.counts(&name);
-        self.0.insert(name, User { password, counts });
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn check(&mut self, name: &str, password: &str) -> bool {
-        let Some(user) = self.0.get_mut(name) else { return false };
-        let right = user.password == password;
-        *(if right { &mut user.counts.accepted } else { &mut user.counts.rejected }) += 1;
-        right
-    }
-
-    pub(crate) fn counts(&self, name: &str) -> PasswordCounts {
-        self.0.get(name).map(|user| user.counts).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Users {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
 pub(crate) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
 
 /// What RFC 6749 §4.2.2 and §5.1 use in their examples, and most servers by default.
@@ -157,16 +106,5 @@ mod tests {
         assert!(rules.offers("password"));
         rules.grants = Some(vec!["refresh_token".into()]);
         assert!(rules.offers("refresh_token") && !rules.offers("password"));
-    }
-
-    #[test]
-    fn attempts_are_counted_for_known_users_and_shown_without_passwords() {
-        let mut users = Users::default();
-        users.set("ann".into(), "hidden".into());
-        assert!(users.check("ann", "hidden") && !users.check("ann", "x") && !users.check("bob", "x"));
-        users.set("ann".into(), "next".into());
-        assert_eq!(users.counts("ann"), PasswordCounts { accepted: 1, rejected: 1 });
-        assert_eq!(users.counts("bob"), PasswordCounts::default());
-        assert_eq!(format!("{users:?}"), r#"{"ann"}"#);
     }
 }

@@ -10,6 +10,30 @@ use crate::testing::{
     rules::Rules,
 };
 
+impl AuthorizationServer {
+    /// Starts a server with the defaults of [`Builder`].
+    ///
+    /// Example: [the module's](crate::testing#example).
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, or in one whose IO or time driver is off.
+    pub async fn start() -> io::Result<AuthorizationServer> {
+        Self::builder().start().await
+    }
+
+    /// The options of a server: clients, lifetimes, latency, scopes.
+    ///
+    /// Example: [`Builder`].
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
 /// Options of an [`AuthorizationServer`], from [`AuthorizationServer::builder`].
 ///
 /// ```
@@ -38,7 +62,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             rules: Rules::default(),
             latency: Duration::ZERO,

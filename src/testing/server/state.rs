@@ -11,14 +11,10 @@ use http::request::Parts;
 use tokio::{sync::watch, time::Instant};
 
 use crate::testing::{
-    endpoints::{
-        Route,
-        api::{self, ApiCounts},
-        introspect, token_endpoint,
-    },
+    endpoints::{Route, api, introspect, token_endpoint},
     fault::script::Script,
     issued::Issued,
-    recorded::token_request::TokenRequest,
+    recorded::{api_counts::ApiCounts, token_request::TokenRequest},
     reply::{Reply, error_response::Refusal, outcome::Outcome},
     rules::Rules,
 };
