@@ -8,13 +8,15 @@ pub(crate) mod api;
 pub(crate) mod authorize;
 pub(crate) mod discovery;
 pub(crate) mod introspect;
+pub(crate) mod revoke;
+pub(crate) mod signnow_check;
 pub(crate) mod token_endpoint;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
     Token,
-    /// A provider's own check of a token.
-    Verify,
+    /// signNow's check of a token.
+    SignNowCheck,
     /// What follows `/api`.
     Api(&'a str),
     Redirect,
@@ -27,7 +29,7 @@ pub(crate) enum Route<'a> {
 
 pub(crate) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<'a> {
     if path == rules.token_path {
-        return if rules.ways.verify && method == Method::GET { Route::Verify } else { Route::Token };
+        return if rules.quirks.token_check && method == Method::GET { Route::SignNowCheck } else { Route::Token };
     }
     if let Some(rest) = path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
         return Route::Api(rest);
@@ -35,9 +37,9 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<
     match path {
         "/redirect" => Route::Redirect,
         AUTHORIZE if rules.offers("authorization_code") => Route::Authorize,
-        INTROSPECT if rules.ways.more_endpoints => Route::Introspect,
-        REVOKE if rules.ways.more_endpoints => Route::Revoke,
-        DISCOVERY if rules.ways.more_endpoints => Route::Discovery,
+        INTROSPECT if rules.quirks.more_endpoints => Route::Introspect,
+        REVOKE if rules.quirks.more_endpoints => Route::Revoke,
+        DISCOVERY if rules.quirks.more_endpoints => Route::Discovery,
         _ => Route::Nowhere,
     }
 }
@@ -75,11 +77,11 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_not_there() {
         let mut rules = Rules { token_path: "/t".into(), grants: Some(vec!["password".into()]), ..Rules::default() };
-        (rules.ways.more_endpoints, rules.ways.verify) = (false, true);
+        (rules.quirks.more_endpoints, rules.quirks.token_check) = (false, true);
         for path in ["/token", "/authorize", "/introspect", "/revoke", DISCOVERY] {
             assert_eq!(route(&Method::GET, path, &rules), Route::Nowhere, "{path}");
         }
-        assert_eq!(route(&Method::GET, "/t", &rules), Route::Verify);
+        assert_eq!(route(&Method::GET, "/t", &rules), Route::SignNowCheck);
         assert_eq!(route(&Method::POST, "/t", &rules), Route::Token);
     }
 }

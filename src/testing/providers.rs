@@ -34,7 +34,7 @@ use std::time::Duration;
 use super::server::{AuthorizationServer, builder::Builder};
 use crate::testing::rules::{
     clients::ClientAuthMethods,
-    quirks::{Dialect, ScopeAnswer, Ways},
+    quirks::{ErrorFormat, Quirks, ScopeAnswer},
 };
 
 /// Agrello: codes and refresh tokens, HTTP Basic, at least one scope.
@@ -48,7 +48,7 @@ use crate::testing::rules::{
 /// # }
 /// ```
 pub fn agrello() -> Builder {
-    provider(Ways { scope_required: true, ..WAYS })
+    provider(Quirks { scope_required: true, ..BASE })
         .grants(&["authorization_code", "refresh_token"])
         .client_auth(ClientAuthMethods::Basic)
 }
@@ -66,7 +66,7 @@ pub fn agrello() -> Builder {
 /// # }
 /// ```
 pub fn signicat_express() -> Builder {
-    provider(Ways { scope: ScopeAnswer::Never, ..WAYS })
+    provider(Quirks { scope: ScopeAnswer::Never, ..BASE })
         .grants(&["client_credentials"])
         .client_auth(ClientAuthMethods::BasicRaw)
         .scopes(&["document_read", "document_write", "document_file", "event", "identify"])
@@ -88,15 +88,15 @@ pub fn signicat_express() -> Builder {
 /// # }
 /// ```
 pub fn signnow() -> Builder {
-    provider(Ways {
+    provider(Quirks {
         token_type: Some("bearer"),
-        scope: ScopeAnswer::AskedOr("*"),
-        extra: &[("last_login", "1")],
+        scope: ScopeAnswer::RequestedOr("*"),
+        extra_members: &[("last_login", "1")],
         expiration_time: true,
         redirect_uri_again: false,
-        verify: true,
-        dialect: Dialect::SignNow,
-        ..WAYS
+        token_check: true,
+        error_format: ErrorFormat::SignNow,
+        ..BASE
     })
     .grants(&["password", "authorization_code", "refresh_token"])
     .client_auth(ClientAuthMethods::BasicRaw)
@@ -124,12 +124,18 @@ pub fn signnow() -> Builder {
 /// # }
 /// ```
 pub fn agile_planner() -> Builder {
-    provider(Ways { token_type: None, tell_lifetime: false, scope: ScopeAnswer::Never, scope_parameter: false, ..WAYS })
-        .grants(&["authorization_code"])
-        .client_auth(ClientAuthMethods::Post)
-        .redirect_uri(REDIRECT_URI)
-        .reject_unknown_parameters(true)
-        .without_pkce_support()
+    provider(Quirks {
+        token_type: None,
+        announce_lifetime: false,
+        scope: ScopeAnswer::Never,
+        scope_parameter: false,
+        ..BASE
+    })
+    .grants(&["authorization_code"])
+    .client_auth(ClientAuthMethods::Post)
+    .redirect_uri(REDIRECT_URI)
+    .reject_unknown_parameters(true)
+    .without_pkce_support()
 }
 
 /// eSignGlobal: client credentials, codes and refresh tokens, the secret in the form, multipart bodies.
@@ -146,13 +152,13 @@ pub fn agile_planner() -> Builder {
 /// # }
 /// ```
 pub fn esignglobal() -> Builder {
-    provider(Ways {
+    provider(Quirks {
         token_type: Some("bearer"),
         scope: ScopeAnswer::Always("read-write"),
         redirect_uri_again: false,
-        query: false,
-        dialect: Dialect::EsignGlobal,
-        ..WAYS
+        query_allowed: false,
+        error_format: ErrorFormat::EsignGlobal,
+        ..BASE
     })
     .grants(&["client_credentials", "authorization_code", "refresh_token"])
     .client_auth(ClientAuthMethods::Post)
@@ -181,11 +187,11 @@ pub const PASSWORD: &str = "pa55 w&rd";
 /// [`AuthorizationServer::approve`](crate::testing::AuthorizationServer::approve).
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8421/callback";
 
-fn provider(ways: Ways) -> Builder {
+fn provider(quirks: Quirks) -> Builder {
     let mut builder = AuthorizationServer::builder().client(CLIENT_ID, CLIENT_SECRET);
-    builder.rules.ways = ways;
+    builder.rules.quirks = quirks;
     builder
 }
 
 /// The standard's, without what none of the five documents.
-const WAYS: Ways = Ways { more_endpoints: false, ..Ways::STANDARD };
+const BASE: Quirks = Quirks { more_endpoints: false, ..Quirks::NONE };

@@ -7,7 +7,7 @@ pub(crate) mod quirks;
 pub(crate) mod users;
 
 use clients::{ClientAuthMethods, Clients};
-use quirks::Ways;
+use quirks::Quirks;
 use users::Users;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Rules {
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) refresh_grace: Duration,
     pub(crate) tell_refresh_lifetime: bool,
-    pub(crate) ways: Ways,
+    pub(crate) quirks: Quirks,
 }
 
 impl Default for Rules {
@@ -60,7 +60,7 @@ impl Default for Rules {
             refresh_lifetime: None,
             refresh_grace: Duration::ZERO,
             tell_refresh_lifetime: false,
-            ways: Ways::default(),
+            quirks: Quirks::default(),
         }
     }
 }

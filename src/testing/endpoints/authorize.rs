@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::testing::{
     issued::Issued,
-    reply::{Reply, error_response::Refusal},
+    reply::{Reply, error_response::ErrorResponse},
     rules::Rules,
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn answer(head: &Parts, body: &Bytes, rules: &Rules, issued: &mut Iss
         (&Method::POST, b"decision=allow") => page::redirect(&allow(consent, rules, issued, now)),
         (&Method::POST, b"decision=deny") => page::redirect(&consent.denied(rules)),
         (&Method::POST, _) => page::error("The decision is missing."),
-        _ => Refusal::method("GET, POST").into_reply(),
+        _ => ErrorResponse::method("GET, POST").into_reply(),
     }
 }
 

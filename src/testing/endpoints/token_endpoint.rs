@@ -19,6 +19,6 @@ pub(crate) fn answer(
     let granted = grant_request::read(request, rules).and_then(|request| issued.grant(request, rules, chosen, now));
     match granted {
         Ok(granted) => token_response::token_response(&granted, rules),
-        Err(refusal) => rules.ways.dialect.refuse(refusal),
+        Err(error) => rules.quirks.error_format.reply(error),
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, iter,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -123,6 +124,12 @@ impl Entry {
         }
     }
 
+    /// Whether the server would take the token. It takes a spent refresh token within the grace.
+    pub(crate) fn usable(&self, grace: Duration, now: Instant) -> bool {
+        self.standing(now) == Standing::Live
+            && self.spent.is_none_or(|spent| now.saturating_duration_since(spent) < grace)
+    }
+
     fn revoke(&mut self, now: Instant) -> bool {
         let live = self.standing(now) == Standing::Live;
         self.revoked |= live;
@@ -148,8 +155,6 @@ pub(crate) const MIN_TOKEN_LEN: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use http::{
 use super::Reply;
 
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) description: &'static str,
@@ -27,14 +27,14 @@ pub(crate) enum Cause {
     Password,
 }
 
-impl Refusal {
+impl ErrorResponse {
     fn new(status: StatusCode, code: &'static str, description: &'static str) -> Self {
         Self { status, code, description, header: None, cause: Cause::Other }
     }
 
     pub(crate) fn method(allowed: &'static str) -> Self {
-        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "not this method");
-        Self { header: Some((ALLOW, HeaderValue::from_static(allowed))), ..refusal }
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "not this method");
+        Self { header: Some((ALLOW, HeaderValue::from_static(allowed))), ..error }
     }
 
     pub(crate) fn body(description: &'static str) -> Self {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use crate::testing::{recorded::token_request::TokenRequest, reply::error_response::Refusal};
+use crate::testing::{recorded::token_request::TokenRequest, reply::error_response::ErrorResponse};
 
 /// Where clients may put their secret, for [`Builder::client_auth`](crate::testing::Builder::client_auth).
 ///
@@ -65,36 +65,41 @@ impl Clients {
     }
 
     /// Which registered client the request comes from.
-    pub(crate) fn authenticate(&self, request: &TokenRequest, by: ClientAuthMethods) -> Result<Arc<str>, Refusal> {
+    pub(crate) fn authenticate(
+        &self,
+        request: &TokenRequest,
+        by: ClientAuthMethods,
+    ) -> Result<Arc<str>, ErrorResponse> {
         let headers = request.headers();
         if headers.get_all(AUTHORIZATION).iter().count() > 1 {
-            return Err(Refusal::invalid_request("more than one Authorization header"));
+            return Err(ErrorResponse::invalid_request("more than one Authorization header"));
         }
         let (id, secret) = (request.value("client_id"), request.value("client_secret"));
         if !headers.contains_key(AUTHORIZATION) {
             let by_header_only = !matches!(by, ClientAuthMethods::BasicOrPost | ClientAuthMethods::Post);
             if secret.is_some() && by_header_only {
-                return Err(Refusal::invalid_client("the secret belongs into the Authorization header"));
+                return Err(ErrorResponse::invalid_client("the secret belongs into the Authorization header"));
             }
-            let id = id.ok_or_else(|| Refusal::invalid_client("no client authentication"))?;
+            let id = id.ok_or_else(|| ErrorResponse::invalid_client("no client authentication"))?;
             let known = self.find(id, secret.unwrap_or_default());
-            return known.ok_or_else(|| Refusal::invalid_client("unknown client or wrong secret"));
+            return known.ok_or_else(|| ErrorResponse::invalid_client("unknown client or wrong secret"));
         }
         if by == ClientAuthMethods::Post {
-            return Err(Refusal::invalid_client("the secret belongs into the form").challenged());
+            return Err(ErrorResponse::invalid_client("the secret belongs into the form").challenged());
         }
         if secret.is_some() {
-            return Err(Refusal::invalid_request("client authentication both in the header and in the form"));
+            return Err(ErrorResponse::invalid_request("client authentication both in the header and in the form"));
         }
-        let (basic_id, basic_secret) =
-            basic(headers).ok_or_else(|| Refusal::invalid_client("not valid Basic authentication").challenged())?;
+        let (basic_id, basic_secret) = basic(headers)
+            .ok_or_else(|| ErrorResponse::invalid_client("not valid Basic authentication").challenged())?;
         let encoded = || self.find(&decode(&basic_id), &decode(&basic_secret));
         // Many clients leave the encoding out, and many servers put up with it or want it so.
         let raw = || self.find(&basic_id, &basic_secret);
         let known = by.encoded().then(encoded).flatten().or_else(|| by.raw().then(raw).flatten());
-        let known = known.ok_or_else(|| Refusal::invalid_client("unknown client or wrong secret").challenged())?;
+        let known =
+            known.ok_or_else(|| ErrorResponse::invalid_client("unknown client or wrong secret").challenged())?;
         match id {
-            Some(id) if id != &*known => Err(Refusal::invalid_request("client_id differs from the header's")),
+            Some(id) if id != &*known => Err(ErrorResponse::invalid_request("client_id differs from the header's")),
             _ => Ok(known),
         }
     }
@@ -160,8 +165,8 @@ mod tests {
         }
         let head = request.body(()).unwrap().into_parts().0;
         let request = TokenRequest::new(head, Bytes::from_static(body.as_bytes()), Instant::now());
-        clients.authenticate(&request, by).map(drop).map_err(|refusal| {
-            let reply = refusal.into_reply();
+        clients.authenticate(&request, by).map(drop).map_err(|error| {
+            let reply = error.into_reply();
             (reply.status, reply.headers.contains_key("www-authenticate"))
         })
     }

@@ -1,4 +1,4 @@
-//! Where providers leave the standard: what they put into answers, how they refuse, what else they take.
+//! Where providers deviate from RFC 6749: what their answers contain, how their errors look, what else they accept.
 
 use std::borrow::Cow;
 
@@ -6,113 +6,119 @@ use http::{HeaderValue, StatusCode};
 
 use crate::testing::reply::{
     Reply,
-    error_response::{Cause, Refusal},
+    error_response::{Cause, ErrorResponse},
     quoted,
 };
 
-/// The ways of one provider; the default is RFC 6749's.
+/// The quirks of one provider. Default: none.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ways {
+pub(crate) struct Quirks {
+    /// The `token_type` of answers, if they have one.
     pub(crate) token_type: Option<&'static str>,
-    /// `expires_in` is answered.
-    pub(crate) tell_lifetime: bool,
+    /// Answers have `expires_in`.
+    pub(crate) announce_lifetime: bool,
+    /// The `scope` of answers.
     pub(crate) scope: ScopeAnswer,
-    /// More members of an answer, their values as JSON.
-    pub(crate) extra: &'static [(&'static str, &'static str)],
-    /// `scope` is a parameter.
+    /// More members of answers: their names, and their values as JSON.
+    pub(crate) extra_members: &'static [(&'static str, &'static str)],
+    /// `scope` is a known parameter.
     pub(crate) scope_parameter: bool,
-    /// A request to authorize has to name a scope.
+    /// An authorization request must name a scope.
     pub(crate) scope_required: bool,
     /// `expiration_time` shortens the life of a token.
     pub(crate) expiration_time: bool,
-    /// A code is exchanged with the `redirect_uri` it was asked with (RFC 6749 §4.1.3).
+    /// The exchange of a code must repeat the `redirect_uri` (RFC 6749 §4.1.3).
     pub(crate) redirect_uri_again: bool,
-    /// A query beside the form is put up with.
-    pub(crate) query: bool,
-    /// GET at the token endpoint tells about a token.
-    pub(crate) verify: bool,
-    /// Introspection, revocation and discovery.
+    /// The URL of a token request may have a query.
+    pub(crate) query_allowed: bool,
+    /// GET at the token endpoint describes a token.
+    pub(crate) token_check: bool,
+    /// There are introspection, revocation and discovery.
     pub(crate) more_endpoints: bool,
-    pub(crate) dialect: Dialect,
+    pub(crate) error_format: ErrorFormat,
 }
 
-/// Which scope an answer tells.
+/// Which scope an answer names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScopeAnswer {
-    /// What was asked for, if anything was.
-    Asked,
-    AskedOr(&'static str),
+    /// The requested scope, if any.
+    Requested,
+    RequestedOr(&'static str),
     Always(&'static str),
     Never,
 }
 
-/// How a refusal looks.
+/// What an error response looks like.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Dialect {
+pub(crate) enum ErrorFormat {
     Rfc6749,
     SignNow,
     EsignGlobal,
 }
 
-impl Default for Ways {
+impl Default for Quirks {
     fn default() -> Self {
-        Self::STANDARD
+        Self::NONE
     }
 }
 
-impl Ways {
-    pub(crate) const STANDARD: Self = Self {
+impl Quirks {
+    pub(crate) const NONE: Self = Self {
         token_type: Some("Bearer"),
-        tell_lifetime: true,
-        scope: ScopeAnswer::Asked,
-        extra: &[],
+        announce_lifetime: true,
+        scope: ScopeAnswer::Requested,
+        extra_members: &[],
         scope_parameter: true,
         scope_required: false,
         expiration_time: false,
         redirect_uri_again: true,
-        query: true,
-        verify: false,
+        query_allowed: true,
+        token_check: false,
         more_endpoints: true,
-        dialect: Dialect::Rfc6749,
+        error_format: ErrorFormat::Rfc6749,
     };
 
-    /// Whether a scope that is asked for changes anything.
-    pub(crate) fn asks_scope(&self) -> bool {
+    /// Whether the requested scope has an effect.
+    pub(crate) fn reads_scope(&self) -> bool {
         self.scope_parameter && !matches!(self.scope, ScopeAnswer::Always(_))
     }
 }
 
 impl ScopeAnswer {
-    pub(crate) fn tell(self, asked: Option<&str>) -> Option<Cow<'static, str>> {
+    /// The scope that the answer names.
+    pub(crate) fn name(self, requested: Option<&str>) -> Option<Cow<'static, str>> {
         match self {
-            ScopeAnswer::Asked => asked.map(|scope| scope.to_owned().into()),
-            ScopeAnswer::AskedOr(default) => Some(asked.map_or(default.into(), |scope| scope.to_owned().into())),
+            ScopeAnswer::Requested => requested.map(|scope| scope.to_owned().into()),
+            ScopeAnswer::RequestedOr(default) => {
+                Some(requested.map_or(default.into(), |scope| scope.to_owned().into()))
+            }
             ScopeAnswer::Always(scope) => Some(scope.into()),
             ScopeAnswer::Never => None,
         }
     }
 }
 
-impl Dialect {
-    pub(crate) fn refuse(self, refusal: Refusal) -> Reply {
+impl ErrorFormat {
+    pub(crate) fn reply(self, error: ErrorResponse) -> Reply {
         let json = |status, body: String| Reply::new(status).body(HeaderValue::from_static("application/json"), body);
-        match (self, refusal.cause) {
-            // The page names the text; the object around it and those below are ours, in the style of each API.
-            (Dialect::SignNow, Cause::Password) => {
+        match (self, error.cause) {
+            // The documentation has only this text. The object around it is ours, and so are the two below. They follow
+            // the style of each API.
+            (ErrorFormat::SignNow, Cause::Password) => {
                 json(StatusCode::BAD_REQUEST, r#"{"error":"Invalid credentials."}"#.into())
             }
-            (Dialect::SignNow, Cause::Body) => {
-                let message = quoted(refusal.description);
+            (ErrorFormat::SignNow, Cause::Body) => {
+                let message = quoted(error.description);
                 json(StatusCode::BAD_REQUEST, format!(r#"{{"errors":[{{"code":65536,"message":{message}}}]}}"#))
             }
-            (Dialect::EsignGlobal, Cause::Body) => {
-                let message = quoted(refusal.description);
+            (ErrorFormat::EsignGlobal, Cause::Body) => {
+                let message = quoted(error.description);
                 json(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     format!(r#"{{"code":415,"message":{message},"data":null,"success":false}}"#),
                 )
             }
-            _ => refusal.into_reply(),
+            _ => error.into_reply(),
         }
     }
 }

@@ -16,10 +16,12 @@ use tokio::{
 
 use super::state::{Shared, State};
 use crate::testing::{
-    endpoints::{self, Route, api, authorize, discovery},
+    endpoints::{self, Route, api, authorize, discovery, introspect, revoke, signnow_check},
+    recorded::token_request::TokenRequest,
     reply::{
         Reply,
         body::ReplyBody,
+        error_response::ErrorResponse,
         outcome::{Action, Outcome},
     },
 };
@@ -76,23 +78,23 @@ fn decide(shared: &Shared, head: Parts, body: Bytes) -> Outcome {
     let now = Instant::now();
     let path = head.uri.path().to_owned();
     let mut state = shared.lock();
-    match endpoints::route(&head.method, &path, &state.rules) {
+    let route = endpoints::route(&head.method, &path, &state.rules);
+    let State { rules, issued, .. } = &mut *state;
+    let reply = match route {
         Route::Token => {
             drop(state);
-            shared.token_request(head, body, now)
+            return shared.token_request(head, body, now);
         }
-        Route::Api(rest) => state.api_request(rest, &head, &body, now),
-        Route::Redirect => Outcome::now(api::redirect(head.uri.query())),
-        Route::Authorize => {
-            let State { rules, issued, .. } = &mut *state;
-            Outcome::now(authorize::answer(&head, &body, rules, issued, now))
-        }
-        Route::Discovery => Outcome::now(discovery::document(&state.rules)),
-        route @ (Route::Verify | Route::Introspect | Route::Revoke) => {
-            Outcome::now(state.inquiry(route, head, body, now))
-        }
-        Route::Nowhere => Outcome::now(Reply::new(StatusCode::NOT_FOUND)),
-    }
+        Route::Api(rest) => return state.api_request(rest, &head, &body, now),
+        Route::Authorize => Ok(authorize::answer(&head, &body, rules, issued, now)),
+        Route::Introspect => introspect::answer(&TokenRequest::new(head, body, now), rules, issued, now),
+        Route::Revoke => revoke::answer(&TokenRequest::new(head, body, now), rules, issued, now),
+        Route::SignNowCheck => signnow_check::answer(&head.headers, rules, issued, now),
+        Route::Discovery => Ok(discovery::document(rules)),
+        Route::Redirect => Ok(api::redirect(head.uri.query())),
+        Route::Nowhere => Ok(Reply::new(StatusCode::NOT_FOUND)),
+    };
+    Outcome::now(reply.unwrap_or_else(ErrorResponse::into_reply))
 }
 
 /// Makes hyper close the connection without an answer.

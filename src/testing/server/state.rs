@@ -11,11 +11,11 @@ use http::request::Parts;
 use tokio::{sync::watch, time::Instant};
 
 use crate::testing::{
-    endpoints::{Route, api, introspect, token_endpoint},
+    endpoints::{api, token_endpoint},
     fault::script::Script,
     issued::Issued,
     recorded::{api_counts::ApiCounts, token_request::TokenRequest},
-    reply::{Reply, error_response::Refusal, outcome::Outcome},
+    reply::outcome::Outcome,
     rules::Rules,
 };
 
@@ -82,18 +82,6 @@ impl State {
         }
         self.recorded.push_back(request);
         outcome.after(self.latency)
-    }
-
-    /// A request arrived that asks about a token or ends one.
-    pub(crate) fn inquiry(&mut self, route: Route<'_>, head: Parts, body: Bytes, now: Instant) -> Reply {
-        let Self { rules, issued, .. } = self;
-        let request = TokenRequest::new(head, body, now);
-        let outcome = match route {
-            Route::Verify => introspect::verify(request.headers(), rules, issued, now),
-            Route::Revoke => introspect::revoke(&request, rules, issued, now),
-            _ => introspect::introspect(&request, rules, issued, now),
-        };
-        outcome.unwrap_or_else(Refusal::into_reply)
     }
 
     /// A request arrived at the API; `path` is what follows `/api`.

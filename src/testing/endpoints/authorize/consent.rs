@@ -39,7 +39,7 @@ pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
 
     let known = |name: &str| match name {
         "response_type" | "client_id" | "redirect_uri" | "state" => true,
-        "scope" => rules.ways.scope_parameter,
+        "scope" => rules.quirks.scope_parameter,
         "code_challenge" | "code_challenge_method" => rules.pkce,
         _ => false,
     };
@@ -51,8 +51,8 @@ pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
         Some(_) => return stop("unsupported_response_type", "only code"),
         None => return stop("invalid_request", "no response_type"),
     }
-    let scope = value("scope")?.filter(|_| rules.ways.asks_scope());
-    if scope.map_or(rules.ways.scope_required, |scope| !rules.allow_scope(scope)) {
+    let scope = value("scope")?.filter(|_| rules.quirks.reads_scope());
+    if scope.map_or(rules.quirks.scope_required, |scope| !rules.allow_scope(scope)) {
         return stop("invalid_scope", "unknown, malformed or missing scope");
     }
     let challenge = value("code_challenge")?.filter(|_| rules.pkce);

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::testing::{
     recorded::token_request::{Kind, TokenRequest},
-    reply::error_response::Refusal,
+    reply::error_response::ErrorResponse,
     rules::Rules,
 };
 
@@ -38,19 +38,19 @@ impl fmt::Debug for Grant<'_> {
     }
 }
 
-pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<GrantRequest<'a>, Refusal> {
+pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<GrantRequest<'a>, ErrorResponse> {
     if request.method() != Method::POST {
-        return Err(Refusal::method("POST"));
+        return Err(ErrorResponse::method("POST"));
     }
-    if !rules.ways.query && request.query().is_some() {
-        return Err(Refusal::body("fields in the URL are not processed"));
+    if !rules.quirks.query_allowed && request.query().is_some() {
+        return Err(ErrorResponse::body("fields in the URL are not processed"));
     }
     check_body(request.kind(), rules.multipart)?;
     check_parameters(request, rules)?;
     let client = rules.clients.authenticate(request, rules.client_auth)?;
     let grant = match request.value("grant_type") {
-        None => return Err(Refusal::invalid_request("no grant_type")),
-        Some(name) if !rules.offers(name) => return Err(Refusal::unsupported_grant_type()),
+        None => return Err(ErrorResponse::invalid_request("no grant_type")),
+        Some(name) if !rules.offers(name) => return Err(ErrorResponse::unsupported_grant_type()),
         Some("client_credentials") => Grant::ClientCredentials { scope: scope(request, rules)? },
         Some("password") => Grant::Password {
             user: needed(request, "username", "no username")?,
@@ -64,36 +64,36 @@ pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Grant
         },
         Some(_) => Grant::RefreshToken {
             token: needed(request, "refresh_token", "no refresh_token")?,
-            scope: request.value("scope").filter(|_| rules.ways.asks_scope()),
+            scope: request.value("scope").filter(|_| rules.quirks.reads_scope()),
         },
     };
     Ok(GrantRequest { client, grant, lifetime: lifetime(request, rules)? })
 }
 
 /// RFC 6749 §3.2: urlencoded, unless the provider wants multipart; never both.
-fn check_body(kind: Kind, multipart: bool) -> Result<(), Refusal> {
+fn check_body(kind: Kind, multipart: bool) -> Result<(), ErrorResponse> {
     match (kind, multipart) {
         (Kind::UrlEncoded, false) | (Kind::Multipart, true) => Ok(()),
-        (Kind::MalformedMultipart, true) => Err(Refusal::body("malformed multipart/form-data")),
-        (_, false) => Err(Refusal::body("not application/x-www-form-urlencoded")),
-        (_, true) => Err(Refusal::body("not multipart/form-data")),
+        (Kind::MalformedMultipart, true) => Err(ErrorResponse::body("malformed multipart/form-data")),
+        (_, false) => Err(ErrorResponse::body("not application/x-www-form-urlencoded")),
+        (_, true) => Err(ErrorResponse::body("not multipart/form-data")),
     }
 }
 
-fn check_parameters(request: &TokenRequest, rules: &Rules) -> Result<(), Refusal> {
+fn check_parameters(request: &TokenRequest, rules: &Rules) -> Result<(), ErrorResponse> {
     if repeats_a_parameter(request.form()) {
-        return Err(Refusal::invalid_request("a parameter comes more than once"));
+        return Err(ErrorResponse::invalid_request("a parameter comes more than once"));
     }
     let known = |name: &str| match name {
         "grant_type" | "client_id" | "client_secret" | "code" | "redirect_uri" | "refresh_token" | "username"
         | "password" => true,
         "code_verifier" => rules.pkce,
-        "scope" => rules.ways.scope_parameter,
-        "expiration_time" => rules.ways.expiration_time,
+        "scope" => rules.quirks.scope_parameter,
+        "expiration_time" => rules.quirks.expiration_time,
         _ => false,
     };
     if rules.reject_unknown && !request.form().iter().all(|(name, _)| known(name)) {
-        return Err(Refusal::invalid_request("an unknown parameter"));
+        return Err(ErrorResponse::invalid_request("an unknown parameter"));
     }
     Ok(())
 }
@@ -105,26 +105,28 @@ fn repeats_a_parameter(form: &[(String, String)]) -> bool {
     })
 }
 
-fn scope<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Option<&'a str>, Refusal> {
-    match request.value("scope").filter(|_| rules.ways.asks_scope()) {
-        Some(scope) if !rules.allow_scope(scope) => Err(Refusal::invalid_scope()),
+fn scope<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Option<&'a str>, ErrorResponse> {
+    match request.value("scope").filter(|_| rules.quirks.reads_scope()) {
+        Some(scope) if !rules.allow_scope(scope) => Err(ErrorResponse::invalid_scope()),
         scope => Ok(scope),
     }
 }
 
-fn needed<'a>(request: &'a TokenRequest, name: &str, missing: &'static str) -> Result<&'a str, Refusal> {
-    request.value(name).ok_or_else(|| Refusal::invalid_request(missing))
+fn needed<'a>(request: &'a TokenRequest, name: &str, missing: &'static str) -> Result<&'a str, ErrorResponse> {
+    request.value(name).ok_or_else(|| ErrorResponse::invalid_request(missing))
 }
 
 /// signNow's `expiration_time`: whole seconds, no more than a token lives anyway.
-fn lifetime(request: &TokenRequest, rules: &Rules) -> Result<Option<Duration>, Refusal> {
-    let Some(text) = request.value("expiration_time").filter(|_| rules.ways.expiration_time) else {
+fn lifetime(request: &TokenRequest, rules: &Rules) -> Result<Option<Duration>, ErrorResponse> {
+    let Some(text) = request.value("expiration_time").filter(|_| rules.quirks.expiration_time) else {
         return Ok(rules.lifetime);
     };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse().ok().filter(|_| digits).map(Duration::from_secs) {
         Some(asked) if !asked.is_zero() && rules.lifetime.is_none_or(|longest| asked <= longest) => Ok(Some(asked)),
-        _ => Err(Refusal::invalid_request("expiration_time is not a whole number of seconds within the lifetime")),
+        _ => {
+            Err(ErrorResponse::invalid_request("expiration_time is not a whole number of seconds within the lifetime"))
+        }
     }
 }
 
@@ -175,7 +177,7 @@ mod tests {
             ("", Err("invalid_request")),
         ] {
             let request = form(body);
-            let outcome = read(&request, &rules()).map(|request| request.grant).map_err(|refusal| refusal.code);
+            let outcome = read(&request, &rules()).map(|request| request.grant).map_err(|error| error.code);
             assert_eq!(outcome, expected, "{body}");
         }
     }
@@ -189,7 +191,7 @@ mod tests {
             request("POST", "multipart/form-data; boundary=x", body),
         ] {
             let outcome = read(&request, &rules());
-            assert_eq!(outcome.map(|_| ()).map_err(|refusal| refusal.code), Err("invalid_request"));
+            assert_eq!(outcome.map(|_| ()).map_err(|error| error.code), Err("invalid_request"));
         }
     }
 
@@ -201,7 +203,7 @@ mod tests {
             read(&request, rules).map(|request| request.lifetime.unwrap().as_secs()).ok()
         };
         assert_eq!(outcome(&rules, "60"), Some(3600), "ignored where it is not known");
-        rules.ways.expiration_time = true;
+        rules.quirks.expiration_time = true;
         for (text, expected) in [("60", Some(60)), ("3600", Some(3600)), ("", Some(3600)), ("3601", None)] {
             assert_eq!(outcome(&rules, text), expected, "{text}");
         }

@@ -11,7 +11,7 @@ use crate::testing::{
         codes::{CodeError, Exchange},
         tokens::{Standing, Subject},
     },
-    reply::error_response::Refusal,
+    reply::error_response::ErrorResponse,
     rules::Rules,
 };
 
@@ -31,7 +31,7 @@ impl Issued {
         rules: &mut Rules,
         chosen: Option<String>,
         now: Instant,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Granted, ErrorResponse> {
         let GrantRequest { client, grant, lifetime } = request;
         let (subject, refresh) = match grant {
             Grant::ClientCredentials { scope } => {
@@ -40,14 +40,14 @@ impl Issued {
             }
             Grant::Password { user, password, scope } => {
                 if !rules.users.check(user, password) {
-                    return Err(Refusal::password());
+                    return Err(ErrorResponse::password());
                 }
                 let family = Some(self.new_family());
                 let subject = Subject { client, user: Some(user.into()), scope: scope.map(Into::into), family };
                 (subject.clone(), Some(subject))
             }
             Grant::AuthorizationCode { code, redirect_uri, verifier } => {
-                let redirect_uri_needed = rules.ways.redirect_uri_again;
+                let redirect_uri_needed = rules.quirks.redirect_uri_again;
                 let by = Exchange { client: &client, redirect_uri, redirect_uri_needed, verifier };
                 let subject = self.exchange(code, &by, now)?;
                 (subject.clone(), Some(subject))
@@ -64,13 +64,13 @@ impl Issued {
         Ok(Granted { access, lifetime, refresh, scope })
     }
 
-    fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Subject, Refusal> {
+    fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Subject, ErrorResponse> {
         match self.codes.exchange(code, by, now) {
             Ok(authorization) => Ok(authorization.subject),
-            Err(CodeError::Invalid(why)) => Err(Refusal::invalid_grant(why)),
+            Err(CodeError::Invalid(why)) => Err(ErrorResponse::invalid_grant(why)),
             Err(CodeError::Used { family }) => {
                 self.revoke_family(family, now);
-                Err(Refusal::invalid_grant("the code was used before"))
+                Err(ErrorResponse::invalid_grant("the code was used before"))
             }
         }
     }
@@ -84,16 +84,16 @@ impl Issued {
         scope: Option<&str>,
         rules: &Rules,
         now: Instant,
-    ) -> Result<(Subject, Subject), Refusal> {
-        let entry = self.refresh.get_mut(token).ok_or_else(|| Refusal::invalid_grant("unknown refresh token"))?;
+    ) -> Result<(Subject, Subject), ErrorResponse> {
+        let entry = self.refresh.get_mut(token).ok_or_else(|| ErrorResponse::invalid_grant("unknown refresh token"))?;
         if *entry.subject.client != *client {
-            return Err(Refusal::invalid_grant("the refresh token was given to another client"));
+            return Err(ErrorResponse::invalid_grant("the refresh token was given to another client"));
         }
         match entry.standing(now) {
             Standing::Live => {}
-            Standing::Expired => return Err(Refusal::invalid_grant("the refresh token expired")),
+            Standing::Expired => return Err(ErrorResponse::invalid_grant("the refresh token expired")),
             Standing::Revoked | Standing::Unknown => {
-                return Err(Refusal::invalid_grant("the refresh token was revoked"));
+                return Err(ErrorResponse::invalid_grant("the refresh token was revoked"));
             }
         }
         let next = entry.subject.clone();
@@ -101,13 +101,13 @@ impl Issued {
             // RFC 9700 §4.14.2: either its owner or a thief; neither goes on.
             self.reuse_detections += 1;
             self.revoke_family(next.family, now);
-            return Err(Refusal::invalid_grant("the refresh token was used before"));
+            return Err(ErrorResponse::invalid_grant("the refresh token was used before"));
         }
         let granted = next.scope.as_deref().unwrap_or_default();
         let mut subject = next.clone();
         if let Some(scope) = scope {
             if !scope.split(' ').all(|name| granted.split(' ').any(|known| known == name)) {
-                return Err(Refusal::invalid_scope());
+                return Err(ErrorResponse::invalid_scope());
             }
             subject.scope = Some(scope.into());
         }
@@ -145,7 +145,7 @@ mod tests {
             let grant = Grant::RefreshToken { token, scope };
             let request = GrantRequest { client: "c".into(), grant, lifetime: None };
             let granted = self.issued.grant(request, &mut self.rules, None, self.now + after);
-            granted.map_err(|refusal| if refusal.code == "invalid_grant" { refusal.description } else { refusal.code })
+            granted.map_err(|error| if error.code == "invalid_grant" { error.description } else { error.code })
         }
 
         fn refresh(&mut self, token: &str, after: Duration) -> Result<Granted, &'static str> {

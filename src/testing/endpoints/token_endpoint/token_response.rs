@@ -10,18 +10,18 @@ use crate::testing::{
 
 /// RFC 6749 §5.1, in the ways of the provider.
 pub(crate) fn token_response(granted: &Granted, rules: &Rules) -> Reply {
-    let ways = &rules.ways;
+    let quirks = &rules.quirks;
     let mut members: Vec<Member> = vec![member("access_token", &granted.access)];
-    members.extend(ways.token_type.map(|text| member("token_type", text)));
-    let told = granted.lifetime.filter(|_| ways.tell_lifetime);
-    members.extend(told.map(|lifetime| (Cow::Borrowed("expires_in"), seconds(lifetime))));
+    members.extend(quirks.token_type.map(|text| member("token_type", text)));
+    let announced = granted.lifetime.filter(|_| quirks.announce_lifetime);
+    members.extend(announced.map(|lifetime| (Cow::Borrowed("expires_in"), seconds(lifetime))));
     if let Some(token) = &granted.refresh {
         members.push(member("refresh_token", token));
-        let told = rules.refresh_lifetime.filter(|_| rules.tell_refresh_lifetime);
-        members.extend(told.map(|lifetime| (Cow::Borrowed("refresh_expires_in"), seconds(lifetime))));
+        let announced = rules.refresh_lifetime.filter(|_| rules.tell_refresh_lifetime);
+        members.extend(announced.map(|lifetime| (Cow::Borrowed("refresh_expires_in"), seconds(lifetime))));
     }
-    members.extend(ways.scope.tell(granted.scope.as_deref()).map(|scope| member("scope", &scope)));
-    members.extend(ways.extra.iter().map(|(name, json)| (Cow::Borrowed(*name), (*json).to_owned())));
+    members.extend(quirks.scope.name(granted.scope.as_deref()).map(|scope| member("scope", &scope)));
+    members.extend(quirks.extra_members.iter().map(|(name, json)| (Cow::Borrowed(*name), (*json).to_owned())));
     Reply::token(members)
 }
 
