@@ -1,4 +1,4 @@
-//! Which path leads where. Decides only.
+//! What the server answers at its paths. Most files here are named after the path.
 
 use http::Method;
 
@@ -12,12 +12,12 @@ pub(crate) mod revoke;
 pub(crate) mod signnow_check;
 pub(crate) mod token_endpoint;
 
+/// The endpoint that a path belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
     Token,
-    /// signNow's check of a token.
     SignNowCheck,
-    /// What follows `/api`.
+    /// The rest of the path, after `/api`.
     Api(&'a str),
     Redirect,
     Authorize,
@@ -27,6 +27,7 @@ pub(crate) enum Route<'a> {
     Nowhere,
 }
 
+/// Finds the endpoint. Paths that the rules switch off lead nowhere.
 pub(crate) fn route<'a>(method: &Method, path: &'a str, rules: &Rules) -> Route<'a> {
     if path == rules.token_path {
         return if rules.quirks.token_check && method == Method::GET { Route::SignNowCheck } else { Route::Token };

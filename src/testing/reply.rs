@@ -1,4 +1,4 @@
-//! An answer before it is bytes: a token answer is kept as members so that a fault can bend them.
+//! A reply, before it is bytes. The members of a token response stay apart, so that a fault can change them.
 
 use std::borrow::Cow;
 
@@ -12,15 +12,17 @@ pub(crate) mod body;
 pub(crate) mod error_response;
 pub(crate) mod outcome;
 
+/// Status, headers and content.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) content: Content,
 }
 
+/// The body of a reply.
 pub(crate) enum Content {
     Fixed(Bytes),
-    /// The members of a token answer.
+    /// The members of a token response.
     Token(Vec<Member>),
 }
 
@@ -28,23 +30,24 @@ pub(crate) enum Content {
 pub(crate) type Member = (Cow<'static, str>, String);
 
 impl Reply {
-    /// An answer without a body.
+    /// A reply without a body.
     pub(crate) fn new(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), content: Content::Fixed(Bytes::new()) }
     }
 
+    /// A reply with a JSON object.
     pub(crate) fn json(status: StatusCode, members: &[Member]) -> Self {
         Self::new(status).body(HeaderValue::from_static("application/json"), object(members))
     }
 
-    /// RFC 6749 §5.1: members, and neither browsers nor proxies may keep them.
+    /// A token response. No cache may keep it (RFC 6749 §5.1).
     pub(crate) fn token(members: Vec<Member>) -> Self {
         let mut reply = Self::json(StatusCode::OK, &[]).no_store();
         reply.content = Content::Token(members);
         reply
     }
 
-    /// RFC 6749 §5.2.
+    /// An error response (RFC 6749 §5.2).
     pub(crate) fn error(status: StatusCode, code: &str, description: Option<&str>) -> Self {
         let mut members = vec![member("error", code)];
         members.extend(description.map(|text| member("error_description", text)));
@@ -76,6 +79,7 @@ impl Content {
     }
 }
 
+/// A member whose value is a string.
 pub(crate) fn member(name: &'static str, text: &str) -> Member {
     (Cow::Borrowed(name), quoted(text))
 }

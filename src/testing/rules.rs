@@ -1,4 +1,4 @@
-//! What the server enforces: everything the builder can say.
+//! The rules of the server: everything that the builder can set.
 
 use std::time::Duration;
 
@@ -10,30 +10,40 @@ use clients::{ClientAuthMethods, Clients};
 use quirks::Quirks;
 use users::Users;
 
+/// What the server enforces.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// `http://127.0.0.1:PORT`, known once the server listens.
+    /// `http://127.0.0.1:PORT`. It is known once the server listens.
     pub(crate) issuer: String,
     pub(crate) token_path: String,
     pub(crate) clients: Clients,
     pub(crate) client_auth: ClientAuthMethods,
     pub(crate) users: Users,
-    /// The grants on offer; without them, all that make sense.
+    /// The grants on offer. `None`: all of [`GRANTS`].
     pub(crate) grants: Option<Vec<String>>,
-    /// The known scopes; without them, any is.
+    /// The known scopes. `None`: any scope.
     pub(crate) scopes: Option<Vec<String>>,
-    /// Without any, every one on loopback is fine.
+    /// The registered ones. If there is none, every one on loopback is accepted.
     pub(crate) redirect_uris: Vec<String>,
+    /// The token endpoint reads multipart forms only.
     pub(crate) multipart: bool,
+    /// Unknown parameters are an error.
     pub(crate) reject_unknown: bool,
+    /// Confidential clients must use PKCE too.
     pub(crate) require_pkce: bool,
+    /// PKCE is supported.
     pub(crate) pkce: bool,
+    /// Answers to authorization requests carry `iss`.
     pub(crate) announce_issuer: bool,
+    /// The lifetime of access tokens.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) code_lifetime: Duration,
+    /// A refresh replaces the refresh token.
     pub(crate) rotation: bool,
     pub(crate) refresh_lifetime: Option<Duration>,
+    /// How long a spent refresh token is still accepted.
     pub(crate) refresh_grace: Duration,
+    /// Answers have `refresh_expires_in`.
     pub(crate) tell_refresh_lifetime: bool,
     pub(crate) quirks: Quirks,
 }
@@ -66,14 +76,14 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Whether a grant is on offer: those of [`GRANTS`] unless restricted, passwords only where there are users.
+    /// Whether a grant is on offer. The password grant needs a user.
     pub(crate) fn offers(&self, grant: &str) -> bool {
         GRANTS.contains(&grant)
             && self.grants.as_ref().is_none_or(|offered| offered.iter().any(|name| name == grant))
             && (grant != "password" || !self.users.is_empty())
     }
 
-    /// RFC 6749 §3.3: names separated by single spaces.
+    /// Whether all names of the scope are known. Single spaces separate them (RFC 6749 §3.3).
     pub(crate) fn allow_scope(&self, scope: &str) -> bool {
         scope.split(' ').all(|name| self.allow_name(name))
     }
@@ -86,12 +96,13 @@ impl Rules {
     }
 }
 
+/// The grants that the server knows.
 pub(crate) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
 
-/// What RFC 6749 §4.2.2 and §5.1 use in their examples, and most servers by default.
+/// The lifetime in the examples of RFC 6749 §4.2.2 and §5.1, and the default of most servers.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// RFC 6749 §4.1.2 recommends at most 10 minutes; a minute is what strict servers give.
+/// RFC 6749 §4.1.2 recommends at most 10 minutes. Strict servers use a minute.
 const DEFAULT_CODE_LIFETIME: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -99,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_offered_where_there_are_users() {
+    fn the_password_grant_is_on_offer_if_there_is_a_user() {
         let mut rules = Rules::default();
         assert!(rules.offers("refresh_token") && !rules.offers("password") && !rules.offers("implicit"));
         rules.users.set("ann".into(), "hidden".into());

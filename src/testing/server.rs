@@ -44,8 +44,8 @@ use state::{Shared, State};
 /// | `/redirect?to=URL` | 307 to the URL. No token is needed |
 /// | any other | 404 |
 ///
-/// All of `/api/` except `/api/open` needs `Authorization: Bearer` with a live token of this server. Without one, the answer
-/// is 401 with a challenge (RFC 6750 §3).
+/// All of `/api/` except `/api/open` needs `Authorization: Bearer` with a live token of this server. Without one, the
+/// answer is 401 with a challenge (RFC 6750 §3).
 ///
 /// # Addresses
 ///

@@ -1,4 +1,4 @@
-//! The protected API (RFC 6750). Decides only.
+//! The protected API, which checks access tokens (RFC 6750). It decides only: counters and connections are elsewhere.
 
 use bytes::Bytes;
 use http::{
@@ -13,7 +13,7 @@ use crate::testing::{
     reply::{Reply, member},
 };
 
-/// What a request shows at the door.
+/// The credentials of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Credential {
     None,
@@ -21,6 +21,7 @@ pub(crate) enum Credential {
     Bearer(Standing),
 }
 
+/// Reads the `Authorization` header. `standing` looks the token up.
 pub(crate) fn credential(headers: &HeaderMap, standing: impl FnOnce(&str) -> Standing) -> Credential {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (first, second) = (values.next(), values.next());
@@ -33,14 +34,14 @@ pub(crate) fn credential(headers: &HeaderMap, standing: impl FnOnce(&str) -> Sta
     }
 }
 
-/// `path` is what follows `/api`.
+/// The reply, and the counter that it adds to. `path` is the rest of the path, after `/api`.
 pub(crate) fn decide(path: &str, head: &Parts, body: &Bytes, credential: Credential) -> (Reply, Count) {
     let standing = match credential {
         Credential::Several => return (Reply::new(StatusCode::BAD_REQUEST), Count::Malformed),
         Credential::None if path == "/unauthorized" => {
             return (invalid_token("not wanted here"), Count::Missing);
         }
-        Credential::None if path == "/open" => return (described(head, body), Count::Accepted),
+        Credential::None if path == "/open" => return (describe(head, body), Count::Accepted),
         Credential::None => return (challenge(StatusCode::UNAUTHORIZED, ""), Count::Missing),
         Credential::Bearer(standing) => standing,
     };
@@ -54,12 +55,12 @@ pub(crate) fn decide(path: &str, head: &Parts, body: &Bytes, credential: Credent
             "/forbidden" => (insufficient_scope(StatusCode::FORBIDDEN), Count::Forbidden),
             "/echo" => (echo(&head.headers, body), Count::Accepted),
             "/redirect" => (redirect(head.uri.query()), Count::Accepted),
-            _ => (described(head, body), Count::Accepted),
+            _ => (describe(head, body), Count::Accepted),
         },
     }
 }
 
-/// 307 to the query's `to`.
+/// 307 to the URL in `to`, a parameter of the query.
 pub(crate) fn redirect(query: Option<&str>) -> Reply {
     let to = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .find_map(|(name, value)| (name == "to").then_some(value))
@@ -76,7 +77,7 @@ fn echo(headers: &HeaderMap, body: &Bytes) -> Reply {
         .body(content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")), body.clone())
 }
 
-fn described(head: &Parts, body: &Bytes) -> Reply {
+fn describe(head: &Parts, body: &Bytes) -> Reply {
     let length = ("body_length".into(), body.len().to_string());
     Reply::json(StatusCode::OK, &[member("method", head.method.as_str()), member("path", head.uri.path()), length])
 }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_door() {
+    fn requests_are_answered_and_counted_by_their_credentials() {
         let plain = "Bearer realm=\"api\"";
         for (path, credential, status, challenge, count) in [
             ("/x", Credential::None, 401, plain, Count::Missing),

@@ -16,7 +16,7 @@ mod redirect_target;
 
 use consent::{Consent, Stop};
 
-/// The answer to a browser. It comes twice: first to see the question, then with the user's decision.
+/// The answer to a browser. GET shows the question, POST brings the user's decision.
 pub(crate) fn answer(head: &Parts, body: &Bytes, rules: &Rules, issued: &mut Issued, now: Instant) -> Reply {
     let consent = match consent::read(head.uri.query().unwrap_or_default(), rules) {
         Ok(consent) => consent,
@@ -32,7 +32,7 @@ pub(crate) fn answer(head: &Parts, body: &Bytes, rules: &Rules, issued: &mut Iss
     }
 }
 
-/// The user allows it. Returns the URL that brings the client its code.
+/// The user allows the request. Returns the URL of the redirect that brings the client its code.
 pub(crate) fn allow(consent: Consent, rules: &Rules, issued: &mut Issued, now: Instant) -> String {
     let code = issued.issue_code(consent.authorization.clone(), rules, now);
     consent.allowed(&code, rules)

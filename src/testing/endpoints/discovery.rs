@@ -1,4 +1,4 @@
-//! What the server says about itself (RFC 8414).
+//! The discovery document: the metadata of the server (RFC 8414).
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(crate) fn document(rules: &Rules) -> Reply {
     add("introspection_endpoint_auth_methods_supported", json!(methods));
     add("revocation_endpoint", json!(format!("{issuer}{REVOKE}")));
     add("revocation_endpoint_auth_methods_supported", json!(methods));
-    // Required even where it is empty.
+    // RFC 8414 §2 requires it, even if it is empty.
     add("response_types_supported", if codes { json!(["code"]) } else { json!([]) });
     if codes {
         add("authorization_endpoint", json!(format!("{issuer}{AUTHORIZE}")));

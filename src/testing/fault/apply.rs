@@ -1,4 +1,4 @@
-//! From a fault to what the connection does. Decides only.
+//! Applies a fault: decides what the connection does with the request.
 
 use super::{
     Fault,
@@ -10,7 +10,7 @@ use crate::testing::reply::{
 };
 
 impl Fault {
-    /// Decides; `right` acts and gives the right answer, and is only called where the server gets to act.
+    /// Decides. `right` carries out the request and returns the right answer. It is called only if the server acts.
     pub(crate) fn outcome(self, right: impl FnOnce() -> Reply) -> Outcome {
         let action = match self.course {
             Course::Hang => Action::Hang,
@@ -36,7 +36,7 @@ impl Fault {
         Outcome { wait: self.delay, action }
     }
 
-    /// Whether the server does what was asked, however the answer fares.
+    /// Whether the server carries out the request, even if the answer is lost or changed.
     pub(crate) fn lets_act(&self) -> bool {
         match self.course {
             Course::Answer => self.body.is_none(),
@@ -45,7 +45,7 @@ impl Fault {
         }
     }
 
-    /// The access token that the fault wants issued.
+    /// The access token that the server should issue, if the fault names one.
     pub(crate) fn chosen_token(&self) -> Option<String> {
         self.edits.iter().find_map(|edit| match edit {
             Edit::Set("access_token", json) => {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_answer_is_bent() {
+    fn the_right_answer_is_changed() {
         for (fault, body) in [
             (Fault::delay(Duration::ZERO), r#"{"access_token":"t","token_type":"Bearer"}"#),
             (Fault::token_type(None), r#"{"access_token":"t"}"#),

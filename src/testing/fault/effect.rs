@@ -9,8 +9,11 @@ use crate::testing::reply::{Content, Member, Reply};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Course {
     Answer,
+    /// It never answers.
     Hang,
+    /// It closes the connection before it acts.
     CloseBefore,
+    /// It acts, then closes the connection.
     CloseAfter,
 }
 

@@ -6,10 +6,12 @@ use tokio::time::Instant;
 
 use super::Fault;
 
-/// Queued faults go first, then the window while it lasts, then what is always so.
+/// Queued faults come first, then the fault of the time window, then the permanent fault.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
+    /// Each with how many requests it still applies to.
     queue: VecDeque<(usize, Fault)>,
+    /// With its end. `None`: it never ends.
     window: Option<(Option<Instant>, Fault)>,
     always: Option<Fault>,
 }
@@ -33,6 +35,7 @@ impl Script {
         *self = Self::default();
     }
 
+    /// The fault of the next request, if any.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Fault> {
         if let Some((times, fault)) = self.queue.front_mut() {
             *times -= 1;

@@ -1,14 +1,14 @@
-//! Proof Key for Code Exchange, S256 (RFC 7636).
+//! PKCE: the code challenge of a code, and its check against the verifier (RFC 7636, S256 only).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-/// §4.2: the Base64url form of 32 bytes, without padding.
+/// Whether the text is the Base64url form of 32 bytes, without padding (§4.2).
 pub(crate) fn is_challenge(text: &str) -> bool {
     URL_SAFE_NO_PAD.decode(text).is_ok_and(|hash| hash.len() == 32)
 }
 
-/// §4.1: 43 to 128 unreserved characters; §4.6: whose hash is the challenge.
+/// Whether the verifier has 43 to 128 unreserved characters (§4.1), and its hash is the challenge (§4.6).
 pub(crate) fn verifies(verifier: &str, challenge: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     (43..=128).contains(&verifier.len())
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_ones_are_found() {
+    fn malformed_challenges_and_verifiers_are_rejected() {
         for text in ["", "short", &format!("{CHALLENGE}="), &CHALLENGE.replace('-', "+"), &format!("{CHALLENGE}AA")] {
             assert!(!is_challenge(text), "{text}");
         }

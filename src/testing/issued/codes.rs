@@ -1,4 +1,4 @@
-//! Authorization codes: short-lived, good for one exchange by the client and in the way they were asked for.
+//! Authorization codes. A code can be exchanged once, within its lifetime, by the client that requested it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,38 +9,42 @@ use tokio::time::Instant;
 
 use super::{code_challenge, tokens::Subject};
 
-/// What an authorization allows, until its code is exchanged.
+/// What a user has authorized, until the code is exchanged.
 #[derive(Clone)]
 pub(crate) struct Authorization {
-    /// Its family is the one that the exchange founds.
+    /// It has the family of the tokens that the exchange will issue.
     pub(crate) subject: Subject,
-    /// As it was asked for, if it was: then the exchange has to name it again.
+    /// The `redirect_uri` of the authorization request, if it had one. The exchange must repeat it.
     pub(crate) redirect_uri: Option<String>,
+    /// The code challenge of PKCE.
     pub(crate) challenge: Option<String>,
     pub(crate) expires: Option<Instant>,
 }
 
-/// What the client shows for a code.
+/// What the client sends along with a code.
 pub(crate) struct Exchange<'a> {
     pub(crate) client: &'a str,
     pub(crate) redirect_uri: Option<&'a str>,
-    /// Some providers don't ask for it again.
+    /// Some providers don't require it again.
     pub(crate) redirect_uri_needed: bool,
+    /// The code verifier of PKCE.
     pub(crate) verifier: Option<&'a str>,
 }
 
+/// The newest codes. Older ones are forgotten, so memory stays bounded.
 pub(crate) struct Codes {
+    /// Each with whether it was used.
     codes: HashMap<String, (Authorization, bool)>,
     order: VecDeque<String>,
     remember: usize,
 }
 
-/// Why a code gives nothing.
+/// Why a code is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CodeError {
-    /// It is unknown, expired, or not meant for this.
+    /// It is unknown or expired, or the rest of the request doesn't match it.
     Invalid(&'static str),
-    /// It was exchanged before: what came of that has to end as well (RFC 6749 §4.1.2).
+    /// It was used before. The tokens of its family should be revoked (RFC 6749 §4.1.2).
     Used { family: Option<u64> },
 }
 
@@ -59,7 +63,7 @@ impl Codes {
         self.codes.insert(code, (authorization, false));
     }
 
-    /// Uses the code up, unless there is something wrong.
+    /// Uses the code. If an error is returned, the code stays unused.
     pub(crate) fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Authorization, CodeError> {
         let (authorization, used) = self.codes.get_mut(code).ok_or(CodeError::Invalid("unknown code"))?;
         if *authorization.subject.client != *by.client {
@@ -88,7 +92,7 @@ impl Authorization {
             (Some(challenge), Some(verifier)) if code_challenge::verifies(verifier, challenge) => Ok(()),
             (Some(_), Some(_)) => Err("not the code_verifier of the code_challenge"),
             (Some(_), None) => Err("no code_verifier"),
-            // RFC 9700 §4.8.2: somebody may have taken the challenge away.
+            // RFC 9700 §4.8.2: an attacker may have removed the challenge from the authorization request.
             (None, Some(_)) => Err("a code_verifier without a code_challenge"),
         }
     }
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_good_once_and_a_mistake_does_not_use_it_up() {
+    fn a_code_works_once_and_a_rejected_exchange_does_not_use_it() {
         let now = Instant::now();
         let mut codes = codes(now);
         for by in [
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn some_do_not_ask_for_the_redirect_uri_again_and_the_oldest_is_forgotten() {
+    fn the_redirect_uri_may_be_optional_and_the_oldest_code_is_forgotten() {
         let now = Instant::now();
         let mut once = codes(now);
         assert!(once.exchange("x", &Exchange { redirect_uri: None, redirect_uri_needed: false, ..BY }, now).is_ok());

@@ -1,4 +1,4 @@
-//! The tokens the server gave out and what became of them.
+//! Issued tokens, access or refresh: whom they belong to, until when they live, which are revoked.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What a token is worth.
+/// Whether a token is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Live,
@@ -18,7 +18,7 @@ pub(crate) enum Standing {
     Unknown,
 }
 
-/// The newest tokens; the older ones are forgotten so that memory stays flat however long a test runs.
+/// The newest tokens. Older ones are forgotten, so memory stays bounded however long a test runs.
 pub(crate) struct Tokens {
     tokens: HashMap<Arc<str>, Entry>,
     order: VecDeque<(u64, Arc<str>)>,
@@ -27,24 +27,24 @@ pub(crate) struct Tokens {
     remember: usize,
 }
 
-/// A token and what it is good for.
+/// What the server knows of a token.
 pub(crate) struct Entry {
-    /// Tells the newest issue of a token from an earlier one of the same token.
+    /// The number of the issue. If the same token is issued twice, it tells the two apart.
     serial: u64,
     pub(crate) subject: Subject,
     pub(crate) expires: Option<Instant>,
-    /// When a refresh token was first used up.
+    /// When a refresh token was first used. It is spent since then.
     pub(crate) spent: Option<Instant>,
     revoked: bool,
 }
 
-/// Whom a token was given to, and for what.
+/// The client, the user and the scope that a token was issued for.
 #[derive(Clone, Default)]
 pub(crate) struct Subject {
     pub(crate) client: Arc<str>,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) scope: Option<Arc<str>>,
-    /// All tokens that go back to one authorization have its number.
+    /// The number of the token family: all tokens that come from one authorization.
     pub(crate) family: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ impl Tokens {
         Self { tokens: HashMap::new(), order: VecDeque::new(), count: 0, token_len, remember }
     }
 
-    /// Issues a random token or the `chosen` one. The same token again starts a new life.
+    /// Issues a random token, or the `chosen` one. If the same token is issued again, its life starts anew.
     pub(crate) fn issue(&mut self, chosen: Option<String>, expires: Option<Instant>, subject: Subject) -> Arc<str> {
         let token: Arc<str> = chosen.unwrap_or_else(|| random(self.token_len)).into();
         self.count += 1;
@@ -78,16 +78,17 @@ impl Tokens {
         self.tokens.get(token).map_or(Standing::Unknown, |entry| entry.standing(now))
     }
 
-    /// Whether the token was live until now.
+    /// Revokes a token. Returns whether it was live until now.
     pub(crate) fn revoke(&mut self, token: &str, now: Instant) -> bool {
         self.tokens.get_mut(token).is_some_and(|entry| entry.revoke(now))
     }
 
+    /// Revokes all live tokens. Returns their number.
     pub(crate) fn revoke_all(&mut self, now: Instant) -> usize {
         self.tokens.values_mut().filter_map(|entry| entry.revoke(now).then_some(())).count()
     }
 
-    /// Revokes what goes back to one authorization.
+    /// Revokes all tokens of a family.
     pub(crate) fn revoke_family(&mut self, family: u64, now: Instant) {
         for entry in self.tokens.values_mut().filter(|entry| entry.subject.family == Some(family)) {
             entry.revoke(now);
@@ -124,7 +125,7 @@ impl Entry {
         }
     }
 
-    /// Whether the server would take the token. It takes a spent refresh token within the grace.
+    /// Whether the server accepts the token. It accepts a spent refresh token within the grace.
     pub(crate) fn usable(&self, grace: Duration, now: Instant) -> bool {
         self.standing(now) == Standing::Live
             && self.spent.is_none_or(|spent| now.saturating_duration_since(spent) < grace)
@@ -150,7 +151,7 @@ fn random(len: usize) -> String {
     iter::repeat_with(fastrand::alphanumeric).take(len).collect()
 }
 
-/// Short enough for any test, long enough (47 bits) that two tokens don't meet.
+/// Long enough (47 bits) that two random tokens are never the same.
 pub(crate) const MIN_TOKEN_LEN: usize = 8;
 
 #[cfg(test)]
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_flat_over_a_million_issues() {
+    fn memory_stays_bounded_over_a_million_issues() {
         let mut tokens = Tokens::new(MIN_TOKEN_LEN, 100);
         let first = tokens.issue(None, None, Subject::default());
         for _ in 0..1_000_000 {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_token_again_is_as_young_as_its_last_issue() {
+    fn a_token_that_is_issued_again_starts_a_new_life() {
         let now = Instant::now();
         let mut tokens = Tokens::new(43, 2);
         tokens.issue(Some("same".into()), Some(now), Subject::default());

@@ -1,8 +1,9 @@
 //! How often the API gave each answer.
 
-/// How the requests to the API fared, from [`AuthorizationServer::api`](crate::testing::AuthorizationServer::api).
+/// How the requests to the API were answered, from
+/// [`AuthorizationServer::api`](crate::testing::AuthorizationServer::api).
 ///
-/// Each request is counted once, under the reason for its answer.
+/// Each request counts once, under the reason for its answer.
 ///
 /// ```
 /// use tower_bearer::testing::ApiCounts;
@@ -13,33 +14,37 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiCounts {
-    /// Had a live token, or went to `/api/open` without one, and were let in.
+    /// The request was accepted: it had a live token, or none at `/api/open`.
     pub accepted: u64,
     /// 401: no bearer token.
     pub missing: u64,
-    /// 401: a token that the server never issued, or has forgotten.
+    /// 401: the server never issued the token, or has forgotten it.
     pub unknown: u64,
-    /// 401: a token whose life had ended.
+    /// 401: the token has expired.
     pub expired: u64,
-    /// 401: a revoked token.
+    /// 401: the token was revoked.
     pub revoked: u64,
-    /// 401 in spite of a live token: `/api/unauthorized` and `/api/scope-401`.
+    /// 401 although the token is live: `/api/unauthorized` and `/api/scope-401`.
     pub refused: u64,
     /// 403: `/api/forbidden` with a live token.
     pub forbidden: u64,
     /// 400: more than one `Authorization` header.
     pub malformed: u64,
-    /// Met a fault in place of the API.
+    /// The API did not act, because of a fault.
     pub faulted: u64,
 }
 
 impl ApiCounts {
-    /// The requests answered 401, faults apart.
+    /// All that were answered 401, except those that met a fault.
+    ///
+    /// Example: [`ApiCounts`].
     pub fn unauthorized(&self) -> u64 {
         self.missing + self.unknown + self.expired + self.revoked + self.refused
     }
 
     /// All requests to the API.
+    ///
+    /// Example: [`ApiCounts`].
     pub fn total(&self) -> u64 {
         self.accepted + self.unauthorized() + self.forbidden + self.malformed + self.faulted
     }
@@ -59,6 +64,7 @@ impl ApiCounts {
     }
 }
 
+/// A counter of [`ApiCounts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
     Accepted,

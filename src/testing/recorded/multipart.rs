@@ -1,16 +1,16 @@
-//! Reads `multipart/form-data` (RFC 7578), strictly: what a lenient server would guess is refused.
+//! Reads `multipart/form-data` strictly (RFC 7578): it guesses nothing that a lenient server would.
 
 use http::{HeaderMap, header::CONTENT_TYPE};
 
-/// What follows the type, where the body is declared `multipart/form-data`.
+/// The parameters of `Content-Type`, if the type is `multipart/form-data`.
 pub(crate) fn parameters(headers: &HeaderMap) -> Option<&str> {
     let declared = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let (essence, parameters) = declared.split_once(';').unwrap_or((declared, ""));
     essence.trim().eq_ignore_ascii_case("multipart/form-data").then_some(parameters)
 }
 
-/// The fields in the order they came; `None` for anything that is not as RFC 2046 §5.1.1 and RFC 7578 §4 want it,
-/// and for files.
+/// The fields in the order they came. `None` for files, and for all that deviates from RFC 2046 §5.1.1 or
+/// RFC 7578 §4.
 pub(crate) fn fields(parameters: &str, body: &[u8]) -> Option<Vec<(String, String)>> {
     let boundary = parameter(parameters, "boundary")?;
     if !(1..=70).contains(&boundary.len()) {
@@ -39,7 +39,7 @@ fn field(part: &str) -> Option<(String, String)> {
     for line in head.split("\r\n") {
         let (header, content) = line.split_once(':')?;
         if !header.eq_ignore_ascii_case("content-disposition") {
-            continue; // RFC 7578 §4.8: others are ignored
+            continue; // RFC 7578 §4.8: other headers are ignored
         }
         let (disposition, parameters) = content.split_once(';')?;
         let fits = disposition.trim().eq_ignore_ascii_case("form-data")
@@ -50,11 +50,11 @@ fn field(part: &str) -> Option<(String, String)> {
     Some((name?, value.to_owned()))
 }
 
-/// A parameter of a header, quoted or not; none of those read here needs an escape.
+/// A parameter of a header, quoted or not. Values with escapes are not read: none of these parameters needs them.
 fn parameter(parameters: &str, name: &str) -> Option<String> {
     let value = parameters.split(';').find_map(|pair| {
-        let (found, value) = pair.split_once('=')?;
-        found.trim().eq_ignore_ascii_case(name).then_some(value.trim())
+        let (given, value) = pair.split_once('=')?;
+        given.trim().eq_ignore_ascii_case(name).then_some(value.trim())
     })?;
     let plain = value.strip_prefix('"').map_or(Some(value), |rest| rest.strip_suffix('"'))?;
     (!plain.contains(['"', '\\'])).then(|| plain.to_owned())
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_refused() {
+    fn all_other_bodies_are_rejected() {
         for body in [
             "",
             "a=1",

@@ -1,4 +1,4 @@
-//! A token request as it arrived.
+//! A request to the token endpoint, as it arrived.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::multipart;
 
 /// A request that reached the token endpoint, from [`AuthorizationServer::recorded`].
 ///
-/// Its `Debug` form names headers and fields but shows no values: they are secrets.
+/// `Debug` shows the names of headers and fields. It hides the values, which are secrets.
 ///
 /// ```
 /// use reqwest::{Client, header::CONTENT_TYPE};
@@ -24,8 +24,13 @@ use super::multipart;
 /// request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").send().await?;
 ///
 /// let request = &server.recorded()[0];
+/// assert_eq!(request.method(), "POST");
+/// assert_eq!(request.headers()[CONTENT_TYPE], "application/x-www-form-urlencoded");
+/// assert_eq!(request.query(), None);
+/// assert_eq!(request.body(), body);
+/// assert_eq!(request.form()[1], ("scope".to_owned(), "a b".to_owned()));
 /// assert_eq!(request.field("scope"), Some("a b"));
-/// assert_eq!(request.form().len(), 4);
+/// assert!(request.received_at().elapsed().as_secs() < 60);
 /// assert!(!format!("{request:?}").contains("a b"));
 /// # Ok(())
 /// # }
@@ -59,33 +64,46 @@ impl TokenRequest {
         Self { method: head.method, headers: head.headers, query, form, kind, body, received_at }
     }
 
-    /// The method; anything but POST was answered 405.
+    /// The method. The server answers 405 to all but POST.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn method(&self) -> &Method {
         &self.method
     }
 
     /// The headers, `Authorization` included.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The query of the URL, as it came.
+    /// The query of the URL, not decoded.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// The form's fields, decoded, in the order they came; none if the body was not declared a form, urlencoded or
-    /// multipart, or is not one.
+    /// The fields of the form, decoded, in the order they came.
+    ///
+    /// There are none if `Content-Type` names no form (urlencoded or multipart), or if the body is malformed.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn form(&self) -> &[(String, String)] {
         &self.form
     }
 
-    /// The first field called `name`, decoded.
+    /// The first field with this name, decoded.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn field(&self, name: &str) -> Option<&str> {
         self.form.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as it came.
+    /// The body, as it came.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn body(&self) -> &Bytes {
         &self.body
     }
@@ -94,12 +112,14 @@ impl TokenRequest {
         self.kind
     }
 
-    /// RFC 6749 §3.2: a parameter without a value counts as left out.
+    /// The first field with this name. A parameter without a value counts as omitted (RFC 6749 §3.2).
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.field(name).filter(|value| !value.is_empty())
     }
 
-    /// When the whole of it had arrived.
+    /// When the whole request had arrived.
+    ///
+    /// Example: [`TokenRequest`].
     pub fn received_at(&self) -> Instant {
         self.received_at
     }
@@ -117,7 +137,7 @@ impl fmt::Debug for TokenRequest {
     }
 }
 
-/// What the body was declared to be.
+/// The kind of body, by its `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     UrlEncoded,

@@ -1,4 +1,4 @@
-//! A response body that may drip, break off, or never seem to end.
+//! The body of a response. It can break off, be padded, or drip byte by byte.
 
 use std::{
     fmt, io,
@@ -14,20 +14,23 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Reply, outcome::Delivery};
 
+/// The data, and how it is sent.
 pub(crate) struct ReplyBody {
     data: Bytes,
     /// Spaces after the data.
     filler: u64,
-    /// Bytes that are announced and never sent: the connection is cut in their place.
+    /// Bytes that `Content-Length` counts but that are never sent. The connection is closed instead.
     missing: u64,
     drip: Option<Drip>,
+    /// Hyper had time to send its buffer.
     flushed: bool,
 }
 
+/// A byte at a time.
 struct Drip {
     total: Duration,
     bytes: usize,
-    /// From the first poll on: when it was, and the wait for the next byte.
+    /// When the first poll was, and the wait for the next byte.
     since: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -80,7 +83,7 @@ impl Body for ReplyBody {
         } else if this.missing == 0 {
             return Poll::Ready(None);
         } else if !this.flushed {
-            // An error drops what hyper has buffered; a pause makes it send that first.
+            // After an error hyper drops its buffer. A pause before makes it send the buffer.
             this.flushed = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -94,14 +97,14 @@ impl Body for ReplyBody {
         self.data.is_empty() && self.filler == 0 && self.missing == 0
     }
 
-    /// What is announced as `Content-Length`.
+    /// The value of `Content-Length`.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.data.len() as u64 + self.filler + self.missing)
     }
 }
 
 impl Drip {
-    /// Byte n is due n/bytes through the total: the last one at its end, however coarse the timer is.
+    /// Byte n is due after n/bytes of the total time, so the last one is due at its end, however coarse the timer is.
     fn poll_due(&mut self, left: usize, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
         let (since, sleep) = self.since.get_or_insert_with(|| (now, Box::pin(sleep_until(now))));

@@ -1,4 +1,4 @@
-//! Why a request is refused (RFC 6749 §5.2).
+//! OAuth 2.0 error responses (RFC 6749 §5.2).
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
@@ -7,6 +7,7 @@ use http::{
 
 use super::Reply;
 
+/// An error response, before it is a reply.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
@@ -16,14 +17,14 @@ pub(crate) struct ErrorResponse {
     pub(crate) cause: Cause,
 }
 
-/// What some providers answer in a way of their own.
+/// The causes that some providers answer in a format of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Cause {
     #[default]
     Other,
-    /// The fields don't come in the kind of body that is read.
+    /// The body is not of the kind that the server reads.
     Body,
-    /// The user does not exist or has another password.
+    /// The user is unknown, or the password is wrong.
     Password,
 }
 
@@ -32,6 +33,7 @@ impl ErrorResponse {
         Self { status, code, description, header: None, cause: Cause::Other }
     }
 
+    /// 405: the endpoint knows these methods only.
     pub(crate) fn method(allowed: &'static str) -> Self {
         let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "not this method");
         Self { header: Some((ALLOW, HeaderValue::from_static(allowed))), ..error }
@@ -69,7 +71,7 @@ impl ErrorResponse {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", description)
     }
 
-    /// For a client that tried by header.
+    /// Adds a challenge, for a client that used the `Authorization` header.
     pub(crate) fn challenged(mut self) -> Self {
         self.header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"")));
         self

@@ -14,6 +14,7 @@ pub(crate) enum Action {
     Reply(Reply, Delivery),
     /// The connection stays open, and nothing is ever sent.
     Hang,
+    /// The connection is closed without a reply.
     Close,
 }
 

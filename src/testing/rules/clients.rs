@@ -1,4 +1,4 @@
-//! Who asks: HTTP Basic or form fields (RFC 6749 §2.3.1).
+//! The registered clients, and their authentication by HTTP Basic or in the form (RFC 6749 §2.3.1).
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -9,31 +9,42 @@ use crate::testing::{recorded::token_request::TokenRequest, reply::error_respons
 
 /// Where clients may put their secret, for [`Builder::client_auth`](crate::testing::Builder::client_auth).
 ///
-/// A public client, which has none, names itself in the form whatever is chosen here.
+/// A public client has no secret. It sends `client_id` in the form, whatever is chosen here.
 ///
 /// ```
+/// use reqwest::{Client, header::CONTENT_TYPE};
 /// use tower_bearer::testing::{AuthorizationServer, ClientAuthMethods};
 ///
-/// let _builder = AuthorizationServer::builder().client_auth(ClientAuthMethods::Post);
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = AuthorizationServer::builder().client_auth(ClientAuthMethods::Post).start().await?;
+/// let answer = Client::new()
+///     .post(server.token_url())
+///     .basic_auth("client", Some("secret"))
+///     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+///     .body("grant_type=client_credentials");
+/// assert_eq!(answer.send().await?.status(), 401); // the secret belongs into the form
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientAuthMethods {
-    /// In either place, by HTTP Basic with or without the form encoding.
+    /// By HTTP Basic, with or without the form encoding, or in the form.
     #[default]
     BasicOrPost,
     /// By HTTP Basic, with or without the form encoding of RFC 6749 §2.3.1.
     Basic,
-    /// By HTTP Basic, form-encoded first as RFC 6749 §2.3.1 says.
+    /// By HTTP Basic, with the form encoding that RFC 6749 §2.3.1 requires.
     BasicEncoded,
-    /// By HTTP Basic, the Base64 of `id:secret` as is; also where the provider hands out that value ready-made.
+    /// By HTTP Basic, without the form encoding: the Base64 of `id:secret`. Some providers hand out this value.
     BasicRaw,
     /// In the form, as `client_id` and `client_secret`.
     Post,
 }
 
 impl ClientAuthMethods {
-    /// The names in a discovery document.
+    /// The names in the discovery document.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::BasicOrPost => &["client_secret_basic", "client_secret_post"],
@@ -51,7 +62,7 @@ impl ClientAuthMethods {
     }
 }
 
-/// The registered clients: id and secret. An empty secret makes a public client.
+/// The registered clients: id and secret. A public client has an empty secret.
 #[derive(Default)]
 pub(crate) struct Clients(HashMap<Arc<str>, String>);
 
@@ -64,7 +75,7 @@ impl Clients {
         self.0.is_empty()
     }
 
-    /// Which registered client the request comes from.
+    /// Authenticates the client of a request, and returns its id.
     pub(crate) fn authenticate(
         &self,
         request: &TokenRequest,
@@ -93,7 +104,7 @@ impl Clients {
         let (basic_id, basic_secret) = basic(headers)
             .ok_or_else(|| ErrorResponse::invalid_client("not valid Basic authentication").challenged())?;
         let encoded = || self.find(&decode(&basic_id), &decode(&basic_secret));
-        // Many clients leave the encoding out, and many servers put up with it or want it so.
+        // Many clients leave the form encoding out, and many servers accept that or require it.
         let raw = || self.find(&basic_id, &basic_secret);
         let known = by.encoded().then(encoded).flatten().or_else(|| by.raw().then(raw).flatten());
         let known =
@@ -104,12 +115,12 @@ impl Clients {
         }
     }
 
-    /// The client of this name and whether it has a secret.
+    /// The client with this id, and whether it has a secret.
     pub(crate) fn get(&self, id: &str) -> Option<(Arc<str>, bool)> {
         self.0.get_key_value(id).map(|(id, secret)| (Arc::clone(id), !secret.is_empty()))
     }
 
-    /// The client of this name, if this is the secret.
+    /// The client with this id, if this is its secret.
     pub(crate) fn find(&self, id: &str, secret: &str) -> Option<Arc<str>> {
         self.0.get_key_value(id).filter(|(_, known)| *known == secret).map(|(id, _)| Arc::clone(id))
     }
@@ -132,7 +143,7 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id.to_owned(), secret.to_owned()))
 }
 
-/// Undoes the form encoding of a single value; separators in it are characters like others.
+/// Undoes the form encoding of a single value. Separators in it are ordinary characters.
 fn decode(value: &str) -> String {
     let value = value.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(value.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
@@ -176,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_let_in() {
+    fn clients_are_authenticated() {
         let unauthorized = |challenged| Err((StatusCode::UNAUTHORIZED, challenged));
         let bad = Err((StatusCode::BAD_REQUEST, false));
         for (pair, body, expected) in [
@@ -210,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_insist_on_one_place_and_form() {
+    fn a_server_may_accept_one_method_only() {
         use ClientAuthMethods::{Basic, BasicEncoded, BasicRaw, Post};
         let (raw, encoded) = (basic_of("raw:x+y%41"), basic_of("raw:x%2By%2541"));
         let form = "client_id=raw&client_secret=x%2By%2541";

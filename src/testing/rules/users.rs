@@ -1,10 +1,10 @@
-//! The users who may log in by password, and how often they did.
+//! Users of the password grant, and their counts.
 
 use std::{collections::HashMap, fmt};
 
 use crate::testing::recorded::password_counts::PasswordCounts;
 
-/// Who may log in by password, and how they fared.
+/// The users, by name.
 #[derive(Default)]
 pub(crate) struct Users(HashMap<String, User>);
 
@@ -14,7 +14,7 @@ struct User {
 }
 
 impl Users {
-    /// A known user keeps the counts.
+    /// Registers a user, or changes a password. A known user keeps the counts.
     pub(crate) fn set(&mut self, name: String, password: String) {
         let counts = self.counts(&name);
         self.0.insert(name, User { password, counts });
@@ -24,6 +24,7 @@ impl Users {
         self.0.is_empty()
     }
 
+    /// Whether the password is right. The attempt is counted.
     pub(crate) fn check(&mut self, name: &str, password: &str) -> bool {
         let Some(user) = self.0.get_mut(name) else { return false };
         let right = user.password == password;

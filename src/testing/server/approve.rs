@@ -30,8 +30,10 @@ impl AuthorizationServer {
     ///
     /// # Panics
     ///
-    /// If the URL is not one of this server's authorization endpoint, with a query. Also if the server answers with a page that
-    /// says why it doesn't ask the user: the client or the redirect URI is unknown, or a parameter is repeated.
+    /// If the URL is not one of this server's authorization endpoint, with a query.
+    ///
+    /// If the server answers with a page that says why it doesn't ask the user: the client or the redirect URI is
+    /// unknown, or a parameter is repeated.
     #[track_caller]
     pub fn approve(&self, authorize_url: &str) -> String {
         self.visit(authorize_url, |state, consent| {

@@ -1,4 +1,4 @@
-//! The options of an [`AuthorizationServer`] that every grant shares.
+//! Options of the server that all grants share, and its start.
 
 use std::{fmt, io, time::Duration};
 
@@ -10,6 +10,7 @@ use crate::testing::{
     rules::Rules,
 };
 
+/// Start.
 impl AuthorizationServer {
     /// Starts a server with the defaults of [`Builder`].
     ///
@@ -47,6 +48,8 @@ impl AuthorizationServer {
 ///     .lifetime(Some(Duration::from_millis(200)))
 ///     .latency(Duration::from_millis(50))
 ///     .scopes(&["document_read", "document_write"])
+///     .token_len(1024)
+///     .remember(1_000_000)
 ///     .start()
 ///     .await?;
 /// assert!(server.token_url().starts_with("http://127.0.0.1:"));
@@ -71,46 +74,58 @@ impl Builder {
         }
     }
 
-    /// Registers a client; repeat it for more of them, or with the same `id` for another secret.
+    /// Registers a client. Call it again for more clients, or with the same `id` for another secret.
     ///
-    /// With an empty `secret` it is a public client, which only has to name itself. Without any call there is one
-    /// client, `client` with the secret `secret`.
+    /// An empty `secret` makes a public client, which only sends its id. Default: one client, `client` with the secret
+    /// `secret`.
+    ///
+    /// Example: [`Builder`].
     pub fn client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.rules.clients.set(id.into(), secret.into());
         self
     }
 
-    /// How long tokens live: 3 600 s unless said otherwise.
+    /// The lifetime of access tokens. Default: 3 600 s.
     ///
-    /// With `None`, answers have no `expires_in` and tokens live on. A lifetime that is not a whole number of seconds
-    /// is announced as a fraction (`"expires_in":0.5`); the server enforces it exactly.
+    /// With `None`, answers have no `expires_in`, and tokens never expire. If the lifetime is no whole number of seconds,
+    /// `expires_in` is a fraction (`0.5`). The server enforces the exact lifetime.
+    ///
+    /// Example: [`Builder`].
     pub fn lifetime(mut self, lifetime: Option<Duration>) -> Self {
         self.rules.lifetime = lifetime;
         self
     }
 
-    /// How long each answer of the token endpoint is held back, faults included: none unless said otherwise.
+    /// How late each answer of the token endpoint is, faults included. Default: 0 s.
+    ///
+    /// Example: [`Builder`].
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// The scopes the server knows; a request for another is answered `invalid_scope`. Unless said, all are fine.
+    /// The scopes that the server knows. It answers `invalid_scope` to any other. Default: every scope.
+    ///
+    /// Example: [`Builder`].
     pub fn scopes(mut self, scopes: &[&str]) -> Self {
         self.rules.scopes = Some(scopes.iter().copied().map(str::to_owned).collect());
         self
     }
 
-    /// The length of the random tokens, in characters of `[A-Za-z0-9]`: 43 unless said, never below 8.
+    /// The length of random tokens, in characters of `[A-Za-z0-9]`. Default: 43. Less than 8 counts as 8.
+    ///
+    /// Example: [`Builder`].
     pub fn token_len(mut self, characters: usize) -> Self {
         self.token_len = characters.max(tokens::MIN_TOKEN_LEN);
         self
     }
 
-    /// How many tokens, the newest ones, the server remembers: 65 536 unless said, at least one. As many refresh tokens
-    /// and codes besides.
+    /// How many access tokens the server remembers, and how many refresh tokens, and how many codes. Default: 65 536 each.
     ///
-    /// Older ones are unknown to it, whether they still lived or not. A test that keeps more tokens in use raises it.
+    /// The server forgets older ones, even if they still live. Raise it if a test keeps more tokens in use. Zero counts
+    /// as one.
+    ///
+    /// Example: [`Builder`].
     pub fn remember(mut self, tokens: usize) -> Self {
         self.remember = tokens.max(1);
         self
@@ -118,13 +133,15 @@ impl Builder {
 
     /// Starts the server on a free port of 127.0.0.1, on the current tokio runtime.
     ///
+    /// Example: [`Builder`].
+    ///
     /// # Errors
     ///
     /// If no port can be bound.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, or in one whose IO and time drivers are off.
+    /// Outside a tokio runtime, or in one whose IO or time driver is off.
     pub async fn start(mut self) -> io::Result<AuthorizationServer> {
         if self.rules.clients.is_empty() {
             self.rules.clients.set("client".to_owned(), "secret".to_owned());
@@ -145,8 +162,8 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// 256 bits in base 62.
+/// 256 random bits in base 62.
 const DEFAULT_TOKEN_LEN: usize = 43;
 
-/// Some 20 MB of access tokens of the default length, counting the parts of the map and the queue.
+/// Some 20 MB of access tokens of the default length, with the map and the queue that hold them.
 const DEFAULT_REMEMBER: usize = 65_536;

@@ -1,4 +1,4 @@
-//! The sockets: accept, read a request, have it decided, carry the verdict out.
+//! The sockets: accepts connections, reads requests, and does what the endpoint decided.
 
 use std::{error::Error, fmt, future, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::testing::{
     },
 };
 
-/// Accepts until told to stop, then closes the port and cuts the connections.
+/// Accepts connections until `stopped`, then closes the port and the connections.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
@@ -37,7 +37,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stoppe
                 Ok((stream, _)) => {
                     connections.spawn(converse(stream, Arc::clone(&shared)));
                 }
-                // Out of file descriptors, most likely: others may be closed meanwhile.
+                // Most likely there are no file descriptors left. Others may close some during a pause.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
         }
@@ -46,14 +46,16 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stoppe
     connections.shutdown().await;
 }
 
+/// Serves one connection.
 async fn converse(stream: TcpStream, shared: Arc<Shared>) {
-    // Without it a drip could wait for the peer's delayed acknowledgement. A refusal changes only the speed.
+    // Otherwise a byte could wait for the peer's delayed acknowledgement. If the option fails, only the speed changes.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| respond(Arc::clone(&shared), request));
-    // Errors are cut connections, by the peer or by a fault.
+    // An error means that the peer or a fault has closed the connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
+/// Reads a request, and answers it.
 async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Cut> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
@@ -74,6 +76,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
     }
 }
 
+/// Finds the endpoint and asks it for the answer.
 fn decide(shared: &Shared, head: Parts, body: Bytes) -> Outcome {
     let now = Instant::now();
     let path = head.uri.path().to_owned();
@@ -109,7 +112,8 @@ impl fmt::Display for Cut {
 
 impl Error for Cut {}
 
-/// The largest request body: well above what a test sends, well below what would hurt.
+/// The largest request body. A test sends much less, and this much does no harm.
 const MAX_BODY: usize = 64 << 20;
 
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -9,8 +9,8 @@ use crate::testing::fault::Fault;
 
 /// Faults.
 ///
-/// A token request meets the first fault of the queue. If the queue is empty, it meets the fault of the time window; after that,
-/// the permanent one.
+/// A token request meets the first fault of the queue. If the queue is empty, it meets the fault of the time window. If
+/// there is no window, it meets the permanent fault.
 impl AuthorizationServer {
     /// The next token request meets `fault`. Faults queue up: each call adds one more.
     ///
@@ -77,8 +77,8 @@ impl AuthorizationServer {
 
     /// The next request to the API meets `fault`, whatever token it carries. Faults queue up.
     ///
-    /// Faults that only change the members of a token response ([`Fault::token_type`], [`Fault::member`], …) have no effect
-    /// here.
+    /// Faults that only change the members of a token response ([`Fault::token_type`], [`Fault::member`], …) have no
+    /// effect here.
     ///
     /// Example: [`api_faults`](Self::api_faults).
     pub fn api_fault(&self, fault: Fault) {

@@ -1,4 +1,4 @@
-//! What the connections and the handle share, and the entrances to it.
+//! The state that the connections and the handle share: rules, issued tokens, counts, faults.
 
 use std::{
     collections::VecDeque,
@@ -19,9 +19,11 @@ use crate::testing::{
     rules::Rules,
 };
 
+/// The state behind its lock.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// How many requests reached the token endpoint.
     pub(crate) token_requests: watch::Sender<u64>,
 }
 
@@ -31,11 +33,11 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is left half done by a panic that would make the rest useless to a test.
+        // A panic leaves nothing half done, so the state stays usable for a test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request arrived at the token endpoint.
+    /// Answers a request to the token endpoint, and counts it.
     pub(crate) fn token_request(&self, head: Parts, body: Bytes, now: Instant) -> Outcome {
         let outcome = self.lock().token_request(TokenRequest::new(head, body, now), now);
         self.token_requests.send_modify(|seen| *seen += 1);
@@ -43,6 +45,7 @@ impl Shared {
     }
 }
 
+/// What the server knows.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) rules: Rules,
@@ -67,6 +70,7 @@ impl State {
         }
     }
 
+    /// Answers a request to the token endpoint, and records it.
     fn token_request(&mut self, request: TokenRequest, now: Instant) -> Outcome {
         let fault = self.token_faults.next(now);
         let mut right = |chosen| token_endpoint::answer(&request, &mut self.rules, &mut self.issued, chosen, now);
@@ -84,7 +88,7 @@ impl State {
         outcome.after(self.latency)
     }
 
-    /// A request arrived at the API; `path` is what follows `/api`.
+    /// Answers a request to the API, and counts it. `path` is the rest of the path, after `/api`.
     pub(crate) fn api_request(&mut self, path: &str, head: &Parts, body: &Bytes, now: Instant) -> Outcome {
         let fault = self.api_faults.next(now);
         if fault.as_ref().is_some_and(|fault| !fault.lets_act()) {

@@ -1,4 +1,4 @@
-//! The authorization endpoint (RFC 6749 §4.1.1, §4.1.2). Decides only; the ledger issues the code.
+//! Reads an authorization request (RFC 6749 §4.1.1), and makes the URL of the redirect that answers it (§4.1.2).
 
 use super::redirect_target;
 use crate::testing::{
@@ -6,33 +6,34 @@ use crate::testing::{
     rules::Rules,
 };
 
-/// A request that a user can be asked about.
+/// A valid request: the user decides.
 pub(crate) struct Consent {
     pub(crate) authorization: Authorization,
     redirect_uri: String,
     state: Option<String>,
 }
 
-/// A request that no user is asked about.
+/// An invalid request: nobody asks the user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Whoever sent the browser here can't be trusted to get it back (§4.1.2.1).
+    /// A page says why. There is no client that the browser may safely return to (§4.1.2.1).
     Page(&'static str),
-    /// The client gets to know: the URL to go to.
+    /// A redirect tells the client. This is its URL.
     Redirect(String),
 }
 
+/// Reads the query of the authorization request.
 pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
     let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let value = |name: &str| {
-        let mut values = parameters.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
+        let mut values = parameters.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str());
         let first = values.next().filter(|value| !value.is_empty());
         if values.next().is_some() { Err(Stop::Page("A parameter comes more than once.")) } else { Ok(first) }
     };
     let client = value("client_id")?.and_then(|id| rules.clients.get(id));
     let (client, confidential) = client.ok_or(Stop::Page("The client is unknown."))?;
-    let asked_redirect_uri = value("redirect_uri")?;
-    let redirect_uri = find_redirect_uri(asked_redirect_uri, &rules.redirect_uris)
+    let given_redirect_uri = value("redirect_uri")?;
+    let redirect_uri = find_redirect_uri(given_redirect_uri, &rules.redirect_uris)
         .ok_or(Stop::Page("The redirect_uri is missing or not registered."))?;
     let state = value("state")?;
     let stop = |code, description| Err(Stop::Redirect(error(redirect_uri, rules, state, code, description)));
@@ -59,9 +60,9 @@ pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
     match (challenge, value("code_challenge_method")?) {
         (Some(challenge), Some("S256")) if code_challenge::is_challenge(challenge) => {}
         (Some(_), Some("S256")) => return stop("invalid_request", "malformed code_challenge"),
-        // RFC 7636 §4.3: no method means `plain`, which proves little.
+        // RFC 7636 §4.3: without a method it is `plain`, and whoever sees the request knows the verifier then.
         (Some(_), _) => return stop("invalid_request", "transform algorithm not supported"),
-        // RFC 9700 §2.1.1: a client without a secret has nothing else.
+        // RFC 9700 §2.1.1: public clients must use PKCE.
         (None, _) if rules.require_pkce || (rules.pkce && !confidential) => {
             return stop("invalid_request", "code challenge required");
         }
@@ -69,7 +70,7 @@ pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
     }
     let authorization = Authorization {
         subject: Subject { client, scope: scope.map(Into::into), ..Subject::default() },
-        redirect_uri: asked_redirect_uri.map(str::to_owned),
+        redirect_uri: given_redirect_uri.map(str::to_owned),
         challenge: challenge.map(str::to_owned),
         expires: None,
     };
@@ -77,11 +78,12 @@ pub(crate) fn read(query: &str, rules: &Rules) -> Result<Consent, Stop> {
 }
 
 impl Consent {
-    /// The URL that brings the client its code.
+    /// The URL of the redirect that brings the client its code.
     pub(crate) fn allowed(&self, code: &str, rules: &Rules) -> String {
         answer(&self.redirect_uri, rules, self.state.as_deref(), &[("code", code)])
     }
 
+    /// The URL of the redirect that says the user denied the request.
     pub(crate) fn denied(&self, rules: &Rules) -> String {
         error(&self.redirect_uri, rules, self.state.as_deref(), "access_denied", "The user denied the request")
     }
@@ -91,9 +93,9 @@ impl Consent {
     }
 }
 
-/// RFC 9700 §2.1: compared as strings. Only one that is registered alone may be left out.
-fn find_redirect_uri<'a>(asked: Option<&'a str>, registered: &'a [String]) -> Option<&'a str> {
-    match (asked, registered) {
+/// Redirect URIs are compared as strings (RFC 9700 §2.1). If only one is registered, it may be left out.
+fn find_redirect_uri<'a>(given: Option<&'a str>, registered: &'a [String]) -> Option<&'a str> {
+    match (given, registered) {
         (Some(uri), []) => redirect_target::is_loopback(uri).then_some(uri),
         (Some(uri), _) => registered.iter().any(|known| known == uri).then_some(uri),
         (None, [only]) => Some(only),
@@ -101,14 +103,16 @@ fn find_redirect_uri<'a>(asked: Option<&'a str>, registered: &'a [String]) -> Op
     }
 }
 
+/// The URL of a redirect with an error (RFC 6749 §4.1.2.1).
 fn error(uri: &str, rules: &Rules, state: Option<&str>, code: &str, description: &str) -> String {
     answer(uri, rules, state, &[("error", code), ("error_description", description)])
 }
 
+/// The URL of a redirect with these parameters.
 fn answer(uri: &str, rules: &Rules, state: Option<&str>, parameters: &[(&str, &str)]) -> String {
     let mut parameters = parameters.to_vec();
     parameters.extend(state.map(|state| ("state", state)));
-    // RFC 9207 §2: in errors as well.
+    // RFC 9207 §2: errors carry it too.
     parameters.extend(rules.announce_issuer.then_some(("iss", rules.issuer.as_str())));
     redirect_target::with(uri, &parameters)
 }
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_what() {
+    fn errors_go_to_the_client_or_onto_a_page() {
         for (parameters, expected) in [
             ("response_type=code&client_id=c", "ok"),
             ("response_type=code&client_id=c&scope=a&state=1&nonce=2", "ok"),

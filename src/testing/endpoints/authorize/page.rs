@@ -1,4 +1,4 @@
-//! The pages of the authorization endpoint: plain, and usable with a keyboard and a screen reader.
+//! The pages of the authorization endpoint. They are plain, and work with a keyboard and a screen reader.
 
 use http::{
     HeaderValue, StatusCode,
@@ -8,21 +8,21 @@ use http::{
 use super::consent::Consent;
 use crate::testing::reply::Reply;
 
-/// Asks the user. The form goes back to where it came from, query included, with `decision` as its only field.
+/// Asks the user. The form is posted to the URL of the page, query included. Its only field is `decision`.
 pub(crate) fn question(consent: &Consent) -> Reply {
     let subject = &consent.authorization.subject;
     let client = escaped(&subject.client);
     let scope = subject.scope.as_deref().unwrap_or_default();
     let names: String =
         scope.split_whitespace().map(|name| format!("<li><code>{}</code></li>", escaped(name))).collect();
-    let asked = match names.as_str() {
+    let scopes = match names.as_str() {
         "" => "<p>It asks for no particular scope.</p>".to_owned(),
         names => format!("<p>It asks for:</p><ul>{names}</ul>"),
     };
     let back = escaped(consent.redirect_uri());
     let title = format!("Allow {client}?");
     let content = format!(
-        "<p><strong>{client}</strong> wants to act on your behalf.</p>{asked}\
+        "<p><strong>{client}</strong> wants to act on your behalf.</p>{scopes}\
          <p>The answer goes to <code>{back}</code>.</p>\
          <form method=\"post\">\
          <button type=\"submit\" name=\"decision\" value=\"allow\" id=\"allow\">Allow</button> \
@@ -32,12 +32,12 @@ pub(crate) fn question(consent: &Consent) -> Reply {
     page(StatusCode::OK, &title, &content)
 }
 
-/// Says why there is nothing to ask.
+/// Says why the user is not asked.
 pub(crate) fn error(what: &str) -> Reply {
     page(StatusCode::BAD_REQUEST, "This request can’t be authorized", &format!("<p>{}</p>", escaped(what)))
 }
 
-/// Sends the browser on.
+/// Redirects the browser.
 pub(crate) fn redirect(url: &str) -> Reply {
     match HeaderValue::from_str(url) {
         Ok(url) => Reply::new(StatusCode::FOUND).header(LOCATION, url).header(CACHE_CONTROL, NO_STORE),
@@ -63,11 +63,11 @@ fn escaped(text: &str) -> String {
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// RFC 9700 §4.16: not within a frame of someone else's.
+/// RFC 9700 §4.16: no other site may show the page in a frame.
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
 
-/// Contrast and target sizes are those of WCAG 2.2 AA or better.
+/// Contrast and target sizes meet WCAG 2.2 AA.
 const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;margin:3rem 1.5rem}\
                      main{max-width:36rem;margin:auto}code{overflow-wrap:anywhere}\
                      button{font:inherit;min-width:7rem;padding:.6rem 1.2rem;margin:.3rem .3rem 0 0;\
@@ -80,12 +80,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_sends_is_text() {
+    fn html_in_parameters_is_escaped() {
         assert_eq!(escaped("<a href='x\"'>&"), "&lt;a href=&#39;x&quot;&#39;&gt;&amp;");
     }
 
     #[test]
-    fn a_url_that_no_header_holds_is_no_redirect() {
+    fn a_url_that_does_not_fit_into_a_header_is_an_error() {
         assert_eq!(redirect("http://127.0.0.1/\n").status, StatusCode::BAD_REQUEST);
         assert_eq!(redirect("http://127.0.0.1/").status, StatusCode::FOUND);
     }

@@ -1,10 +1,10 @@
-//! Where an answer to an authorization request may go, and how it travels there.
+//! Redirect URIs: which ones lead to this machine, and how parameters are added to them.
 
 use http::Uri;
 
-/// RFC 8252 §7.3: plain HTTP to this machine, on whatever port the program got.
+/// RFC 8252 §7.3: plain HTTP to this machine, on any port.
 pub(crate) fn is_loopback(uri: &str) -> bool {
-    // RFC 6749 §3.1.2: no fragment. `Uri` would drop it.
+    // RFC 6749 §3.1.2 forbids a fragment. `Uri` would drop it unnoticed.
     let Ok(parsed) = uri.parse::<Uri>() else { return false };
     let Some(authority) = parsed.authority() else { return false };
     !uri.contains('#')
@@ -13,7 +13,7 @@ pub(crate) fn is_loopback(uri: &str) -> bool {
         && matches!(authority.host(), "127.0.0.1" | "[::1]" | "localhost")
 }
 
-/// Adds parameters to the query, and keeps what is there (RFC 6749 §3.1.2).
+/// Adds parameters to the query of the URI, and keeps the query that is there (RFC 6749 §3.1.2).
 pub(crate) fn with(uri: &str, parameters: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(parameters);

@@ -10,14 +10,15 @@ use crate::testing::{
     rules::Rules,
 };
 
-/// A valid token request, as far as that can be told without a look at what was issued before.
+/// A valid token request. Whether its code or its refresh token is valid shows later.
 pub(crate) struct GrantRequest<'a> {
     pub(crate) client: Arc<str>,
     pub(crate) grant: Grant<'a>,
-    /// Of the access token.
+    /// The lifetime of the access token.
     pub(crate) lifetime: Option<Duration>,
 }
 
+/// A grant, with the parameters that the client sent.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Grant<'a> {
     ClientCredentials { scope: Option<&'a str> },
@@ -26,7 +27,7 @@ pub(crate) enum Grant<'a> {
     RefreshToken { token: &'a str, scope: Option<&'a str> },
 }
 
-/// Shows which grant it is and nothing else: the rest is secret.
+/// Shows the kind of grant only. The parameters are secrets.
 impl fmt::Debug for Grant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -38,6 +39,7 @@ impl fmt::Debug for Grant<'_> {
     }
 }
 
+/// Reads the form and authenticates the client.
 pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<GrantRequest<'a>, ErrorResponse> {
     if request.method() != Method::POST {
         return Err(ErrorResponse::method("POST"));
@@ -70,7 +72,7 @@ pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Grant
     Ok(GrantRequest { client, grant, lifetime: lifetime(request, rules)? })
 }
 
-/// RFC 6749 §3.2: urlencoded, unless the provider wants multipart; never both.
+/// The form is urlencoded (RFC 6749 §3.2), or multipart if the rules say so. The server never reads both.
 fn check_body(kind: Kind, multipart: bool) -> Result<(), ErrorResponse> {
     match (kind, multipart) {
         (Kind::UrlEncoded, false) | (Kind::Multipart, true) => Ok(()),
@@ -98,7 +100,7 @@ fn check_parameters(request: &TokenRequest, rules: &Rules) -> Result<(), ErrorRe
     Ok(())
 }
 
-/// RFC 6749 §3.2 forbids it; RFC 8707 §2 and RFC 8693 §2.1 make exceptions for where the token is for.
+/// RFC 6749 §3.2 forbids repeated parameters. RFC 8707 §2 and RFC 8693 §2.1 except `resource` and `audience`.
 fn repeats_a_parameter(form: &[(String, String)]) -> bool {
     form.iter().enumerate().any(|(index, (name, _))| {
         !matches!(name.as_str(), "resource" | "audience") && form[..index].iter().any(|(earlier, _)| earlier == name)
@@ -112,18 +114,19 @@ fn scope<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Option<&'a str>
     }
 }
 
+/// The value of a parameter, or an error that it is missing.
 fn needed<'a>(request: &'a TokenRequest, name: &str, missing: &'static str) -> Result<&'a str, ErrorResponse> {
     request.value(name).ok_or_else(|| ErrorResponse::invalid_request(missing))
 }
 
-/// signNow's `expiration_time`: whole seconds, no more than a token lives anyway.
+/// signNow's `expiration_time`: whole seconds, at most the usual lifetime.
 fn lifetime(request: &TokenRequest, rules: &Rules) -> Result<Option<Duration>, ErrorResponse> {
     let Some(text) = request.value("expiration_time").filter(|_| rules.quirks.expiration_time) else {
         return Ok(rules.lifetime);
     };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse().ok().filter(|_| digits).map(Duration::from_secs) {
-        Some(asked) if !asked.is_zero() && rules.lifetime.is_none_or(|longest| asked <= longest) => Ok(Some(asked)),
+        Some(time) if !time.is_zero() && rules.lifetime.is_none_or(|longest| time <= longest) => Ok(Some(time)),
         _ => {
             Err(ErrorResponse::invalid_request("expiration_time is not a whole number of seconds within the lifetime"))
         }

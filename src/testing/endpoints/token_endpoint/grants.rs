@@ -1,4 +1,4 @@
-//! Carries out a grant: client credentials, a password, an authorization code or a refresh token (RFC 6749 §4, §6).
+//! Carries out the grants: client credentials, password, authorization code, refresh token (RFC 6749 §4, §6).
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::testing::{
     rules::Rules,
 };
 
-/// What a token request was granted.
+/// The tokens that a request gets.
 pub(crate) struct Granted {
     pub(crate) access: Arc<str>,
     pub(crate) lifetime: Option<Duration>,
@@ -24,7 +24,7 @@ pub(crate) struct Granted {
 }
 
 impl Issued {
-    /// Acts on a token request. The fault at work may have `chosen` the access token.
+    /// Carries out a grant. If a fault has `chosen` an access token, that one is issued.
     pub(crate) fn grant(
         &mut self,
         request: GrantRequest<'_>,
@@ -35,7 +35,7 @@ impl Issued {
         let GrantRequest { client, grant, lifetime } = request;
         let (subject, refresh) = match grant {
             Grant::ClientCredentials { scope } => {
-                // RFC 6749 §4.4.3: no refresh token; the client can always ask again.
+                // RFC 6749 §4.4.3: no refresh token. The client can repeat its request.
                 (Subject { client, scope: scope.map(Into::into), ..Subject::default() }, None)
             }
             Grant::Password { user, password, scope } => {
@@ -64,6 +64,7 @@ impl Issued {
         Ok(Granted { access, lifetime, refresh, scope })
     }
 
+    /// Exchanges a code. A code that was used before revokes its tokens (RFC 6749 §4.1.2).
     fn exchange(&mut self, code: &str, by: &Exchange<'_>, now: Instant) -> Result<Subject, ErrorResponse> {
         match self.codes.exchange(code, by, now) {
             Ok(authorization) => Ok(authorization.subject),
@@ -75,8 +76,8 @@ impl Issued {
         }
     }
 
-    /// Uses a refresh token (RFC 6749 §6). Says what the access token is for, and what the next refresh token is for:
-    /// that one keeps the scope even if less was asked for this time.
+    /// Uses a refresh token (RFC 6749 §6). Returns the subject of the access token and that of the next refresh token.
+    /// They differ if the client requested a part of the scope: the next refresh token keeps the whole scope.
     fn spend(
         &mut self,
         token: &str,
@@ -98,7 +99,7 @@ impl Issued {
         }
         let next = entry.subject.clone();
         if entry.spent.is_some_and(|spent| now.saturating_duration_since(spent) >= rules.refresh_grace) {
-            // RFC 9700 §4.14.2: either its owner or a thief; neither goes on.
+            // RFC 9700 §4.14.2: either the client or a thief has used it before. The tokens of both are revoked.
             self.reuse_detections += 1;
             self.revoke_family(next.family, now);
             return Err(ErrorResponse::invalid_grant("the refresh token was used before"));
@@ -112,7 +113,7 @@ impl Issued {
             subject.scope = Some(scope.into());
         }
         if rules.rotation {
-            // A replay within the grace does not prolong it.
+            // A second use within the grace does not extend the grace.
             entry.spent.get_or_insert(now);
         }
         Ok((subject, next))

@@ -8,7 +8,7 @@ use crate::testing::{
     rules::Rules,
 };
 
-/// RFC 6749 §5.1, in the ways of the provider.
+/// The response with the quirks of the provider.
 pub(crate) fn token_response(granted: &Granted, rules: &Rules) -> Reply {
     let quirks = &rules.quirks;
     let mut members: Vec<Member> = vec![member("access_token", &granted.access)];
@@ -25,7 +25,7 @@ pub(crate) fn token_response(granted: &Granted, rules: &Rules) -> Reply {
     Reply::token(members)
 }
 
-/// A whole number where it is one, as RFC 6749 wants it.
+/// A whole number if possible, as RFC 6749 requires. Otherwise a fraction.
 fn seconds(time: Duration) -> String {
     match time.subsec_nanos() {
         0 => time.as_secs().to_string(),
