@@ -45,15 +45,15 @@
 //! assert_eq!(ask().await?.status(), StatusCode::OK);
 //! assert_eq!((server.token_requests(), server.tokens_issued()), (2, 1));
 //!
-//! let refused = client.get(server.api_url("/documents")).send().await?;
-//! assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+//! let answer = client.get(server.api_url("/documents")).send().await?;
+//! assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
 //! assert_eq!(server.api().missing, 1);
 //! # Ok(())
 //! # }
 //! ```
 
-// It is a feature and not a crate of its own: users switch one feature on, and its version always fits the tests of the
-// same release. Nothing else of the crate depends on it, and it depends on nothing else of the crate.
+// This is a feature and not a crate of its own, so users get it by one feature, and its version always fits the crate's.
+// Nothing else of the crate imports it, and it imports nothing else of the crate.
 
 pub mod providers;
 mod server;
