@@ -8,7 +8,7 @@
 //! # Rules
 //!
 //! - **The server decides when the request has arrived.** Counters, credentials, faults and the start of a token's life
-//!   are settled then. [Latency](Builder::latency) and [delays](Fault::delay) come after that. So a program that counts a
+//!   are fixed then. [Latency](Builder::latency) and [delays](Fault::delay) come after that. So a program that counts a
 //!   token's lifetime from the arrival of the answer uses the token too long, and the test shows it.
 //! - **A fault that replaces the answer issues no token.** A fault that only changes the answer (its members, its speed,
 //!   its end) does issue one.

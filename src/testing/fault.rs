@@ -202,7 +202,7 @@ impl Fault {
     /// The right answer with this `access_token`, as raw JSON.
     ///
     /// If it is a string (`"\"mine\""`), that token is issued, so the API accepts it. If it is issued again, its life
-    /// starts anew. If it is anything else, a token is issued that nobody learns.
+    /// starts anew. If it is anything else, a random token is issued, and no answer has it.
     ///
     /// Example: [`Fault`].
     pub fn access_token(json: &str) -> Self {

@@ -19,7 +19,7 @@ pub(crate) struct Issued {
     pub(crate) access: Tokens,
     pub(crate) refresh: Tokens,
     pub(crate) codes: Codes,
-    /// How often a spent refresh token was shown again.
+    /// How often a spent refresh token was used again.
     pub(crate) reuse_detections: u64,
     families: u64,
 }

@@ -75,8 +75,8 @@ pub fn signicat_express() -> Builder {
 /// signNow: passwords, codes and refresh tokens, a ready-made Basic value ([`SIGNNOW_BASIC_VALUE`]), multipart bodies.
 ///
 /// - It knows one user, [`USER`] with [`PASSWORD`].
-/// - The answer to a wrong password is 400 with the text `Invalid credentials.` The JSON around it is ours. So is the
-///   answer to a body that is not multipart.
+/// - The answer to a wrong password is 400 with the text `Invalid credentials.` The JSON around it is not documented, and
+///   neither is the answer to a body that is not multipart: both are made up.
 /// - `expiration_time` shortens the life of a token.
 /// - `GET` at the token endpoint describes the token of the `Authorization` header. Its `expires_in` is a string. If the
 ///   header has the Basic value, as in the documentation's sample, the answer describes the newest token of the client.
@@ -142,8 +142,8 @@ pub fn agile_planner() -> Builder {
 
 /// eSignGlobal: client credentials, codes and refresh tokens, the secret in the form, multipart bodies.
 ///
-/// The answer to fields in the URL, in JSON or urlencoded is 415. Its JSON is ours. The scope is always `read-write`. A
-/// refresh token lives for 30 days, and rotation starts its life anew.
+/// The answer to fields in the URL, in JSON or urlencoded is 415. Its JSON is not documented, and made up. The scope is
+/// always `read-write`. A refresh token lives for 30 days, and rotation starts its life anew.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

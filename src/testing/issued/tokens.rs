@@ -29,7 +29,7 @@ pub(crate) struct Tokens {
 
 /// What the server knows of a token.
 pub(crate) struct Entry {
-    /// The number of the issue. If the same token is issued twice, it tells the two apart.
+    /// The number of the issue. It differs if the same token is issued again.
     serial: u64,
     pub(crate) subject: Subject,
     pub(crate) expires: Option<Instant>,

@@ -102,7 +102,7 @@ impl ErrorFormat {
     pub(crate) fn reply(self, error: ErrorResponse) -> Reply {
         let json = |status, body: String| Reply::new(status).body(HeaderValue::from_static("application/json"), body);
         match (self, error.cause) {
-            // The documentation has only this text. The object around it is ours, and so are the two below. They follow
+            // The documentation has only this text. The object around it is made up, and so are the two below. They follow
             // the style of each API.
             (ErrorFormat::SignNow, Cause::Password) => {
                 json(StatusCode::BAD_REQUEST, r#"{"error":"Invalid credentials."}"#.into())
