@@ -1,7 +1,7 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and `crate::backoff`) what to
-//! do; `desk` publishes into `cell` (the lock-free read, with a `shard` for each thread) and tells `status`. `requests` is what requests ask of it (`waiter`: whether waiting is
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and
+//! `crate::backoff`) what to do; `desk` publishes into `cell` (the lock-free read, with a `shard` for each thread) and tells `status`. `requests` is what requests ask of it (`waiter`: whether waiting is
 //! in vain), and `demand` what comes back: first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 

@@ -1,4 +1,19 @@
 //! The rarer states of a request's future: waiting for a token, waiting for another one, sending again.
+//!
+//! ```text
+//! there is no token                                the token was refused, and another one may come
+//!        │                                                              │
+//!        ▼             a token              the client is ready         ▼         another token
+//!     Waiting ───────────────────► Readying ─────────┐      ┌─────── Renewing ──────────────────► Readying
+//!        ▲                            │              ▼      │            │                            │
+//!        └── it has expired ──────────┘    Spare, Replayed ─┘ 401        └─► the 401 is returned      │
+//!                                          SentOnce: its 401 is returned                              │
+//!                                                    ▲                                                │
+//!                                                    └───────────────────── the client is ready ──────┘
+//! ```
+//!
+//! In `Spare`, `SentOnce` and `Replayed` the inner future is polled instead. From `Replayed` a request goes to `Readying` once more if it was
+//! lost with its connection.
 
 use std::{
     future::Future,
@@ -54,10 +69,10 @@ pub(super) enum After<R> {
 /// A second attempt, or a later one.
 #[derive(Clone, Copy)]
 pub(super) struct Resend {
-    /// It carries a token that its own 401 caused to be fetched: what becomes of it says whether that helped.
-    pub(super) asked: bool,
+    /// It carries a token that was fetched because of its own 401: what becomes of it says whether that helped.
+    pub(super) has_its_fetch: bool,
     /// Its last 401 may cause a fetch.
-    asks: bool,
+    causes_fetch: bool,
     /// How many more there may be.
     more: u8,
     /// How long they may wait altogether.
@@ -72,7 +87,7 @@ pub(super) struct Resend {
 impl Resend {
     /// Before the first one.
     fn first(left: Duration, ends: Option<Moment>) -> Self {
-        Self { asked: false, asks: false, more: RESENDS, left, ends, lost: false, is_last: false }
+        Self { has_its_fetch: false, causes_fetch: false, more: RESENDS, left, ends, lost: false, is_last: false }
     }
 }
 
@@ -151,10 +166,10 @@ where
         };
         // The deadline may be nearer than it was.
         let left = resend.ends.map_or(resend.left, |ends| resend.left.min(ends.since(link.token.time().now())));
-        let asks = link.token.is_reason_to_fetch(refused);
+        let causes_fetch = link.token.is_reason_to_fetch(refused);
         // Who can't wait until the same token is tried again wants another.
         let pause = FIRST_STEP * (1 << (RESENDS - resend.more));
-        let resend = Resend { asks, more: resend.more - 1, ..resend };
+        let resend = Resend { causes_fetch, more: resend.more - 1, ..resend };
         let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
         let is_patient = resend.more > 0 && spare.can_be_kept_again() && pause <= left;
         let attempts = if is_patient { Attempts::More } else { Attempts::Last };
@@ -205,9 +220,9 @@ where
                         // The 401 goes, and with it the connection that its body occupies.
                         Some((request, spare)) => {
                             let (left, with) = replaced.unwrap_or((Duration::ZERO, With::TheSame));
-                            let asked = resend.asked || resend.asks && with == With::Another;
+                            let has_its_fetch = resend.has_its_fetch || resend.causes_fetch && with == With::Another;
                             let is_last = replaced.is_none();
-                            let (resend, ends) = (Resend { asked, left, is_last, ..resend }, resend.ends);
+                            let (resend, ends) = (Resend { has_its_fetch, left, is_last, ..resend }, resend.ends);
                             let after = After::Replayed { resend, spare };
                             *self = Self::Readying { service, request, link, after, left, ends };
                         }

@@ -209,7 +209,7 @@ where
             {
                 match cold.as_deref() {
                     Some(Cold::Replayed { resend, .. }) => {
-                        token.report_recovered(this.ticket.generation, resend.asked);
+                        token.report_recovered(this.ticket.generation, resend.has_its_fetch);
                     }
                     _ => token.report_accepted(this.ticket.generation),
                 }

@@ -220,10 +220,10 @@ impl LiveToken {
         }
     }
 
-    /// A request that was sent again with this generation was accepted; `asked`: it had asked for that token.
-    pub(crate) fn report_recovered(&self, generation: Generation, asked: bool) {
+    /// A request that was sent again with this generation was accepted. `has_its_fetch`: the token was fetched because of its own 401.
+    pub(crate) fn report_recovered(&self, generation: Generation, has_its_fetch: bool) {
         self.shared.telemetry.recovered();
-        if asked {
+        if has_its_fetch {
             self.shared.demands.recover(generation);
         } else {
             self.report_accepted(generation);
