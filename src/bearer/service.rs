@@ -56,7 +56,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Nothing but the inner service: an error here would tell tower that this service is dead, and waiting here for a token
         // would count as a busy server.
-        self.inner.poll_ready(cx).map_err(Error::inner)
+        self.inner.poll_ready(cx).map_err(Error::of_inner)
     }
 
     #[inline]
