@@ -118,12 +118,14 @@ impl fmt::Display for TokenError {
         if let Some(token) = &self.token {
             write!(f, "token `{token}`: ")?;
         }
-        match &self.cause {
-            Some(cause) if self.kind == ErrorKind::Rejected && cause.spares_credentials() => {
-                write!(f, "there is no valid token ({cause})")
+        // Not the failure's own text, which says once more what the kind says.
+        let Some(cause) = &self.cause else { return f.write_str(self.kind.text()) };
+        match self.kind {
+            ErrorKind::Rejected if cause.spares_credentials() => write!(f, "there is no valid token: {}", cause.cause()),
+            ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Stopped => {
+                write!(f, "{}; the last attempt failed: {}", self.kind.text(), cause.cause())
             }
-            Some(cause) => write!(f, "{} ({cause})", self.kind.text()),
-            None => f.write_str(self.kind.text()),
+            kind => write!(f, "{}: {}", kind.text(), cause.cause()),
         }
     }
 }
