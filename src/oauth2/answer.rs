@@ -7,7 +7,18 @@ use http::{
     header::{CONTENT_TYPE, DATE, RETRY_AFTER},
 };
 
-use super::{answer_shape::AnswerShape, find, token_places};
+pub(crate) mod body;
+mod byte_search;
+mod error_text;
+mod lifetime;
+mod members;
+mod salvage;
+pub(crate) mod shape;
+mod shape_hint;
+pub(crate) mod token_members;
+pub(crate) mod token_response;
+
+use shape::AnswerShape;
 
 /// An answer, with what is needed to judge it.
 pub(crate) struct Answer<'a> {
@@ -50,12 +61,12 @@ impl Answer<'_> {
 
     /// Whether there may be a token in it, wherever.
     pub(super) fn may_hold_a_token(&self) -> bool {
-        token_places::in_answer(self.body)
+        token_members::in_answer(self.body)
     }
 
     /// Envoy and what is built on it answer 503 when the server breaks off, too, and say how far it came.
     pub(super) fn is_broken_off_behind_a_proxy(&self) -> bool {
-        let says = |text: &[u8]| find::holds(self.body, text);
+        let says = |text: &[u8]| byte_search::holds(self.body, text);
         self.status == StatusCode::SERVICE_UNAVAILABLE
             && says(b"reset before headers")
             && ![&b"connection failure"[..], b"overflow"].into_iter().any(says)

@@ -11,18 +11,25 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::Service;
 
-use super::{
-    address::{self, InvalidEndpoint},
-    answer_shape::{AnswerMember, AnswerShape},
-    client_auth::{Client, ClientAuth},
-    form::Encoding,
-    transport::{self, Transport},
-};
+use super::answer::shape::{AnswerMember, AnswerShape};
 use crate::{
     BoxError,
     clock::{Clock, SystemClock},
     store::{Account, Credentials},
 };
+
+pub(crate) mod address;
+mod client_auth;
+pub(crate) mod exchange;
+pub(crate) mod form;
+mod secrets;
+mod transport;
+
+pub use address::InvalidEndpoint;
+use client_auth::{Client, ClientAuth};
+use form::Encoding;
+pub use form::Form;
+use transport::Transport;
 
 /// A token endpoint, and how the client proves to it who it is.
 ///

@@ -2,11 +2,23 @@
 
 use std::{future::Future, time::Duration};
 
-use super::TokenSet;
 use crate::{
     FetchError,
+    oauth2::TokenSet,
     store::{Account, Credentials},
 };
+
+mod authorization_code;
+mod client_credentials;
+mod legacy_password;
+mod refresh_token;
+
+#[cfg(fuzzing)]
+pub(crate) use authorization_code::code;
+pub use authorization_code::{AuthorizationCode, AuthorizationError, AuthorizationErrorKind, PendingAuthorization};
+pub use client_credentials::ClientCredentials;
+pub use legacy_password::LegacyPassword;
+pub use refresh_token::RefreshToken;
 
 /// A way to get a token from a token endpoint (RFC 6749 §1.3). It holds nothing that changes: what it brings, [`Stored`] keeps.
 ///
@@ -75,5 +87,47 @@ pub trait Grant: Send + Sync + 'static {
     /// [`LiveToken::refresh`](crate::LiveToken::refresh) tries again.
     fn credentials(&self) -> Option<Credentials> {
         None
+    }
+}
+
+/// What kind of grant was refused: the same words mean different things for different grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrantKind {
+    /// Nothing is spent, nobody is asked: client credentials, assertions.
+    Repeatable,
+    /// RFC 6749 §6. `worked`: a request like this one has brought a token before, so only the refresh token is another.
+    RefreshToken { worked: bool },
+    /// RFC 6749 §4.1.
+    AuthorizationCode,
+    /// RFC 6749 §4.3.
+    Password,
+}
+
+impl GrantKind {
+    pub(crate) fn of(grant_type: Option<&str>) -> Self {
+        match grant_type {
+            Some("refresh_token") => Self::RefreshToken { worked: false },
+            Some("authorization_code") => Self::AuthorizationCode,
+            Some("password") => Self::Password,
+            _ => Self::Repeatable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GrantKind::{self, AuthorizationCode, Password, Repeatable};
+
+    #[test]
+    fn which_grants_are_told_apart() {
+        for (grant_type, expected) in [
+            (None, Repeatable),
+            (Some("client_credentials"), Repeatable),
+            (Some("refresh_token"), GrantKind::RefreshToken { worked: false }),
+            (Some("authorization_code"), AuthorizationCode),
+            (Some("password"), Password),
+        ] {
+            assert_eq!(GrantKind::of(grant_type), expected, "{grant_type:?}");
+        }
     }
 }

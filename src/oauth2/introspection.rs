@@ -5,10 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Form, TokenEndpoint, TokenSet, address,
-    refusal::{EndpointError, GrantKind},
-};
+use super::{EndpointError, Form, TokenEndpoint, TokenSet, endpoint::address, grant::GrantKind};
 use crate::FetchError;
 
 /// What an authorization server says about a token (RFC 7662 §2.2).

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Form, TokenEndpoint, address, refusal::GrantKind, vocabulary::Topic};
+use super::{Form, TokenEndpoint, endpoint::address, endpoint_error::codes::Topic, grant::GrantKind};
 use crate::FetchError;
 
 impl TokenEndpoint {

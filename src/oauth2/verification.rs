@@ -7,7 +7,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use secrecy::SecretString;
 
-use super::{Form, TokenEndpoint, TokenSet, address, blanks::Blanks, excerpt::Masks, refusal::GrantKind};
+use super::{Form, TokenEndpoint, TokenSet, endpoint::address, grant::GrantKind};
 use crate::{AccessToken, FetchError};
 
 /// What a verification request is authorized with.
@@ -54,15 +54,11 @@ impl TokenEndpoint {
                 proof.authorization.ok_or_else(|| FetchError::rejected("the client doesn't use HTTP Basic"))?
             }
         };
-        let mut secrets = self.client.sent();
-        secrets.extend(address::query_values(&uri));
-        let blanks = match by {
-            ProvedBy::Token => Blanks::default(),
-            ProvedBy::Client => Blanks::of(&self.client, &Form::empty()),
+        let masks = self.masks(&uri, [access_token].into_iter());
+        let masks = match by {
+            ProvedBy::Token => masks,
+            ProvedBy::Client => masks.with_blanks(self.white_space(&Form::empty())),
         };
-        let masks = Masks::new(secrets.iter().map(|secret| secret.as_str()).chain([access_token]))
-            .with_words(self.client.word().iter().map(|id| id.as_str()))
-            .with_blanks(blanks);
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;

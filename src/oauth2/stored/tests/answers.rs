@@ -14,11 +14,13 @@ use crate::{
     FetchError, LiveToken, State,
     oauth2::{
         EndpointError, Grant, RefreshToken, TokenEndpoint, TokenSet,
-        answer::Answer,
-        answer_shape::AnswerShape,
-        excerpt::Masks,
-        refusal::{GrantKind, Verdict, judge},
-        said::Said,
+        answer::{Answer, shape::AnswerShape},
+        endpoint_error::{
+            reported_error::ReportedError,
+            verdict::{Verdict, judge},
+        },
+        grant::GrantKind,
+        masking::Masks,
     },
     store::Account,
 };
@@ -131,7 +133,7 @@ fn a_401_in_words_of_a_gateway_is_no_certain_word_about_the_user() {
         json!({"error": "Invalid token"}),
         json!({"error": "User not found"}),
     ] {
-        let said = Said::of(StatusCode::UNAUTHORIZED, body.as_object());
+        let said = ReportedError::of(StatusCode::UNAUTHORIZED, body.as_object());
         let judged = judge(GrantKind::RefreshToken { worked: true }, StatusCode::UNAUTHORIZED, said.as_ref());
         if judged.verdict == Verdict::Reauthorize && judged.certain {
             wrong.push(body.to_string());

@@ -21,8 +21,11 @@ use crate::{
     clock::Clock,
     oauth2::{
         EndpointError, Grant, TokenSet,
-        refusal::{GrantKind, Verdict, judge},
-        said::Said,
+        endpoint_error::{
+            reported_error::ReportedError,
+            verdict::{Verdict, judge},
+        },
+        grant::GrantKind,
     },
     store::{Account, Credentials, Entry, Lease, StoreError, Swap, TokenStore},
 };
@@ -603,7 +606,7 @@ fn nothing_panics_over_what_is_stored_or_answered() {
         }
         let _ = Record::read(Some(&Entry::new(1, bytes.clone())), &account());
         if let Ok(Value::Object(answer)) = serde_json::from_slice(&bytes) {
-            let _ = Said::of(http::StatusCode::OK, [&answer]).and_then(|said| said.topic());
+            let _ = ReportedError::of(http::StatusCode::OK, [&answer]).and_then(|said| said.topic());
         }
     }
 }
@@ -626,7 +629,7 @@ async fn one_401_does_not_show_a_spent_refresh_token_while_the_token_in_use_serv
 
 fn verdict(grant: GrantKind, status: u16, body: Value) -> (Verdict, bool) {
     let status = StatusCode::from_u16(status).unwrap();
-    let judged = judge(grant, status, Said::of(status, body.as_object()).as_ref());
+    let judged = judge(grant, status, ReportedError::of(status, body.as_object()).as_ref());
     (judged.verdict, judged.certain)
 }
 

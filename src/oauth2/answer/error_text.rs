@@ -6,16 +6,15 @@
 
 use http::header::CONTENT_ENCODING;
 
-use super::{
-    answer::{Answer, FORM},
-    answer_shape::AnswerMember,
-    excerpt::Masks,
-    hint,
-    refusal::EndpointError,
-    said::Said,
-    vocabulary,
+use super::{Answer, FORM, shape::AnswerMember, shape_hint, token_members};
+use crate::{
+    FetchError,
+    oauth2::{
+        EndpointError,
+        endpoint_error::{codes, reported_error::ReportedError},
+        masking::Masks,
+    },
 };
-use crate::FetchError;
 
 /// What is shown of an answer that refuses.
 pub(super) struct Shown {
@@ -26,8 +25,8 @@ pub(super) struct Shown {
 
 impl Answer<'_> {
     /// What is shown of it. `beside_a_token`: then nothing of it is, whatever its status.
-    pub(super) fn shown(&self, said: Option<&Said>, masks: &Masks, beside_a_token: bool) -> Shown {
-        let is_hidden = beside_a_token || self.may_hold_a_token() || said.is_some_and(Said::tells_a_token);
+    pub(super) fn shown(&self, said: Option<&ReportedError>, masks: &Masks, beside_a_token: bool) -> Shown {
+        let is_hidden = beside_a_token || self.may_hold_a_token() || said.is_some_and(tells_a_token);
         // Neither half of what was sent is masked.
         let is_halved = said.is_some_and(|said| said.cuts.iter().any(|cut| masks.reach_over(&cut.before, &cut.after)));
         let code = said.and_then(|said| match is_halved {
@@ -99,7 +98,7 @@ impl Answer<'_> {
         };
         let name = self.shape.name_of(AnswerMember::AccessToken);
         let elsewhere = || self.shape.is_standard() && self.body.len() <= LONGEST_HINTED && self.may_hold_a_token();
-        let hint = elsewhere().then(|| hint::that_fits(self.text())).flatten().map(|hint| format!(": {hint}"));
+        let hint = elsewhere().then(|| shape_hint::that_fits(self.text())).flatten().map(|hint| format!(": {hint}"));
         format!("there is no `{name}` in {place} ({}){}", self.kind_and_length(masks), hint.unwrap_or_default())
     }
 
@@ -160,16 +159,21 @@ impl Answer<'_> {
     }
 }
 
+/// Whether there may be a token in what the server says.
+fn tells_a_token(said: &ReportedError) -> bool {
+    said.codes.iter().chain([&said.text]).any(|text| token_members::in_text(text))
+}
+
 fn it_says(excerpt: String) -> String {
     format!("it says: {excerpt}")
 }
 
 /// A code as the specifications spell it, or the server's own if nothing in it was sent and it doesn't look like a token. Beside a token
 /// only one that is made of known words.
-fn shown_code(said: &Said, masks: &Masks, beside_a_token: bool) -> Option<String> {
+fn shown_code(said: &ReportedError, masks: &Masks, beside_a_token: bool) -> Option<String> {
     said.registered().or_else(|| {
         let code = said.codes.first()?;
-        let is_known = || vocabulary::sort(code).is_some() && code.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+        let is_known = || codes::sort(code).is_some() && code.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
         let is_shown = code.len() <= LONGEST_CODE && masks.excerpt(code) == *code;
         (is_shown && (!beside_a_token || is_known())).then(|| code.clone())
     })

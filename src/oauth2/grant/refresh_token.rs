@@ -2,18 +2,18 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{
-    Form, Grant, TokenEndpoint, TokenSet,
-    form::{Params, Scope},
-    refusal::{EndpointError, GrantKind},
-};
+use super::{Grant, GrantKind};
 use crate::{
     FetchError,
+    oauth2::{
+        EndpointError, Form, TokenEndpoint, TokenSet,
+        endpoint::form::{Params, Scope},
+    },
     store::{Account, Credentials},
 };
 
 /// Renews a token set with its refresh token (RFC 6749 §6). Where the set comes from is another matter: an
-/// [`AuthorizationCode`](super::AuthorizationCode), or anywhere else.
+/// [`AuthorizationCode`](crate::oauth2::AuthorizationCode), or anywhere else.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet}};
@@ -82,7 +82,7 @@ impl RefreshToken {
     /// The provider's refresh tokens can be used again and again: then none is ever taken for spent, whatever answer is lost. Default:
     /// each is taken for one that works once (RFC 9700 §4.14.2), until a renewal brings the same one again or none. That is right for
     /// both kinds; what this saves is a wait for the end of the access token after an answer that was lost for longer than
-    /// [`Stored::replay_grace`](super::Stored::replay_grace).
+    /// [`Stored::replay_grace`](crate::oauth2::Stored::replay_grace).
     #[must_use]
     pub fn reusable(mut self) -> Self {
         self.reusable = true;

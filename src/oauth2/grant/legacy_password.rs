@@ -4,12 +4,13 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    Form, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet,
-    form::{Params, Scope},
-};
+use super::{Grant, RefreshToken};
 use crate::{
     FetchError, IntoTokenSource,
+    oauth2::{
+        Form, Stored, TokenEndpoint, TokenSet,
+        endpoint::form::{Params, Scope},
+    },
     store::{Account, Credentials, Memory},
 };
 

@@ -1,7 +1,7 @@
 //! The words that authorization servers use when they refuse, sorted by what they speak of. Pure.
 //!
 //! RFC 6749 §5.2 has six codes. Servers have hundreds: written differently, in other members, with the reason in the
-//! description only. [`Said`](super::said::Said) finds the words in an answer and sorts them by these tables; `refusal` decides what they mean.
+//! description only. [`ReportedError`](super::reported_error::ReportedError) finds the words in an answer and sorts them by these tables; `verdict` decides what they mean.
 
 /// What a refusal speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub(crate) enum Topic {
 }
 
 /// In lower case, words joined by `_`, without a full stop.
-pub(super) fn plain(code: &str) -> String {
+pub(crate) fn plain(code: &str) -> String {
     let code = code.trim().trim_end_matches(['.', '!']);
     code.chars().map(|c| if matches!(c, ' ' | '-' | '.') { '_' } else { c.to_ascii_lowercase() }).collect()
 }
 
 /// What a code speaks of that is known: of the specifications, or of a provider.
-pub(super) fn look_up(code: &str) -> Option<Topic> {
+pub(crate) fn look_up(code: &str) -> Option<Topic> {
     REGISTERED.iter().chain(&PROVIDERS).find(|(known, _)| *known == code).map(|(_, topic)| *topic)
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn sort(code: &str) -> Option<Topic> {
 }
 
 /// What a text for people speaks of.
-pub(super) fn explain(text: &str) -> Option<Topic> {
+pub(crate) fn explain(text: &str) -> Option<Topic> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&[
@@ -108,7 +108,7 @@ pub(super) fn explain(text: &str) -> Option<Topic> {
 }
 
 /// RFC 6749 §4.1.2.1 and §5.2, RFC 6750 §3.1, RFC 8628 §3.5, RFC 8707 §2, OpenID Connect Core §3.1.2.6.
-pub(super) const REGISTERED: [(&str, Topic); 19] = [
+pub(crate) const REGISTERED: [(&str, Topic); 19] = [
     ("invalid_client", Topic::Client),
     ("unauthorized_client", Topic::Client),
     ("invalid_request", Topic::Request),

@@ -1,28 +1,15 @@
-//! The way to the token endpoint: any tower HTTP service, reqwest by default; and the reading of an answer of bounded size.
+//! The way to the token endpoint: any tower HTTP service, reqwest by default.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
-use zeroize::Zeroizing;
 
 use crate::BoxError;
 
 /// Sends one request and returns the answer.
 pub(crate) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<AnswerBody>, BoxError>;
-/// What was read of a body.
-pub(crate) struct Read {
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
-    pub(crate) end: End,
-}
-
-/// How it ended.
-pub(crate) enum End {
-    Whole,
-    TooLong,
-    Broke(BoxError),
-}
 
 type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -40,37 +27,6 @@ where
         .map_response(|response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync()))
         .map_err(Into::into);
     BoxCloneSyncService::new(service)
-}
-
-/// Reads a body of at most so many bytes.
-pub(crate) async fn read(mut body: AnswerBody, longest: usize) -> Read {
-    let mut read = Zeroizing::new(Vec::new());
-    while let Some(frame) = body.frame().await {
-        // A body that is always ready and never ends (of empty frames) would leave no room for the timeout around this.
-        tokio::task::consume_budget().await;
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => return Read { bytes: read, end: End::Broke(error) },
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        if read.len() + data.len() > longest {
-            return Read { bytes: read, end: End::TooLong };
-        }
-        if read.capacity() < read.len() + data.len() {
-            // Grown by hand, because a `Vec` that grows leaves what it held in memory that nobody wipes.
-            let mut longer = Zeroizing::new(Vec::with_capacity((2 * (read.len() + data.len())).min(longest)));
-            longer.extend_from_slice(&read);
-            read = longer;
-        }
-        read.extend_from_slice(&data);
-    }
-    Read { bytes: read, end: End::Whole }
-}
-
-/// How many bytes of an answer are read. Those of real servers have one to ten KiB; a success may bring a refresh token that can't be had
-/// again, so that it may be longer.
-pub(crate) fn longest(status: StatusCode) -> usize {
-    if status.is_success() { 1024 * 1024 } else { 64 * 1024 }
 }
 
 #[cfg(feature = "reqwest")]

@@ -8,18 +8,21 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    answer::{Answer, FORM},
-    answer_shape::AnswerMember,
-    excerpt::Masks,
-    find,
+    Answer, FORM, byte_search,
     lifetime::{left, lifetime},
     members::{Members, Text, kind_of},
-    refusal::{self, EndpointError, GrantKind},
-    said::Said,
     salvage::salvaged,
-    vocabulary::Topic,
+    shape::AnswerMember,
 };
-use crate::{AccessToken, FetchError};
+use crate::{
+    AccessToken, FetchError,
+    oauth2::{
+        EndpointError,
+        endpoint_error::{codes::Topic, reported_error::ReportedError, verdict},
+        grant::GrantKind,
+        masking::Masks,
+    },
+};
 
 /// What a good answer brings.
 pub(crate) struct Brought {
@@ -89,16 +92,22 @@ impl Answer<'_> {
     /// The error in a success of an endpoint that brings no token; not one about `this`.
     pub(crate) fn error_in_success(&self, masks: &Masks, this: Option<Topic>) -> Option<FetchError> {
         let members = self.members().ok()?;
-        let said = members.said(self.status).filter(Said::is_refusal)?;
+        let said = members.said(self.status).filter(ReportedError::is_refusal)?;
         let is_about_this = this.is_some() && said.topic().map(|(topic, _)| topic) == this;
         let is_hidden = self.is_beside_a_token(&members);
         (!is_about_this).then(|| self.refused(GrantKind::Repeatable, Some(&said), masks, is_hidden))
     }
 
     /// An answer that refuses, judged. `beside_a_token`: there is one in it, or may be.
-    fn refused(&self, grant: GrantKind, said: Option<&Said>, masks: &Masks, beside_a_token: bool) -> FetchError {
-        let judged = refusal::judge(grant, self.status, said);
-        let acted = beside_a_token || refusal::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
+    fn refused(
+        &self,
+        grant: GrantKind,
+        said: Option<&ReportedError>,
+        masks: &Masks,
+        beside_a_token: bool,
+    ) -> FetchError {
+        let judged = verdict::judge(grant, self.status, said);
+        let acted = beside_a_token || verdict::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
         let shown = self.shown(said, masks, beside_a_token);
         let text = format!("{}; {}", shown.text, masks.advise(judged.advice));
         let error = judged.of(EndpointError { status: Some(self.status), code: shown.code, text, acted });
@@ -155,7 +164,7 @@ impl Answer<'_> {
             }
             // A number that is none, or what is nested too deep, beside the tokens.
             let names = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
-            let is_worth_it = names.iter().any(|name| find::holds(&text, name.as_bytes()));
+            let is_worth_it = names.iter().any(|name| byte_search::holds(&text, name.as_bytes()));
             let tokens = is_worth_it.then(|| Members::of_json::<false>(self.shape, &text).ok()).flatten();
             tokens.filter(Members::hold_a_token).or_else(|| self.form_with_a_token()).ok_or(error)
         })
@@ -170,7 +179,7 @@ impl Answer<'_> {
     fn form_with_a_token(&self) -> Option<Members> {
         let tokens = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
         // Own names may be written otherwise in a form.
-        let is_form = |name: &str| find::holds(self.body, format!("{name}=").as_bytes());
+        let is_form = |name: &str| byte_search::holds(self.body, format!("{name}=").as_bytes());
         tokens.into_iter().any(is_form).then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
     }
 
@@ -193,8 +202,8 @@ impl Brought {
 
 impl Members {
     /// What they say of an error, and what they are wrapped in.
-    fn said(&self, status: StatusCode) -> Option<Said> {
-        Said::of(status, self.wrappers.iter().chain([&self.others]))
+    fn said(&self, status: StatusCode) -> Option<ReportedError> {
+        ReportedError::of(status, self.wrappers.iter().chain([&self.others]))
     }
 
     /// What it brings.
@@ -281,7 +290,7 @@ const BEARER: [&str; 5] = ["", "bearer", "bearertoken", "bot", "user"];
 mod tests {
     use http::HeaderMap;
 
-    use super::{super::answer_shape::AnswerShape, *};
+    use super::{super::shape::AnswerShape, *};
     use crate::FetchErrorKind;
 
     fn read(shape: &AnswerShape, status: u16, body: impl AsRef<[u8]>) -> Result<Brought, FetchError> {

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{find, members::is_some_token};
+use super::{byte_search, members::is_some_token};
 
 /// The last refresh token, of this name, in a text that looks like the answer of a token endpoint, and not like a page about it.
 pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
@@ -11,10 +11,10 @@ pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
     if begins(b"<!doctype") || begins(b"<html") {
         return None;
     }
-    if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| find::holds(body, name.as_bytes())) {
+    if !begins(b"{") && !begins(b"[") && !BESIDE.iter().any(|name| byte_search::holds(body, name.as_bytes())) {
         return None;
     }
-    let found: Vec<usize> = find::places(refresh_token, body).collect();
+    let found: Vec<usize> = byte_search::places(refresh_token, body).collect();
     let mut next = body.len();
     let values = found.into_iter().rev().filter_map(|at| {
         let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();

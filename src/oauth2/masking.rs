@@ -8,10 +8,11 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::{
-    blanks::{Blanks, blank},
-    spelling::{Pattern, Written},
-};
+mod spelling;
+pub(crate) mod white_space;
+
+use spelling::{Pattern, Written};
+use white_space::{Blanks, blank};
 
 /// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
 pub(crate) struct Masks {

@@ -16,17 +16,23 @@ use http_body_util::Full;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
-use super::{
-    Form, TokenEndpoint, TokenSet, address,
-    answer::Answer,
-    answer_shape::AnswerShape,
-    blanks::Blanks,
-    excerpt::Masks,
-    refusal::{EndpointError, GrantKind, may_have_acted},
-    response::Brought,
-    transport::{self, End, Read, Transport},
+use super::{Form, TokenEndpoint, transport::Transport};
+use crate::{
+    BoxError, FetchError,
+    error::is_unsent,
+    oauth2::{
+        EndpointError, TokenSet,
+        answer::{
+            Answer,
+            body::{self, End, Read},
+            shape::AnswerShape,
+            token_response::Brought,
+        },
+        endpoint_error::verdict::may_have_acted,
+        grant::GrantKind,
+        masking::Masks,
+    },
 };
-use crate::{BoxError, FetchError, error::is_unsent};
 
 /// An answer that arrived, and what must not be seen of it.
 pub(crate) struct Arrived {
@@ -58,7 +64,7 @@ impl TokenEndpoint {
     }
 
     /// The same, with what is known of the grant besides its name.
-    pub(super) async fn exchange_as(
+    pub(crate) async fn exchange_as(
         &self,
         grant: GrantKind,
         form: Form,
@@ -68,13 +74,9 @@ impl TokenEndpoint {
     }
 
     /// Sends a form to one of the authorization server's endpoints, with the client's proof of who it is.
-    pub(super) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
+    pub(crate) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
         let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
-        let mut secrets = self.client.sent();
-        secrets.extend(address::query_values(to));
-        let masks = Masks::new(proof.form.secrets().chain(secrets.iter().map(|secret| secret.as_str())))
-            .with_words(self.client.word().iter().map(|id| id.as_str()))
-            .with_blanks(Blanks::of(&self.client, &proof.form));
+        let masks = self.masks(to, proof.form.secrets()).with_blanks(self.white_space(&proof.form));
         let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
@@ -84,7 +86,7 @@ impl TokenEndpoint {
     }
 
     /// Sends any request, and reads the whole answer.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         authorization: Option<HeaderValue>,
@@ -114,7 +116,7 @@ impl TokenEndpoint {
         };
         let what = match &body.end {
             End::Whole => None,
-            End::TooLong => Some(format!("with more than {} KiB", transport::longest(head.status) / 1024)),
+            End::TooLong => Some(format!("with more than {} KiB", body::longest(head.status) / 1024)),
             End::Broke(error) => Some(format!("the answer broke off: {}", masks.excerpt(&chain(&**error)))),
         };
         let broken = what.map(|what| failed(Some(head.status), may_have_acted(head.status, None), &what));
@@ -150,7 +152,7 @@ impl Arrived {
     }
 
     /// This, if nothing of it is missing.
-    pub(super) fn whole(self) -> Result<Self, FetchError> {
+    pub(crate) fn whole(self) -> Result<Self, FetchError> {
         match self.broken {
             Some(error) => Err(error),
             None => Ok(self),
@@ -184,7 +186,7 @@ impl Arrived {
 /// Sends, and reads to the end.
 async fn run(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Parts, Read), BoxError> {
     let (head, body) = transport.oneshot(request).await?.into_parts();
-    let read = transport::read(body, transport::longest(head.status)).await;
+    let read = body::read(body, body::longest(head.status)).await;
     Ok((head, read))
 }
 

@@ -4,7 +4,7 @@ use std::{error, fmt};
 
 use crate::{
     FetchError, FetchErrorKind,
-    oauth2::{EndpointError, excerpt::is_unseen},
+    oauth2::{EndpointError, masking::is_unseen},
 };
 use AuthorizationErrorKind::{CodeRefused, Denied, InteractionRequired, Refused, TryAgain, WrongLogin};
 
@@ -155,7 +155,7 @@ const LONGEST_CODE: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oauth2::refusal;
+    use crate::oauth2::endpoint_error::{reported_error::ReportedError, verdict};
 
     #[test]
     fn every_code_of_the_authorization_endpoint() {
@@ -207,15 +207,15 @@ mod tests {
 
     #[test]
     fn an_exchange_tells_the_code_of_the_token_endpoint() {
-        use crate::oauth2::{refusal::GrantKind::AuthorizationCode, said::Said};
+        use crate::oauth2::grant::GrantKind::AuthorizationCode;
         for (status, code, expected) in [
             (400, "invalid_grant", CodeRefused),
             (401, "invalid_client", Refused),
             (503, "temporarily_unavailable", TryAgain),
         ] {
             let status = http::StatusCode::from_u16(status).unwrap();
-            let said = Said::of(status, [&serde_json::Map::from_iter([("error".into(), code.into())])]);
-            let judged = refusal::judge(AuthorizationCode, status, said.as_ref());
+            let said = ReportedError::of(status, [&serde_json::Map::from_iter([("error".into(), code.into())])]);
+            let judged = verdict::judge(AuthorizationCode, status, said.as_ref());
             let endpoint =
                 EndpointError { status: Some(status), code: Some(code.into()), text: String::new(), acted: false };
             let error = AuthorizationError::exchange(judged.of(endpoint));

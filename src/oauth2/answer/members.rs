@@ -6,7 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{answer_shape::AnswerShape, said};
+use super::shape::AnswerShape;
+use crate::oauth2::endpoint_error::reported_error;
 
 /// The members of the answer that matter; others are passed over. Where a member comes twice, the last counts, as in JavaScript.
 #[derive(Default)]
@@ -52,7 +53,9 @@ impl Members {
             let Some(name) = shape.standard(&name) else { continue };
             let value = Value::String(value.into_owned());
             match name {
-                name if members.misplaced.is_some() && !said::is_looked_at(name) => members.has_unknown = true,
+                name if members.misplaced.is_some() && !reported_error::is_looked_at(name) => {
+                    members.has_unknown = true
+                }
                 "access_token" => members.access_token = Text::of_access_token(value),
                 // The last counts of those that are one.
                 "refresh_token" => match Text::of(value) {
@@ -102,7 +105,7 @@ fn is_wanted(name: &str) -> bool {
         "refresh_token_expires_in",
         "scope",
     ];
-    own.contains(&name) || said::is_looked_at(name)
+    own.contains(&name) || reported_error::is_looked_at(name)
 }
 
 /// Fills the members in from an object, or from the one at the end of a path within it.
@@ -164,7 +167,7 @@ impl<const ALL: bool> Fill<'_, ALL> {
             if name == member {
                 let found = map.next_value_seed(Within(Fill::<ALL> { shape: self.shape, path }))?;
                 inner = found.map_err(|kind| format!("its `{member}` is {kind}, not an object"));
-            } else if ALL && said::is_looked_at(&name) {
+            } else if ALL && reported_error::is_looked_at(&name) {
                 wrapper.insert(name, map.next_value()?);
             } else {
                 has_unknown = true;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::AuthorizationCode;
-use crate::oauth2::address;
+use crate::oauth2::endpoint::address;
 
 /// Where the code will be sent, by whom, and who has to issue it. Holds no secret: it is stored with the pending authorization.
 #[derive(Default, PartialEq, Eq, Serialize, Deserialize)]

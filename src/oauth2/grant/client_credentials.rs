@@ -2,12 +2,13 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{
-    Form, Grant, Stored, TokenEndpoint, TokenSet,
-    form::{Params, Scope},
-};
+use super::Grant;
 use crate::{
     FetchError, IntoTokenSource,
+    oauth2::{
+        Form, Stored, TokenEndpoint, TokenSet,
+        endpoint::form::{Params, Scope},
+    },
     store::{Account, Credentials, Memory},
 };
 

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use super::{
-    super::excerpt::Masks,
     AuthorizationErrorKind::{Expired, Malformed, StateMismatch, WrongIssuer},
     PendingAuthorization,
     error::AuthorizationError,
     redirect_uri::Called,
 };
+use crate::oauth2::masking::Masks;
 
 /// Finds the code in a callback: the URL that was called, its path and query, its query alone, or the form that was posted.
 ///
@@ -107,7 +107,7 @@ mod tests {
         AuthorizationCode,
         AuthorizationErrorKind::{self, Denied, InteractionRequired, Refused, TryAgain},
         TokenEndpoint,
-        authorization_code::login::Login,
+        grant::authorization_code::login::Login,
     };
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;

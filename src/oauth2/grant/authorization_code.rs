@@ -9,9 +9,12 @@ use std::{borrow::Cow, fmt, time::Duration};
 use http::Uri;
 use url::Url;
 
-use super::{
-    Form, InvalidEndpoint, TokenEndpoint, TokenSet, address,
-    form::{Params, Scope},
+use crate::oauth2::{
+    Form, InvalidEndpoint, TokenEndpoint, TokenSet,
+    endpoint::{
+        address,
+        form::{Params, Scope},
+    },
 };
 
 mod callback;

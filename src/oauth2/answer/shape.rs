@@ -1,6 +1,6 @@
 //! Where an answer has its members, if not where RFC 6749 §5.1 puts them.
 
-/// A member of a token endpoint's answer, for [`TokenEndpoint::answer_member`](super::TokenEndpoint::answer_member).
+/// A member of a token endpoint's answer, for [`TokenEndpoint::answer_member`](crate::oauth2::TokenEndpoint::answer_member).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AnswerMember {
@@ -23,24 +23,24 @@ pub enum AnswerMember {
 /// Where the members are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AnswerShape {
-    pub(super) path: Vec<String>,
+    pub(crate) path: Vec<String>,
     names: Vec<(AnswerMember, String)>,
 }
 
 impl AnswerShape {
     /// As RFC 6749 has it.
-    pub(super) fn is_standard(&self) -> bool {
+    pub(crate) fn is_standard(&self) -> bool {
         *self == Self::default()
     }
 
     /// Calls a member otherwise.
-    pub(super) fn call(&mut self, member: AnswerMember, name: String) {
+    pub(crate) fn call(&mut self, member: AnswerMember, name: String) {
         self.names.retain(|(known, _)| *known != member);
         self.names.push((member, name));
     }
 
     /// The name that RFC 6749 has for what a server calls so. `None` if that member has another name.
-    pub(super) fn standard<'a>(&self, name: &'a str) -> Option<&'a str> {
+    pub(crate) fn standard<'a>(&self, name: &'a str) -> Option<&'a str> {
         match self.names.iter().find(|(_, own)| own == name) {
             Some((member, _)) => Some(member.name()),
             None => self.names.iter().all(|(member, _)| member.name() != name).then_some(name),
@@ -48,12 +48,12 @@ impl AnswerShape {
     }
 
     /// What the server calls it.
-    pub(super) fn name_of(&self, member: AnswerMember) -> &str {
+    pub(crate) fn name_of(&self, member: AnswerMember) -> &str {
         self.names.iter().find(|(known, _)| *known == member).map_or(member.name(), |(_, own)| own)
     }
 
     /// One with an access token of this name at the end of this path.
-    pub(super) fn of_access_token(path: Vec<String>, name: &str) -> Self {
+    pub(crate) fn of_access_token(path: Vec<String>, name: &str) -> Self {
         Self { path, names: vec![(AnswerMember::AccessToken, name.to_owned())] }
     }
 }

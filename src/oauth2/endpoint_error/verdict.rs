@@ -1,87 +1,12 @@
 //! What a token endpoint's refusal means: one table, keyed by grant, status and error code. Pure.
 
-use std::{error, fmt, time::Duration};
+use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{said::Said, vocabulary::Topic};
-use crate::FetchError;
+use super::{EndpointError, codes::Topic, reported_error::ReportedError};
+use crate::{FetchError, oauth2::grant::GrantKind};
 use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
-
-/// What a token endpoint answered instead of a token. Found behind a [`FetchError`](crate::FetchError) with
-/// [`FetchError::cause`](crate::FetchError::cause).
-///
-/// Its text says what was wrong and what to do: of what the server says, the code and at most 256 characters of the message. It holds no
-/// secret: everything that was sent, and everything that looks like a token, is masked in them, and of an answer that may hold a token
-/// nothing is shown. Of an answer that doesn't explain itself in a member that is known, only its media type, its length and the title of a
-/// page are, and a short text without any structure that is no success: what proxies say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointError {
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) code: Option<String>,
-    pub(crate) text: String,
-    pub(crate) acted: bool,
-}
-
-impl EndpointError {
-    /// There was no answer, because nothing was sent.
-    pub(crate) fn unsent(why: &str) -> Self {
-        Self { status: None, code: None, text: why.to_owned(), acted: false }
-    }
-
-    /// The HTTP status of the answer; `None` if there was no answer.
-    #[must_use]
-    pub fn status(&self) -> Option<StatusCode> {
-        self.status
-    }
-
-    /// Whether the server may have done what it was asked to, although it brought no token: its answer was lost or can't be read,
-    /// or it broke down over it. Then a refresh token may be spent.
-    #[must_use]
-    pub fn may_have_acted(&self) -> bool {
-        self.acted
-    }
-
-    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. `None` if it holds
-    /// anything that was sent, looks like a token, or has more than 64 characters; and beside a token, where it may be a copy of it, unless
-    /// it is one of the RFCs' or made of such words.
-    #[must_use]
-    pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
-    }
-}
-
-impl fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl error::Error for EndpointError {}
-
-/// What kind of grant was refused: the same words mean different things for different grants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GrantKind {
-    /// Nothing is spent, nobody is asked: client credentials, assertions.
-    Repeatable,
-    /// RFC 6749 §6. `worked`: a request like this one has brought a token before, so only the refresh token is another.
-    RefreshToken { worked: bool },
-    /// RFC 6749 §4.1.
-    AuthorizationCode,
-    /// RFC 6749 §4.3.
-    Password,
-}
-
-impl GrantKind {
-    pub(crate) fn of(grant_type: Option<&str>) -> Self {
-        match grant_type {
-            Some("refresh_token") => Self::RefreshToken { worked: false },
-            Some("authorization_code") => Self::AuthorizationCode,
-            Some("password") => Self::Password,
-            _ => Self::Repeatable,
-        }
-    }
-}
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +55,10 @@ impl Judgement {
 }
 
 /// Judges an answer without a token; `said` is what it says in JSON (RFC 6749 §5.2). The first row that fits holds.
-pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -> Judgement {
+pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&ReportedError>) -> Judgement {
     use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
-    let (topic, coded) = said.and_then(Said::topic).map_or((None, false), |(topic, coded)| (Some(topic), coded));
+    let (topic, coded) =
+        said.and_then(ReportedError::topic).map_or((None, false), |(topic, coded)| (Some(topic), coded));
     // An error that comes with a success status (GitHub's do) is the 400 it should be.
     let status = if status.is_success() && said.is_some() { 400 } else { status.as_u16() };
     let is_refusal = matches!(status, 400 | 401 | 403 | 422);
@@ -157,7 +83,7 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
         // A refused client gets 401 (RFC 6749 §5.2). What else it may mean, only a known code says.
         (_, Some(Topic::Trouble)) if status == 401 => guess(Rejected, "check client id and secret"),
         (RefreshToken { .. } | AuthorizationCode, Some(Topic::Grant | Topic::Interaction))
-            if status == 401 && (!coded || said.is_some_and(Said::is_prose)) =>
+            if status == 401 && (!coded || said.is_some_and(ReportedError::is_prose)) =>
         {
             guess(Rejected, "check client id and secret")
         }
@@ -165,12 +91,12 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
 
         // RFC 6749 §5.2: a request like it has worked, or the text says so.
         (RefreshToken { worked: true }, Some(Topic::Client | Topic::Request))
-            if matches!(status, 400 | 403) && said.is_some_and(Said::is_vague) =>
+            if matches!(status, 400 | 403) && said.is_some_and(ReportedError::is_vague) =>
         {
             guess(Reauthorize, "the refresh token has most likely expired, or was revoked")
         }
         // RFC 6749 §5.2: this client is known, and may not use this grant. With 401 it isn't known: Keycloak calls a wrong secret so.
-        (_, Some(Topic::Client)) if status != 401 && said.is_some_and(Said::is_about_registration) => {
+        (_, Some(Topic::Client)) if status != 401 && said.is_some_and(ReportedError::is_about_registration) => {
             by(Rejected, "check whether the client's registration allows this grant")
         }
         (_, Some(Topic::Client)) => by(
@@ -225,15 +151,15 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Said>) -
 }
 
 /// Whether the server may have acted on a request that it answered so. A refresh token may be spent then.
-pub(crate) fn may_have_acted(status: StatusCode, said: Option<&Said>) -> bool {
-    let topic = said.and_then(Said::topic);
+pub(crate) fn may_have_acted(status: StatusCode, said: Option<&ReportedError>) -> bool {
+    let topic = said.and_then(ReportedError::topic);
     match status.as_u16() {
         // It broke down over the request, and nobody knows when.
         _ if matches!(topic, Some((Topic::Trouble, _))) => true,
         // RFC 9110 §15.6.4: it is not able to handle the request.
         503 => false,
         // A proxy may answer in its place, in JSON too (Spring's do): a code of RFC 6749 is the server's own.
-        408 | 500..=599 => said.and_then(Said::registered).is_none(),
+        408 | 500..=599 => said.and_then(ReportedError::registered).is_none(),
         // A success that brought nothing, unless it says why in a code that is known.
         200..=299 => !matches!(topic, Some((topic, true)) if topic != Topic::Busy),
         _ => false,
@@ -255,43 +181,15 @@ mod tests {
     const REFRESH: GrantKind = GrantKind::RefreshToken { worked: false };
     const RENEWAL: GrantKind = GrantKind::RefreshToken { worked: true };
 
-    fn say(code: Option<&str>) -> Option<Said> {
+    fn say(code: Option<&str>) -> Option<ReportedError> {
         let answer = code.map(|code| Map::from_iter([("error".into(), Value::from(code))]));
-        Said::of(StatusCode::BAD_REQUEST, [&answer.unwrap_or_default()])
+        ReportedError::of(StatusCode::BAD_REQUEST, [&answer.unwrap_or_default()])
     }
 
     fn verdict(grant: GrantKind, status: u16, code: Option<&str>) -> (Verdict, bool) {
         let judged = judge(grant, StatusCode::from_u16(status).unwrap(), say(code).as_ref());
         assert!(!judged.advice.is_empty());
         (judged.verdict, judged.certain)
-    }
-
-    #[test]
-    fn an_error_says_what_it_was_made_of() {
-        let unsent = EndpointError::unsent("no");
-        assert_eq!((unsent.status(), unsent.code(), unsent.may_have_acted()), (None, None, false));
-        let error = EndpointError {
-            status: Some(StatusCode::BAD_GATEWAY),
-            code: Some("server_error".into()),
-            acted: true,
-            ..unsent
-        };
-        assert_eq!((error.status(), error.code()), (Some(StatusCode::BAD_GATEWAY), Some("server_error")));
-        assert!(error.may_have_acted());
-        assert_eq!(error.to_string(), "no");
-    }
-
-    #[test]
-    fn which_grants_are_told_apart() {
-        for (grant_type, expected) in [
-            (None, Repeatable),
-            (Some("client_credentials"), Repeatable),
-            (Some("refresh_token"), REFRESH),
-            (Some("authorization_code"), AuthorizationCode),
-            (Some("password"), Password),
-        ] {
-            assert_eq!(GrantKind::of(grant_type), expected, "{grant_type:?}");
-        }
     }
 
     #[test]
@@ -507,7 +405,7 @@ mod tests {
         let said = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
         assert!(may_have_acted(
             StatusCode::GATEWAY_TIMEOUT,
-            Said::of(StatusCode::GATEWAY_TIMEOUT, said.as_object()).as_ref()
+            ReportedError::of(StatusCode::GATEWAY_TIMEOUT, said.as_object()).as_ref()
         ));
     }
 }

@@ -1,11 +1,11 @@
 //! How an answer would have to be read in which no token was found: a hint for people. Pure.
 
-use super::{answer_shape::AnswerShape, find, members::Members};
+use super::{byte_search, members::Members, shape::AnswerShape};
 
 /// The call that would make a token of an answer in which none was found.
 pub(super) fn that_fits(body: &[u8]) -> Option<String> {
     let path = |path: &str| if path.is_empty() { Vec::new() } else { vec![path.to_owned()] };
-    let is_there = |name: &str| name.is_empty() || find::holds(body, name.as_bytes());
+    let is_there = |name: &str| name.is_empty() || byte_search::holds(body, name.as_bytes());
     let mut shapes = WRAPPERS.iter().flat_map(|wrapper| NAMES.iter().map(move |name| (*wrapper, *name)));
     let (wrapper, name) = shapes.find(|(wrapper, name)| {
         let shape = AnswerShape::of_access_token(path(wrapper), name);

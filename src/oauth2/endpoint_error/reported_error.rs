@@ -3,14 +3,11 @@
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::{
-    token_places,
-    vocabulary::{REGISTERED, Topic, explain, look_up, plain, sort},
-};
+use super::codes::{REGISTERED, Topic, explain, look_up, plain, sort};
 
 /// What an answer says, as far as it was found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct ReportedError {
     /// The codes, the most telling one first, as the server wrote them.
     pub(crate) codes: Vec<String>,
     /// What it says to people.
@@ -36,7 +33,7 @@ pub(crate) struct Cut {
     pub(crate) after: String,
 }
 
-impl Said {
+impl ReportedError {
     /// Finds what an answer says, in the members where servers put it: in those of the answer, or of several objects in it. `None` if it
     /// says nothing of an error.
     pub(crate) fn of<'a>(status: StatusCode, answer: impl IntoIterator<Item = &'a Map<String, Value>>) -> Option<Self> {
@@ -173,11 +170,6 @@ impl Said {
         }
     }
 
-    /// Whether there may be a token in what it says.
-    pub(crate) fn tells_a_token(&self) -> bool {
-        self.codes.iter().chain([&self.text]).any(|said| token_places::in_text(said))
-    }
-
     /// What it speaks of, and whether a code says so that is known. Otherwise it is made of words that may mean something else.
     pub(crate) fn topic(&self) -> Option<(Topic, bool)> {
         if self.is_transient {
@@ -228,7 +220,7 @@ impl Said {
     }
 }
 
-/// Whether [`Said::of`] looks at this member.
+/// Whether [`ReportedError::of`] looks at this member.
 pub(crate) fn is_looked_at(name: &str) -> bool {
     ["error", "errors", "status", "ok", "success", "code"].contains(&name)
         || CODES.contains(&name)
@@ -321,12 +313,12 @@ mod tests {
 
     use super::*;
 
-    fn said(answer: Value) -> Option<Said> {
-        Said::of(StatusCode::OK, answer.as_object())
+    fn said(answer: Value) -> Option<ReportedError> {
+        ReportedError::of(StatusCode::OK, answer.as_object())
     }
 
-    fn refused(answer: Value) -> Option<Said> {
-        Said::of(StatusCode::BAD_REQUEST, answer.as_object())
+    fn refused(answer: Value) -> Option<ReportedError> {
+        ReportedError::of(StatusCode::BAD_REQUEST, answer.as_object())
     }
 
     fn topic(answer: Value) -> Option<Topic> {
@@ -513,8 +505,9 @@ mod tests {
 
     #[test]
     fn the_code_that_decides_is_asked_and_not_that_of_a_wrapper() {
-        let of =
-            |answer: [Value; 2]| Said::of(StatusCode::BAD_REQUEST, answer.iter().filter_map(Value::as_object)).unwrap();
+        let of = |answer: [Value; 2]| {
+            ReportedError::of(StatusCode::BAD_REQUEST, answer.iter().filter_map(Value::as_object)).unwrap()
+        };
         let wrapped = |error: Value| of([json!({"code": 20014}), error]);
         assert!(wrapped(json!({"error": "unauthorized_client"})).is_about_registration());
         assert!(wrapped(json!({"error": "Invalid CSRF token"})).is_prose());
