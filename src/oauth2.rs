@@ -29,6 +29,7 @@ mod endpoint;
 mod endpoint_error;
 mod grant;
 mod introspection;
+mod keeper;
 mod masking;
 mod revocation;
 mod stored;

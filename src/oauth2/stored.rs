@@ -1,44 +1,19 @@
-//! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
-//!
-//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `verdict` says what a failure
-//! means; `entry` reads and writes what is stored, under a `lease`; `handed` is what the live token gets of it; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
-//! what an owner remembers; `handle` gives it another set; `moving` brings a set here from another name or place.
+//! The one owner of a token set: it alone spends it, stores it, and hands its access token on. `keeper` does the work.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use fastrand::Rng;
-use tokio::{sync, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::Instrument;
 
-use super::{Grant, TokenSet};
+use super::{
+    Grant, TokenSet,
+    keeper::{Handed, Keeper, inbox::Inbox, move_set, options::Options},
+};
 use crate::{
     AccessToken, FetchError, FetchRequest, Storage, TokenSource,
-    clock::{Clock, SystemClock, Timeline},
+    clock::{Clock, Timeline},
     store::{Memory, StoreError, Swap, TokenStore},
 };
-
-mod entry;
-mod handed;
-mod handle;
-mod keeper;
-mod lease;
-mod memo;
-mod moving;
-mod news;
-mod plan;
-mod saving;
-mod verdict;
-
-#[cfg(test)]
-mod tests;
-
-use handed::Handed;
-pub use handle::StoredHandle;
-use keeper::{Keeper, Options};
 
 /// A grant with the token set it has brought, as a [`TokenSource`].
 ///
@@ -78,21 +53,8 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// **An entry is one account's** (server, client, user: see [`Account`](crate::store::Account)): two users need two files. A
     /// [`RefreshToken`](super::RefreshToken) must say whose it is: [`RefreshToken::subject`](super::RefreshToken::subject). The secret,
     /// scope and parameters of the client, and the endpoint's path, may change from one run to the next.
-    pub fn in_store(grant: G, mut store: S) -> Self {
-        let account = grant.account();
-        store.bind(&account);
-        let keeper = Keeper {
-            grant,
-            store,
-            account,
-            time: Timeline::new(Arc::new(SystemClock)),
-            inbox: Arc::default(),
-            options: Options { grace: GRACE, last_resort: true, lease: LEASE },
-            me: name(getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
-            state: Mutex::default(),
-            saving: sync::Mutex::default(),
-        };
-        Self { keeper: Arc::new(keeper), under_way: None }
+    pub fn in_store(grant: G, store: S) -> Self {
+        Self { keeper: Arc::new(Keeper::new(grant, store)), under_way: None }
     }
 
     /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
@@ -135,7 +97,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// Default: one second; at most five minutes. Use a longer one for stores that answer slowly, and where processes are paused.
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
-        self.option(|options| options.lease = time.clamp(SHORTEST_LEASE, LONGEST_LEASE))
+        self.option(|options| options.set_lease(time))
     }
 
     /// Another wall clock, for tests.
@@ -152,9 +114,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         if let Some(keeper) = Arc::get_mut(&mut self.keeper) {
-            let mut rng = Rng::with_seed(seed);
-            keeper.me = name(rng.u64(..));
-            keeper.memo().rng = rng;
+            keeper.seed(seed);
         }
         self
     }
@@ -170,6 +130,40 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// A handle to give it another set later.
     pub fn handle(&self) -> StoredHandle {
         StoredHandle(self.keeper.inbox.clone())
+    }
+
+    /// Takes up what is stored under another name, or in another store: the user's name in
+    /// [`RefreshToken::subject`](crate::oauth2::RefreshToken::subject) is written in another way, or tokens move from files to Redis.
+    /// Nothing is left there.
+    ///
+    /// Call it at each start until everything has moved: where nothing is left to take up it does nothing, and what was authorized
+    /// here later stays. When the process dies in between, the next call goes on. Stop the processes that use the old name first.
+    ///
+    /// It is for the same refresh token under another name. When client or server are other ones, the user must authorize again: a refresh
+    /// token belongs to the client that it was issued to (RFC 6749 §6). Of a server that has moved to another host,
+    /// [`TokenEndpoint::issuer`](crate::oauth2::TokenEndpoint::issuer) keeps the name.
+    ///
+    /// ```
+    /// # use tower_bearer::oauth2::{RefreshToken, Stored, TokenEndpoint};
+    /// # use tower_bearer::store::{FileStore, StoreError};
+    /// # async fn begin(endpoint: TokenEndpoint) -> Result<(), StoreError> {
+    /// let before = RefreshToken::new(endpoint.clone()).subject("anna@example.com");
+    /// let before = Stored::in_store(before, FileStore::new("/var/lib/app/anna.token"));
+    /// let grant = RefreshToken::new(endpoint).subject("user/42");
+    /// let source = Stored::in_store(grant, FileStore::new("/var/lib/app/42.token")).moved_from(before).await?;
+    /// # drop(source);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if one of the stores fails or holds something else, and if client or server are other ones.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the set may be in the old place, in the new one or in both: call it again.
+    pub async fn moved_from<H: Grant, T: TokenStore>(self, before: Stored<H, T>) -> Result<Self, StoreError> {
+        move_set(&before.keeper, &self.keeper).await?;
+        Ok(self)
     }
 
     /// Removes what is stored, and returns it: to log a user out. Other processes that share the store renew it no more; an access token that they
@@ -243,25 +237,44 @@ impl<G, S> Drop for Stored<G, S> {
     }
 }
 
+/// Gives a [`Stored`] that is at work already another token set; made by [`Stored::handle`].
+#[derive(Clone)]
+pub struct StoredHandle(Arc<Inbox>);
+
+impl StoredHandle {
+    /// From now on this set is used and renewed, instead of the one there was: for a user who has authorized again. The live
+    /// token takes it up at once, whatever its state, and so do the other processes that share the store.
+    ///
+    /// Returns when requests carry its access token, or when it turned out that they can't: the status says why. After
+    /// [`LiveToken::shutdown`](crate::LiveToken::shutdown), and when the live token is gone, it returns at once and does nothing.
+    ///
+    /// # Cancel safety
+    /// The set is adopted whether the future is polled or not.
+    pub fn adopt(&self, set: TokenSet) -> impl Future<Output = ()> + Send + 'static {
+        let (sender, taken_up) = oneshot::channel();
+        self.0.put(set, sender);
+        // An error means that nobody is there to take it up any more.
+        async move { drop(taken_up.await) }
+    }
+
+    /// The set in use now: for giving its refresh token back when the user logs out ([`TokenEndpoint::revoke`]). With rotation it
+    /// is another one after each renewal. `None` before the first.
+    ///
+    /// [`TokenEndpoint::revoke`]: crate::oauth2::TokenEndpoint::revoke
+    #[must_use]
+    pub fn token_set(&self) -> Option<TokenSet> {
+        self.0.token_set()
+    }
+}
+
+impl fmt::Debug for StoredHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredHandle").finish_non_exhaustive()
+    }
+}
+
 impl<G, S> fmt::Debug for Stored<G, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stored").field("account", &self.keeper.account).finish_non_exhaustive()
     }
 }
-
-/// Two owners must not have the same.
-fn name(number: u64) -> String {
-    format!("{number:016x}")
-}
-
-/// What Okta allows at most, and twice what an exchange may take.
-const GRACE: Duration = Duration::from_secs(60);
-
-/// Long enough for a few round trips to a store, short enough to wait for when its holder dies.
-const LEASE: Duration = Duration::from_secs(1);
-
-/// Nobody waits longer for somebody who is dead.
-const LONGEST_LEASE: Duration = Duration::from_secs(300);
-
-/// It is prolonged every third of it.
-const SHORTEST_LEASE: Duration = Duration::from_millis(30);

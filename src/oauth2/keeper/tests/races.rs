@@ -2,13 +2,14 @@
 
 use tokio::time::{sleep, timeout};
 
-use super::{
-    super::Stored,
-    scene::{
-        Call, Fault, GIVEN_WAY, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating,
-    },
+use super::scene::{
+    Call, Fault, GIVEN_WAY, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating,
 };
-use crate::{FetchError, FetchReason, FetchRequest, State, Storage, TokenSource, clock::Clock, oauth2::TokenSet};
+use crate::{
+    FetchError, FetchReason, FetchRequest, State, Storage, TokenSource,
+    clock::Clock,
+    oauth2::{Stored, TokenSet},
+};
 
 /// Renews; the first time it takes what is stored.
 async fn fetch(owner: &mut Stored<Rotating, Shelf>) -> Result<String, FetchError> {

@@ -12,15 +12,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 
-use super::{
-    super::Stored,
-    scene::{Call, HOUR, MINUTE, Mood, SECOND, Server, Shelf, Wall, account, begin, carried, rotating},
-};
+use super::scene::{Call, HOUR, MINUTE, Mood, SECOND, Server, Shelf, Wall, account, begin, carried, rotating};
 use crate::{
     FetchError, LiveToken, State,
     clock::Clock,
     oauth2::{
-        EndpointError, Grant, TokenSet,
+        EndpointError, Grant, Stored, StoredHandle, TokenSet,
         endpoint_error::{
             reported_error::ReportedError,
             verdict::{Verdict, judge},
@@ -75,7 +72,7 @@ impl Grant for Asking {
     }
 }
 
-fn asking(grant: Asking, shelf: &Shelf, seed: u64, holding: Option<&str>) -> (LiveToken, super::super::StoredHandle) {
+fn asking(grant: Asking, shelf: &Shelf, seed: u64, holding: Option<&str>) -> (LiveToken, StoredHandle) {
     let wall = grant.server.wall;
     let mut source = Stored::in_store(grant, shelf.clone()).clock(wall).replay_grace(10 * SECOND);
     if let Some(with) = holding {

@@ -19,11 +19,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::super::{Stored, StoredHandle};
 use crate::{
     FetchError, LiveToken,
     clock::Clock,
-    oauth2::{EndpointError, Grant, TokenSet},
+    oauth2::{EndpointError, Grant, Stored, StoredHandle, TokenSet},
     store::{Account, Entry, Lease, StoreError, Swap, TokenStore, record::Record},
 };
 

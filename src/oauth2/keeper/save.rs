@@ -9,51 +9,17 @@ use std::{
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Grant, TokenSet, handed::Handed, keeper::Keeper, plan};
+use super::{
+    Grant, Keeper, TARGET, TokenSet,
+    memo::{Place, Unsaved},
+};
 use crate::{
-    FetchError, FetchRequest,
     panics::contained,
     store::{
         Lease, StoreError, Swap, TokenStore,
         record::{self, Record, Unreadable},
     },
 };
-
-/// A set that is not in the store.
-#[derive(Clone)]
-pub(super) struct Unsaved {
-    set: TokenSet,
-    place: Place,
-    /// When the authorization began that it goes on with: a later one, or a removal, is newer.
-    authorized_at: Option<SystemTime>,
-}
-
-/// In the place of what it is stored.
-#[derive(Clone)]
-pub(super) enum Place {
-    /// Whatever is there: a user has authorized again, at this time.
-    Any(SystemTime),
-    /// Of the set whose refresh token was spent for it, and of no other: that would be newer.
-    Of(Option<TokenSet>),
-    /// Of the one that was there when it was fetched, one that has expired, or none: it can be fetched again, and another that is
-    /// good will do for all.
-    Free(Option<TokenSet>),
-}
-
-impl Unsaved {
-    /// Whether it can't be had again.
-    pub(super) fn is_spent(&self) -> bool {
-        !matches!(self.place, Place::Free(_))
-    }
-
-    /// In the place of what it was fetched.
-    pub(super) fn before(&self) -> Option<&TokenSet> {
-        match &self.place {
-            Place::Any(_) => None,
-            Place::Of(before) | Place::Free(before) => before.as_ref(),
-        }
-    }
-}
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// What came from elsewhere, and what is in hand, into the store.
@@ -66,7 +32,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if let Err(error) = &saved
             && self.memo().unsaved.is_some()
         {
-            contained(|| warn!(%error, "the token store failed"));
+            contained(|| warn!(target: TARGET, %error, "the token store failed"));
             self.save_later();
         }
         saved
@@ -181,9 +147,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let (read, version) = self.read().await?;
         match (read, place) {
             (Err(Unreadable::Foreign { owner, generation, seeds }), Place::Any(_)) => {
-                contained(|| {
-                    warn!("what was stored for {owner} is replaced by a new authorization of {}", self.account.owner())
-                });
+                contained(
+                    || warn!(target: TARGET, "what was stored for {owner} is replaced by a new authorization of {}", self.account.owner()),
+                );
                 Ok((Record { generation, seeds, ..Record::default() }, version))
             }
             (Err(unreadable), _) => Err(unreadable.into_error(&self.account)),
@@ -240,7 +206,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 // Nobody is there any more who would tell: as long as a process may take to end.
                 attempts_left -= u32::from(keeper.inbox.is_closed());
                 if attempts_left == 0 {
-                    contained(|| warn!(%error, "a token set that nobody uses any more could not be stored: given up"));
+                    contained(
+                        || warn!(target: TARGET, %error, "a token set that nobody uses any more could not be stored: given up"),
+                    );
                     break;
                 }
             }
@@ -249,43 +217,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             drop(memo);
             keeper.inbox.arrived.notify_one();
         });
-    }
-
-    /// Without a store: only what can be repeated goes on.
-    pub(super) async fn renew_alone(
-        self: &Arc<Self>,
-        error: StoreError,
-        request: &FetchRequest,
-    ) -> Result<Handed, FetchError> {
-        self.memo().unreachable = true;
-        let held = self.inbox.held();
-        if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
-            return Err(error.into());
-        }
-        contained(|| warn!(%error, "the token store failed"));
-        let sent = self.time.now();
-        let mut brought = self.exchange(held.as_ref(), request.timeout()).await?;
-        if let Some(flaw) = brought.flaw.take() {
-            return Err(flaw);
-        }
-        let set = brought.succeed(held.as_ref());
-        // What the store has is what it had before the first of these.
-        let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
-        let authorized_at = self.memo().newest.authorized_at();
-        self.keep_unsaved(set.clone(), Place::Free(before), authorized_at);
-        self.save_later();
-        self.hand_on(&set, self.time.now().since(sent))
-    }
-
-    /// What is not stored is used as long as it is good, and so is what the configuration begins with.
-    pub(super) fn make_do(&self, request: &FetchRequest) -> Option<Result<Handed, FetchError>> {
-        let set = {
-            let memo = self.memo();
-            let set = memo.unsaved.as_ref().map(|unsaved| unsaved.set.clone()).or_else(|| self.inbox.seed())?;
-            plan::is_worth_handing_on(&set, &self.question(&memo, request)).then_some(set)?
-        };
-        self.memo().unreachable = true;
-        Some(self.hand_on(&set, set.age(self.time.wall())))
     }
 }
 

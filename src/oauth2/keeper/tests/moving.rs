@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{
-    super::Stored,
-    scene::{MINUTE, Rotating, SECOND, Server, Shelf, begin, run},
-};
+use super::scene::{MINUTE, Rotating, SECOND, Server, Shelf, begin, run};
 use crate::{
     FetchError, State,
-    oauth2::{Grant, RefreshToken, TokenEndpoint, TokenSet},
+    oauth2::{Grant, RefreshToken, Stored, TokenEndpoint, TokenSet},
     store::Account,
 };
 

@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use tokio::{sync::watch, time::sleep};
 
-use super::{
-    super::Stored,
-    scene::{Fault, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, Wall, account, begin, carried, rotating, run},
+use super::scene::{
+    Fault, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, Wall, account, begin, carried, rotating, run,
 };
 use crate::{
     FetchError, LiveToken, State, Storage,
     clock::Clock,
-    oauth2::{EndpointError, Grant, TokenSet},
+    oauth2::{EndpointError, Grant, Stored, TokenSet},
     store::{Account, Entry, Lease, StoreError, Swap, TokenStore},
 };
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Grant,
-    keeper::Keeper,
+    Grant, Keeper,
     plan::{self, Spend},
 };
 use crate::{

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{
-    super::Stored,
-    scene::{HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, rotating},
-};
+use super::scene::{HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, rotating};
 use crate::{
     FetchReason, FetchRequest, LiveToken, State, Storage, TokenSource,
-    oauth2::TokenSet,
+    oauth2::{Stored, TokenSet},
     store::{Entry, Lease, StoreError, Swap, TokenStore},
 };
 

@@ -6,14 +6,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::{
-    super::Stored,
-    scene::{HOUR, MINUTE, Rotating, SECOND, Server, Shelf, account},
-};
+use super::scene::{HOUR, MINUTE, Rotating, SECOND, Server, Shelf, account};
 use crate::{
     FetchError, LiveToken, State,
     oauth2::{
-        EndpointError, Grant, RefreshToken, TokenEndpoint, TokenSet,
+        EndpointError, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet,
         answer::{Answer, shape::AnswerShape},
         endpoint_error::{
             reported_error::ReportedError,

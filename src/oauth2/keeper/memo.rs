@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use fastrand::Rng;
 use secrecy::SecretString;
 
-use super::saving::Unsaved;
 use crate::{
     clock::Moment,
+    oauth2::TokenSet,
     store::record::{Dead, Record, Suspicion},
 };
 
@@ -63,6 +63,42 @@ impl Memo {
     pub(super) fn note_restored(&mut self, record: &Record, now: Moment) {
         if self.restored.map(|(at, _)| at) != record.restored_at {
             self.restored = record.restored_at.map(|at| (at, now));
+        }
+    }
+}
+
+/// A set that is not in the store.
+#[derive(Clone)]
+pub(super) struct Unsaved {
+    pub(super) set: TokenSet,
+    pub(super) place: Place,
+    /// When the authorization began that it goes on with: a later one, or a removal, is newer.
+    pub(super) authorized_at: Option<SystemTime>,
+}
+
+/// In the place of what it is stored.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// Whatever is there: a user has authorized again, at this time.
+    Any(SystemTime),
+    /// Of the set whose refresh token was spent for it, and of no other: that would be newer.
+    Of(Option<TokenSet>),
+    /// Of the one that was there when it was fetched, one that has expired, or none: it can be fetched again, and another that is
+    /// good will do for all.
+    Free(Option<TokenSet>),
+}
+
+impl Unsaved {
+    /// Whether it can't be had again.
+    pub(super) fn is_spent(&self) -> bool {
+        !matches!(self.place, Place::Free(_))
+    }
+
+    /// In the place of what it was fetched.
+    pub(super) fn before(&self) -> Option<&TokenSet> {
+        match &self.place {
+            Place::Any(_) => None,
+            Place::Of(before) | Place::Free(before) => before.as_ref(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Grant, keeper::Keeper};
+use super::{Grant, Keeper};
 use crate::store::{
     StoreError, Swap, TokenStore,
     record::{Record, Unreadable},
@@ -12,7 +12,7 @@ use crate::store::{
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// What is stored, its version, and whether somebody has set the store back: then it is what this owner knows instead.
-    pub(super) async fn load(&self) -> Result<(Record, u64, bool), StoreError> {
+    pub(in crate::oauth2) async fn load(&self) -> Result<(Record, u64, bool), StoreError> {
         let (read, version) = self.read().await?;
         let record = read.map_err(|unreadable| unreadable.into_error(&self.account))?;
         let mut memo = self.memo();
@@ -54,7 +54,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         self.swap(version, next).await
     }
 
-    pub(super) async fn swap(&self, expected: u64, record: &Record) -> Result<Swap, StoreError> {
+    pub(in crate::oauth2) async fn swap(&self, expected: u64, record: &Record) -> Result<Swap, StoreError> {
         let record = Record { generation: self.memo().newest.next_generation(record), ..record.clone() };
         let data = record.write(&self.account);
         let swapped = self.ask(self.store.swap(expected, &data)).await?;

@@ -1,60 +1,28 @@
 //! The owner at work: it waits, for the store, for the lease, for the token endpoint. What it does is decided in `plan`.
 
-use std::{
-    future::Future,
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, mem, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
-use tokio::{
-    sync,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::{
-    Grant, TokenSet,
-    handed::Handed,
-    handle::Inbox,
-    memo::Memo,
-    news::LOOK_FOR_USER,
+    Grant, Handed, Keeper, SHORTEST_WAIT, TARGET,
+    changes::LOOK_FOR_USER,
+    memo::Place,
+    outcome::Failed,
     plan::{self, Fetch, Plan, Question, Spend},
-    saving::Place,
-    verdict::Failed,
 };
 use crate::{
-    AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest, Storage,
-    clock::{Moment, Timeline},
+    AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest,
+    clock::Moment,
     oauth2::EndpointError,
     panics::contained,
     store::{
-        Account, Credentials, Lease, StoreError, Swap, TokenStore,
+        Lease, StoreError, Swap, TokenStore,
         record::{Intent, Record},
     },
 };
-
-pub(super) struct Keeper<G, S> {
-    pub(super) grant: G,
-    pub(super) store: S,
-    pub(super) account: Account,
-    pub(super) time: Timeline,
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) options: Options,
-    /// This owner, among those that share the store.
-    pub(super) me: String,
-    pub(super) state: Mutex<Memo>,
-    /// One attempt to save at a time.
-    pub(super) saving: sync::Mutex<()>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Options {
-    pub(super) grace: Duration,
-    pub(super) last_resort: bool,
-    pub(super) lease: Duration,
-}
 
 /// Why there is none.
 pub(super) enum Trouble {
@@ -73,7 +41,7 @@ enum Worked {
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// One fetch.
-    pub(super) async fn renew(self: Arc<Self>, request: FetchRequest) -> Result<Handed, FetchError> {
+    pub(in crate::oauth2) async fn renew(self: Arc<Self>, request: FetchRequest) -> Result<Handed, FetchError> {
         {
             let mut memo = self.memo();
             (memo.news, memo.unreachable) = (false, false);
@@ -176,7 +144,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // Again: what another process stored before it gave the lease back.
         let (mut record, mut version, set_back) = self.load().await?;
         if set_back {
-            contained(|| warn!("the token store was set back: what is missing is put there again"));
+            contained(|| warn!(target: TARGET, "the token store was set back: what is missing is put there again"));
             record.restored_at = Some(self.time.wall());
             return Ok(match self.swap(version, &record).await? {
                 Swap::Done => Worked::GiveWay(SHORTEST_WAIT),
@@ -249,7 +217,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     Ok(Swap::Lost) if !spent => return Ok(Worked::LookAgain),
                     stored => {
                         if let Err(error) = &stored {
-                            contained(|| warn!(%error, "the token store failed"));
+                            contained(|| warn!(target: TARGET, %error, "the token store failed"));
                         }
                         let place = if spent { Place::Of(record.set) } else { Place::Free(record.set) };
                         self.keep_unsaved(set.clone(), place, record.authorized_at);
@@ -292,34 +260,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         std::mem::replace(&mut memo.spent, leases)
     }
 
-    /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
-    pub(super) async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-        // One that asks twice, as `LegacyPassword` does, may take it twice.
-        let most = limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
-        match timeout(most, self.grant.exchange(held, limit)).await {
-            // Nothing came but what was sent: somebody in between says it back.
-            Ok(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. }))
-                if held.and_then(TokenSet::refresh_token)
-                    == refresh_token.as_ref().map(ExposeSecret::expose_secret) =>
-            {
-                Err(flaw)
-            }
-            Ok(exchanged) => exchanged,
-            Err(_) => Err(FetchError::try_again(format!("the grant took longer than {most:?} and was dropped"))),
-        }
-    }
-
-    /// What it proves itself with and asks for: what was said to another configuration may not hold for this one.
-    pub(super) fn credentials(&self) -> Option<Credentials> {
-        Some(self.grant.credentials()?.with(self.account.asks()))
-    }
-
-    /// The same, as a failure is marked with.
-    pub(super) fn configuration(&self) -> String {
-        let credentials = self.credentials().unwrap_or_else(|| Credentials::of(self.account.asks()));
-        credentials.mark(&self.account.id())
-    }
-
     fn plan(&self, record: &Record, request: &FetchRequest) -> Plan {
         let held = record.set.as_ref();
         // The grant may be anybody's: not under the lock.
@@ -328,37 +268,6 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let memo = self.memo();
         let question = Question { credentials, of: &of, ..self.question(&memo, request) };
         plan::plan(record, &question, |_| repeatable)
-    }
-
-    pub(super) fn question<'a>(&'a self, memo: &'a Memo, request: &'a FetchRequest) -> Question<'a> {
-        Question {
-            request,
-            handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
-            refused_for: memo.refused.as_ref().map(|(_, since)| self.time.now().since(*since)).unwrap_or_default(),
-            asks: self.account.asks(),
-            credentials: None,
-            of: "",
-            me: &self.me,
-            spent: memo.spent,
-            resolve: memo.resolve,
-            grace: self.options.grace,
-            last_resort: self.options.last_resort,
-            now: self.time.wall(),
-        }
-    }
-
-    pub(super) fn storage(&self) -> Storage {
-        let memo = self.memo();
-        match &memo.unsaved {
-            Some(unsaved) if unsaved.is_spent() => Storage::Unsaved,
-            Some(_) => Storage::Unreachable,
-            None if memo.unreachable => Storage::Unreachable,
-            None => Storage::Sound,
-        }
-    }
-
-    pub(super) fn memo(&self) -> MutexGuard<'_, Memo> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -373,6 +282,3 @@ impl From<StoreError> for Trouble {
         Self::Store(error)
     }
 }
-
-/// Between two looks at a store that says in vain that it has changed: the first time.
-pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(20);

@@ -1,11 +1,20 @@
 //! What comes from elsewhere, and what becomes of an exchange that nobody waits for any more.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 
-use super::super::*;
-use crate::{LiveToken, State, oauth2::EndpointError, store::Account};
+use crate::{
+    AccessToken, FetchError, FetchRequest, LiveToken, State, TokenSource,
+    oauth2::{EndpointError, Grant, Stored, TokenSet},
+    store::Account,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

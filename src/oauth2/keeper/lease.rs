@@ -5,8 +5,7 @@ use std::{future::Future, pin::pin, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    Grant,
-    keeper::{Keeper, SHORTEST_WAIT},
+    Grant, Keeper, SHORTEST_WAIT,
     memo::Abandoned,
     plan::{self, Spend},
 };

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{
-    Grant,
-    keeper::{Keeper, SHORTEST_WAIT},
-    plan,
-};
+use super::{Grant, Keeper, SHORTEST_WAIT, plan};
 use crate::{
     FetchRequest,
     clock::Moment,
@@ -20,7 +16,7 @@ use crate::{
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Resolves when there is something worth a fetch.
-    pub(super) async fn news(&self) {
+    pub(in crate::oauth2) async fn news(&self) {
         loop {
             let (resolve_at, gone, look_at, dead) = {
                 let memo = self.memo();
