@@ -11,13 +11,13 @@ use zeroize::Zeroizing;
 
 use super::{Entry, Lease, StoreError, Swap, TokenStore};
 
-mod access;
+mod atomic_file;
 mod content;
-mod failure;
+mod file_error;
 mod lock;
-mod place;
+mod permissions;
 
-use place::Place;
+use atomic_file::AtomicFile;
 
 /// A file that survives restarts, crashes and power cuts, and may be shared by the processes of one machine.
 ///
@@ -65,18 +65,18 @@ impl FileStore {
 
     async fn read(&self) -> Result<Option<Entry>, StoreError> {
         let warned = self.warned.clone();
-        self.blocking(move |place| place.load(&warned)).await
+        self.blocking(move |file| file.load(&warned)).await
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Place) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&AtomicFile) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
         let turn = self.one_at_a_time.clone().lock_owned().await;
         let work = move || {
             let _until_the_end = turn;
-            Place::of(&path).and_then(|place| work(&place))
+            AtomicFile::of(&path).and_then(|file| work(&file))
         };
         spawn_blocking(work).await.map_err(|_| StoreError::unreachable("the runtime is shutting down"))?
     }
@@ -90,17 +90,17 @@ impl TokenStore for FileStore {
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let data = Zeroizing::new(data.to_vec());
         let warned = self.warned.clone();
-        self.blocking(move |place| place.swap(expected, &data, &warned)).await
+        self.blocking(move |file| file.swap(expected, &data, &warned)).await
     }
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         let holder = holder.to_owned();
-        self.blocking(move |place| place.lease(&holder, time)).await
+        self.blocking(move |file| file.lease(&holder, time)).await
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
         let holder = holder.to_owned();
-        self.blocking(move |place| place.release(&holder)).await
+        self.blocking(move |file| file.release(&holder)).await
     }
 
     async fn changed(&self, known: u64) {

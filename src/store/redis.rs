@@ -14,16 +14,16 @@ use tokio::sync::watch;
 
 use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
 
+mod announcements;
 mod connection;
 mod durability;
-mod failure;
-mod news;
+mod redis_error;
 mod scripts;
 
+use announcements::{Heard, News};
 use connection::{Answers, Connection, LIMIT};
 use durability::Durability;
-use failure::failed;
-use news::{Heard, News};
+use redis_error::redis_error;
 
 /// A Redis server, or another that speaks its protocol and runs Lua scripts (Valkey, KeyDB, Dragonfly), shared by a fleet: one of
 /// its processes fetches, and all have the new token at once.
@@ -222,7 +222,7 @@ impl RedisStore {
     fn heard(&self) -> watch::Receiver<Heard> {
         let listen = || {
             let (sender, receiver) = watch::channel(Heard::default());
-            tokio::spawn(news::listen(self.connection.clone(), self.keys.channel.clone(), sender));
+            tokio::spawn(announcements::listen(self.connection.clone(), self.keys.channel.clone(), sender));
             receiver
         };
         self.heard.get_or_init(listen).clone()
@@ -328,7 +328,7 @@ fn swapped(mut answers: Answers) -> Result<Swap, StoreError> {
 }
 
 fn read<T: FromRedisValue>(value: redis::Value) -> Result<T, StoreError> {
-    redis::from_redis_value(value).map_err(|error| failed(&RedisError::from(error)))
+    redis::from_redis_value(value).map_err(|error| redis_error(&RedisError::from(error)))
 }
 
 impl Keys {

@@ -176,7 +176,7 @@ impl AuthorizationCode {
         let verifier = self.pkce.then(pkce::random);
         let url = self.url(&state, verifier.as_ref().map(|verifier| verifier.as_str()));
         let now = self.endpoint.clock.wall();
-        PendingAuthorization::new(Login::of(self), url, state, verifier, now, self.valid_for)
+        PendingAuthorization::new(self.login(), url, state, verifier, now, self.valid_for)
     }
 
     /// Takes what the browser brought to the redirect URI, and exchanges the code in it. Once: whatever comes of it, the pending
@@ -202,7 +202,7 @@ impl AuthorizationCode {
     /// # Cancel safety
     /// Dropping the future may lose the code: the user has to begin again.
     pub async fn finish(&self, pending: PendingAuthorization, callback: &str) -> Result<TokenSet, AuthorizationError> {
-        if let Some(part) = pending.difference(&Login::of(self)) {
+        if let Some(part) = pending.difference(&self.login()) {
             return Err(AuthorizationError::wrong_login(part));
         }
         let code = callback::code(callback, &pending, self.endpoint.clock.wall())?;
@@ -213,6 +213,16 @@ impl AuthorizationCode {
             .field("code_verifier", pending.verifier().unwrap_or_default())
             .params(&self.token_params);
         self.endpoint.exchange(form, EXCHANGE).await.map_err(AuthorizationError::exchange)
+    }
+
+    /// What a pending authorization must have been begun with.
+    fn login(&self) -> Login {
+        Login {
+            token_endpoint: address::without_query(&self.endpoint.uri),
+            client_id: self.known_client_id(),
+            redirect_uri: self.redirect_uri.clone(),
+            issuer: self.issuer.clone(),
+        }
     }
 }
 

@@ -7,17 +7,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{access, failure::failed, place::Place};
+use super::{atomic_file::AtomicFile, file_error::file_error, permissions};
 use crate::{
     clock::{Clock, SystemClock},
     store::{Lease, StoreError},
 };
 
-impl Place {
+impl AtomicFile {
     pub(super) fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         let mut lock = self.locked()?;
         let now = SystemClock.wall();
-        let failed = |error| failed(&self.lock, "can't be written", &error);
+        let failed = |error| file_error(&self.lock, "can't be written", &error);
         if let Some(left) = Leased::read(&mut lock).map_err(failed)?.left(holder, now) {
             return Ok(Lease::Held(left));
         }
@@ -28,7 +28,7 @@ impl Place {
 
     pub(super) fn release(&self, holder: &str) -> Result<(), StoreError> {
         let mut lock = self.locked()?;
-        let failed = |error| failed(&self.lock, "can't be written", &error);
+        let failed = |error| file_error(&self.lock, "can't be written", &error);
         if Leased::read(&mut lock).map_err(failed)?.holder == holder {
             lock.set_len(0).map_err(failed)?;
         }
@@ -37,7 +37,7 @@ impl Place {
 
     /// The lock file, locked until it is dropped: for moments, by threads and processes alike, and never longer than its process lives.
     pub(super) fn locked(&self) -> Result<File, StoreError> {
-        let failed = |error: &io::Error| failed(&self.lock, "can't be locked", error);
+        let failed = |error: &io::Error| file_error(&self.lock, "can't be locked", error);
         for attempt in 1..=LOCK_ATTEMPTS {
             let lock = match self.open_lock() {
                 Ok(Some(lock)) => lock,
@@ -57,8 +57,8 @@ impl Place {
                 // One that somebody has removed meanwhile locks nothing.
                 Ok(()) if self.is_the_lock(&lock) => {
                     #[cfg(unix)]
-                    if let Ok(file) = fs::symlink_metadata(&self.file) {
-                        access::share(&lock, &file);
+                    if let Ok(file) = fs::symlink_metadata(&self.path) {
+                        permissions::share(&lock, &file);
                     }
                     return Ok(lock);
                 }
@@ -76,7 +76,7 @@ impl Place {
         let named = match fs::symlink_metadata(&self.lock) {
             Ok(named) => named,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return match access::private().read(true).write(true).create_new(true).open(&self.lock) {
+                return match permissions::private().read(true).write(true).create_new(true).open(&self.lock) {
                     Ok(lock) => Ok(Some(lock)),
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
                     Err(error) => Err(Trouble::Io(error)),
@@ -91,16 +91,16 @@ impl Place {
             return Err(Trouble::Foreign("is no regular file"));
         }
         #[cfg(unix)]
-        if !access::has_one_name(&named) {
+        if !permissions::has_one_name(&named) {
             return Err(Trouble::Foreign("has another name, and may be another program's"));
         }
-        let lock = match access::careful().read(true).write(true).open(&self.lock) {
+        let lock = match permissions::careful().read(true).write(true).open(&self.lock) {
             Ok(lock) => lock,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Trouble::Io(error)),
         };
         #[cfg(unix)]
-        if !access::is_same(&named, &lock.metadata().map_err(Trouble::Io)?) {
+        if !permissions::is_same(&named, &lock.metadata().map_err(Trouble::Io)?) {
             // Another one has taken its place, and may be anything.
             return Ok(None);
         }
@@ -111,7 +111,7 @@ impl Place {
     #[cfg(unix)]
     fn is_the_lock(&self, lock: &File) -> bool {
         let (ours, named) = (lock.metadata(), fs::symlink_metadata(&self.lock));
-        matches!((ours, named), (Ok(ours), Ok(named)) if access::is_same(&ours, &named))
+        matches!((ours, named), (Ok(ours), Ok(named)) if permissions::is_same(&ours, &named))
     }
 
     /// Where an open file can't be removed.

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::failure::failed;
+use super::redis_error::redis_error;
 use crate::store::StoreError;
 
 /// One connection at a time, and none before it is needed.
@@ -117,7 +117,7 @@ impl Connection {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = timeout(self.limit, connecting).await.map_err(|_| late("connecting", self.limit))?;
-        let connection = connection.map_err(|error| failed(&error))?;
+        let connection = connection.map_err(|error| redis_error(&error))?;
         slot.number += 1;
         slot.connection = Some(connection.clone());
         Ok((slot.number, connection, true))
@@ -145,9 +145,9 @@ async fn send(
 ) -> Result<Vec<Value>, Failure> {
     let sent = timeout(limit, connection.req_packed_commands(commands, 0, commands.len())).await;
     let values = sent.map_err(|_| Failure::Late(late("waiting for an answer", limit)))?;
-    let values = values.map_err(|error| Failure::Ended(failed(&error)))?;
+    let values = values.map_err(|error| Failure::Ended(redis_error(&error)))?;
     match values.first() {
-        Some(Value::ServerError(error)) => Err(Failure::Refused(failed(&RedisError::from(error.clone())))),
+        Some(Value::ServerError(error)) => Err(Failure::Refused(redis_error(&RedisError::from(error.clone())))),
         _ => Ok(values),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisError, Value};
 
-use super::failure::failed;
+use super::redis_error::redis_error;
 use crate::store::StoreError;
 
 /// Who must have a write before it counts.
@@ -71,7 +71,7 @@ impl Durability {
                 StoreError::unusable("Redis: to wait for disks, the server must have `appendonly yes`")
             }
             _ if is_unknown => StoreError::unusable("Redis: the server can't wait for replicas (WAIT)"),
-            _ => failed(error),
+            _ => redis_error(error),
         }
     }
 }

@@ -107,7 +107,6 @@ mod tests {
         AuthorizationCode,
         AuthorizationErrorKind::{self, Denied, InteractionRequired, Refused, TryAgain},
         TokenEndpoint,
-        grant::authorization_code::login::Login,
     };
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -121,7 +120,7 @@ mod tests {
             login = login.issuer(issuer);
         }
         let (url, state) = (String::from("https://id.test/").into(), String::from("s1").into());
-        PendingAuthorization::new(Login::of(&login), url, state, None, NOW, Duration::from_secs(600))
+        PendingAuthorization::new(login.login(), url, state, None, NOW, Duration::from_secs(600))
     }
 
     fn outcome(callback: &str, issuer: Option<&str>) -> Result<String, AuthorizationErrorKind> {

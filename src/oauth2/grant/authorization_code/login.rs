@@ -2,29 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AuthorizationCode;
-use crate::oauth2::endpoint::address;
-
 /// Where the code will be sent, by whom, and who has to issue it. Holds no secret: it is stored with the pending authorization.
 #[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Login {
     /// Without its query: some gateways take a key there.
-    token_endpoint: String,
-    client_id: Option<String>,
+    pub(super) token_endpoint: String,
+    pub(super) client_id: Option<String>,
     pub(super) redirect_uri: String,
     pub(super) issuer: Option<String>,
 }
 
 impl Login {
-    pub(super) fn of(login: &AuthorizationCode) -> Self {
-        Self {
-            token_endpoint: address::without_query(&login.endpoint.uri),
-            client_id: login.known_client_id(),
-            redirect_uri: login.redirect_uri.clone(),
-            issuer: login.issuer.clone(),
-        }
-    }
-
     /// The first part that is another one in `other`.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
         [

@@ -155,7 +155,7 @@ mod tests {
             (begun.clone().issuer("https://id.test"), Some("issuer")),
             (AuthorizationCode { redirect_uri: "https://app.test/other".into(), ..begun }, Some("redirect URI")),
         ] {
-            assert_eq!(pending.difference(&Login::of(&login)), expected);
+            assert_eq!(pending.difference(&login.login()), expected);
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
         later["v"] = 3.into();
         for value in [first, later] {
             let pending: PendingAuthorization = serde_json::from_value(value).unwrap();
-            assert_eq!(pending.difference(&Login::of(&login("https://id.test/other"))), None);
+            assert_eq!(pending.difference(&login("https://id.test/other").login()), None);
             assert!(pending.has_expired(SystemTime::UNIX_EPOCH));
         }
     }

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// a volume moved, a server was away. A directory that is missing, and a file that may not be opened, can be a volume that isn't mounted
 /// yet, but they are nearly always a wrong path or a wrong user: who starts a program with one should read so at once. Both are looked
 /// at again anyway.
-pub(super) fn failed(path: &Path, what: &str, error: &io::Error) -> StoreError {
+pub(super) fn file_error(path: &Path, what: &str, error: &io::Error) -> StoreError {
     let text = format!("{} {what}: {error}", path.display());
     match error.kind() {
         ErrorKind::NotFound
@@ -34,7 +34,7 @@ pub(super) fn not_replaced(path: &Path, error: &io::Error) -> StoreError {
             "{} can't be replaced, because it is mounted by itself: mount the directory instead of the file ({error})",
             path.display()
         )),
-        _ => failed(path, "can't be written", error),
+        _ => file_error(path, "can't be written", error),
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn what_passes_without_anybody_touching_the_file_is_tried_again() {
-        let kind = |kind: ErrorKind| failed(Path::new("x"), "can't be written", &kind.into()).kind();
+        let kind = |kind: ErrorKind| file_error(Path::new("x"), "can't be written", &kind.into()).kind();
         for (error, expected) in [
             (ErrorKind::ReadOnlyFilesystem, Unreachable),
             (ErrorKind::StorageFull, Unreachable),

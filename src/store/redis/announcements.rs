@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{connection::Connection, failure::failed};
+use super::{connection::Connection, redis_error::redis_error};
 use crate::panics::contained;
 
 /// What was heard so far.
@@ -110,7 +110,7 @@ impl Listening<'_> {
                     failures += 1;
                     // Once, until it has worked for a while.
                     if failures == 1 {
-                        let error = failed(&error);
+                        let error = redis_error(&error);
                         contained(
                             || warn!(%error, "announcements of the token store can't be heard; this is tried again, less and less often"),
                         );

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::store::StoreError;
 
 /// What somebody has to mend, and what may pass by itself.
-pub(super) fn failed(error: &RedisError) -> StoreError {
+pub(super) fn redis_error(error: &RedisError) -> StoreError {
     let lasting = match error.kind() {
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::UnexpectedReturnType => true,
         ErrorKind::Server(ServerErrorKind::NoPerm) => true,
@@ -29,7 +29,7 @@ mod tests {
         let found = redis::Value::BulkString(b"secret".to_vec());
         let error = redis::from_redis_value::<u64>(found).map_err(RedisError::from).unwrap_err();
         assert!(error.to_string().contains("secret"), "or this is about nothing: {error}");
-        let error = failed(&error);
+        let error = redis_error(&error);
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 
@@ -41,7 +41,7 @@ mod tests {
             let (code, detail) = said.split_once(' ').unwrap();
             let refused = redis::make_extension_error(code.to_owned(), Some(detail.to_owned()));
             for error in [refused, RedisError::from((ErrorKind::AuthenticationFailed, "refused"))] {
-                let error = failed(&error);
+                let error = redis_error(&error);
                 assert_eq!(error.kind(), StoreErrorKind::Unusable, "{error}");
                 let error = TokenError::new(crate::ErrorKind::Rejected, Some(FetchError::from(error))).to_string();
                 assert!(error.contains("the token store can't be used: Redis: "), "{error}");
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn what_another_server_may_do_is_worth_another_try() {
         use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, ReadOnly, TryAgain};
-        let kind = |kind: ErrorKind| failed(&RedisError::from((kind, "said"))).kind();
+        let kind = |kind: ErrorKind| redis_error(&RedisError::from((kind, "said"))).kind();
         for passing in [BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain] {
             assert_eq!(kind(passing.into()), StoreErrorKind::Unreachable, "{passing:?}");
         }

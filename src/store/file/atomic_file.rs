@@ -10,21 +10,21 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    access,
     content::{head, parse},
-    failure::{failed, not_replaced},
+    file_error::{file_error, not_replaced},
+    permissions,
 };
 use crate::store::{Entry, StoreError, Swap};
 
 /// Where it really is, and what lies beside it.
-pub(super) struct Place {
-    pub(super) file: PathBuf,
+pub(super) struct AtomicFile {
+    pub(super) path: PathBuf,
     pub(super) lock: PathBuf,
     new: PathBuf,
     directory: PathBuf,
 }
 
-impl Place {
+impl AtomicFile {
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let mut path = path.to_owned();
         // A link stays a link: what it points to is replaced, or made.
@@ -36,7 +36,7 @@ impl Place {
             return Err(StoreError::unusable(format!("{} is a link that leads in a circle", path.display())));
         }
         let path = path.as_path();
-        let failed = |error| failed(path, "can't be reached", &error);
+        let failed = |error| file_error(path, "can't be reached", &error);
         let file = match fs::canonicalize(path) {
             Ok(file) if file.is_file() => file,
             Ok(other) => {
@@ -57,7 +57,7 @@ impl Place {
             name.push(suffix);
             PathBuf::from(name)
         };
-        Ok(Self { lock: beside(".lock"), new: beside(".new"), directory, file })
+        Ok(Self { lock: beside(".lock"), new: beside(".new"), directory, path: file })
     }
 
     pub(super) fn load(&self, warned: &AtomicBool) -> Result<Option<Entry>, StoreError> {
@@ -65,23 +65,23 @@ impl Place {
     }
 
     fn read(&self, warned: &AtomicBool) -> Result<Option<(Entry, Metadata)>, StoreError> {
-        let unusable = |what: &str| StoreError::unusable(format!("{} {what}", self.file.display()));
-        let mut file = match access::careful().read(true).open(&self.file) {
+        let unusable = |what: &str| StoreError::unusable(format!("{} {what}", self.path.display()));
+        let mut file = match permissions::careful().read(true).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&self.file, "can't be read", &error)),
+            Err(error) => return Err(file_error(&self.path, "can't be read", &error)),
         };
-        let about = file.metadata().map_err(|error| failed(&self.file, "can't be read", &error))?;
+        let about = file.metadata().map_err(|error| file_error(&self.path, "can't be read", &error))?;
         if !about.is_file() {
             return Err(unusable("is no regular file"));
         }
         #[cfg(unix)]
-        match access::tighten(&file, &about) {
-            access::Tightened::Sound => {}
-            access::Tightened::Open => {
+        match permissions::tighten(&file, &about) {
+            permissions::Tightened::Sound => {}
+            permissions::Tightened::Open => {
                 return Err(unusable("can be read or written by others: take that away from them (chmod 600)"));
             }
-            access::Tightened::Taken(taken) => self.warn_of_group(&taken, warned),
+            permissions::Tightened::Taken(taken) => self.warn_of_group(&taken, warned),
         }
         #[cfg(not(unix))]
         let _ = warned;
@@ -89,7 +89,7 @@ impl Place {
             return Err(unusable("is longer than any token set: it is another program's"));
         }
         let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default() + 1));
-        file.read_to_end(&mut content).map_err(|error| failed(&self.file, "can't be read", &error))?;
+        file.read_to_end(&mut content).map_err(|error| file_error(&self.path, "can't be read", &error))?;
         if content.is_empty() {
             // What is mounted by itself can't be removed, and had to be there before.
             return Err(unusable(
@@ -104,7 +104,7 @@ impl Place {
         if warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
             return;
         }
-        let path = self.file.display();
+        let path = self.path.display();
         match taken {
             Ok(()) => tracing::warn!(%path, "the group of a token file could read or write it: taken away (chmod 600)"),
             Err(error) => {
@@ -126,16 +126,16 @@ impl Place {
 
     /// Beside its place, synced, renamed, synced.
     fn replace(&self, version: u64, data: &[u8], old: Option<&Metadata>) -> Result<(), StoreError> {
-        let failed = |error: io::Error| failed(&self.file, "can't be written", &error);
+        let failed = |error: io::Error| file_error(&self.path, "can't be written", &error);
         // What a crash has left. Whoever has the lock owns this name.
         match fs::remove_file(&self.new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let new = access::private().write(true).create_new(true).open(&self.new).map_err(failed)?;
+        let new = permissions::private().write(true).create_new(true).open(&self.new).map_err(failed)?;
         let renamed = self
             .fill(new, version, data, old)
-            .and_then(|()| fs::rename(&self.new, &self.file).map_err(|error| not_replaced(&self.file, &error)));
+            .and_then(|()| fs::rename(&self.new, &self.path).map_err(|error| not_replaced(&self.path, &error)));
         if let Err(error) = renamed {
             // There are tokens in it. If it can't be removed, the next swap does that.
             let _ = fs::remove_file(&self.new);
@@ -155,11 +155,11 @@ impl Place {
     fn fill(&self, mut new: File, version: u64, data: &[u8], old: Option<&Metadata>) -> Result<(), StoreError> {
         #[cfg(unix)]
         if let Some(old) = old {
-            access::inherit(old, &new).map_err(|error| {
+            permissions::inherit(old, &new).map_err(|error| {
                 let user = std::os::unix::fs::MetadataExt::uid(old);
                 StoreError::unusable(format!(
                     "{} belongs to the user {user}, and a new one can't be given to that user ({error}): run this as that user",
-                    self.file.display()
+                    self.path.display()
                 ))
             })?;
         }
@@ -170,7 +170,7 @@ impl Place {
             new.write_all(data)?;
             new.sync_all()
         };
-        write().map_err(|error| failed(&self.file, "can't be written", &error))
+        write().map_err(|error| file_error(&self.path, "can't be written", &error))
     }
 }
 
