@@ -1,9 +1,21 @@
 //! The one owner of a token set at work.
 //!
-//! `renew` is one fetch from its beginning to its end. `plan` decides what a fetch does. `entry` is the entry in the store, and `lease`
-//! the right to work on it. `outcome` writes down what an exchange brought, or why it failed. `save` stores what isn't stored yet, and
-//! `without_store` goes on where that fails. `changes` waits for something new. `memo` is what an owner remembers, `inbox` what it was
-//! given by others, `options` what its user chose. `moved_from` moves a set from one owner to another.
+//! | module | what it holds |
+//! |---|---|
+//! | `options`, `inbox`, `memo` | what the user chose, what the user handed in, and what the keeper remembers |
+//! | `plan` | decides what a fetch does; pure |
+//! | `entry`, `lease` | the entry in the store, and the right to work on it |
+//! | `outcome` | what is written to the entry after an exchange, or after its failure |
+//! | `save` | stores what isn't stored yet |
+//! | `without_store` | fetches while the store can't be used |
+//! | `changes` | waits until there is a reason to fetch |
+//! | `renew` | one fetch, from its beginning to its end |
+//! | `moved_from` | moves a set from one keeper's entry to another's |
+//!
+//! A keeper has an entry in the store, and shares it with the keepers of other processes. A few words are used in all of them. An
+//! *authorization* begins when a user authorizes, or when a configuration brings another initial set; each *renewal* replaces the set
+//! within it. An *intent* in the entry says that a refresh token is about to be sent. If it stays there, the answer was lost, and the
+//! refresh token may be *spent*. It is *dead* when it is not to be used any more, and the entry says why.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -43,7 +55,7 @@ pub(super) use moved_from::move_set;
 use options::Options;
 use plan::Question;
 
-/// An owner: the grant, the store, and what is known of the set in it.
+/// Keeps one token set: spends its refresh token, stores it, and hands its access token on.
 pub(super) struct Keeper<G, S> {
     grant: G,
     store: S,
@@ -51,15 +63,15 @@ pub(super) struct Keeper<G, S> {
     pub(super) time: Timeline,
     pub(super) inbox: Arc<Inbox>,
     pub(super) options: Options,
-    /// This owner, among those that share the store.
-    me: String,
-    state: Mutex<Memo>,
-    /// One attempt to save at a time.
-    saving: sync::Mutex<()>,
+    /// The name of this keeper among those that share the store.
+    name: String,
+    memo: Mutex<Memo>,
+    /// Held while a set is saved, so that there is one attempt at a time.
+    save_lock: sync::Mutex<()>,
 }
 
-/// An access token, and how old it was at which moment.
-pub(super) struct Handed {
+/// An access token, and how old it was at a moment.
+pub(super) struct AgedToken {
     pub(super) token: AccessToken,
     pub(super) age: Duration,
     pub(super) at: Moment,
@@ -76,25 +88,25 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             time: Timeline::new(Arc::new(SystemClock)),
             inbox: Arc::default(),
             options: Options::default(),
-            me: name(getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
-            state: Mutex::default(),
-            saving: sync::Mutex::default(),
+            name: to_name(getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
+            memo: Mutex::default(),
+            save_lock: sync::Mutex::default(),
         }
     }
 
-    /// The seed of everything random.
+    /// The seed of what is random.
     pub(super) fn seed(&mut self, seed: u64) {
         let mut rng = Rng::with_seed(seed);
-        self.me = name(rng.u64(..));
+        self.name = to_name(rng.u64(..));
         self.memo().rng = rng;
     }
 
-    /// A grant may be anybody's, and one that hangs must not keep the lease for ever.
+    /// Exchanges by the grant. A user's own grant may hang, and must not keep the lease for ever.
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-        // One that asks twice, as `LegacyPassword` does, may take it twice.
+        // A grant that sends two requests, as `LegacyPassword` does, has the limit for each of them.
         let most = limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
         match timeout(most, self.grant.exchange(held, limit)).await {
-            // Nothing came but what was sent: somebody in between says it back.
+            // The refresh token is the one that was sent: a proxy has sent the request back.
             Ok(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. }))
                 if held.and_then(TokenSet::refresh_token)
                     == refresh_token.as_ref().map(ExposeSecret::expose_secret) =>
@@ -106,28 +118,29 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// What it proves itself with and asks for: what was said to another configuration may not hold for this one.
+    /// The client's credentials and what it asks for. What the server said to another configuration may not hold for this one.
     fn credentials(&self) -> Option<Credentials> {
         Some(self.grant.credentials()?.with(self.account.asks()))
     }
 
-    /// The same, as a failure is marked with.
+    /// A mark of this configuration, for failures in the entry.
     fn configuration(&self) -> String {
         let credentials = self.credentials().unwrap_or_else(|| Credentials::of(self.account.asks()));
         credentials.mark(&self.account.id())
     }
 
+    /// What `plan` has to know, without the credentials and the configuration.
     fn question<'a>(&'a self, memo: &'a Memo, request: &'a FetchRequest) -> Question<'a> {
         Question {
             request,
-            handed: memo.handed.as_ref().map(ExposeSecret::expose_secret),
+            handed_on: memo.handed_on.as_ref().map(ExposeSecret::expose_secret),
             refused_for: memo.refused.as_ref().map(|(_, since)| self.time.now().since(*since)).unwrap_or_default(),
             asks: self.account.asks(),
             credentials: None,
-            of: "",
-            me: &self.me,
-            spent: memo.spent,
-            resolve: memo.resolve,
+            configuration: "",
+            keeper: &self.name,
+            last_spending_lease: memo.last_spending_lease,
+            check_refresh_token: memo.check_refresh_token,
             grace: self.options.grace,
             last_resort: self.options.last_resort,
             now: self.time.wall(),
@@ -137,21 +150,21 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     pub(super) fn storage(&self) -> Storage {
         let memo = self.memo();
         match &memo.unsaved {
-            Some(unsaved) if unsaved.is_spent() => Storage::Unsaved,
+            Some(unsaved) if unsaved.is_irreplaceable() => Storage::Unsaved,
             Some(_) => Storage::Unreachable,
-            None if memo.unreachable => Storage::Unreachable,
+            None if memo.went_without_store => Storage::Unreachable,
             None => Storage::Sound,
         }
     }
 
     fn memo(&self) -> MutexGuard<'_, Memo> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A set out of the store. If it is a question whether it will ever be followed by another, that is answered soon.
-    fn hand_on_stored(&self, record: &Record, set: &TokenSet) -> Result<Handed, FetchError> {
+    /// Hands on a set out of the store. If its refresh token may be spent or dead, that is found out soon, while the access token works.
+    fn hand_on_stored(&self, record: &Record, set: &TokenSet) -> Result<AgedToken, FetchError> {
         let now = self.time.now();
-        self.memo().resolve_at = match record {
+        self.memo().check_refresh_token_at = match record {
             Record { dead: Some(_), .. } => Some(now),
             Record { intent: Some(_), .. } => Some(now + self.options.lease),
             _ => None,
@@ -159,22 +172,22 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         self.hand_on(set, set.age(self.time.wall()))
     }
 
-    fn hand_on(&self, set: &TokenSet, age: Duration) -> Result<Handed, FetchError> {
+    fn hand_on(&self, set: &TokenSet, age: Duration) -> Result<AgedToken, FetchError> {
         let token = set.to_access_token(age, self.time.wall());
         let token = token.ok_or_else(|| FetchError::try_again("there is no access token in the set"))??;
-        self.inbox.hold(Some(set));
-        self.memo().handed.clone_from(&set.access_token);
-        Ok(Handed { token, age, at: self.time.now() })
+        self.inbox.put_in_use(Some(set));
+        self.memo().handed_on.clone_from(&set.access_token);
+        Ok(AgedToken { token, age, at: self.time.now() })
     }
 }
 
-/// Two owners must not have the same.
-fn name(number: u64) -> String {
+/// A name that no other keeper has.
+fn to_name(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// Between two looks at a store that says in vain that it has changed: the first time.
+/// The first pause before the store is read again. It grows where the pause repeats.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
-/// The target of the events that tell of the store. It is named after the public type, so that filters don't depend on modules.
+/// The target of events about the store. It is named after the public type, so that users' filters don't depend on modules.
 const TARGET: &str = "tower_bearer::oauth2::stored";

@@ -44,8 +44,8 @@ pub(crate) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Intent {
     pub(crate) at: SystemTime,
-    /// The lease it was written under.
-    pub(crate) by: String,
+    /// The lease under which it was written.
+    pub(crate) lease: String,
 }
 
 /// Why what is stored is not used to ask for more.
@@ -81,12 +81,12 @@ pub(crate) struct Failure {
     pub(crate) at: SystemTime,
     /// Nobody tries again before.
     pub(crate) until: SystemTime,
-    /// The server has asked for that.
-    pub(crate) asked: bool,
-    /// A mark of the configuration it happened with.
-    pub(crate) of: String,
-    /// The process it happened to.
-    pub(crate) by: String,
+    /// The server asked for that wait.
+    pub(crate) server_asked: bool,
+    /// A mark of the configuration that failed.
+    pub(crate) configuration: String,
+    /// The keeper that failed.
+    pub(crate) keeper: String,
     pub(crate) text: String,
     pub(crate) guess: Option<Guess>,
 }

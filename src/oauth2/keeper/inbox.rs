@@ -1,4 +1,4 @@
-//! Giving an owner another token set while it is at work.
+//! Token sets that reach a keeper from outside: the initial one of the configuration, and those that users adopt while it works.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,104 +6,106 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::oauth2::TokenSet;
 
-/// What came from elsewhere, on its way to the requests.
+/// What the handles, the configuration and the keeper tell each other.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    letters: Mutex<Letters>,
-    pub(crate) arrived: Notify,
+    contents: Mutex<Contents>,
+    /// Notified when a set was adopted, or when one that was unsaved is stored.
+    pub(crate) changed: Notify,
 }
 
 #[derive(Default)]
-struct Letters {
-    /// Not taken up yet.
-    set: Option<TokenSet>,
-    /// What the configuration begins with, not looked at yet.
-    seed: Option<TokenSet>,
-    /// Who waits for that.
-    unread: Vec<oneshot::Sender<()>>,
-    /// Who waits for what was taken up to be carried by requests.
-    read: Vec<oneshot::Sender<()>>,
-    /// A copy of what is in use.
-    held: Option<TokenSet>,
-    /// There is nobody any more who takes anything up.
-    closed: bool,
+struct Contents {
+    /// A set that was adopted, and that the keeper hasn't taken yet.
+    adopted: Option<TokenSet>,
+    /// The set that the configuration begins with, until it is stored.
+    initial: Option<TokenSet>,
+    /// Those who wait for `adopted`.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Those who wait until requests carry a set that the keeper has taken.
+    taken: Vec<oneshot::Sender<()>>,
+    /// A copy of the set in use.
+    in_use: Option<TokenSet>,
+    /// The keeper is gone, so nothing is taken any more.
+    is_closed: bool,
 }
 
 impl Inbox {
-    /// The set in use now, or the one that is to be.
+    /// The set in use now, or the one that will be.
     pub(crate) fn token_set(&self) -> Option<TokenSet> {
-        let letters = self.lock();
-        letters.set.as_ref().or(letters.held.as_ref()).or(letters.seed.as_ref()).cloned()
+        let contents = self.lock();
+        contents.adopted.as_ref().or(contents.in_use.as_ref()).or(contents.initial.as_ref()).cloned()
     }
 
-    pub(crate) fn put(&self, set: TokenSet, sender: oneshot::Sender<()>) {
-        let mut letters = self.lock();
-        if letters.closed {
+    /// Hands a set to the keeper. `used` is told when requests carry it.
+    pub(crate) fn adopt(&self, set: TokenSet, used: oneshot::Sender<()>) {
+        let mut contents = self.lock();
+        if contents.is_closed {
             return;
         }
-        letters.set = Some(set);
-        letters.unread.push(sender);
-        drop(letters);
-        self.arrived.notify_one();
+        contents.adopted = Some(set);
+        contents.waiting.push(used);
+        drop(contents);
+        self.changed.notify_one();
     }
 
-    pub(crate) fn plant(&self, seed: TokenSet) {
-        self.lock().seed = Some(seed);
+    pub(crate) fn put_initial(&self, set: TokenSet) {
+        self.lock().initial = Some(set);
     }
 
-    pub(crate) fn seed(&self) -> Option<TokenSet> {
-        self.lock().seed.clone()
+    pub(crate) fn initial(&self) -> Option<TokenSet> {
+        self.lock().initial.clone()
     }
 
-    /// The configuration's set was looked at.
-    pub(crate) fn planted(&self) {
-        self.lock().seed = None;
+    /// The initial set is stored, or an older one than what is stored.
+    pub(crate) fn drop_initial(&self) {
+        self.lock().initial = None;
     }
 
-    pub(crate) fn take(&self) -> Option<TokenSet> {
-        let mut letters = self.lock();
-        let unread = std::mem::take(&mut letters.unread);
-        letters.read.extend(unread);
-        letters.set.take()
+    pub(crate) fn has_adopted(&self) -> bool {
+        self.lock().adopted.is_some()
     }
 
-    /// What is in use from now on.
-    pub(crate) fn hold(&self, set: Option<&TokenSet>) {
-        self.lock().held = set.cloned();
+    pub(crate) fn take_adopted(&self) -> Option<TokenSet> {
+        let mut contents = self.lock();
+        let waiting = std::mem::take(&mut contents.waiting);
+        contents.taken.extend(waiting);
+        contents.adopted.take()
     }
 
-    pub(crate) fn held(&self) -> Option<TokenSet> {
-        self.lock().held.clone()
+    pub(crate) fn put_in_use(&self, set: Option<&TokenSet>) {
+        self.lock().in_use = set.cloned();
     }
 
-    /// Whoever calls the source again has published what it brought before.
-    pub(crate) fn confirm(&self) {
-        let read = std::mem::take(&mut self.lock().read);
-        for sender in read {
-            // Whoever waited may have gone.
+    pub(crate) fn in_use(&self) -> Option<TokenSet> {
+        self.lock().in_use.clone()
+    }
+
+    /// Called when the live token asks again: it has published what it was given before.
+    pub(crate) fn confirm_use(&self) {
+        let taken = std::mem::take(&mut self.lock().taken);
+        for sender in taken {
+            // An error means that nobody waits any more.
             let _ = sender.send(());
         }
     }
 
-    pub(crate) fn has_news(&self) -> bool {
-        self.lock().set.is_some()
-    }
-
-    /// Whoever waits learns that it is in vain: handles keep this, and would keep the senders with it. What is in use stays to be
-    /// given back, and what the configuration began with to be noted beside a set that is still to be stored.
+    /// The keeper goes. Those who wait are told by dropping their senders, which the handles would keep alive. The set in use stays, so
+    /// that it can be revoked; the initial one stays, because saving an unsaved set notes it in the store.
     pub(crate) fn close(&self) {
-        let mut letters = self.lock();
-        let (held, seed) = (letters.held.take(), letters.seed.take());
-        let waiting = std::mem::replace(&mut *letters, Letters { held, seed, closed: true, ..Letters::default() });
-        drop(letters);
+        let mut contents = self.lock();
+        let (in_use, initial) = (contents.in_use.take(), contents.initial.take());
+        let closed = Contents { in_use, initial, is_closed: true, ..Contents::default() };
+        let waiting = std::mem::replace(&mut *contents, closed);
+        drop(contents);
         drop(waiting);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.lock().is_closed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

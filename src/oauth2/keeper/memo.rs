@@ -1,4 +1,4 @@
-//! What an owner remembers.
+//! What a keeper remembers from one fetch to the next.
 
 use std::time::SystemTime;
 
@@ -11,55 +11,58 @@ use crate::{
     store::record::{Dead, Record, Suspicion},
 };
 
-/// What an owner remembers from one fetch to the next.
+/// What a keeper remembers from one fetch to the next.
 #[derive(Default)]
 pub(super) struct Memo {
     pub(super) rng: Rng,
     /// The access token that was handed on last.
-    pub(super) handed: Option<SecretString>,
-    /// An access token that the API has refused, and when it did so first.
+    pub(super) handed_on: Option<SecretString>,
+    /// The access token that the API refused last, and since when.
     pub(super) refused: Option<(SecretString, Moment)>,
-    /// The version of the entry that was seen last.
-    pub(super) known: u64,
-    /// The newest that was seen of the entry.
+    /// The version of the entry that was read or written last.
+    pub(super) known_version: u64,
+    /// The newest entry that was seen.
     pub(super) newest: Newest,
-    /// What is in use and not in the store.
+    /// The set that is in use and not stored.
     pub(super) unsaved: Option<Unsaved>,
+    /// A task is at work that saves it.
     pub(super) is_saving: bool,
-    /// How many leases were asked for, and the last of them under which something may have been spent: the intents of later ones
-    /// were followed by nothing.
-    pub(super) leases: u64,
-    pub(super) spent: u64,
-    pub(super) unreachable: bool,
-    /// The store could not be read when it was last tried.
-    pub(super) gone: bool,
-    /// The store has failed or was set back since this owner stored a set, or it has never stored one.
+    /// How many leases this keeper has asked for.
+    pub(super) lease_count: u64,
+    /// The last of these under which a refresh token may have been sent. After an intent under a later one, nothing was sent.
+    pub(super) last_spending_lease: u64,
+    /// The last fetch went on without the store.
+    pub(super) went_without_store: bool,
+    /// The last read of the store failed.
+    pub(super) read_failed: bool,
+    /// The store failed or was set back since this keeper stored a set.
     pub(super) store_was_unreliable: bool,
+    /// This keeper has stored a set.
     pub(super) has_stored: bool,
-    /// What the server seems to say, and since when.
-    pub(super) guessing: Option<(Suspicion, Moment)>,
-    /// Somebody else's intent beside which no lease was found.
+    /// What the server's answers seem to mean, and since when.
+    pub(super) suspected: Option<(Suspicion, Moment)>,
+    /// Another keeper's intent, under a lease that nobody holds.
     pub(super) abandoned: Option<Abandoned>,
-    /// When something was put back last, as the entry says, and when that was seen first.
+    /// The time in the entry when somebody restored it last, and when this was seen first.
     pub(super) restored: Option<(SystemTime, Moment)>,
-    /// There is something worth a fetch.
-    pub(super) news: bool,
-    /// The version that the store said was changed, and how often it said so in vain.
-    pub(super) told: (u64, u32),
-    /// When somebody must look what became of an intent of another process, or say that the refresh token is dead.
-    pub(super) resolve_at: Option<Moment>,
-    /// That is now.
-    pub(super) resolve: bool,
-    /// The server has said that nobody should ask before then.
-    pub(super) told_to_wait_until: Option<Moment>,
-    /// When to look in the store for a new authorization, while the last failure is final or waited out for long.
-    pub(super) look_for_user_at: Option<Moment>,
-    /// When the authorization that ended had begun.
-    pub(super) given_up: Option<SystemTime>,
+    /// There is a reason to fetch now.
+    pub(super) wants_fetch: bool,
+    /// A version that the store reported as changed and that wasn't, and how often in a row.
+    pub(super) false_report: (u64, u32),
+    /// When to find out whether the refresh token still works, although the access token does: an intent or an end is in the entry.
+    pub(super) check_refresh_token_at: Option<Moment>,
+    /// That time has come.
+    pub(super) check_refresh_token: bool,
+    /// The server asked for no requests before this moment.
+    pub(super) server_wait_until: Option<Moment>,
+    /// When to look in the store for a new authorization. Set while the last failure is final, or its wait is long.
+    pub(super) look_for_authorization_at: Option<Moment>,
+    /// The authorization of the last fetch, by the time when it began. A later one is new.
+    pub(super) last_authorization: Option<SystemTime>,
 }
 
 impl Memo {
-    /// Notes when it was seen first that something was put back: other machines' clocks are others.
+    /// Notes when a restored entry was seen first. Its own time is by another machine's clock.
     pub(super) fn note_restored(&mut self, record: &Record, now: Moment) {
         if self.restored.map(|(at, _)| at) != record.restored_at {
             self.restored = record.restored_at.map(|at| (at, now));
@@ -67,63 +70,62 @@ impl Memo {
     }
 }
 
-/// A set that is not in the store.
+/// A set that is not stored.
 #[derive(Clone)]
 pub(super) struct Unsaved {
     pub(super) set: TokenSet,
-    pub(super) place: Place,
-    /// When the authorization began that it goes on with: a later one, or a removal, is newer.
+    pub(super) replaces: Replaces,
+    /// When its authorization began. A later authorization, or a removal, is newer than this set.
     pub(super) authorized_at: Option<SystemTime>,
 }
 
-/// In the place of what it is stored.
+/// Which stored set an unsaved one may replace.
 #[derive(Clone)]
-pub(super) enum Place {
-    /// Whatever is there: a user has authorized again, at this time.
+pub(super) enum Replaces {
+    /// Any: a user has authorized again, at this time.
     Any(SystemTime),
-    /// Of the set whose refresh token was spent for it, and of no other: that would be newer.
-    Of(Option<TokenSet>),
-    /// Of the one that was there when it was fetched, one that has expired, or none: it can be fetched again, and another that is
-    /// good will do for all.
-    Free(Option<TokenSet>),
+    /// The set whose refresh token was spent for it. Any other is newer.
+    Spent(Option<TokenSet>),
+    /// The set that was stored before the fetch, an expired one, or none. Any other one does as well: this one can be fetched again.
+    Fetched(Option<TokenSet>),
 }
 
 impl Unsaved {
-    /// Whether it can't be had again.
-    pub(super) fn is_spent(&self) -> bool {
-        !matches!(self.place, Place::Free(_))
+    /// Whether it would be lost for good: it can't be fetched again.
+    pub(super) fn is_irreplaceable(&self) -> bool {
+        !matches!(self.replaces, Replaces::Fetched(_))
     }
 
-    /// In the place of what it was fetched.
+    /// The set that was stored before it.
     pub(super) fn before(&self) -> Option<&TokenSet> {
-        match &self.place {
-            Place::Any(_) => None,
-            Place::Of(before) | Place::Free(before) => before.as_ref(),
+        match &self.replaces {
+            Replaces::Any(_) => None,
+            Replaces::Spent(before) | Replaces::Fetched(before) => before.as_ref(),
         }
     }
 }
 
-/// An intent that nobody seems to be at work on.
+/// Another keeper's intent, on which nobody seems to work.
 pub(super) struct Abandoned {
-    /// The lease that it was written under.
-    pub(super) by: String,
+    /// The lease under which it was written.
+    pub(super) lease: String,
     pub(super) since: Moment,
-    /// Somebody has had the lease at every look since.
+    /// Since when every look found the lease held by somebody.
     pub(super) held_since: Option<Moment>,
 }
 
-/// The newest state of the entry that an owner has seen: a store that was set back has an older one.
+/// The newest entry that this keeper has seen. A store that was set back has an older one.
 #[derive(Default)]
 pub(super) struct Newest {
     record: Record,
 }
 
 impl Newest {
-    /// Whether this is older than what was seen: of an earlier authorization, with a set that was replaced since, or of an earlier state.
+    /// Whether the record is older: it belongs to an earlier authorization, has fewer renewals, or an earlier generation.
     pub(super) fn is_newer_than(&self, record: &Record) -> bool {
         let order = |record: &Record| (record.authorized_at, record.renewals, record.generation);
-        // A configuration whose beginning was left behind long ago is no new one: somebody has found the store empty. Unless the entry
-        // knows what was configured since: then it was taken back on purpose.
+        // A process with an old configuration found the store empty, and began again with its initial set. That is no new authorization,
+        // unless the entry also lists the set that was configured last: then somebody went back to the old configuration on purpose.
         let begins_again = record.authorized_at > self.record.authorized_at
             && record.from_seed.as_ref().is_some_and(|seed| {
                 let last = self.record.seeds.last();
@@ -133,35 +135,35 @@ impl Newest {
         order(record) < order(&self.record) || begins_again
     }
 
-    /// When the authorization began.
+    /// When the newest authorization began.
     pub(super) fn authorized_at(&self) -> Option<SystemTime> {
         self.record.authorized_at
     }
 
-    /// Why what is stored is not used to ask for more.
+    /// Why the stored refresh token isn't used any more.
     pub(super) fn dead(&self) -> Option<&Dead> {
         self.record.dead.as_ref()
     }
 
-    /// Whether this brings another set.
+    /// Whether the record has another set.
     pub(super) fn replaces_set_of(&self, record: &Record) -> bool {
         (record.authorized_at, record.renewals) != (self.record.authorized_at, self.record.renewals)
     }
 
-    /// This was seen in the store, and isn't older.
+    /// Remembers a record that was seen in the store and isn't older.
     pub(super) fn remember(&mut self, record: &Record) {
         self.record = record.clone();
     }
 
-    /// It in the place of an older one, which others may have changed meanwhile.
+    /// The newest record, to replace an older one that others may have changed.
     pub(super) fn replacing(&self, record: &Record) -> Record {
         let (generation, before) = (self.record.generation.max(record.generation), self.record.authorized_at);
-        // Later than what it replaces, for everybody who has seen that.
+        // Not earlier than what it replaces, or a keeper that has seen that would take this for older.
         let authorized_at = before.max(record.authorized_at);
         Record { generation, authorized_at, ..self.record.clone() }
     }
 
-    /// The next generation, whatever the store says.
+    /// The next generation: higher than any seen, even if the store was set back.
     pub(super) fn next_generation(&self, record: &Record) -> u64 {
         self.record.generation.max(record.generation).saturating_add(1)
     }
@@ -186,7 +188,7 @@ mod tests {
             (record(7, 2, 5), false),
             (record(7, 3, 6), false),
             (record(7, 2, 4), true),
-            // Somebody who knew less has put it there, and gone on.
+            // A keeper that knew less stored it and went on from there.
             (record(7, 1, 9), true),
             (Record::default(), true),
             (record(8, 0, 1), false),

@@ -1,4 +1,4 @@
-//! From one name or place to another.
+//! Moving a set from one keeper's entry to another's, when its name or its store changes.
 
 use super::{Grant, Keeper};
 use crate::store::{
@@ -6,10 +6,10 @@ use crate::store::{
     record::{Record, Unreadable},
 };
 
-/// Moves what is stored from one owner's place to another's.
+/// Moves the set of the old keeper to the new one.
 ///
 /// # Errors
-/// [`StoreError`] if one of the stores fails or holds something else, and if client or server are other ones.
+/// [`StoreError`] if one of the stores fails or holds something else, or if client or server differ.
 pub(crate) async fn move_set<G: Grant, S: TokenStore, H: Grant, T: TokenStore>(
     old: &Keeper<H, T>,
     new: &Keeper<G, S>,
@@ -23,7 +23,7 @@ pub(crate) async fn move_set<G: Grant, S: TokenStore, H: Grant, T: TokenStore>(
     loop {
         let (record, old_version) = match old.read().await? {
             (Ok(record), version) => (record, version),
-            // In one place, and there already.
+            // Both share an entry, and it was moved already.
             (Err(Unreadable::Foreign { owner, .. }), _) if owner == *to => return Ok(()),
             (Err(unreadable), _) => return Err(unreadable.into_error(&old.account)),
         };
@@ -32,23 +32,24 @@ pub(crate) async fn move_set<G: Grant, S: TokenStore, H: Grant, T: TokenStore>(
         }
         let (there, version) = match new.read().await? {
             (Ok(there), version) => (there, version),
-            // In one place.
+            // Both share an entry.
             (Err(Unreadable::Foreign { owner, .. }), version) if owner == *from => (Record::default(), version),
             (Err(unreadable), _) => return Err(unreadable.into_error(&new.account)),
         };
         let left = record.authorized_at;
         let arrived = arriving(record, there);
-        // Written in any case: if the old place shows it then, both are one.
+        // Written even if it doesn't change: when the old keeper finds it, both share an entry.
         if new.swap(version, &arrived).await? == Swap::Lost {
             continue;
         }
         match old.read().await? {
-            // Under one name, both may be one place.
+            // The same account: both may share an entry.
             (Ok(found), _) if from == to && found.generation == arrived.generation + 1 && found.set.is_some() => {
                 return Ok(());
             }
             (Ok(found), version) if version == old_version => {
-                // Whoever still uses the old name finds that it was taken away. That is no later authorization: it may come back.
+                // A process that still uses the old name finds that the set is gone. The authorization's time stays, so that the
+                // set may be moved back.
                 let gone = Record {
                     authorized_at: left,
                     renewals: found.renewals.saturating_add(1),
@@ -65,23 +66,23 @@ pub(crate) async fn move_set<G: Grant, S: TokenStore, H: Grant, T: TokenStore>(
     }
 }
 
-/// What is in the new place from now on: what comes from the old one, unless the user has authorized again there.
+/// The record for the new entry: the old one, unless the user has authorized again under the new name.
 fn arriving(record: Record, there: Record) -> Record {
-    // What a configuration began with, and what is dead, is no later authorization. Unless it went on from what is still in the old place,
-    // because a move was interrupted: that is newer.
+    // An initial set of the old configuration is no later authorization, and a dead one neither. Unless it was renewed in the new entry,
+    // after an interrupted move: then it is newer.
     let begins_again = there.from_seed.as_ref().is_some_and(|seed| record.seeds.contains(seed));
     let goes_on = there.authorized_at == record.authorized_at || there.renewals > record.renewals;
     let is_newer = match &there.set {
         _ if (there.dead.is_some() || begins_again) && !goes_on => true,
         Some(_) => (record.authorized_at, record.renewals) > (there.authorized_at, there.renewals),
-        // Nothing was there, or it has gone the other way. Whoever was logged out here later stays so.
+        // Nothing was there, or it was moved the other way. A later logout under the new name stays.
         None => record.authorized_at >= there.authorized_at,
     };
     let generation = record.generation.max(there.generation);
     if !is_newer {
         return Record { generation, ..there };
     }
-    // Later than what it replaces, for everybody who has seen that.
+    // Not earlier than what it replaces, or a keeper that has seen that would take this for older.
     let authorized_at = record.authorized_at.max(there.authorized_at);
     let renewals = if there.set.is_none() { record.renewals.max(there.renewals) } else { record.renewals };
     let mut seeds: Vec<_> = record.seeds.iter().filter(|seed| !there.seeds.contains(seed)).cloned().collect();

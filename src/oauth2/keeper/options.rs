@@ -1,11 +1,15 @@
-//! The lease, the grace and the last resort: the options of an owner, and their defaults.
+//! The lease, the grace and the last resort: the options of [`Stored`](crate::oauth2::Stored), and their defaults. `lease` and `plan` read
+//! them.
 
 use std::time::Duration;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Options {
+    /// How long a refresh token that may be spent is sent again.
     pub(crate) grace: Duration,
+    /// Whether it is sent once more after that, when the access token is over.
     pub(crate) last_resort: bool,
+    /// How long a lease lasts that isn't renewed.
     pub(crate) lease: Duration,
 }
 
@@ -21,14 +25,14 @@ impl Options {
     }
 }
 
-/// What Okta allows at most, and twice what an exchange may take.
+/// Okta's maximum, and twice the time limit of an exchange.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Long enough for a few round trips to a store, short enough to wait for when its holder dies.
+/// Long enough for a few round trips to a store, and short enough to wait for when the holder dies.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// Nobody waits longer for somebody who is dead.
+/// Nobody waits longer for a holder that has died.
 const LONGEST_LEASE: Duration = Duration::from_secs(300);
 
-/// It is prolonged every third of it.
+/// A lease is renewed three times in its length, and a timer needs some milliseconds for that.
 const SHORTEST_LEASE: Duration = Duration::from_millis(30);

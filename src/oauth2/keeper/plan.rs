@@ -1,4 +1,5 @@
-//! What an owner of a token set does next: pure. `keeper` asks it twice, before it has the lease and again when it has it.
+//! Decides what a fetch does, from the stored record and what the keeper knows. Pure. `renew` asks it twice: before it has the lease, and
+//! again with the lease.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,25 +13,25 @@ use crate::{
     },
 };
 
-/// What has to be known.
+/// What the decision depends on, beside the record.
 pub(super) struct Question<'a> {
     pub(super) request: &'a FetchRequest,
     /// The access token that was handed on last.
-    pub(super) handed: Option<&'a str>,
+    pub(super) handed_on: Option<&'a str>,
     /// How long ago the API refused it first.
     pub(super) refused_for: Duration,
-    /// What access tokens are asked for.
+    /// What access tokens are asked for, hashed.
     pub(super) asks: &'a str,
     pub(super) credentials: Option<Credentials>,
     /// A mark of this configuration.
-    pub(super) of: &'a str,
-    /// This process, among those that share the store.
-    pub(super) me: &'a str,
-    /// The last lease of ours under which something may have been spent: the intents of later ones were followed by nothing.
-    pub(super) spent: u64,
-    /// What became of an intent is to be found out now, though the access token still works.
-    pub(super) resolve: bool,
-    /// How long after a refresh token may have been spent it is sent again.
+    pub(super) configuration: &'a str,
+    /// The name of this keeper, among those that share the store.
+    pub(super) keeper: &'a str,
+    /// The last lease of this keeper under which a refresh token may have been sent. After an intent under a later one, nothing was sent.
+    pub(super) last_spending_lease: u64,
+    /// Find out now whether the refresh token works, although the access token does.
+    pub(super) check_refresh_token: bool,
+    /// How long a refresh token that may be spent is sent again.
     pub(super) grace: Duration,
     /// Whether it is sent once more after that, when the access token is over.
     pub(super) last_resort: bool,
@@ -40,52 +41,52 @@ pub(super) struct Question<'a> {
 /// What to do.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// The set in the store is as good as a new one.
+    /// Hand on the stored set: it is as good as a new one.
     HandOn(TokenSet),
-    /// Nobody asks now, and this is why.
+    /// Fail without a request.
     Fail(FetchError),
-    /// Fail, unless another process has the lease: then wait for its answer.
+    /// Fail, unless another keeper has the lease: then wait for its answer.
     Later(FetchError),
-    /// Ask for a new one.
+    /// Ask for a new set.
     Fetch(Fetch),
 }
 
 #[derive(Debug)]
 pub(super) struct Fetch {
-    /// What is left to ask with.
+    /// The set to ask with.
     pub(super) held: Option<TokenSet>,
     pub(super) spend: Spend,
     /// Why there is no refresh token in `held`.
     pub(super) dead: Option<Dead>,
 }
 
-/// What an exchange does to the refresh token.
+/// What an exchange may do to the refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spend {
-    /// Nothing: it can simply be repeated.
+    /// Nothing: the exchange can be repeated.
     Nothing,
-    /// It is spent, so it is written down first that this is about to happen.
+    /// Spend it. An intent is written first.
     Once,
-    /// It may have been spent before: it is sent again while the server may still answer (its grace), or when nothing is left to lose.
+    /// It may be spent already. It is sent again within the server's grace, or as the last resort.
     Again,
 }
 
-/// Decides. `repeatable` says whether an exchange with this set can be repeated.
+/// Decides. `repeatable`: whether an exchange with this set can be repeated.
 pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn(Option<&TokenSet>) -> bool) -> Plan {
     let asked = question.request.reason() == FetchReason::Asked;
     let dead = record.dead.as_ref().filter(|_| !asked).filter(|dead| match dead.end {
         End::Lost => !question.last_resort,
         _ => still_holds(dead, question.credentials.as_ref()),
     });
-    let resolves = question.resolve && (record.intent.is_some() || record.dead.is_some());
-    // Whatever else is to be found out: a token that isn't handed on yet comes first, or others that are always at work keep it away.
-    let is_due = |set: &TokenSet| !resolves || set.access_token() != question.handed;
+    let checks = question.check_refresh_token && (record.intent.is_some() || record.dead.is_some());
+    // A new access token is handed on even before a check. Otherwise keepers that are always at work would keep it from this one.
+    let is_due = |set: &TokenSet| !checks || set.access_token() != question.handed_on;
     let good = record.set.as_ref().filter(|set| record.asks == question.asks && is_worth_handing_on(set, question));
     if let Some(set) = good.filter(|set| is_due(set)) {
         return Plan::HandOn(set.clone());
     }
-    if let Some(wait) = failed_elsewhere(record, question) {
-        return Plan::Fail(wait);
+    if let Some(error) = failed_elsewhere(record, question) {
+        return Plan::Fail(error);
     }
     let held = |dead: Option<&Dead>| {
         let mut held = record.set.clone()?;
@@ -102,16 +103,16 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     if repeatable(record.set.as_ref()) {
         return fetch(Spend::Nothing);
     }
-    let Some(intent) = record.intent.as_ref().filter(|intent| !is_unsent(&intent.by, question)) else {
+    let Some(intent) = record.intent.as_ref().filter(|intent| !is_unsent(&intent.lease, question)) else {
         return fetch(Spend::Once);
     };
     let in_grace = distance(intent.at, question.now) < question.grace;
-    // Where renewals bring the same refresh token, none is ever spent. Somebody who asks may know.
+    // Where renewals keep the refresh token, none is ever spent. A user who asks may know that it works.
     if in_grace || asked || record.rotates == Some(false) {
         return fetch(Spend::Again);
     }
-    // To show it again now is what a thief would do (RFC 9700 §4.14.2), and may end the token in use. When that is over, the user has to
-    // authorize again if the answer was lost, and needn't if it was not.
+    // After the grace a server takes a second use for a theft (RFC 9700 §4.14.2), and may end the access token in use. So this waits until
+    // that token is over. Then nothing can be lost: without the refresh token the user must authorize again anyway.
     match (question.last_resort, is_over(record, question) && !is_doubted(record, question)) {
         (true, true) => fetch(Spend::Again),
         (true, false) => Plan::Later(FetchError::try_again(LATER).until_token_ends()),
@@ -122,53 +123,55 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     }
 }
 
-/// Whether a refusal holds for a client that proves itself with these.
+/// Whether the refusal still holds for a client with these credentials.
 pub(super) fn still_holds(dead: &Dead, credentials: Option<&Credentials>) -> bool {
     credentials.is_none_or(|credentials| {
         dead.refused_with.is_empty() || dead.refused_with.contains(&credentials.mark(&dead.salt))
     })
 }
 
-/// Whether the access token in the store is of no use to anybody any more.
+/// Whether the stored access token is of no use any more.
 pub(super) fn is_over(record: &Record, question: &Question<'_>) -> bool {
     let Some(set) = record.set.as_ref().filter(|set| set.is_alive(question.now)) else { return true };
     let token = set.access_token();
     let refused = question.request.refused().is_some_and(|refused| Some(refused.expose_secret()) == token);
-    // Whoever uses it knows better than the wall clock, and whoever can't has nothing to wait for.
-    let useless = record.asks != question.asks || token.is_none_or(|token| AccessToken::new(token).is_err());
-    refused || (question.request.is_urgent() && (useless || question.handed == token))
+    // An urgent request has no token that works, whatever the wall clock says. A token that can't be used is not waited for.
+    let unusable = record.asks != question.asks || token.is_none_or(|token| AccessToken::new(token).is_err());
+    refused || (question.request.is_urgent() && (unusable || question.handed_on == token))
 }
 
-/// Whether only the API's word speaks against the access token, and not for long: one route that answers 401 must not end what all others
-/// still use.
+/// Whether the access token is alive and only the API's 401s speak against it, not for long yet. One route that answers 401 to everybody must
+/// not end a token that all other routes accept.
 fn is_doubted(record: &Record, question: &Question<'_>) -> bool {
     let alive = record.set.as_ref().is_some_and(|set| set.is_alive(question.now));
     let again = question.request.reason() == FetchReason::Refused && question.refused_for >= REFUSED_LASTS;
     alive && !question.request.is_urgent() && question.request.refused().is_some() && !again
 }
 
-/// Whether the set is one that hasn't been handed on yet, and still good: one that was adopted, one that another process brought, or
-/// this one before it was started anew.
+/// Whether the set has an access token that is valid, not refused, and not handed on yet. It was adopted, fetched by another process, or
+/// fetched by this one before a restart.
 pub(super) fn is_worth_handing_on(set: &TokenSet, question: &Question<'_>) -> bool {
-    // One that came from elsewhere and can't be sent is no better than none: the refresh token is what is left.
+    // A token that can't be sent in a header is no better than none. The refresh token may bring another.
     let Some(token) = set.access_token.as_ref().filter(|token| AccessToken::new(token.expose_secret()).is_ok()) else {
         return false;
     };
     let token = token.expose_secret();
     let refused = question.request.refused().is_some_and(|refused| refused.expose_secret() == token);
-    // Told that there is something new, and there is not: what is there is handed on again, and nothing is spent.
-    let new = question.handed != Some(token) || question.request.reason() == FetchReason::Changed;
+    // After a false report of a change, the same token is handed on again, and nothing is spent.
+    let new = question.handed_on != Some(token) || question.request.reason() == FetchReason::Changed;
     new && set.is_alive(question.now) && !refused
 }
 
-/// Whether a failure of another process still counts: one attempt then stands for all.
+/// The failure of another process, while it holds for this one as well: so one attempt stands for all.
 fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchError> {
-    let same = |failure: &&Failure| failure.by != question.me && failure.of == question.of;
+    let same =
+        |failure: &&Failure| failure.keeper != question.keeper && failure.configuration == question.configuration;
     let failure = record.failure.as_ref().filter(same)?;
     let left = failure.until.duration_since(question.now).ok()?;
-    // Longer than anybody is told to wait, or not yet: the clocks of two machines don't agree, and nobody knows what it means.
-    let longest = if failure.asked { LONGEST_WAIT } else { LONGEST_BACKOFF };
-    if left > longest || failure.at > question.now + CLOCKS || question.request.reason() == FetchReason::Asked {
+    // A wait that is too long, or a failure in the future, means that the machines' clocks don't agree. Then it doesn't count.
+    let longest = if failure.server_asked { LONGEST_WAIT } else { LONGEST_BACKOFF };
+    if left > longest || failure.at > question.now + CLOCK_DIFFERENCE || question.request.reason() == FetchReason::Asked
+    {
         return None;
     }
     let text = format!("another process that shares the store has just failed: {}", failure.text);
@@ -182,26 +185,26 @@ fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchErr
     })
 }
 
-/// Whether nothing followed an intent that was written under this lease, because it is ours and we know it.
+/// Whether nothing was sent after an intent under this lease. Only the keeper that held it can know.
 fn is_unsent(lease: &str, question: &Question<'_>) -> bool {
-    let number = lease.strip_prefix(question.me).and_then(|number| number.strip_prefix('-'));
-    number.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number > question.spent)
+    let number = lease.strip_prefix(question.keeper).and_then(|number| number.strip_prefix('-'));
+    number.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number > question.last_spending_lease)
 }
 
-/// Between two times, whichever comes first: a clock that was set back says no more than one that runs ahead.
+/// The time between two moments, in any order, because a clock may have been set back.
 pub(super) fn distance(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap_or_default()
 }
 
-/// What a guess becomes now that it was seen once more, and whether it is final: seen three times, over a minute, and no token in use
-/// any more that could serve meanwhile. `seen_here`: since when this process has seen it.
+/// The guess after it was seen once more, and whether it is final: it was seen three times, over a minute, and the access token is over.
+/// `seen_here`: for how long this process has seen it.
 pub(super) fn guess(
     record: &Record,
     verdict: Suspicion,
     seen_here: Duration,
     question: &Question<'_>,
 ) -> (Guess, bool) {
-    let failure = record.failure.as_ref().filter(|failure| failure.of == question.of);
+    let failure = record.failure.as_ref().filter(|failure| failure.configuration == question.configuration);
     let before = failure.and_then(|failure| failure.guess.as_ref());
     let (since, seen) = match before.filter(|guess| guess.verdict == verdict && guess.since <= question.now) {
         Some(guess) => (guess.since, guess.seen.saturating_add(1)),
@@ -217,7 +220,7 @@ fn is_final(guess: &Guess, seen_here: Duration, record: &Record, question: &Ques
     guess.seen >= GUESSES && lasted && is_over(record, question)
 }
 
-/// How long to wait for a server that asked for it, when an answer of its may be lost: within the grace there must be another attempt.
+/// How long to wait when the server asked for a wait. If an answer may be lost, there must be another attempt within the grace.
 pub(super) fn within_grace(record: &Record, question: &Question<'_>, asked: Duration) -> Duration {
     let left = record.intent.as_ref().map(|intent| question.grace.saturating_sub(distance(intent.at, question.now)));
     match left {
@@ -226,11 +229,11 @@ pub(super) fn within_grace(record: &Record, question: &Question<'_>, asked: Dura
     }
 }
 
-/// Why nothing is done for now.
+/// Why nothing is sent for now.
 const LATER: &str = "the answer to the last renewal never came, and it is too late to ask for it again: the refresh token is tried once \
                      more when the access token in use expires";
 
-/// Why nothing is done any more.
+/// Why nothing is sent any more.
 const LOST: &str = "the refresh token was spent and the answer never came, perhaps because a process ended in between, and \
                                it is too late to ask for it again";
 
@@ -238,17 +241,17 @@ const LOST: &str = "the refresh token was spent and the answer never came, perha
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// How far the clocks of two machines may differ.
-const CLOCKS: Duration = Duration::from_secs(2);
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
 
 /// The longest `Retry-After` that is obeyed, and what is added to it.
 const LONGEST_WAIT: Duration = Duration::from_secs(3601);
 
-/// How long an API must refuse a token before the last resort is tried.
+/// How long the API must refuse a token before the last resort is tried.
 const REFUSED_LASTS: Duration = Duration::from_secs(60);
 
 const GUESSES: u32 = 3;
 
-/// A deployment, or a rule that somebody has put into a proxy by mistake and takes back.
+/// Longer than a deployment, or a proxy's faulty rule that somebody soon takes back.
 const GUESS_LASTS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -278,14 +281,14 @@ mod tests {
     fn ask<'a>(request: &'a FetchRequest, handed: Option<&'a str>, later: Duration) -> Question<'a> {
         Question {
             request,
-            handed,
+            handed_on: handed,
             refused_for: Duration::ZERO,
             asks: "",
             credentials: None,
-            of: "",
-            me: "me",
-            spent: 0,
-            resolve: false,
+            configuration: "",
+            keeper: "me",
+            last_spending_lease: 0,
+            check_refresh_token: false,
             grace: 10 * SECOND,
             last_resort: true,
             now: now() + later,
@@ -298,8 +301,8 @@ mod tests {
     }
 
     fn failure(by: &str, until: SystemTime, guess: Option<Guess>) -> Failure {
-        let (by, of, text) = (by.into(), String::new(), "503".into());
-        Failure { count: 1, at: now(), until, asked: true, by, of, text, guess }
+        let (keeper, configuration, text) = (by.into(), String::new(), "503".into());
+        Failure { count: 1, at: now(), until, server_asked: true, keeper, configuration, text, guess }
     }
 
     fn fetch(record: &Record, question: &Question<'_>) -> Fetch {
@@ -340,7 +343,7 @@ mod tests {
         let record = Record { set: Some(set()), intent: Some(intent("lease")), ..Record::default() };
         let request = request(FetchReason::Changed, None);
         for (handed, expected) in [(Some("older"), true), (Some("a"), false)] {
-            let question = Question { resolve: true, ..ask(&request, handed, Duration::ZERO) };
+            let question = Question { check_refresh_token: true, ..ask(&request, handed, Duration::ZERO) };
             assert_eq!(hands_on(&record, &question), expected, "{handed:?}");
         }
     }
@@ -352,7 +355,7 @@ mod tests {
     }
 
     fn intent(by: &str) -> Intent {
-        Intent { at: now(), by: by.into() }
+        Intent { at: now(), lease: by.into() }
     }
 
     fn waits_for_the_end(record: &Record, question: &Question<'_>) -> bool {
@@ -430,7 +433,7 @@ mod tests {
             ("me", None),
         ] {
             let record = Record { set: Some(set()), intent: Some(intent(by)), ..Record::default() };
-            let question = Question { spent: 7, ..ask(&due, Some("a"), 30 * SECOND) };
+            let question = Question { last_spending_lease: 7, ..ask(&due, Some("a"), 30 * SECOND) };
             match expected {
                 Some(spend) => assert_eq!(fetch(&record, &question).spend, spend, "{by}"),
                 None => assert!(waits_for_the_end(&record, &question), "{by}"),
@@ -441,7 +444,7 @@ mod tests {
     #[test]
     fn what_can_be_repeated_needs_no_intent_and_is_never_lost() {
         let due = request(FetchReason::Due, None);
-        let intent = Some(Intent { at: now(), by: "lease".into() });
+        let intent = Some(Intent { at: now(), lease: "lease".into() });
         let record = Record { set: Some(set()), intent, ..Record::default() };
         let Plan::Fetch(fetch) = plan(&record, &ask(&due, Some("a"), 3600 * SECOND), |_| true) else { panic!() };
         assert_eq!((fetch.spend, fetch.dead), (Spend::Nothing, None));
@@ -568,7 +571,11 @@ mod tests {
             (false, 60, 2, true),
             (false, 60, 3, false),
         ] {
-            let failure = Failure { at: now() + at * SECOND, asked, ..failure("other", now() + left * SECOND, None) };
+            let failure = Failure {
+                at: now() + at * SECOND,
+                server_asked: asked,
+                ..failure("other", now() + left * SECOND, None)
+            };
             let record = Record { failure: Some(failure), ..Record::default() };
             let fails = matches!(plan(&record, &ask(&first, None, Duration::ZERO), rotating), Plan::Fail(_));
             assert_eq!(fails, counts, "{asked} {left} {at}");

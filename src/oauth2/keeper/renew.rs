@@ -1,4 +1,4 @@
-//! The owner at work: it waits, for the store, for the lease, for the token endpoint. What it does is decided in `plan`.
+//! One fetch, from its beginning to its end: it waits for the store, for the lease and for the token endpoint. `plan` decides what it does.
 
 use std::{future::Future, mem, sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::{
-    Grant, Handed, Keeper, SHORTEST_WAIT, TARGET,
-    changes::LOOK_FOR_USER,
-    memo::Place,
-    outcome::Failed,
+    AgedToken, Grant, Keeper, SHORTEST_WAIT, TARGET,
+    changes::LOOK_FOR_AUTHORIZATION,
+    memo::Replaces,
+    outcome::FailedExchange,
     plan::{self, Fetch, Plan, Question, Spend},
 };
 use crate::{
@@ -24,260 +24,285 @@ use crate::{
     },
 };
 
-/// Why there is none.
-pub(super) enum Trouble {
+/// Why a fetch brought no token.
+pub(super) enum RenewError {
     Fetch(FetchError),
     Store(StoreError),
 }
 
-/// What came of a lease.
-enum Worked {
-    Handed(Handed),
-    /// Somebody else has changed what is stored meanwhile.
+/// What came of an attempt with the lease.
+enum Attempt {
+    Done(AgedToken),
+    /// Another keeper has changed the entry: begin again.
     LookAgain,
-    /// Nobody may have the lease for so long, so that whoever knows more comes first.
+    /// Begin again after this time, in which another keeper may take the lease.
     GiveWay(Duration),
 }
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// One fetch.
-    pub(in crate::oauth2) async fn renew(self: Arc<Self>, request: FetchRequest) -> Result<Handed, FetchError> {
-        {
-            let mut memo = self.memo();
-            (memo.news, memo.unreachable) = (false, false);
-            let refused = request.refused().filter(|_| request.reason() == FetchReason::Refused);
-            if let Some(token) = refused.map(AccessToken::expose_secret)
-                && memo.refused.as_ref().is_none_or(|(before, _)| before.expose_secret() != token)
-            {
-                memo.refused = Some((token.into(), self.time.now()));
-            }
-        }
-        let fetched = match self.take_letters().await {
-            Ok(()) => self.renew_saved(&request).await,
-            Err(error) => match self.make_do(&request) {
-                Some(handed) => handed.map_err(Trouble::Fetch),
-                None => Err(Trouble::Store(error)),
+    pub(in crate::oauth2) async fn renew(self: Arc<Self>, request: FetchRequest) -> Result<AgedToken, FetchError> {
+        self.note_request(&request);
+        let fetched = match self.store_pending().await {
+            Ok(()) => self.renew_with_store(&request).await,
+            Err(error) => match self.hand_on_unsaved(&request) {
+                Some(token) => token.map_err(RenewError::Fetch),
+                None => Err(RenewError::Store(error)),
             },
         };
-        self.memo().resolve = false;
+        self.memo().check_refresh_token = false;
         let fetched = match fetched {
-            Err(Trouble::Store(error)) => self.renew_alone(error, &request).await,
-            Err(Trouble::Fetch(error)) => Err(error),
-            Ok(handed) => Ok(handed),
+            Err(RenewError::Store(error)) => self.renew_without_store(error, &request).await,
+            Err(RenewError::Fetch(error)) => Err(error),
+            Ok(token) => Ok(token),
         };
-        let asked = fetched.as_ref().err().and_then(FetchError::wait_asked);
-        let pauses = |error: &FetchError| error.kind() != FetchErrorKind::TryAgain || asked > Some(LOOK_FOR_USER);
-        let waits_for_user = self.store.is_shared() && fetched.as_ref().is_err_and(pauses);
-        let (mut memo, now) = (self.memo(), self.time.now());
-        memo.look_for_user_at = waits_for_user.then(|| now + LOOK_FOR_USER);
-        memo.told_to_wait_until = asked.map(|wait| now + wait);
-        memo.given_up = memo.newest.authorized_at();
-        drop(memo);
+        self.note_result(fetched.as_ref().err());
         fetched
     }
 
-    /// With a store that works, and nothing in hand that it doesn't have.
-    async fn renew_saved(self: &Arc<Self>, request: &FetchRequest) -> Result<Handed, Trouble> {
-        // Only the process that fetches knows how slow the server is: one that waits for it allows it the longest time.
+    fn note_request(&self, request: &FetchRequest) {
+        let mut memo = self.memo();
+        (memo.wants_fetch, memo.went_without_store) = (false, false);
+        let refused = request.refused().filter(|_| request.reason() == FetchReason::Refused);
+        if let Some(token) = refused.map(AccessToken::expose_secret)
+            && memo.refused.as_ref().is_none_or(|(before, _)| before.expose_secret() != token)
+        {
+            memo.refused = Some((token.into(), self.time.now()));
+        }
+    }
+
+    fn note_result(&self, error: Option<&FetchError>) {
+        let wait = error.and_then(FetchError::wait_asked);
+        let is_long =
+            |error: &FetchError| error.kind() != FetchErrorKind::TryAgain || wait > Some(LOOK_FOR_AUTHORIZATION);
+        let waits_for_user = self.store.is_shared() && error.is_some_and(is_long);
+        let (mut memo, now) = (self.memo(), self.time.now());
+        memo.look_for_authorization_at = waits_for_user.then(|| now + LOOK_FOR_AUTHORIZATION);
+        memo.server_wait_until = wait.map(|wait| now + wait);
+        memo.last_authorization = memo.newest.authorized_at();
+    }
+
+    /// A fetch while the store works and has every set that this keeper has.
+    async fn renew_with_store(self: &Arc<Self>, request: &FetchRequest) -> Result<AgedToken, RenewError> {
+        // The longest timeout, because another keeper may be the one that fetches, and only that one knows how slow the server is.
         let give_up = self.time.now() + request.longest_timeout();
-        let (mut waited, mut expects_news) = (false, false);
+        let (mut has_waited, mut expects_change) = (false, false);
         loop {
             let (record, _, set_back) = self.load().await?;
-            self.inbox.hold(record.set.as_ref());
+            self.inbox.put_in_use(record.set.as_ref());
             match self.plan(&record, request) {
-                // What is missing in the store is put back first.
+                // A store that was set back is restored first.
                 Plan::HandOn(set) if !set_back => return Ok(self.hand_on_stored(&record, &set)?),
                 Plan::Fail(error) if !set_back => return Err(error.into()),
-                _ if waited && (self.inbox.is_closed() || self.time.now() >= give_up) => {
+                _ if has_waited && (self.inbox.is_closed() || self.time.now() >= give_up) => {
                     return Err(FetchError::try_again("another process that shares the store is still fetching").into());
                 }
-                _ => waited = true,
+                _ => has_waited = true,
             }
             let lease = self.next_lease();
             let asked_at = self.time.now();
             let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
-                    let worked = self.work(&lease, asked_at, request).await;
-                    // If it can't be given back, it ends by itself.
+                    let attempt = self.work(&lease, asked_at, request).await;
+                    // A lease that can't be released ends by itself.
                     let _ = self.ask(self.store.release(&lease)).await;
-                    match worked? {
-                        Worked::Handed(handed) => return Ok(handed),
-                        Worked::LookAgain => {
-                            // Whatever it is that says so again and again.
+                    match attempt? {
+                        Attempt::Done(token) => return Ok(token),
+                        Attempt::LookAgain => {
+                            // The pause is for a store that always says so.
                             sleep(SHORTEST_WAIT).await;
                             continue;
                         }
-                        Worked::GiveWay(wait) => {
-                            self.wait_or_letter(sleep(wait)).await?;
+                        Attempt::GiveWay(wait) => {
+                            self.wait_or_adopt(sleep(wait)).await?;
                             continue;
                         }
                     }
                 }
                 Lease::Held(left) => left,
             };
-            // Another process is fetching, so news is likely: at the slow pace of before, a token that lives for seconds could end.
-            if !mem::replace(&mut expects_news, true) {
-                self.memo().told.1 = 0;
+            // Another process fetches, so a change is likely. False reports of before must not slow this down: tokens may live for seconds.
+            if !mem::replace(&mut expects_change, true) {
+                self.memo().false_report.1 = 0;
             }
-            // Then it has done, or it is dead.
+            // After this time the holder is done or has died.
             let wait = self.wait_for_holder(left);
-            self.wait_or_letter(async { drop(timeout(wait, self.told_of_change()).await) }).await?;
+            self.wait_or_adopt(async { drop(timeout(wait, self.store_changed()).await) }).await?;
         }
     }
 
-    /// Waits, but not while somebody wants to have a set taken up.
-    async fn wait_or_letter(self: &Arc<Self>, wait: impl Future<Output = ()>) -> Result<(), Trouble> {
-        let has_letter = async {
-            while !self.inbox.has_news() {
-                self.inbox.arrived.notified().await;
+    /// Waits. If a set is adopted meanwhile, stores it at once.
+    async fn wait_or_adopt(self: &Arc<Self>, wait: impl Future<Output = ()>) -> Result<(), RenewError> {
+        let adopted = async {
+            while !self.inbox.has_adopted() {
+                self.inbox.changed.notified().await;
             }
         };
         tokio::select! {
             biased;
-            () = has_letter => Ok(self.take_letters().await?),
+            () = adopted => Ok(self.store_pending().await?),
             () = wait => Ok(()),
         }
     }
 
-    /// With the lease.
-    async fn work(self: &Arc<Self>, lease: &str, leased_at: Moment, request: &FetchRequest) -> Result<Worked, Trouble> {
-        // Again: what another process stored before it gave the lease back.
-        let (mut record, mut version, set_back) = self.load().await?;
+    /// An attempt with the lease.
+    async fn work(
+        self: &Arc<Self>,
+        lease: &str,
+        leased_at: Moment,
+        request: &FetchRequest,
+    ) -> Result<Attempt, RenewError> {
+        // Read again: another process may have stored a set before it released the lease.
+        let (mut record, version, set_back) = self.load().await?;
         if set_back {
             contained(|| warn!(target: TARGET, "the token store was set back: what is missing is put there again"));
             record.restored_at = Some(self.time.wall());
             return Ok(match self.swap(version, &record).await? {
-                Swap::Done => Worked::GiveWay(SHORTEST_WAIT),
-                Swap::Lost => Worked::LookAgain,
+                Swap::Done => Attempt::GiveWay(SHORTEST_WAIT),
+                Swap::Lost => Attempt::LookAgain,
             });
         }
-        let Fetch { held, spend, dead } = match self.plan(&record, request) {
-            Plan::HandOn(set) => return Ok(Worked::Handed(self.hand_on_stored(&record, &set)?)),
+        let fetch = match self.plan(&record, request) {
+            Plan::HandOn(set) => return Ok(Attempt::Done(self.hand_on_stored(&record, &set)?)),
             Plan::Fail(error) | Plan::Later(error) => return Err(error.into()),
             Plan::Fetch(fetch) => fetch,
         };
-        if let Some(wait) = self.wait_before_spending(&record, spend) {
-            return Ok(Worked::GiveWay(wait));
+        if let Some(wait) = self.wait_before_spending(&record, fetch.spend) {
+            return Ok(Attempt::GiveWay(wait));
         }
-        let before = match (spend, &dead) {
-            (Spend::Once, _) => {
-                record.intent = Some(Intent { at: self.time.wall(), by: lease.to_owned() });
-                // That was waited for.
-                record.restored_at = None;
-                true
-            }
-            (Spend::Again, _) => {
-                // From now on it doesn't matter what became of the first attempt, which whoever made it may know.
-                record.intent = record.intent.map(|intent| Intent { by: lease.to_owned(), ..intent });
-                self.note_spent();
-                true
-            }
-            (_, Some(dead)) if record.dead.as_ref() != Some(dead) => {
-                record.dead = Some(dead.clone());
-                true
-            }
-            _ => false,
+        let Some(version) = self.announce(&fetch, lease, &mut record, version).await? else {
+            return Ok(Attempt::LookAgain);
         };
-        if before {
-            match self.swap(version, &record).await? {
-                Swap::Done => version += 1,
-                Swap::Lost => return Ok(Worked::LookAgain),
-            }
-        }
         let is_late = self.time.now().since(leased_at) > self.options.lease / 2;
-        // It may be free because somebody else has had it meanwhile, and that one has left another version.
-        if spend != Spend::Nothing
+        // The lease may be free because another keeper had it meanwhile. Then the version has changed.
+        if fetch.spend != Spend::Nothing
             && is_late
             && (self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
                 || self.load().await?.1 != version)
         {
-            return Ok(Worked::LookAgain);
+            return Ok(Attempt::LookAgain);
         }
-
         // The grace may have ended meanwhile.
-        if spend == Spend::Again
+        if fetch.spend == Spend::Again
             && !matches!(self.plan(&record, request), Plan::Fetch(Fetch { spend: Spend::Again, .. }))
         {
-            return Ok(Worked::LookAgain);
+            return Ok(Attempt::LookAgain);
         }
+        self.exchange_and_store(fetch, lease, record, version, request).await
+    }
 
-        let spent_before = if spend == Spend::Nothing { self.memo().spent } else { self.note_spent() };
-        // A little early, since the connection may have to be made first: the token then counts as older than it is, never as
-        // younger.
+    /// Writes to the entry what must be known before the exchange, and returns the version. `None` if another keeper has changed it.
+    async fn announce(
+        &self,
+        fetch: &Fetch,
+        lease: &str,
+        record: &mut Record,
+        version: u64,
+    ) -> Result<Option<u64>, RenewError> {
+        match (fetch.spend, &fetch.dead) {
+            (Spend::Once, _) => {
+                record.intent = Some(Intent { at: self.time.wall(), lease: lease.to_owned() });
+                // The wait for keepers that know more is over.
+                record.restored_at = None;
+            }
+            (Spend::Again, _) => {
+                // The intent is this keeper's from now on. What its first keeper knows of that attempt no longer counts.
+                record.intent = record.intent.take().map(|intent| Intent { lease: lease.to_owned(), ..intent });
+                self.note_spending();
+            }
+            (Spend::Nothing, Some(dead)) if record.dead.as_ref() != Some(dead) => record.dead = Some(dead.clone()),
+            (Spend::Nothing, _) => return Ok(Some(version)),
+        }
+        Ok(match self.swap(version, record).await? {
+            Swap::Done => Some(version + 1),
+            Swap::Lost => None,
+        })
+    }
+
+    async fn exchange_and_store(
+        self: &Arc<Self>,
+        fetch: Fetch,
+        lease: &str,
+        record: Record,
+        version: u64,
+        request: &FetchRequest,
+    ) -> Result<Attempt, RenewError> {
+        let Fetch { held, spend, dead } = fetch;
+        let may_spend = spend != Spend::Nothing;
+        let spending_lease_before = if may_spend { self.note_spending() } else { self.memo().last_spending_lease };
+        // A little early, because the connection may have to be made first. So the token counts as older than it is, never as younger.
         let sent = self.time.now();
         let repeatable = self.grant.is_repeatable(held.as_ref());
         let limit = if repeatable { request.timeout() } else { request.longest_timeout() };
-        match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
-            Ok(brought) => {
-                let (next, flaw) = self.next_of(&record, brought, held.as_ref(), request);
-                let set = next.set.clone().expect("it was just put there");
-                let spent = spend != Spend::Nothing;
-                match self.swap_ours(version, &record, &next).await {
-                    Ok(Swap::Done) => {}
-                    Ok(Swap::Lost) if !spent => return Ok(Worked::LookAgain),
-                    stored => {
-                        if let Err(error) = &stored {
-                            contained(|| warn!(target: TARGET, %error, "the token store failed"));
-                        }
-                        let place = if spent { Place::Of(record.set) } else { Place::Free(record.set) };
-                        self.keep_unsaved(set.clone(), place, record.authorized_at);
-                        // Lost: another process has taken over while this one slept. It may have stored a newer set.
-                        if stored.is_ok() && self.save(Some(lease)).await.is_ok() && self.memo().unsaved.is_none() {
-                            return Ok(Worked::LookAgain);
-                        }
-                        self.save_later();
-                    }
-                }
-                match flaw {
-                    Some(flaw) => {
-                        self.inbox.hold(Some(&set));
-                        Err(flaw.into())
-                    }
-                    None => {
-                        self.memo().store_was_unreliable = false;
-                        Ok(Worked::Handed(self.hand_on(&set, self.time.now().since(sent))?))
-                    }
-                }
-            }
+        let brought = match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
+            Ok(brought) => brought,
             Err(error) => {
                 let took = self.time.now().since(sent);
-                let failed = Failed { spent_before, spend, record, version, request, took };
-                let Some(error) = self.write_down(failed, error).await else { return Ok(Worked::LookAgain) };
-                Err(Trouble::Fetch(match dead {
+                let failed = FailedExchange { spending_lease_before, spend, record, version, request, took };
+                let Some(error) = self.record_failure(failed, error).await else { return Ok(Attempt::LookAgain) };
+                return Err(RenewError::Fetch(match dead {
                     Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
                         FetchError::reauthorize(EndpointError::unsent(&dead.text))
                     }
                     _ => error,
-                }))
+                }));
+            }
+        };
+        let (next, flaw) = self.record_after(&record, brought, held.as_ref(), request);
+        let set = next.set.clone().expect("it was just put there");
+        match self.swap_if_unchanged(version, &record, &next).await {
+            Ok(Swap::Done) => {}
+            Ok(Swap::Lost) if !may_spend => return Ok(Attempt::LookAgain),
+            stored => {
+                if let Err(error) = &stored {
+                    contained(|| warn!(target: TARGET, %error, "the token store failed"));
+                }
+                let replaces = if may_spend { Replaces::Spent(record.set) } else { Replaces::Fetched(record.set) };
+                self.keep_unsaved(set.clone(), replaces, record.authorized_at);
+                // Another process took over while this one was paused. It may have stored a newer set, which makes this one obsolete.
+                if stored.is_ok() && self.save(Some(lease)).await.is_ok() && self.memo().unsaved.is_none() {
+                    return Ok(Attempt::LookAgain);
+                }
+                self.save_later();
+            }
+        }
+        match flaw {
+            Some(flaw) => {
+                self.inbox.put_in_use(Some(&set));
+                Err(flaw.into())
+            }
+            None => {
+                self.memo().store_was_unreliable = false;
+                Ok(Attempt::Done(self.hand_on(&set, self.time.now().since(sent))?))
             }
         }
     }
 
-    /// From now on what is written about any lease of ours counts; returns how far it did before.
-    fn note_spent(&self) -> u64 {
+    /// From now on a refresh token may have been sent under any lease so far. Returns the last spending lease of before.
+    fn note_spending(&self) -> u64 {
         let mut memo = self.memo();
-        let leases = memo.leases;
-        std::mem::replace(&mut memo.spent, leases)
+        let lease = memo.lease_count;
+        mem::replace(&mut memo.last_spending_lease, lease)
     }
 
     fn plan(&self, record: &Record, request: &FetchRequest) -> Plan {
         let held = record.set.as_ref();
-        // The grant may be anybody's: not under the lock.
+        // Not under the lock: the grant may be a user's own.
         let repeatable = held.is_none_or(|set| set.refresh_token.is_none()) || self.grant.is_repeatable(held);
-        let (credentials, of) = (self.credentials(), self.configuration());
+        let (credentials, configuration) = (self.credentials(), self.configuration());
         let memo = self.memo();
-        let question = Question { credentials, of: &of, ..self.question(&memo, request) };
+        let question = Question { credentials, configuration: &configuration, ..self.question(&memo, request) };
         plan::plan(record, &question, |_| repeatable)
     }
 }
 
-impl From<FetchError> for Trouble {
+impl From<FetchError> for RenewError {
     fn from(error: FetchError) -> Self {
         Self::Fetch(error)
     }
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for RenewError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{
-    Grant, Handed, Keeper, TARGET,
-    memo::{Place, Unsaved},
+    AgedToken, Grant, Keeper, TARGET,
+    memo::{Replaces, Unsaved},
     plan,
 };
 use crate::{
@@ -16,15 +16,16 @@ use crate::{
 };
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
-    /// Without a store: only what can be repeated goes on.
-    pub(super) async fn renew_alone(
+    /// Exchanges if that can be repeated. Otherwise nothing is spent: that is the store's error.
+    pub(super) async fn renew_without_store(
         self: &Arc<Self>,
         error: StoreError,
         request: &FetchRequest,
-    ) -> Result<Handed, FetchError> {
-        self.memo().unreachable = true;
-        let held = self.inbox.held();
-        if !self.grant.is_repeatable(held.as_ref()) || self.memo().unsaved.as_ref().is_some_and(Unsaved::is_spent) {
+    ) -> Result<AgedToken, FetchError> {
+        self.memo().went_without_store = true;
+        let held = self.inbox.in_use();
+        let has_irreplaceable = self.memo().unsaved.as_ref().is_some_and(Unsaved::is_irreplaceable);
+        if !self.grant.is_repeatable(held.as_ref()) || has_irreplaceable {
             return Err(error.into());
         }
         contained(|| warn!(target: TARGET, %error, "the token store failed"));
@@ -34,22 +35,22 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             return Err(flaw);
         }
         let set = brought.succeed(held.as_ref());
-        // What the store has is what it had before the first of these.
+        // The store has what was there before the first of these sets.
         let before = self.memo().unsaved.as_ref().map_or(held, |unsaved| unsaved.before().cloned());
         let authorized_at = self.memo().newest.authorized_at();
-        self.keep_unsaved(set.clone(), Place::Free(before), authorized_at);
+        self.keep_unsaved(set.clone(), Replaces::Fetched(before), authorized_at);
         self.save_later();
         self.hand_on(&set, self.time.now().since(sent))
     }
 
-    /// What is not stored is used as long as it is good, and so is what the configuration begins with.
-    pub(super) fn make_do(&self, request: &FetchRequest) -> Option<Result<Handed, FetchError>> {
+    /// Hands on the set that isn't stored yet, or the initial one, if its access token is good.
+    pub(super) fn hand_on_unsaved(&self, request: &FetchRequest) -> Option<Result<AgedToken, FetchError>> {
         let set = {
             let memo = self.memo();
-            let set = memo.unsaved.as_ref().map(|unsaved| unsaved.set.clone()).or_else(|| self.inbox.seed())?;
+            let set = memo.unsaved.as_ref().map(|unsaved| unsaved.set.clone()).or_else(|| self.inbox.initial())?;
             plan::is_worth_handing_on(&set, &self.question(&memo, request)).then_some(set)?
         };
-        self.memo().unreachable = true;
+        self.memo().went_without_store = true;
         Some(self.hand_on(&set, set.age(self.time.wall())))
     }
 }

@@ -137,16 +137,16 @@ struct WrittenGuess {
 
 impl Written {
     fn of(record: &Record, account: &Account) -> Self {
-        let intent = |intent: &Intent| WrittenIntent { at_ms: to_ms(intent.at), by: intent.by.clone() };
+        let intent = |intent: &Intent| WrittenIntent { at_ms: to_ms(intent.at), by: intent.lease.clone() };
         let guess =
             |guess: &Guess| WrittenGuess { verdict: guess.verdict, since_ms: to_ms(guess.since), seen: guess.seen };
         let failure = |failure: &Failure| WrittenFailure {
             count: failure.count,
             at_ms: to_ms(failure.at),
             until_ms: to_ms(failure.until),
-            asked: failure.asked,
-            by: failure.by.clone(),
-            of: failure.of.clone(),
+            asked: failure.server_asked,
+            by: failure.keeper.clone(),
+            of: failure.configuration.clone(),
             text: failure.text.clone(),
             guess: failure.guess.as_ref().map(guess),
         };
@@ -198,15 +198,15 @@ impl From<Written> for Record {
             rotates: written.rotates,
             from_seed: written.from_seed,
             seeds: written.seeds,
-            intent: written.intent.map(|intent| Intent { at: from_ms(intent.at_ms), by: intent.by }),
+            intent: written.intent.map(|intent| Intent { at: from_ms(intent.at_ms), lease: intent.by }),
             dead: written.dead,
             failure: written.failure.map(|failure| Failure {
                 count: failure.count,
                 at: from_ms(failure.at_ms),
                 until: from_ms(failure.until_ms),
-                asked: failure.asked,
-                by: failure.by,
-                of: failure.of,
+                server_asked: failure.asked,
+                keeper: failure.by,
+                configuration: failure.of,
                 text: failure.text,
                 guess: failure.guess.map(guess),
             }),
@@ -249,7 +249,7 @@ mod tests {
         set = set.refresh_expires_in(Duration::from_secs(86_400));
         (set.scope, set.requested_at, set.refresh_requested_at) = (Some("x y".into()), at, at);
         let guess = Some(Guess { verdict: Suspicion::User, since: at, seen: 2 });
-        let (told, salt) = (vec!["0abcd".into()], "s".into());
+        let (refused_with, salt) = (vec!["0abcd".into()], "s".into());
         Record {
             generation: 7,
             authorized_at: Some(at),
@@ -260,15 +260,15 @@ mod tests {
             rotates: Some(true),
             from_seed: Some("seed".into()),
             seeds: vec!["seed".into()],
-            intent: Some(Intent { at, by: "me".into() }),
-            dead: Some(Dead { end: End::Refused, text: "revoked".into(), refused_with: told, salt }),
+            intent: Some(Intent { at, lease: "me".into() }),
+            dead: Some(Dead { end: End::Refused, text: "revoked".into(), refused_with, salt }),
             failure: Some(Failure {
                 count: 2,
                 at,
                 until: at,
-                asked: true,
-                by: "you".into(),
-                of: "0abcd".into(),
+                server_asked: true,
+                keeper: "you".into(),
+                configuration: "0abcd".into(),
                 text: "503".into(),
                 guess,
             }),
