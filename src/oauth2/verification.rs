@@ -50,8 +50,8 @@ impl TokenEndpoint {
         let authorization = match by {
             ProvedBy::Token => token.authorization(),
             ProvedBy::Client => {
-                let proof = self.client.prove(Form::empty()).map_err(FetchError::rejected)?;
-                proof.authorization.ok_or_else(|| FetchError::rejected("the client doesn't use HTTP Basic"))?
+                let authenticated = self.client.authenticate(Form::empty()).map_err(FetchError::rejected)?;
+                authenticated.authorization.ok_or_else(|| FetchError::rejected("the client doesn't use HTTP Basic"))?
             }
         };
         let masks = self.masks(&uri, [access_token].into_iter());

@@ -1,4 +1,4 @@
-//! The URLs of an authorization server's endpoints: which ones secrets may be sent to.
+//! The URLs of an authorization server's endpoints: which ones secrets may be sent to, and which server they belong to.
 
 use std::{borrow::Cow, error, fmt};
 
@@ -17,7 +17,7 @@ pub(crate) fn parse(url: &str, insecure: bool) -> Result<Uri, InvalidEndpoint> {
     url.as_str().parse().map_err(|_| InvalidEndpoint("it can't be sent in a request".into()))
 }
 
-/// The same, as a URL.
+/// [`parse`], as a `Url`.
 ///
 /// # Errors
 /// Why it is no such URL.
@@ -28,7 +28,7 @@ pub(crate) fn parse_url(url: &str, insecure: bool) -> Result<Url, InvalidEndpoin
         return Err(invalid("it doesn't begin with https:// (or http://)"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("it holds user info: say how the client proves itself with `client_secret_basic`"));
+        return Err(invalid("it holds user info: authenticate the client with `client_secret_basic` instead"));
     }
     // RFC 6749 §3.1 and §3.2.
     if url.fragment().is_some() {
@@ -50,14 +50,14 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The URL for people: a query may hold secrets.
+/// The URL without its query, to be shown: a query may hold secrets.
 pub(crate) fn without_query(uri: &Uri) -> String {
     let host = uri.authority().map_or("", |authority| authority.as_str());
     format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
 }
 
-/// The authorization server that an endpoint belongs to: its origin, and whatever in path and query may name a tenant. What changes
-/// when a server is updated or moved behind a gateway doesn't count: versions, the words of OAuth, keys.
+/// A name for the authorization server of an endpoint: its origin, and the parts of path and query that may name a tenant. It leaves out what
+/// changes when a server is updated or moved behind a gateway: versions, OAuth terms, keys.
 pub(crate) fn server(uri: &Uri) -> String {
     let mut server =
         format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |of| of.as_str()));
@@ -72,8 +72,8 @@ pub(crate) fn server(uri: &Uri) -> String {
     server
 }
 
-/// A path without what the endpoints of any server end with: `/token`, `/oauth2/v2.0/token`, `/protocol/openid-connect/token`. Each part of
-/// that once, since before it the same word may be a tenant's name.
+/// A path without the usual end of a token endpoint: `/token`, `/oauth2/v2.0/token`, `/protocol/openid-connect/token`. Each part is removed
+/// once: the same word before it may be a tenant's name.
 fn without_end<'a>(mut path: &'a [&'a str]) -> &'a [&'a str] {
     for is_part in [is_token, is_version, is_oauth, is_protocol] as [fn(&str) -> bool; 4] {
         if let [before @ .., last] = path
@@ -104,13 +104,13 @@ fn is_version(segment: &str) -> bool {
     })
 }
 
-/// What a query holds, to be masked: some gateways take a key there.
+/// The values in a query, to be masked: some gateways take a key there.
 pub(crate) fn query_values(uri: &Uri) -> impl Iterator<Item = Zeroizing<String>> {
     let query = uri.query().unwrap_or_default().as_bytes();
     form_urlencoded::parse(query).map(|(_, value)| Zeroizing::new(value.into_owned()))
 }
 
-/// Why a text is no URL of an authorization server's endpoint.
+/// Why a text can't be the URL of an authorization server's endpoint. [`TokenEndpoint`](super::TokenEndpoint) has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEndpoint(Cow<'static, str>);
 

@@ -1,4 +1,4 @@
-//! How a client proves to the token endpoint who it is (RFC 6749 §2.3).
+//! Client authentication (RFC 6749 §2.3).
 
 use base64::{
     Engine,
@@ -13,20 +13,20 @@ use zeroize::Zeroizing;
 use super::Form;
 use crate::store::{Account, Credentials};
 
-/// The ways to prove it.
+/// A method of client authentication, with the client's credentials.
 #[derive(Clone)]
 pub(crate) enum ClientAuth {
-    /// Nobody has chosen one.
+    /// None was chosen.
     Unset,
     /// HTTP Basic, id and secret form-encoded first (RFC 6749 §2.3.1).
     Basic(Client),
-    /// HTTP Basic, id and secret as they are: what many servers expect in spite of the RFC.
+    /// HTTP Basic, id and secret not encoded. Many servers expect this, against the RFC.
     BasicRaw(Client),
-    /// HTTP Basic from a value that was handed out encoded already.
+    /// HTTP Basic with a value that the provider has encoded.
     BasicValue(SecretString),
     /// `client_id` and `client_secret` in the form.
     Post(Client),
-    /// `client_id` alone: a public client.
+    /// A public client: `client_id` alone in the form.
     Public { id: String },
 }
 
@@ -36,26 +36,26 @@ pub(crate) struct Client {
     pub(crate) secret: SecretString,
 }
 
-/// What the client adds to a request.
-pub(crate) struct Proof {
+/// A form and a header with the client's authentication.
+pub(crate) struct Authenticated {
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) form: Form,
 }
 
 impl ClientAuth {
-    /// Adds the proof to the form.
+    /// Adds the client's authentication to a form.
     ///
     /// # Errors
-    /// Why there can't be one, and what to do about it.
-    pub(crate) fn prove(&self, form: Form) -> Result<Proof, &'static str> {
+    /// Why that isn't possible, and what to do about it.
+    pub(crate) fn authenticate(&self, form: Form) -> Result<Authenticated, &'static str> {
         let in_header = |value: Result<HeaderValue, &'static str>, form| {
-            value.map(|value| Proof { authorization: Some(value), form })
+            value.map(|value| Authenticated { authorization: Some(value), form })
         };
         match self {
             Self::Unset => {
-                Err("nothing says how the client proves who it is: call `client_secret_basic` or one of its sisters")
+                Err("no client authentication was chosen: call `client_secret_basic` or one of the methods beside it")
             }
-            Self::BasicValue(value) => in_header(ready_made(value.expose_secret()), form),
+            Self::BasicValue(value) => in_header(basic_of_value(value.expose_secret()), form),
             _ if self.id().is_empty() => Err("the client id is empty: is a setting missing?"),
             Self::Basic(client) => in_header(basic(&encode(&client.id), &encode(client.secret.expose_secret())), form),
             Self::BasicRaw(client) if client.id.contains(':') => {
@@ -64,9 +64,9 @@ impl ClientAuth {
             Self::BasicRaw(client) => in_header(basic(&client.id, client.secret.expose_secret()), form),
             Self::Post(client) => {
                 let form = form.field("client_id", &client.id).field("client_secret", client.secret.expose_secret());
-                Ok(Proof { authorization: None, form })
+                Ok(Authenticated { authorization: None, form })
             }
-            Self::Public { id } => Ok(Proof { authorization: None, form: form.field("client_id", id) }),
+            Self::Public { id } => Ok(Authenticated { authorization: None, form: form.field("client_id", id) }),
         }
     }
 
@@ -78,12 +78,12 @@ impl ClientAuth {
         }
     }
 
-    /// The client's id, as far as it is known: the ready-made Basic value of some clients has to be taken apart for it.
+    /// The client's id, if it is known. It may have to be decoded from a Basic value.
     pub(crate) fn known_id(&self) -> Option<String> {
         match self {
             Self::BasicValue(value) => {
                 let pair = pair(encoded(value.expose_secret()))?;
-                // RFC 7617 §2: the first colon ends the id. What follows may be in any encoding.
+                // RFC 7617 §2: the first colon ends the id. The secret may be in any encoding.
                 let id = &pair[..pair.iter().position(|byte| *byte == b':')?];
                 String::from_utf8(id.to_owned()).ok()
             }
@@ -91,7 +91,7 @@ impl ClientAuth {
         }
     }
 
-    /// What tells clients apart, whatever their secrets are: the id, or a hash of what there is instead.
+    /// A name for the client in an account: its id, or a hash of the Basic value that has none.
     pub(crate) fn identity(&self) -> String {
         match self {
             Self::BasicValue(value) => {
@@ -101,7 +101,7 @@ impl ClientAuth {
         }
     }
 
-    /// The method and the secret.
+    /// A hash of the method, the id and the secret.
     pub(crate) fn credentials(&self) -> Credentials {
         let of = |method: &str, client: &Client| {
             Credentials::of(method).with(&client.id).with(client.secret.expose_secret())
@@ -116,13 +116,13 @@ impl ClientAuth {
         }
     }
 
-    /// The id and the secret, by the names that people know them by, each as it is sent.
-    pub(crate) fn look_at_parts(&self, mut look: impl FnMut(&str, &str)) {
+    /// Calls `look` with the id and the secret: a name for people, and the value.
+    pub(crate) fn for_each_part(&self, mut look: impl FnMut(&str, &str)) {
         match self {
             Self::Unset => {}
             Self::BasicValue(value) => {
                 let Some(pair) = pair(encoded(value.expose_secret())) else { return };
-                // RFC 7617 §2: the first colon ends the id. What isn't text has no white space that matters.
+                // RFC 7617 §2: the first colon ends the id. A value that isn't text is passed over.
                 let Some((id, secret)) = std::str::from_utf8(&pair).ok().and_then(|pair| pair.split_once(':')) else {
                     return;
                 };
@@ -137,18 +137,18 @@ impl ClientAuth {
         }
     }
 
-    /// The id, if it is made of letters as words are, and no secret as well: it is part of words that say something else (`client` of
-    /// `invalid_client`). An id with a digit or another sign is not.
-    pub(crate) fn word(&self) -> Option<Zeroizing<String>> {
+    /// The id, if it consists of letters and isn't the secret as well. Such an id may be a part of other words (`client` in
+    /// `invalid_client`), so it is masked only where it stands alone.
+    pub(crate) fn id_like_a_word(&self) -> Option<Zeroizing<String>> {
         let id = Zeroizing::new(self.known_id()?);
         let is_word = id.trim().bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_.".contains(&byte));
         let mut is_secret = false;
-        self.look_at_parts(|name, value| is_secret |= name.starts_with("client secret") && value == *id);
+        self.for_each_part(|name, value| is_secret |= name.starts_with("client secret") && value == *id);
         (is_word && !is_secret).then_some(id)
     }
 
-    /// Everything that must not be seen in an error: id, secret, and what they are sent as.
-    pub(crate) fn sent(&self) -> Vec<Zeroizing<String>> {
+    /// Everything that an error must not show: the id, the secret, and their encoded forms.
+    pub(crate) fn secrets(&self) -> Vec<Zeroizing<String>> {
         match self {
             Self::Unset => Vec::new(),
             Self::BasicValue(value) => {
@@ -160,7 +160,7 @@ impl ClientAuth {
             Self::Public { id } => vec![id.clone().into()],
             Self::Basic(client) | Self::BasicRaw(client) | Self::Post(client) => {
                 let (id, secret) = (&client.id, client.secret.expose_secret());
-                // Encoded twice, as HTTP Basic has them.
+                // HTTP Basic encodes the form-encoded values once more.
                 let (form_id, form_secret) = (encode(id), encode(secret));
                 let pairs = [format!("{id}:{secret}"), format!("{}:{}", *form_id, *form_secret)];
                 let mut sent =
@@ -181,8 +181,8 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
-/// A header of a value that was handed out.
-fn ready_made(value: &str) -> Result<HeaderValue, &'static str> {
+/// A header with a value that the provider has encoded.
+fn basic_of_value(value: &str) -> Result<HeaderValue, &'static str> {
     let encoded = encoded(value);
     if encoded.is_empty() {
         return Err("the Basic value is empty: is a setting missing?");
@@ -193,7 +193,7 @@ fn ready_made(value: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
-/// What stands behind `Basic `, with or without that word: people paste either.
+/// The value without the word `Basic`, which people may have pasted as well.
 fn encoded(value: &str) -> &str {
     match value.trim().split_once(char::is_whitespace) {
         Some((word, rest)) if word.eq_ignore_ascii_case("basic") => rest.trim_start(),
@@ -202,8 +202,8 @@ fn encoded(value: &str) -> &str {
     }
 }
 
-/// Id and secret as they were encoded: people leave out the padding (RFC 4648 §3.2) or take the alphabet for URLs (§5). No more than
-/// a look: the value is sent as it was handed out.
+/// Decodes a Basic value to `id:secret`. Lenient, because some providers leave out the padding (RFC 4648 §3.2) or take the alphabet for
+/// URLs (§5). The value itself is sent unchanged.
 fn pair(encoded: &str) -> Option<Zeroizing<Vec<u8>>> {
     let standard = |byte| match byte {
         b'-' => b'+',
@@ -235,8 +235,8 @@ mod tests {
     }
 
     fn decoded(auth: &ClientAuth) -> String {
-        let proof = auth.prove(Form::grant("g")).unwrap_or_else(|why| panic!("{why}"));
-        let value = proof.authorization.unwrap();
+        let authenticated = auth.authenticate(Form::grant("g")).unwrap_or_else(|why| panic!("{why}"));
+        let value = authenticated.authorization.unwrap();
         assert!(value.is_sensitive());
         let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
         String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap()
@@ -246,15 +246,15 @@ mod tests {
     fn basic_encodes_first_and_raw_does_not() {
         assert_eq!(decoded(&ClientAuth::Basic(client("a:b c", "p%+/=&ü"))), "a%3Ab+c:p%25%2B%2F%3D%26%C3%BC");
         assert_eq!(decoded(&ClientAuth::BasicRaw(client("a b", "p:%+/=&"))), "a b:p:%+/=&");
-        // What most ids and secrets are made of looks the same either way.
+        // Most ids and secrets are the same either way.
         assert_eq!(decoded(&ClientAuth::Basic(client("my-client_1.x", "S3cr3t"))), "my-client_1.x:S3cr3t");
     }
 
     #[test]
     fn form_fields() {
         let values = |auth: ClientAuth| {
-            let proof = auth.prove(Form::empty()).unwrap_or_else(|why| panic!("{why}"));
-            (format!("{:?}", proof.form), proof.form.secrets().map(str::to_owned).collect::<Vec<_>>())
+            let authenticated = auth.authenticate(Form::empty()).unwrap_or_else(|why| panic!("{why}"));
+            (format!("{:?}", authenticated.form), authenticated.form.secrets().map(str::to_owned).collect::<Vec<_>>())
         };
         let (names, sent) = values(ClientAuth::Post(client("id", "a&b")));
         assert_eq!(
@@ -270,7 +270,7 @@ mod tests {
         for value in ["aWQ6c2VjcmV0", " aWQ6c2VjcmV0\n", "Basic aWQ6c2VjcmV0", "basic  aWQ6c2VjcmV0"] {
             assert_eq!(decoded(&ClientAuth::BasicValue(value.into())), "id:secret", "{value:?}");
         }
-        let sent = ClientAuth::BasicValue("aWQ6c2VjcmV0".into()).sent();
+        let sent = ClientAuth::BasicValue("aWQ6c2VjcmV0".into()).secrets();
         assert!(["id", "secret", "aWQ6c2VjcmV0"].iter().all(|part| sent.iter().any(|sent| sent.as_str() == *part)));
     }
 
@@ -281,7 +281,7 @@ mod tests {
             let auth = ClientAuth::BasicValue(value.into());
             assert_eq!(auth.known_id().as_deref(), Some("idé"), "{value}");
             assert_eq!(auth.identity(), "idé", "{value}");
-            let sent = auth.sent();
+            let sent = auth.secrets();
             for part in ["idé", "s>c?r"] {
                 assert!(sent.iter().any(|sent| sent.as_str() == part), "{part} of {value}");
             }
@@ -297,13 +297,13 @@ mod tests {
     #[test]
     fn whatever_is_sent_is_known_as_a_secret() {
         for value in ["Basic aWQ6c2VjcmV0", " aWQ6c2VjcmV0\n", "basic  aWQ6c2VjcmV0"] {
-            let sent = ClientAuth::BasicValue(value.into()).sent();
+            let sent = ClientAuth::BasicValue(value.into()).secrets();
             for part in ["id", "secret", "aWQ6c2VjcmV0"] {
                 assert!(sent.iter().any(|sent| sent.as_str() == part), "{part} of {value:?}");
             }
         }
         // What Basic encodes are the encoded id and secret.
-        let sent = ClientAuth::Basic(client("a", "p+q")).sent();
+        let sent = ClientAuth::Basic(client("a", "p+q")).secrets();
         assert!(sent.iter().any(|sent| sent.as_str() == "a:p%2Bq"));
     }
 
@@ -318,9 +318,9 @@ mod tests {
             ("client", "client", false),
         ] {
             let client = client(id, secret);
-            assert_eq!(ClientAuth::Post(client).word().is_some(), is_word, "{id} {secret}");
+            assert_eq!(ClientAuth::Post(client).id_like_a_word().is_some(), is_word, "{id} {secret}");
         }
-        assert!(ClientAuth::Unset.word().is_none());
+        assert!(ClientAuth::Unset.id_like_a_word().is_none());
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
             (ClientAuth::BasicValue("Basic ".into()), "empty"),
             (ClientAuth::BasicValue("mar\nked".into()), "header"),
         ] {
-            let Err(why) = auth.prove(Form::grant("g")) else { panic!("no error about {hint}") };
+            let Err(why) = auth.authenticate(Form::grant("g")) else { panic!("no error about {hint}") };
             assert!(why.contains(hint), "{why}");
         }
     }

@@ -1,4 +1,4 @@
-//! One request to an authorization server, and its whole answer.
+//! One request to an authorization server, and its whole answer, within one time limit.
 
 use std::{
     error,
@@ -34,12 +34,12 @@ use crate::{
     },
 };
 
-/// An answer that arrived, and what must not be seen of it.
+/// An answer that arrived, and what an error must not show of it.
 pub(crate) struct Arrived {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Zeroizing<Vec<u8>>,
-    /// Why the body isn't whole.
+    /// Why the body isn't complete.
     pub(crate) broken: Option<FetchError>,
     pub(crate) masks: Masks,
     pub(crate) shape: Arc<AnswerShape>,
@@ -49,21 +49,22 @@ pub(crate) struct Arrived {
 }
 
 impl TokenEndpoint {
-    /// Sends a form and reads the token set in the answer, for grants: `limit` is how long it may take altogether.
+    /// Sends a form, and reads the token set in the answer. For grants; [`Grant`](crate::oauth2::Grant) has an example. `limit` is the time
+    /// limit for connecting, sending and reading together.
     ///
-    /// If the answer brings a refresh token, but no access token that can be used, the set has the refresh token only: it must not be
-    /// lost, since what was sent may be spent for it.
+    /// If the answer has a refresh token but no usable access token, the set has the refresh token alone. It must not be lost, because
+    /// the old one may be spent for it.
     ///
     /// # Errors
-    /// A [`FetchError`] with what to do next; behind it an [`EndpointError`] with what happened.
+    /// A [`FetchError`] says what to do next. Its cause is an [`EndpointError`] that says what happened.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the connection. Whether the server has acted by then, nobody knows.
+    /// Dropping the future drops the connection. The server may have acted by then.
     pub async fn exchange(&self, form: Form, limit: Duration) -> Result<TokenSet, FetchError> {
         self.exchange_as(GrantKind::of(form.grant_type()), form, limit).await
     }
 
-    /// The same, with what is known of the grant besides its name.
+    /// [`exchange`](Self::exchange) for a grant of which more is known than its name.
     pub(crate) async fn exchange_as(
         &self,
         grant: GrantKind,
@@ -73,19 +74,20 @@ impl TokenEndpoint {
         self.post(&self.uri, form, limit).await?.token_set(grant)
     }
 
-    /// Sends a form to one of the authorization server's endpoints, with the client's proof of who it is.
+    /// Sends a form to one of the authorization server's endpoints, with the client's authentication.
     pub(crate) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
-        let proof = self.client.prove(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
-        let masks = self.masks(to, proof.form.secrets()).with_blanks(self.white_space(&proof.form));
-        let (content_type, body) = proof.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
+        let authenticated =
+            self.client.authenticate(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
+        let masks = self.masks(to, authenticated.form.secrets()).with_blanks(self.white_space(&authenticated.form));
+        let (content_type, body) = authenticated.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = to.clone();
         request.headers_mut().insert(&CONTENT_TYPE, content_type);
-        self.send(request, proof.authorization, masks, limit).await
+        self.send(request, authenticated.authorization, masks, limit).await
     }
 
-    /// Sends any request, and reads the whole answer.
+    /// Sends a request, and reads the whole answer.
     pub(crate) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
@@ -100,7 +102,7 @@ impl TokenEndpoint {
             request.headers_mut().insert(&AUTHORIZATION, authorization);
         }
         let requested_at = self.clock.wall();
-        let answered = tokio::time::timeout(limit, run(transport, request)).await;
+        let answered = tokio::time::timeout(limit, send_and_read(transport, request)).await;
         let failed = |status: Option<StatusCode>, acted: bool, what: &str| {
             let answer = status.map(|status| format!("answered {status}, but ")).unwrap_or_default();
             let text = format!("the authorization server {answer}{what}");
@@ -133,7 +135,7 @@ impl TokenEndpoint {
             answered_at,
         };
         match &arrived.broken {
-            // What arrived may hold a refresh token.
+            // A success that broke off may still hold a refresh token.
             Some(error) if !arrived.status.is_success() => Err(error.clone()),
             _ => Ok(arrived),
         }
@@ -151,7 +153,7 @@ impl Arrived {
         }
     }
 
-    /// This, if nothing of it is missing.
+    /// The answer, or why it isn't complete.
     pub(crate) fn whole(self) -> Result<Self, FetchError> {
         match self.broken {
             Some(error) => Err(error),
@@ -167,7 +169,7 @@ impl Arrived {
         Ok(self.with(brought))
     }
 
-    /// What the answer brought, with the time when it was asked for.
+    /// The token set of an answer, with the time of its request.
     pub(crate) fn with(&self, brought: Brought) -> TokenSet {
         TokenSet {
             access_token: brought.access_token,
@@ -183,14 +185,14 @@ impl Arrived {
     }
 }
 
-/// Sends, and reads to the end.
-async fn run(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Parts, Read), BoxError> {
+/// Sends the request, and reads the answer's body.
+async fn send_and_read(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Parts, Read), BoxError> {
     let (head, body) = transport.oneshot(request).await?.into_parts();
     let read = body::read(body, body::longest(head.status)).await;
     Ok((head, read))
 }
 
-/// An error with its causes: the outermost of an HTTP client says little ("error sending request").
+/// An error's text with those of its sources: an HTTP client's own says little ("error sending request").
 fn chain(error: &(dyn error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -27,7 +27,7 @@ impl Form {
         Self { fields: Vec::new() }.field("grant_type", grant_type)
     }
 
-    /// One more parameter. The same name may come several times (RFC 8707 §2, `resource`).
+    /// Adds a parameter. The same name may be added several times (RFC 8707 §2, `resource`).
     #[must_use]
     pub fn field(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         let value = SecretString::from(value.into());
@@ -46,13 +46,13 @@ impl Form {
         self
     }
 
-    /// What is not to be shown: all but what says what is asked for.
+    /// The values that an error must not show: all but the grant type, the scope and the token type.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         let is_open = |name: &str| ["grant_type", "scope", "token_type_hint"].contains(&name);
         self.fields.iter().filter(move |(name, _)| !is_open(name)).map(|(_, value)| value.expose_secret())
     }
 
-    /// The `grant_type`, if it is a token request.
+    /// The `grant_type`. `None` if this is no token request.
     pub(crate) fn grant_type(&self) -> Option<&str> {
         self.values("grant_type").next()
     }
@@ -61,7 +61,7 @@ impl Form {
         self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.expose_secret())
     }
 
-    /// A request to another endpoint than the token endpoint.
+    /// A form without a `grant_type`, for other endpoints than the token endpoint.
     pub(crate) fn empty() -> Self {
         Self { fields: Vec::new() }
     }
@@ -69,7 +69,7 @@ impl Form {
     /// Content type and body.
     ///
     /// # Errors
-    /// Never for the bodies there are.
+    /// None, with the bodies that this makes.
     pub(crate) async fn encode(&self, encoding: Encoding) -> Result<(HeaderValue, Bytes), crate::BoxError> {
         match encoding {
             Encoding::Urlencoded => {
@@ -107,12 +107,12 @@ impl Form {
     }
 }
 
-/// What is asked for, space-delimited (RFC 6749 §3.3).
+/// The scope of a request, space-delimited (RFC 6749 §3.3).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope(pub(crate) String);
 
 impl Scope {
-    /// One or several more, space-delimited.
+    /// Adds a scope, or several, space-delimited.
     pub(crate) fn add(&mut self, scopes: &str) {
         for scope in scopes.split_ascii_whitespace() {
             if !self.0.is_empty() {
@@ -132,7 +132,7 @@ impl Params {
         self.0.push((name.into(), value.into().into()));
     }
 
-    /// Tokens for different parameters (`audience`, `resource`) are different tokens.
+    /// Adds the parameters to an account: tokens for other parameters (`audience`, `resource`) are other tokens.
     pub(crate) fn account(&self, account: Account) -> Account {
         self.iter().fold(account, |account, (name, value)| account.with_param(name, value))
     }
@@ -154,7 +154,7 @@ pub(crate) enum Encoding {
     /// RFC 6749 appendix B.
     #[default]
     Urlencoded,
-    /// Against the RFC, and asked for by some.
+    /// Not in the RFC, but some providers ask for it.
     #[cfg(feature = "multipart")]
     Multipart,
 }

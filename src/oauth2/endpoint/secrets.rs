@@ -11,11 +11,11 @@ use crate::oauth2::masking::{
 impl TokenEndpoint {
     /// Masks what a request carries: `sent`, the client's id and secret, and the values in the query of its URL.
     pub(crate) fn masks<'a>(&self, to: &Uri, sent: impl Iterator<Item = &'a str>) -> Masks {
-        let mut secrets = self.client.sent();
+        let mut secrets = self.client.secrets();
         secrets.extend(address::query_values(to));
         secrets.extend(sent.map(|value| value.to_owned().into()));
         Masks::new(secrets.iter().map(|secret| secret.as_str()))
-            .with_words(self.client.word().iter().map(|id| id.as_str()))
+            .with_words(self.client.id_like_a_word().iter().map(|id| id.as_str()))
     }
 
     /// White space at an end of what the client and this form send.
@@ -26,7 +26,7 @@ impl TokenEndpoint {
 
 fn white_space(client: &ClientAuth, form: &Form) -> Blanks {
     let mut blanks = Blanks::default();
-    client.look_at_parts(|name, value| blanks.look(Part::Client, name, value));
+    client.for_each_part(|name, value| blanks.look(Part::Client, name, value));
     for (field, part, name) in [
         ("username", Part::User, "user name"),
         ("password", Part::User, "password"),

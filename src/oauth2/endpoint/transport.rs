@@ -1,4 +1,4 @@
-//! The way to the token endpoint: any tower HTTP service, reqwest by default.
+//! The HTTP client for token requests: any tower service, by default reqwest.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,7 +13,7 @@ pub(crate) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<A
 
 type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// Any service that speaks HTTP, as a transport.
+/// Makes a transport of an HTTP service.
 pub(crate) fn of_service<S, B>(service: S) -> Transport
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -41,15 +41,15 @@ pub(crate) mod with_reqwest {
 
     use super::{BodyExt, BoxError, Bytes, Full, Request, Response, Service, Transport};
 
-    /// reqwest as it is when nobody chooses: no redirects (they would carry the client's secret elsewhere), and connections
-    /// that don't lie idle for hours between two requests.
+    /// The default client. It follows no redirects, which would carry the client's secret elsewhere, and keeps no idle connections for
+    /// hours.
     ///
     /// # Errors
     /// reqwest's, if TLS can't be set up.
     pub(crate) fn default() -> Result<Transport, BoxError> {
         let client = Client::builder()
             .redirect(Policy::none())
-            // Sooner than an exchange is given up: then it is certain that nothing was sent, and nothing spent.
+            // Shorter than the time limit of an exchange: so it is certain that nothing was sent, and nothing spent.
             .connect_timeout(Duration::from_secs(10))
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("tower-bearer/", env!("CARGO_PKG_VERSION")))
@@ -57,7 +57,7 @@ pub(crate) mod with_reqwest {
         Ok(of_client(client))
     }
 
-    /// A client that the user made.
+    /// The user's client.
     pub(crate) fn of_client(client: Client) -> Transport {
         super::of_service(Adapter(client))
     }
@@ -80,9 +80,9 @@ pub(crate) mod with_reqwest {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
                 let request = reqwest::Request::try_from(Request::from_parts(head, body))?;
-                let asked = request.url().clone();
+                let requested_url = request.url().clone();
                 let response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
-                if *response.url() != asked {
+                if *response.url() != requested_url {
                     return Err("the HTTP client followed a redirect, with the client's credentials: build it with \
                                 `redirect(Policy::none())`"
                         .into());
