@@ -1,4 +1,4 @@
-//! What a grant is.
+//! [`Grant`], and the grants that the crate has, a file each.
 
 use std::{future::Future, time::Duration};
 
@@ -20,7 +20,7 @@ pub use client_credentials::ClientCredentials;
 pub use legacy_password::LegacyPassword;
 pub use refresh_token::RefreshToken;
 
-/// A way to get a token from a token endpoint (RFC 6749 §1.3). It holds nothing that changes: what it brings, [`Stored`] keeps.
+/// A way to get a token from a token endpoint (RFC 6749 §1.3). A grant has no state: [`Stored`] keeps what it brings.
 ///
 /// [`Stored`]: super::Stored
 ///
@@ -28,7 +28,7 @@ pub use refresh_token::RefreshToken;
 /// use std::time::Duration;
 /// use tower_bearer::{FetchError, oauth2::{Form, Grant, TokenEndpoint, TokenSet}, store::{Account, Credentials}};
 ///
-/// /// RFC 7523 §2.1: a signed assertion for a token, in the name of a user.
+/// /// RFC 7523 §2.1: a signed assertion for a user's token.
 /// struct JwtBearer {
 ///     endpoint: TokenEndpoint,
 ///     user: String,
@@ -58,9 +58,9 @@ pub use refresh_token::RefreshToken;
     note = "a type of your own implements `Grant`"
 )]
 pub trait Grant: Send + Sync + 'static {
-    /// Gets a token set. `held` is the one that is there already, if there is one; `limit` is how long the exchange may take.
+    /// Gets a token set. `held` is the current one, if there is one; `limit` is the time limit of the exchange.
     ///
-    /// A set without an access token is stored too, for its refresh token, and tried again.
+    /// A set without an access token is stored for its refresh token, and the exchange is tried again.
     ///
     /// # Errors
     /// A [`FetchError`] says what to do next; [`TokenEndpoint::exchange`](super::TokenEndpoint::exchange) judges the answers of
@@ -71,31 +71,34 @@ pub trait Grant: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = Result<TokenSet, FetchError>> + Send;
 
-    /// Whether an exchange with `held` can simply be tried again when its answer is lost. A grant that spends something (a code, a
-    /// refresh token that works once) says no; its exchanges get 30 s in any case, since giving one up early loses what it spent.
-    /// Default: yes, unless there is a refresh token in `held`.
+    /// Whether an exchange with `held` can be tried again after its answer was lost. Default: yes, unless `held` has a refresh token.
+    ///
+    /// Return `false` if the exchange spends something: a code, or a refresh token that works once. Then its time limit is always 30 s,
+    /// because giving up early would lose what it spent.
     fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
         held.is_none_or(|held| held.refresh_token().is_none())
     }
 
-    /// Whose tokens it brings, and what they are asked for: a store hands them to nobody else. A store that others share needs to know
-    /// the [subject](Account::subject); in [`Memory`](crate::store::Memory), `self.endpoint.account()` will do.
+    /// Whose tokens it brings, and what they are asked for. A store hands them only to this account. A store that others share needs
+    /// the [subject](Account::subject); for [`Memory`](crate::store::Memory), `self.endpoint.account()` is enough.
     fn account(&self) -> Account;
 
-    /// What it proves itself with. What was refused is tried once more when this has changed. It is asked before each fetch, and every
-    /// five seconds while a refusal stands, so it must not wait for a network. Default: unknown, so that only
-    /// [`LiveToken::refresh`](crate::LiveToken::refresh) tries again.
+    /// What the client authenticates with. Default: unknown.
+    ///
+    /// When this changes after a refusal, the exchange is tried once more. Without it only
+    /// [`LiveToken::refresh`](crate::LiveToken::refresh) tries again. It is called before each fetch, and every five seconds after a
+    /// refusal, so it must not wait for a network.
     fn credentials(&self) -> Option<Credentials> {
         None
     }
 }
 
-/// What kind of grant was refused: the same words mean different things for different grants.
+/// The kind of a grant. The same error means different things for different grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantKind {
-    /// Nothing is spent, nobody is asked: client credentials, assertions.
+    /// Spends nothing and asks no user: client credentials, assertions.
     Repeatable,
-    /// RFC 6749 §6. `worked`: a request like this one has brought a token before, so only the refresh token is another.
+    /// RFC 6749 §6. `worked`: a request with the same client and parameters has brought a token before.
     RefreshToken { worked: bool },
     /// RFC 6749 §4.1.
     AuthorizationCode,

@@ -1,8 +1,12 @@
-//! The authorization code grant (RFC 6749 §4.1): a user agrees in a browser.
+//! The authorization code grant (RFC 6749 §4.1): a user authorizes in a browser.
 //!
-//! `mod` has the options and exchanges the code; `request` builds the authorization URL; `pending` is what has to be remembered in
-//! between; `callback` reads what the browser brings back, and `redirect_uri` where to; `login` and `pkce` tie the two ends
-//! together; `error` says what went wrong.
+//! | module | what it holds |
+//! |---|---|
+//! | `request` | builds the authorization URL |
+//! | `pending` | what is remembered until the browser comes back |
+//! | `callback`, `redirect_uri` | read the callback: its parameters, and the address that it came to |
+//! | `login`, `pkce` | compare the callback with the request that it belongs to |
+//! | `error` | why an authorization brought no token |
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -31,12 +35,12 @@ pub use error::{AuthorizationError, AuthorizationErrorKind};
 use login::Login;
 pub use pending::PendingAuthorization;
 
-/// Sends a user to the authorization server and gets a [`TokenSet`] for what comes back (RFC 6749 §4.1, with `state` and PKCE as
-/// RFC 9700 §2.1 asks).
+/// Sends a user to the authorization server, and exchanges the code that comes back for a [`TokenSet`] (RFC 6749 §4.1, with `state` and
+/// PKCE as RFC 9700 §2.1 asks).
 ///
-/// Three steps: [`start`](Self::start) makes the URL to send the browser to and a [`PendingAuthorization`] to be kept in the
-/// user's session; the server sends the browser back to the redirect URI; [`finish`](Self::finish) takes what it brought and the
-/// pending authorization and exchanges the code.
+/// 1. [`start`](Self::start) makes the URL for the browser, and a [`PendingAuthorization`] for the user's session.
+/// 2. The server sends the browser back to the redirect URI.
+/// 3. [`finish`](Self::finish) takes the callback and the pending authorization, and exchanges the code.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{AuthorizationCode, RefreshToken, Stored, TokenEndpoint}};
@@ -74,9 +78,10 @@ pub struct AuthorizationCode {
 }
 
 impl AuthorizationCode {
-    /// With this token endpoint, this authorization endpoint (https, or http on loopback), and this redirect URI, which must be the
-    /// registered one to the letter. An empty redirect URI is left out of both requests: the server then takes the registered one,
-    /// if there is no other (RFC 6749 §3.1.2.3).
+    /// A login at this token endpoint and this authorization endpoint (https, or http on loopback).
+    ///
+    /// The redirect URI must be exactly the registered one. If it is empty, it is left out of both requests, and the server takes the
+    /// registered one, if there is only one (RFC 6749 §3.1.2.3).
     ///
     /// # Errors
     /// [`InvalidEndpoint`] if the authorization endpoint is no such URL.
@@ -100,10 +105,10 @@ impl AuthorizationCode {
         })
     }
 
-    /// The client's id in the authorization URL, which RFC 6749 §4.1.1 requires. Default: the one that the token endpoint was given.
+    /// The client's id in the authorization URL, which RFC 6749 §4.1.1 requires. Default: the token endpoint's.
     ///
-    /// To be stated if there is none to be read in a [`client_basic_value`](TokenEndpoint::client_basic_value), or if it is encoded
-    /// there.
+    /// Set it if the token endpoint has a [`client_basic_value`](TokenEndpoint::client_basic_value) in which the id can't be read, or is
+    /// encoded.
     ///
     /// ```
     /// use tower_bearer::oauth2::{AuthorizationCode, TokenEndpoint};
@@ -122,55 +127,56 @@ impl AuthorizationCode {
         self
     }
 
-    /// Asks for a scope, or for several, space-delimited. May be called again for more.
+    /// Adds a scope, or several, space-delimited. Default: none is sent.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.scope.add(scope.as_ref());
         self
     }
 
-    /// One more parameter of the authorization URL, such as `prompt` or `resource`. May be called again for more.
+    /// Adds a parameter to the authorization URL, such as `prompt` or `resource`.
     #[must_use]
     pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.params.add(name, value);
         self
     }
 
-    /// One more parameter of the token request. May be called again for more.
+    /// Adds a parameter to the token request.
     #[must_use]
     pub fn token_param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.token_params.add(name, value);
         self
     }
 
-    /// The issuer of the authorization server: a callback must name it as `iss` (RFC 9207). For servers that announce
-    /// `authorization_response_iss_parameter_supported`, and needed where a client uses more than one server (mix-up, RFC 9700
-    /// §4.4).
+    /// The issuer of the authorization server, which the callback must name as `iss` (RFC 9207). Default: not checked.
+    ///
+    /// For servers that announce `authorization_response_iss_parameter_supported`. A client of more than one server needs this against
+    /// mix-up attacks (RFC 9700 §4.4).
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// How long the user may take. Default: ten minutes.
+    /// How long the user may take. Default: 10 min.
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {
         self.valid_for = time;
         self
     }
 
-    /// Leaves PKCE (RFC 7636) out, for servers that refuse parameters they don't know. Whoever gets hold of a code on its way
-    /// through the browser can then use it, if it can prove to be the client.
+    /// Leaves out PKCE (RFC 7636), for servers that refuse unknown parameters. Then somebody who steals the code from the browser can use
+    /// it, if they can authenticate as the client.
     #[must_use]
     pub fn insecure_without_pkce(mut self) -> Self {
         self.pkce = false;
         self
     }
 
-    /// Begins: makes the URL to send the browser to, and what to remember until it comes back.
+    /// Begins an authorization: makes the URL for the browser, and what to remember until it comes back.
     ///
     /// # Panics
-    /// If the system has no random numbers to give.
+    /// If the system has no random numbers.
     pub fn start(&self) -> PendingAuthorization {
         let state = pkce::random();
         let verifier = self.pkce.then(pkce::random);
@@ -179,8 +185,10 @@ impl AuthorizationCode {
         PendingAuthorization::new(self.login(), url, state, verifier, now, self.valid_for)
     }
 
-    /// Takes what the browser brought to the redirect URI, and exchanges the code in it. Once: whatever comes of it, the pending
-    /// authorization is used up. It must be one that this login began: the same token endpoint, client id, redirect URI and issuer.
+    /// Reads the callback, and exchanges the code in it.
+    ///
+    /// The pending authorization must be one of this login: with the same token endpoint, client id, redirect URI and issuer. It can be
+    /// used once, even if this fails.
     ///
     /// | `callback` | must equal the redirect URI in |
     /// |---|---|
@@ -188,34 +196,32 @@ impl AuthorizationCode {
     /// | path and query: `/callback?code=…` | path, query |
     /// | the query alone: `code=…` or `?code=…`; or a form that was posted (`response_mode=form_post`) | nothing |
     ///
-    /// The more is handed in, the more is compared. The case of scheme and host, the default port, and percent-encoding that isn't
-    /// needed make no difference (RFC 3986 §6.2); a trailing slash does. The query must hold what the redirect URI's own query
-    /// holds.
+    /// The longer form is the safer one. The case of scheme and host, the default port and needless percent-encoding make no difference
+    /// (RFC 3986 §6.2); a trailing slash does. The query must have all parameters of the redirect URI's own query.
     ///
-    /// Behind a proxy that changes scheme, host or port, hand in path and query; if the path is changed as well (a prefix that is
-    /// stripped, a nested router), the query alone. Also with a redirect URI that isn't the address of a page
-    /// (`urn:ietf:wg:oauth:2.0:oob`).
+    /// Behind a proxy that changes scheme, host or port, pass path and query. If the path is changed as well (a stripped prefix, a nested
+    /// router), pass the query alone, and also if the redirect URI is no web address (`urn:ietf:wg:oauth:2.0:oob`).
     ///
     /// # Errors
-    /// [`AuthorizationErrorKind`] tells a user who refused from an answer that isn't meant for this session, and from the rest.
+    /// [`AuthorizationErrorKind`] tells apart a user who refused, a callback that belongs to another session, and everything else.
     ///
     /// # Cancel safety
-    /// Dropping the future may lose the code: the user has to begin again.
+    /// Dropping the future may lose the code. Then the user has to begin again.
     pub async fn finish(&self, pending: PendingAuthorization, callback: &str) -> Result<TokenSet, AuthorizationError> {
         if let Some(part) = pending.difference(&self.login()) {
             return Err(AuthorizationError::wrong_login(part));
         }
         let code = callback::code(callback, &pending, self.endpoint.clock.wall())?;
-        // RFC 6749 §4.1.3: the redirect URI as it was in the authorization request, and not there if it wasn't (`field`).
+        // RFC 6749 §4.1.3: the same redirect URI as in the authorization request. An empty one is left out of both (`field`).
         let form = Form::grant("authorization_code")
             .field("code", code.as_str())
             .field("redirect_uri", &self.redirect_uri)
             .field("code_verifier", pending.verifier().unwrap_or_default())
             .params(&self.token_params);
-        self.endpoint.exchange(form, EXCHANGE).await.map_err(AuthorizationError::exchange)
+        self.endpoint.exchange(form, EXCHANGE_LIMIT).await.map_err(AuthorizationError::exchange)
     }
 
-    /// What a pending authorization must have been begun with.
+    /// What a pending authorization of this login has in common with it.
     fn login(&self) -> Login {
         Login {
             token_endpoint: address::without_query(&self.endpoint.uri),
@@ -238,9 +244,8 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-/// Long enough to log in and to find the second factor.
+/// Long enough to log in with a second factor.
 const VALID_FOR: Duration = Duration::from_secs(600);
 
-/// A code can be spent once, so its exchange isn't given up early; servers let codes live for ten minutes at most (RFC 6749
-/// §4.1.2).
-const EXCHANGE: Duration = Duration::from_secs(30);
+/// Generous, because a code can be spent only once. It lives for ten minutes at most (RFC 6749 §4.1.2).
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);

@@ -36,20 +36,19 @@ pub struct ClientCredentials {
 }
 
 impl ClientCredentials {
-    /// Asks this endpoint.
+    /// A grant at this endpoint.
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self { endpoint, scope: Scope::default(), params: Params::default() }
     }
 
-    /// Asks for a scope, or for several, space-delimited (RFC 6749 §3.3). May be called again for more.
+    /// Adds a scope, or several, space-delimited (RFC 6749 §3.3). Default: none is sent.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.scope.add(scope.as_ref());
         self
     }
 
-    /// One more parameter of the token request, such as `audience` or `resource` (RFC 8707). May be called again for more,
-    /// with the same name as well.
+    /// Adds a parameter to the token request, such as `audience` or `resource` (RFC 8707). The same name may be added several times.
     #[must_use]
     pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.params.add(name, value);
@@ -72,7 +71,7 @@ impl Grant for ClientCredentials {
     }
 }
 
-// The notes of the trait name what to use.
+// The compiler's notes about the trait say what to use.
 #[diagnostic::do_not_recommend]
 impl IntoTokenSource for ClientCredentials {
     type Source = Stored<Self, Memory>;

@@ -14,12 +14,11 @@ use crate::{
     store::{Account, Credentials, Memory},
 };
 
-/// A token for a user's name and password (RFC 6749 §4.3), which RFC 9700 §2.4 forbids: the client sees the password, and a
-/// second factor is impossible. For providers that offer nothing better.
+/// A token for a user's name and password (RFC 6749 §4.3), for providers that offer nothing better. RFC 9700 §2.4 forbids this grant: the
+/// client sees the password, and a second factor is impossible.
 ///
-/// Refresh tokens are used where the provider gives them; when one is dead, the password is used again. A password that was
-/// rejected is never tried again by itself, since that locks accounts: only on
-/// [`LiveToken::refresh`](crate::LiveToken::refresh).
+/// Refresh tokens are used if the provider issues them. When one no longer works, the password is sent again. A password that was
+/// rejected is sent again only on [`LiveToken::refresh`](crate::LiveToken::refresh), because repeated failures lock accounts.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{LegacyPassword, TokenEndpoint}};
@@ -43,7 +42,7 @@ pub struct LegacyPassword {
 }
 
 impl LegacyPassword {
-    /// Asks this endpoint, for this user.
+    /// A grant at this endpoint, for this user.
     pub fn new(endpoint: TokenEndpoint, username: impl Into<String>, password: impl Into<String>) -> Self {
         Self {
             refresh: RefreshToken::new(endpoint.clone()),
@@ -55,14 +54,14 @@ impl LegacyPassword {
         }
     }
 
-    /// Asks for a scope, or for several, space-delimited. May be called again for more.
+    /// Adds a scope, or several, space-delimited. Default: none is sent.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.scope.add(scope.as_ref());
         self
     }
 
-    /// One more parameter of every token request, refreshes included. May be called again for more.
+    /// Adds a parameter to every token request, refreshes included. The same name may be added several times.
     #[must_use]
     pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
@@ -76,7 +75,7 @@ impl Grant for LegacyPassword {
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         if let Some(refresh_token) = held.and_then(TokenSet::refresh_token) {
             match self.refresh.refresh(held, refresh_token, limit).await {
-                // The refresh token is dead, the password perhaps isn't.
+                // The refresh token no longer works. The password may.
                 Err(error) if error.is_about_the_user() => {}
                 other => return other,
             }
@@ -90,7 +89,7 @@ impl Grant for LegacyPassword {
     }
 
     fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
-        // The password is the same the next time.
+        // The password can be sent again, a refresh token can't.
         held.is_none_or(|held| held.refresh_token().is_none())
     }
 
@@ -103,7 +102,7 @@ impl Grant for LegacyPassword {
     }
 }
 
-// The notes of the trait name what to use.
+// The compiler's notes about the trait say what to use.
 #[diagnostic::do_not_recommend]
 impl IntoTokenSource for LegacyPassword {
     type Source = Stored<Self, Memory>;

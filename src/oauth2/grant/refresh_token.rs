@@ -1,4 +1,4 @@
-//! The refresh token grant (RFC 6749 §6): going on with what a user authorized once.
+//! The refresh token grant (RFC 6749 §6): renewing what a user has authorized.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -12,8 +12,8 @@ use crate::{
     store::{Account, Credentials},
 };
 
-/// Renews a token set with its refresh token (RFC 6749 §6). Where the set comes from is another matter: an
-/// [`AuthorizationCode`](crate::oauth2::AuthorizationCode), or anywhere else.
+/// Renews a token set with its refresh token (RFC 6749 §6). The first set comes from an
+/// [`AuthorizationCode`](crate::oauth2::AuthorizationCode), or from anywhere else: [`Stored::holding`](crate::oauth2::Stored::holding).
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet}};
@@ -37,7 +37,7 @@ pub struct RefreshToken {
 }
 
 impl RefreshToken {
-    /// Asks this endpoint.
+    /// A grant at this endpoint.
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
             endpoint,
@@ -49,47 +49,49 @@ impl RefreshToken {
         }
     }
 
-    /// Whose refresh token it is: the user's id in your application, or any name that no other user of this client has. A store that
-    /// others may share, and so each but [`Memory`](crate::store::Memory), keeps tokens only where it knows that.
+    /// Whose refresh token it is: the user's id in your application, or another name that no other user of this client has. Every store
+    /// but [`Memory`](crate::store::Memory) needs this. [`FileStore`](crate::store::FileStore) has an example.
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Asks for less than was authorized: a scope, or several, space-delimited. May be called again for more.
+    /// Adds a scope, or several, space-delimited, to ask for less than the user authorized. Default: none is sent.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.scope.add(scope.as_ref());
         self
     }
 
-    /// One more parameter of the token request. May be called again for more, with the same name as well.
+    /// Adds a parameter to the token request. The same name may be added several times.
     #[must_use]
     pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.params.add(name, value);
         self
     }
 
-    /// How long the provider's refresh tokens live, if it says so in its documentation only. Warns ahead of their end:
-    /// [`Status::authorization_left`](crate::Status::authorization_left).
+    /// The lifetime of the provider's refresh tokens, if only its documentation has it. Default: what the token endpoint says. Before
+    /// their end there is a warning: [`Status::authorization_left`](crate::Status::authorization_left).
     #[must_use]
     pub fn refresh_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// The provider's refresh tokens can be used again and again: then none is ever taken for spent, whatever answer is lost. Default:
-    /// each is taken for one that works once (RFC 9700 §4.14.2), until a renewal brings the same one again or none. That is right for
-    /// both kinds; what this saves is a wait for the end of the access token after an answer that was lost for longer than
-    /// [`Stored::replay_grace`](crate::oauth2::Stored::replay_grace).
+    /// The provider's refresh tokens can be used several times, so a lost answer never spends one. Default: each counts as single-use
+    /// (RFC 9700 §4.14.2), until a renewal brings no other one.
+    ///
+    /// The default is safe for both kinds. This only saves a wait: when an answer was lost for longer than
+    /// [`Stored::replay_grace`](crate::oauth2::Stored::replay_grace), a refresh token that counts as single-use is not sent again before
+    /// the access token expires.
     #[must_use]
     pub fn reusable(mut self) -> Self {
         self.reusable = true;
         self
     }
 
-    /// One refresh.
+    /// Sends the refresh token.
     pub(super) async fn refresh(
         &self,
         held: Option<&TokenSet>,
@@ -111,7 +113,7 @@ impl Grant for RefreshToken {
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         match held.and_then(TokenSet::refresh_token) {
             Some(refresh_token) => self.refresh(held, refresh_token, limit).await,
-            // Somebody may look for it under another name.
+            // The set may be stored under another name, so the text shows this one.
             None => Err(FetchError::reauthorize(EndpointError::unsent(&format!(
                 "there is no refresh token to go on with for {}: let the user authorize and adopt what that brings; if the client, the \
                  server or the user's name was changed in the configuration, change it back or see `Stored::moved_from`",

@@ -1,4 +1,4 @@
-//! What the browser brings back (RFC 6749 §4.1.2): read without trust, since anybody can make a browser bring anything. Pure.
+//! The callback (RFC 6749 §4.1.2): read without trust, because anybody can send a browser here with any parameters. Pure.
 
 use std::time::SystemTime;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::oauth2::masking::Masks;
 
-/// Finds the code in a callback: the URL that was called, its path and query, its query alone, or the form that was posted.
+/// The code in a callback: the whole URL, path and query, the query alone, or a posted form.
 ///
 /// # Errors
-/// Why there is none, or why it isn't to be used.
+/// Why there is no code, or why it must not be used.
 pub(crate) fn code(
     callback: &str,
     pending: &PendingAuthorization,
@@ -28,7 +28,7 @@ pub(crate) fn code(
         AuthorizationError::new(Malformed, "it is neither a URL, nor a path with a query, nor a query alone")
     })?;
     let params = read(called.query)?;
-    // First of all: an answer that belongs to another session must not change anything here, be it good or bad.
+    // This check comes first: a callback of another session must have no effect here, not even by its error.
     if !params.state.as_deref().is_some_and(|state| pending.is_state(state)) {
         let why = "it belongs to another authorization, or to none: let the user begin again";
         return Err(AuthorizationError::new(StateMismatch, why));
@@ -44,7 +44,7 @@ pub(crate) fn code(
         let sent = [&params.code, &params.state].into_iter().flatten().map(|value| value.as_str());
         let came = params.iss.as_deref().map(|iss| format!("`{}`", Masks::new(sent).excerpt(iss)));
         let came = came.as_deref().unwrap_or("nobody (there is no `iss` in it)");
-        // From a configuration, where a line end is easily brought along.
+        // Escaped, because a configured issuer may end with a line end that nobody sees.
         let why = format!("it comes from {came}, and `{}` was asked", issuer.escape_debug());
         return Err(AuthorizationError::new(WrongIssuer, &why));
     }
@@ -93,7 +93,7 @@ fn read(query: &str) -> Result<Callback, AuthorizationError> {
     Ok(params)
 }
 
-/// Real ones have up to some KiB. All of it is sent to the server, if it is the code, and masked in the answer.
+/// Real callbacks have up to some KiB. The code is sent on, and masked in the answer.
 const LONGEST: usize = 32 * 1024;
 
 #[cfg(test)]

@@ -9,6 +9,23 @@ use crate::{
 use AuthorizationErrorKind::{CodeRefused, Denied, InteractionRequired, Refused, TryAgain, WrongLogin};
 
 /// Why an authorization brought no token.
+///
+/// ```
+/// use tower_bearer::oauth2::{AuthorizationCode, AuthorizationErrorKind, TokenEndpoint};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.public_client("id");
+/// let login = AuthorizationCode::new(endpoint, "https://id.example.com/authorize", "https://app.example.com/cb")?;
+/// let pending = login.start();
+/// let callback = format!("/cb?error=access_denied&state={}", pending.state());
+///
+/// let error = login.finish(pending, &callback).await.unwrap_err();
+/// assert_eq!(error.kind(), AuthorizationErrorKind::Denied);
+/// assert_eq!(error.code(), Some("access_denied"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AuthorizationError {
     kind: AuthorizationErrorKind,
@@ -18,34 +35,34 @@ pub struct AuthorizationError {
     cause: Option<FetchError>,
 }
 
-/// What went wrong.
+/// What went wrong. [`AuthorizationError`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthorizationErrorKind {
-    /// The user said no, or the server on behalf of the user (`access_denied`).
+    /// The user refused, or the server refused for the user (`access_denied`).
     Denied,
-    /// The server must show the user something (`login_required`, `consent_required` and the like, OpenID Connect Core §3.1.2.6):
-    /// begin again without `prompt=none`.
+    /// The server must show the user a page (`login_required`, `consent_required` and the like, OpenID Connect Core §3.1.2.6). Begin
+    /// again without `prompt=none`.
     InteractionRequired,
-    /// The server refused the client or the request: client id and secret, the request's configuration, or the client's registration
-    /// must change. The text says what to check first.
+    /// The server refused the client or the request. Client id and secret, the parameters, or the client's registration must change. The
+    /// error's text says what to check first.
     Refused,
-    /// The server has trouble: the user may begin again.
+    /// The server has trouble. The user may begin again.
     TryAgain,
-    /// The callback belongs to another authorization, or to none: somebody else's, a page loaded again, or an attack (RFC 9700
-    /// §4.7). Or it came to another address than the redirect URI. Nothing was exchanged.
+    /// The callback belongs to another authorization, or to none: another user's, a page loaded twice, or an attack (RFC 9700 §4.7). Or
+    /// it came to another address than the redirect URI. Nothing was exchanged.
     StateMismatch,
-    /// Another login began the pending authorization: with another token endpoint, client id, redirect URI or issuer (mix-up, RFC
-    /// 9700 §4.4). Nothing was exchanged. Finish it with the login that began it; if that was configured anew meanwhile, the user
-    /// must begin again.
+    /// Another login began the pending authorization, with another token endpoint, client id, redirect URI or issuer (mix-up, RFC 9700
+    /// §4.4). Nothing was exchanged. Finish it with the login that began it. If the configuration has changed since, the user must begin
+    /// again.
     WrongLogin,
-    /// The callback doesn't come from the issuer that was asked (RFC 9207). Nothing was exchanged.
+    /// The callback names another issuer than the configured one (RFC 9207). Nothing was exchanged.
     WrongIssuer,
-    /// The user took too long, and must begin again.
+    /// The user took too long and must begin again.
     Expired,
     /// The callback can't be read.
     Malformed,
-    /// The code was not taken: it has expired or was used before. The user must begin again.
+    /// The server refused the code: it has expired or was used before. The user must begin again.
     CodeRefused,
 }
 
@@ -59,7 +76,7 @@ impl AuthorizationError {
         Self::new(WrongLogin, &format!("it was begun with another {part}: finish it with the login that began it"))
     }
 
-    /// What the server says, in a URL that anybody can write: short, and on one line.
+    /// The server's error in a callback. Anybody can write such a URL, so its text is cut and put on one line.
     pub(super) fn from_server(code: &str, reason: Option<&str>, description: Option<&str>) -> Self {
         let kind = of_code(code, reason);
         let description = description.map(|said| one_line(said, 256)).filter(|said| !said.is_empty());
@@ -84,15 +101,15 @@ impl AuthorizationError {
     }
 
     /// The server's `error`, such as `access_denied`: from the callback (RFC 6749 §4.1.2.1), or from the token endpoint
-    /// ([`EndpointError::code`]). On one line and at most 64 characters long. From the callback it came through the browser: show it
-    /// as text.
+    /// ([`EndpointError::code`]). It is on one line, and at most 64 characters long. From the callback it came through the browser, so
+    /// show it as text.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What the server says about it (`error_description`), on one line and at most 256 characters long. It came through the
-    /// browser: show it as text, and don't believe it.
+    /// The server's `error_description`, on one line and at most 256 characters long. It came through the browser: show it as text, and
+    /// don't rely on it.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
@@ -128,7 +145,7 @@ fn of_code(code: &str, reason: Option<&str>) -> AuthorizationErrorKind {
         // LinkedIn's and Apple's `user_cancelled_authorize`, and others like it.
         code if is_cancelled(code) => Denied,
         "server_error" | "temporarily_unavailable" => TryAgain,
-        // OpenID Connect Core §3.1.2.6; the last was the name of the one before it in drafts.
+        // OpenID Connect Core §3.1.2.6. `session_selection_required` is a name from its drafts.
         "interaction_required" | "login_required" | "consent_required" => InteractionRequired,
         "account_selection_required" | "session_selection_required" => InteractionRequired,
         _ if reason.is_some_and(|reason| reason.eq_ignore_ascii_case("user_denied")) => Denied,
@@ -136,7 +153,7 @@ fn of_code(code: &str, reason: Option<&str>) -> AuthorizationErrorKind {
     }
 }
 
-/// What a failed exchange means. The one place that decides it. A code can't be tried again, so that a guess is all there will be.
+/// What a failed exchange means. A code can't be tried again, so a guess is final.
 fn of_exchange(cause: &FetchError) -> AuthorizationErrorKind {
     match cause.suspected().unwrap_or(cause).kind() {
         FetchErrorKind::ReauthorizationRequired => CodeRefused,
@@ -149,7 +166,7 @@ fn one_line(text: &str, longest: usize) -> String {
     text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(longest).collect::<String>().trim().to_owned()
 }
 
-/// In characters. More than any registered one has.
+/// In characters. Longer than any registered code.
 const LONGEST_CODE: usize = 64;
 
 #[cfg(test)]

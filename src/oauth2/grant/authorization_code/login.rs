@@ -1,11 +1,11 @@
-//! What ties a pending authorization to the login that began it (RFC 9700 §4.4.2).
+//! The parts of a login that a pending authorization must have in common with it (RFC 9700 §4.4.2).
 
 use serde::{Deserialize, Serialize};
 
-/// Where the code will be sent, by whom, and who has to issue it. Holds no secret: it is stored with the pending authorization.
+/// The parts of a login. It holds no secret, because it is stored with the pending authorization.
 #[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Login {
-    /// Without its query: some gateways take a key there.
+    /// Without its query, in which some gateways take a key.
     pub(super) token_endpoint: String,
     pub(super) client_id: Option<String>,
     pub(super) redirect_uri: String,
@@ -13,7 +13,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// The first part that is another one in `other`.
+    /// The name of the first part that differs.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
         [
             (self.token_endpoint != other.token_endpoint, "token endpoint"),

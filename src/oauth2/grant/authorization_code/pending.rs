@@ -1,4 +1,4 @@
-//! What has to be remembered between the two ends of an authorization.
+//! What is remembered from the start of an authorization until the browser comes back.
 
 use std::{
     fmt,
@@ -11,13 +11,12 @@ use zeroize::Zeroizing;
 
 use super::login::Login;
 
-/// An authorization that was begun, made by [`AuthorizationCode::start`](super::AuthorizationCode::start): to be kept where only
-/// this user's browser leads, such as a session, until the browser comes back.
+/// An authorization that was begun by [`AuthorizationCode::start`](super::AuthorizationCode::start). Keep it in the user's session until
+/// the browser comes back.
 ///
-/// It can be serialized for that, and holds secrets: keep it on the server, or encrypted. It expires. Default: after ten minutes.
-///
-/// Only the login that began it can finish it: it holds the token endpoint (without its query), the client id, the redirect URI and
-/// the issuer.
+/// It can be serialized. It holds secrets, so keep it on the server, or encrypted. It expires after
+/// [`valid_for`](super::AuthorizationCode::valid_for). Only the login that began it can finish it: it names the token endpoint (without
+/// its query), the client id, the redirect URI and the issuer.
 ///
 /// ```
 /// use tower_bearer::oauth2::{AuthorizationCode, PendingAuthorization, TokenEndpoint};
@@ -35,12 +34,12 @@ use super::login::Login;
 /// ```
 #[derive(Serialize, Deserialize)]
 pub struct PendingAuthorization {
-    /// The form this is written in, so that a later one can tell.
+    /// The version of this format.
     v: u8,
     url: Zeroizing<String>,
     state: Zeroizing<String>,
     verifier: Option<Zeroizing<String>>,
-    /// The first version had none.
+    /// Missing in version 1.
     #[serde(default)]
     login: Login,
     /// Seconds since 1970.
@@ -60,13 +59,13 @@ impl PendingAuthorization {
         Self { v: VERSION, url, state, verifier, login, expires_at }
     }
 
-    /// Where to send the browser.
+    /// The URL for the browser.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The `state` in the URL: what a web app with several authorizations under way in one session finds the right one by.
+    /// The `state` in the URL. A session with several pending authorizations finds the right one by it.
     #[must_use]
     pub fn state(&self) -> &str {
         &self.state
@@ -76,17 +75,17 @@ impl PendingAuthorization {
         self.verifier.as_ref().map(|verifier| verifier.as_str())
     }
 
-    /// Compared in constant time: how long it takes tells nothing about where the two differ.
+    /// Whether this is the state. Compared in constant time, so that the time doesn't tell how much of it is right.
     pub(super) fn is_state(&self, state: &str) -> bool {
         self.state.as_bytes().ct_eq(state.as_bytes()).into()
     }
 
-    /// What it was begun with.
+    /// The login that began it.
     pub(super) fn login(&self) -> &Login {
         &self.login
     }
 
-    /// The first part in which the login that began it differs from this one, if it isn't of another version: that has expired.
+    /// The first part in which another login differs. `None` also for another version, which counts as expired.
     pub(super) fn difference(&self, login: &Login) -> Option<&'static str> {
         self.login.difference(login).filter(|_| self.v == VERSION)
     }

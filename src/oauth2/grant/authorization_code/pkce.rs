@@ -1,13 +1,13 @@
-//! Proof Key for Code Exchange (RFC 7636): only who began an authorization can end it.
+//! Proof Key for Code Exchange (RFC 7636): only the client that began an authorization can exchange its code.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// A value that nobody can guess, for `state` and for a verifier: 32 random bytes as 43 characters (RFC 7636 §4.1).
+/// A random value for `state` or for a verifier: 32 bytes as 43 characters (RFC 7636 §4.1).
 ///
 /// # Panics
-/// If the system has no random numbers to give.
+/// If the system has no random numbers.
 pub(super) fn random() -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes).expect("without random numbers no authorization is safe");

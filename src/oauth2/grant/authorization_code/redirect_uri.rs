@@ -2,55 +2,53 @@
 
 use url::Url;
 
-/// What was handed in of a callback.
+/// A callback, taken apart.
 pub(super) struct Called<'a> {
-    /// The URL that was called, or its path, up to the question mark; `None` if the query came alone. With the mark: readers of
-    /// URLs pass over a space at the end.
+    /// The URL or the path, up to the question mark; `None` for a query alone. The mark is included, because a URL parser would drop a
+    /// space at the end.
     address: Option<&'a str>,
     pub(super) query: &'a str,
 }
 
 impl<'a> Called<'a> {
-    /// Takes a callback apart, if it is a whole URL, a path with a query, or a query, which is what a posted form is as well.
+    /// Takes a callback apart. `None` if it is no URL, no path with a query, and no query. A posted form is read as a query.
     pub(super) fn read(callback: &'a str) -> Option<Self> {
         let callback = callback.trim();
-        // Readers of URLs pass over some of these, so what it looks like wouldn't be what it is.
+        // A URL parser drops some control characters, so it would read another URL than people see.
         if callback.contains(char::is_control) {
             return None;
         }
-        // RFC 3986 §3.5: a number sign ends the query, whatever it stands in. Forms encode it.
+        // RFC 3986 §3.5: a number sign ends the query. Forms encode it.
         let callback = callback.split('#').next().unwrap_or_default();
-        // A question mark may stand in a query as it is (RFC 3986 §3.4), so the character that comes first decides.
+        // A query may have unencoded question marks (RFC 3986 §3.4), so the first of these characters decides.
         let address = match callback.find(['=', '&', '?', '/', ':']).map(|at| (at, callback.as_bytes()[at])) {
             None | Some((_, b'=' | b'&')) => return Some(Self { address: None, query: callback }),
             Some((0, b'?')) => None,
             Some((0, b'/') | (_, b':')) => Some(()),
-            // A host or a path alone, which there is no way to compare.
+            // A host or a relative path, which can't be compared.
             Some(_) => return None,
         };
         let (before, query) = callback.split_at(callback.find('?').map_or(callback.len(), |mark| mark + 1));
         Some(Self { address: address.map(|()| before), query })
     }
 
-    /// Whether it came to the redirect URI, as far as can be said: a query alone came anywhere.
-    ///
-    /// Compared is what RFC 3986 §6.2.2 and §6.2.3 call equivalent.
+    /// Whether the callback came to the redirect URI. A query alone counts as yes. URLs are compared by RFC 3986 §6.2.2 and §6.2.3.
     pub(super) fn came_to(&self, redirect_uri: &str) -> bool {
         let Some(address) = self.address else { return true };
-        // It was left out of the request: the server knows it, and we don't.
+        // The redirect URI was left out of the request, so only the server knows it.
         if redirect_uri.is_empty() {
             return true;
         }
         let Ok(expected) = Url::parse(redirect_uri) else { return false };
         let called = match address.starts_with('/') {
-            // With two slashes it has another host.
+            // `join`, because a path with two slashes has another host.
             true => expected.join(address),
             false => Url::parse(address),
         };
         called.is_ok_and(|called| is_same_address(&called, &expected)) && self.holds_query_of(&expected)
     }
 
-    /// RFC 6749 §3.1.2: the redirect URI's own query is kept.
+    /// RFC 6749 §3.1.2: the server keeps the redirect URI's own query.
     fn holds_query_of(&self, expected: &Url) -> bool {
         let mut own = expected.query_pairs();
         own.all(|pair| form_urlencoded::parse(self.query.as_bytes()).any(|found| found == pair))
@@ -65,8 +63,7 @@ fn is_same_address(called: &Url, expected: &Url) -> bool {
         && normal_path(called) == normal_path(expected)
 }
 
-/// A path in which unreserved characters are not percent-encoded (RFC 3986 §6.2.2.2), and which isn't empty after a host
-/// (§6.2.3).
+/// The path with unreserved characters decoded (RFC 3986 §6.2.2.2), and a slash for an empty one after a host (§6.2.3).
 fn normal_path(url: &Url) -> String {
     let mut pieces = url.path().split('%');
     let mut path = pieces.next().unwrap_or_default().to_owned();

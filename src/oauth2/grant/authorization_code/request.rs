@@ -1,4 +1,4 @@
-//! The authorization request (RFC 6749 §4.1.1): the URL to send the browser to.
+//! The authorization request (RFC 6749 §4.1.1): the URL for the browser.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ impl AuthorizationCode {
         let challenge = verifier.map(pkce::challenge);
         let mut pairs = vec![("response_type", "code")];
         pairs.extend(client_id.as_deref().map(|id| ("client_id", id)));
-        // RFC 6749 §4.1.3: left out here, it is left out of the token request, too. A form leaves empty fields out.
+        // RFC 6749 §4.1.3: an empty one is also left out of the token request.
         pairs.extend(Some(("redirect_uri", self.redirect_uri.as_str())).filter(|(_, uri)| !uri.is_empty()));
         pairs.push(("state", state));
         pairs.extend(Some(("scope", self.scope.0.as_str())).filter(|(_, scope)| !scope.is_empty()));
@@ -23,7 +23,7 @@ impl AuthorizationCode {
         pairs.extend(self.params.iter());
 
         let base = self.authorize.as_str();
-        // Three bytes for each, and what stands between them: it never grows, so no copy of the state is left behind.
+        // At most three bytes for each, and the signs between them. The string never grows, so no copy of the state stays in memory.
         let room = pairs.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum::<usize>();
         let mut url = String::with_capacity(base.len() + 1 + room);
         url.push_str(base);
@@ -37,14 +37,14 @@ impl AuthorizationCode {
         Serializer::for_suffix(url, query).extend_pairs(pairs).finish().into()
     }
 
-    /// The client's id, stated or as the token endpoint knows it.
+    /// The client's id: from the option, a parameter, or the token endpoint.
     pub(super) fn known_client_id(&self) -> Option<String> {
         let stated = self.client_id.clone().filter(|id| !id.is_empty());
         let given = || self.given("client_id").map(Cow::into_owned);
         stated.or_else(given).or_else(|| self.endpoint.client.known_id()).filter(|id| !id.is_empty())
     }
 
-    /// A parameter that the user has given, with `param` or in the authorization URL. RFC 6749 §3.1: none may come twice.
+    /// A parameter that was set by `param` or in the authorization URL. RFC 6749 §3.1: none may come twice.
     fn given(&self, name: &str) -> Option<Cow<'_, str>> {
         let param = self.params.iter().find(|(param, _)| *param == name).map(|(_, value)| value.into());
         param.or_else(|| self.authorize.query_pairs().find(|(param, _)| param == name).map(|(_, value)| value))
