@@ -1,4 +1,16 @@
-//! An answer of an authorization server: what came, and what its headers say. Pure.
+//! An answer of an authorization server, and how it is read. Pure, apart from `body`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `body` | reads the body, up to a limit on its size |
+//! | `shape` | where a server has the members of its answers, and what it calls them |
+//! | `members` | parses JSON or a form into members |
+//! | `token_response`, `lifetime` | read the tokens and their lifetimes |
+//! | `salvage` | finds the refresh token in an answer that can't be parsed |
+//! | `error_text` | what an error shows of an answer |
+//! | `shape_hint` | says how to configure the shape of an answer without a token |
+//! | `token_members` | whether an answer may hold a token, and so must not be shown |
+//! | `byte_search` | finds a word in bytes |
 
 use std::time::{Duration, SystemTime};
 
@@ -20,23 +32,23 @@ pub(crate) mod token_response;
 
 use shape::AnswerShape;
 
-/// An answer, with what is needed to judge it.
+/// An answer, with what is needed to read it.
 pub(crate) struct Answer<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
     pub(crate) shape: &'a AnswerShape,
-    /// The wall clock when it came, for a `Retry-After` that is a date.
+    /// The wall-clock time of its arrival.
     pub(crate) now: SystemTime,
 }
 
 impl Answer<'_> {
-    /// Without a byte order mark.
+    /// The body without a byte order mark.
     pub(super) fn text(&self) -> &[u8] {
         self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body)
     }
 
-    /// Without its parameters; `no media type` if there is none that can be shown.
+    /// The media type without its parameters; `no media type` if there is none that can be shown.
     pub(super) fn content_type(&self) -> String {
         let value = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -44,13 +56,13 @@ impl Answer<'_> {
         if is_one && kind.contains('/') { kind } else { "no media type".into() }
     }
 
-    /// By the server's own clock, if it says what that is: ours may be wrong.
+    /// The time by the server's clock, if it sends it, because this machine's clock may be wrong.
     pub(super) fn server_time(&self) -> SystemTime {
         let date = self.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         date.unwrap_or(self.now)
     }
 
-    /// RFC 9110 §10.2.3: seconds, or a date.
+    /// How long to wait (RFC 9110 §10.2.3): seconds, or a date.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         match value.parse() {
@@ -59,12 +71,12 @@ impl Answer<'_> {
         }
     }
 
-    /// Whether there may be a token in it, wherever.
+    /// Whether there may be a token anywhere in it.
     pub(super) fn may_hold_a_token(&self) -> bool {
         token_members::in_answer(self.body)
     }
 
-    /// Envoy and what is built on it answer 503 when the server breaks off, too, and say how far it came.
+    /// Whether a proxy reports that the server broke off the connection. Envoy and proxies built on it answer 503 then.
     pub(super) fn is_broken_off_behind_a_proxy(&self) -> bool {
         let says = |text: &[u8]| byte_search::holds(self.body, text);
         self.status == StatusCode::SERVICE_UNAVAILABLE

@@ -172,7 +172,7 @@ impl TokenEndpoint {
     /// ```
     #[must_use]
     pub fn answer_member(mut self, member: AnswerMember, name: impl Into<String>) -> Self {
-        Arc::make_mut(&mut self.shape).call(member, name.into());
+        Arc::make_mut(&mut self.shape).rename(member, name.into());
         self
     }
 

@@ -1,4 +1,10 @@
-//! What a token endpoint answered instead of a token.
+//! [`EndpointError`]: what a token endpoint answered instead of a token.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `reported_error` | finds the codes and the text of an error in an answer (RFC 6749 §5.2) |
+//! | `codes` | error codes and words, of the RFCs and of providers, sorted by what they are about |
+//! | `verdict` | the table that decides what to do next |
 
 use std::{error, fmt};
 
@@ -8,13 +14,23 @@ pub(crate) mod codes;
 pub(crate) mod reported_error;
 pub(crate) mod verdict;
 
-/// What a token endpoint answered instead of a token. Found behind a [`FetchError`](crate::FetchError) with
-/// [`FetchError::cause`](crate::FetchError::cause).
+/// What a token endpoint answered instead of a token. It is the [cause](crate::FetchError::cause) of a [`FetchError`](crate::FetchError).
 ///
-/// Its text says what was wrong and what to do: of what the server says, the code and at most 256 characters of the message. It holds no
-/// secret: everything that was sent, and everything that looks like a token, is masked in them, and of an answer that may hold a token
-/// nothing is shown. Of an answer that doesn't explain itself in a member that is known, only its media type, its length and the title of a
-/// page are, and a short text without any structure that is no success: what proxies say.
+/// Its text says what was wrong and what to do. It shows the server's error code, and at most 256 characters of the server's message. It
+/// holds no secret: everything that was sent, and everything that looks like a token, is masked. Nothing is shown of an answer that may
+/// hold a token. If the answer has no known member, the text shows the media type, the length, the title of a page, or a short plain text
+/// with an error status, such as that of a proxy.
+///
+/// ```
+/// use tower_bearer::{FetchError, oauth2::EndpointError};
+///
+/// /// Whether the server doesn't know this client.
+/// fn is_unknown_client(error: &FetchError) -> bool {
+///     let error = error.cause().downcast_ref::<EndpointError>();
+///     error.is_some_and(|error| error.code() == Some("invalid_client"))
+/// }
+/// # assert!(!is_unknown_client(&FetchError::try_again("no answer")));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointError {
     pub(crate) status: Option<StatusCode>,
@@ -24,7 +40,7 @@ pub struct EndpointError {
 }
 
 impl EndpointError {
-    /// There was no answer, because nothing was sent.
+    /// An error before anything was sent.
     pub(crate) fn unsent(why: &str) -> Self {
         Self { status: None, code: None, text: why.to_owned(), acted: false }
     }
@@ -35,16 +51,17 @@ impl EndpointError {
         self.status
     }
 
-    /// Whether the server may have done what it was asked to, although it brought no token: its answer was lost or can't be read,
-    /// or it broke down over it. Then a refresh token may be spent.
+    /// Whether the server may have acted on the request, although it brought no token: its answer was lost, can't be read, or reports an
+    /// internal error. Then a refresh token may be spent.
     #[must_use]
     pub fn may_have_acted(&self) -> bool {
         self.acted
     }
 
-    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or what the server has in its place. `None` if it holds
-    /// anything that was sent, looks like a token, or has more than 64 characters; and beside a token, where it may be a copy of it, unless
-    /// it is one of the RFCs' or made of such words.
+    /// The `error` of the answer (RFC 6749 §5.2), such as `invalid_client`, or the server's own code. [`EndpointError`] has an example.
+    ///
+    /// `None` if the code holds anything that was sent, looks like a token, or has more than 64 characters. If the answer has a token as
+    /// well, only known codes are returned, because another may be a copy of the token.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()

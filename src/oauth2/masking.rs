@@ -1,4 +1,6 @@
-//! What of a server's answer may be shown: little, and nothing that we sent or that could be a token. Pure.
+//! What an error may show of a server's answer: a short text, with everything masked that was sent or that looks like a token. Pure.
+//!
+//! `spelling` finds a value however a server escapes it. `white_space` notes white space at the ends of credentials, which no mask shows.
 
 use std::sync::OnceLock;
 
@@ -12,31 +14,31 @@ mod spelling;
 pub(crate) mod white_space;
 
 use spelling::{Pattern, Written};
-use white_space::{Blanks, blank};
+use white_space::{WhiteSpace, name_of};
 
-/// Everything that must not be seen: what was sent, found however a server spells it when it sends it back.
+/// The values that must not be shown: what was sent, in any spelling in which a server sends it back.
 pub(crate) struct Masks {
     sent: Vec<Zeroizing<String>>,
-    /// Those that are found as words only.
+    /// Those of them that are masked only where they stand alone as a word.
     words: Vec<Zeroizing<String>>,
-    /// Made when something is to be shown: most answers are good.
+    /// Made when something is shown first, because most answers are good.
     patterns: OnceLock<Patterns>,
-    blanks: Blanks,
+    white_space: WhiteSpace,
 }
 
 struct Patterns {
-    /// `true`: it is found within words too.
+    /// `true`: masked within words as well.
     sent: Vec<(Pattern, bool)>,
-    /// What it leaves in base64, alone or among others.
+    /// The traces that a value leaves in base64, even as a part of a longer text.
     in_base64: Vec<Pattern>,
 }
 
 impl Masks {
     pub(crate) fn new<'a>(sent: impl Iterator<Item = &'a str>) -> Self {
-        // A server may trim what it says back.
-        let sent = sent.flat_map(|value| [value, value.trim_matches(|c| blank(c).is_some())]);
+        // A server may trim a value before it sends it back.
+        let sent = sent.flat_map(|value| [value, value.trim_matches(|c| name_of(c).is_some())]);
         let sent = unique(sent.filter(|value| !value.is_empty()).map(|value| value.to_owned().into()).collect());
-        Self { sent, words: Vec::new(), patterns: OnceLock::new(), blanks: Blanks::default() }
+        Self { sent, words: Vec::new(), patterns: OnceLock::new(), white_space: WhiteSpace::default() }
     }
 
     fn patterns(&self) -> &Patterns {
@@ -51,31 +53,31 @@ impl Masks {
         })
     }
 
-    /// Of what was sent, these are found as words only, however long they are: words that say what they are for, such as many client ids.
-    /// `invalid_client` stays with the id `client`.
+    /// These of the values are masked only where they stand alone: client ids that are ordinary words. With the id `client`,
+    /// `invalid_client` stays.
     pub(crate) fn with_words<'a>(self, words: impl Iterator<Item = &'a str>) -> Self {
-        let words = words.flat_map(|word| [word, word.trim_matches(|c| blank(c).is_some())]);
+        let words = words.flat_map(|word| [word, word.trim_matches(|c| name_of(c).is_some())]);
         Self { words: words.map(|word| word.to_owned().into()).collect(), ..self }
     }
 
-    /// What may be said nevertheless of what was sent.
-    pub(crate) fn with_blanks(self, blanks: Blanks) -> Self {
-        Self { blanks, ..self }
+    /// Notes on white space in the values, which may be shown beside advice.
+    pub(crate) fn with_white_space(self, white_space: WhiteSpace) -> Self {
+        Self { white_space, ..self }
     }
 
-    /// This advice, and what was sent with white space at an end if the advice is about it.
+    /// The advice, and notes on white space in the values that it is about.
     pub(crate) fn advise(&self, advice: &str) -> String {
-        self.blanks.beside(advice)
+        self.white_space.add_to(advice)
     }
 
-    /// At most 256 characters of a text, on one line, with everything masked that was sent or looks like a token.
+    /// An excerpt of a text: at most 256 characters on one line, with everything masked that was sent or looks like a token.
     pub(crate) fn excerpt(&self, text: &str) -> String {
-        // UTF-16 taken for UTF-8 has a zero beside every character of ASCII.
+        // UTF-16 read as UTF-8 has a zero beside each ASCII character.
         let mut bytes = text.bytes().filter(|byte| *byte != 0);
         let text: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.by_ref().take(READ).collect());
         let cut = bytes.next().is_some();
         let mut line = String::new();
-        for word in String::from_utf8_lossy(&self.cover(&text, cut)).split(is_unseen) {
+        for word in String::from_utf8_lossy(&self.mask(&text, cut)).split(is_invisible) {
             if !word.is_empty() {
                 line.extend((!line.is_empty()).then_some(' '));
                 line.push_str(word);
@@ -87,39 +89,39 @@ impl Masks {
         line
     }
 
-    /// The same of bytes that may be no UTF-8.
+    /// [`excerpt`](Self::excerpt) of bytes that may not be UTF-8.
     pub(crate) fn excerpt_of_bytes(&self, bytes: &[u8]) -> String {
-        // More than is read of a text, so that it is seen that there is more.
+        // More than an excerpt reads, so that it notices that the text goes on.
         let begin: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).take(2 * READ).collect();
         self.excerpt(&String::from_utf8_lossy(&Zeroizing::new(begin)))
     }
 
-    /// Whether something that is masked in `before: after` reaches over the colon.
-    pub(crate) fn reach_over(&self, before: &str, after: &str) -> bool {
+    /// Whether a masked value in `before: after` crosses the colon.
+    pub(crate) fn cross(&self, before: &str, after: &str) -> bool {
         let text = Zeroizing::new([before.as_bytes(), b": ", after.as_bytes()].concat());
         let read = &text[..text.len().min(READ)];
         let mut hidden = vec![false; read.len()];
         self.find_sent(read, read.len() < text.len(), &mut hidden);
-        // What isn't looked at may be anything.
+        // Beyond what was read there may be anything.
         hidden.get(before.len()) != Some(&false)
     }
 
-    /// Masks. First all is found, then all is masked: a value that was sent may be part of a token, or of another value.
-    fn cover(&self, text: &[u8], cut: bool) -> Vec<u8> {
+    /// Masks a text. Everything is found first and masked then, because values may overlap.
+    fn mask(&self, text: &[u8], cut: bool) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];
         self.find_sent(text, cut, &mut hidden);
         find_token_like(text, &mut hidden);
-        let mut covered = Vec::with_capacity(text.len());
+        let mut masked = Vec::with_capacity(text.len());
         let mut was_hidden = false;
         for (byte, is_hidden) in text.iter().zip(hidden) {
             match (was_hidden, is_hidden) {
-                (_, false) => covered.push(*byte),
-                (false, true) => covered.extend_from_slice(MASK),
+                (_, false) => masked.push(*byte),
+                (false, true) => masked.extend_from_slice(MASK),
                 (true, true) => {}
             }
             was_hidden = is_hidden;
         }
-        covered
+        masked
     }
 
     fn find_sent(&self, text: &[u8], cut: bool, hidden: &mut [bool]) {
@@ -130,7 +132,7 @@ impl Masks {
         for trace in &patterns.in_base64 {
             written.find(trace, |place| traces[place].fill(true));
         }
-        // All of what it is part of: the characters beside it hold some of its bits, or of another value.
+        // The whole base64 text is masked: the characters beside the trace have some bits of the value, or of another one.
         let mut at = 0;
         for run in text.chunk_by(|a, b| is_token(a) == is_token(b)) {
             if traces[at..at + run.len()].contains(&true) {
@@ -146,7 +148,7 @@ impl Masks {
                 written.find(value, |place| hidden[place].fill(true));
                 continue;
             }
-            // It is part of words that say something else. Twice in a row it is one word.
+            // Only where it stands alone as a word. Two in a row count as one.
             let mut places = Vec::new();
             written.find(value, |place| places.push(place));
             places.sort_unstable_by_key(|place| place.start);
@@ -162,7 +164,7 @@ impl Masks {
     }
 }
 
-/// Whether the last letter is that of an escape: `%20`, `\n`, `\u0020`, `\x20`.
+/// Whether a text ends with an escape: `%20`, `\n`, `\u0020`, `\x20`. Its last letter is no part of a word then.
 fn ends_with_escape(text: &[u8]) -> bool {
     let signs: [(usize, &[u8]); 4] = [(3, b"%"), (2, b"\\"), (6, b"\\u"), (4, b"\\x")];
     signs.iter().any(|(len, sign)| text.len().checked_sub(*len).is_some_and(|at| text[at..].starts_with(sign)))
@@ -174,9 +176,9 @@ fn unique(mut values: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
     values
 }
 
-/// The characters of base64 that a value alone decides, for each of the three ways in which it may lie in what was encoded.
+/// The base64 characters that depend on the value alone, for each of its three alignments in the encoded text.
 fn traces_in_base64(value: &[u8]) -> Vec<Zeroizing<String>> {
-    // Of a long one the beginning fills all that is read.
+    // The beginning of a long value fills everything that is read.
     let value = &value[..value.len().min(READ)];
     let mut traces = Vec::new();
     for before in 0..3 {
@@ -191,8 +193,7 @@ fn traces_in_base64(value: &[u8]) -> Vec<Zeroizing<String>> {
     traces
 }
 
-/// Finds every run of characters that tokens are made of if it is longer than words are, and is not several of them:
-/// `unsupported_grant_type` stays.
+/// Finds what looks like a token: a long run of token characters that doesn't consist of words. `unsupported_grant_type` stays.
 fn find_token_like(text: &[u8], hidden: &mut [bool]) {
     let is_word = |word: &[u8]| word.len() < LONGEST_WORD && word.iter().all(u8::is_ascii_lowercase);
     let mut at = 0;
@@ -207,14 +208,14 @@ fn find_token_like(text: &[u8], hidden: &mut [bool]) {
     }
 }
 
-/// RFC 6750 §2.1, percent-encoding, and the backslash that JSON may put before a slash.
+/// A character of a token (RFC 6750 §2.1), also percent-encoded, or with a backslash before a slash, as JSON may have it.
 fn is_token(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/=%\\".contains(byte)
 }
 
-/// White space, control characters, and what changes the look of the text around it (Unicode's bidirectional controls, joiners,
-/// byte order marks, tags).
-pub(crate) fn is_unseen(c: char) -> bool {
+/// Whether a character is invisible, or changes how the text around it looks: white space, control characters, Unicode's bidirectional
+/// controls, joiners, byte order marks, tags.
+pub(crate) fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
@@ -223,22 +224,22 @@ pub(crate) fn is_unseen(c: char) -> bool {
 
 const MASK: &[u8] = b"[masked]";
 
-/// In characters. Enough for a sentence that explains, not for a page.
+/// In characters. Enough for a sentence, not for a page.
 const LONGEST: usize = 256;
 
-/// How much of an answer is looked at, in bytes: what explains something begins with it.
+/// How many bytes of a text are read. An explanation comes at the beginning.
 const READ: usize = 1024;
 
-/// A value that is shorter is found as a word only: with a client id `id`, `invalid_grant` stays.
+/// A shorter value is masked only where it stands alone: with the client id `id`, `invalid_grant` stays.
 const SHORTEST_WITHIN: usize = 6;
 
-/// Random tokens of 20 characters hold some 120 bits; shorter ones are no secrets to speak of.
+/// A random token of 20 characters has some 120 bits. Shorter ones are no safe secrets.
 const TOKEN_LIKE: usize = 20;
 
-/// "authorization" and "authentication" are words.
+/// Longer than "authorization" and "authentication".
 const LONGEST_WORD: usize = 16;
 
-/// Three bytes' worth: fewer characters are found in words.
+/// Three bytes of a value. Fewer characters would match in ordinary words.
 const SHORTEST_TRACE: usize = 4;
 
 #[cfg(test)]
@@ -292,7 +293,7 @@ mod tests {
     fn values_that_overlap_leave_nothing_of_each_other() {
         let masks = Masks::new(["abcdefgh", "efghijkl", "abababab"].into_iter());
         assert_eq!(masks.excerpt("x abcdefghijkl y ababababab z"), "x [masked] y [masked] z");
-        // What a text ends with that goes on unseen.
+        // A value that was cut off at the end of the text.
         let cut = format!("{} abcde", "x ".repeat(READ / 2 - 3));
         assert!(masks.find_sent_ends(&cut), "{cut}");
     }
@@ -335,7 +336,7 @@ mod tests {
         assert_eq!(masks.excerpt(""), "");
     }
 
-    /// Who trims what it was sent says it back trimmed.
+    /// A server may trim a value before it sends it back.
     #[test]
     fn white_space_around_what_was_sent_need_not_come_back() {
         let masks = Masks::new(["s3cr3t\n", " al1ce "].into_iter());

@@ -1,4 +1,4 @@
-//! The body of an answer, read up to a limit.
+//! Reads the body of an answer, up to a limit on its size. `endpoint::exchange` limits the time.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -8,24 +8,24 @@ use zeroize::Zeroizing;
 
 use crate::BoxError;
 
-/// What was read of a body.
+/// The part of a body that was read.
 pub(crate) struct Read {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) end: End,
 }
 
-/// How it ended.
+/// How the body ended.
 pub(crate) enum End {
     Whole,
     TooLong,
     Broke(BoxError),
 }
 
-/// Reads a body of at most so many bytes.
+/// Reads a body, up to `longest` bytes.
 pub(crate) async fn read(mut body: impl Body<Data = Bytes, Error = BoxError> + Unpin, longest: usize) -> Read {
     let mut read = Zeroizing::new(Vec::new());
     while let Some(frame) = body.frame().await {
-        // A body that is always ready and never ends (of empty frames) would leave no room for the timeout around this.
+        // Yields now and then. Otherwise a body that never waits and never ends would keep the timeout from firing.
         tokio::task::consume_budget().await;
         let frame = match frame {
             Ok(frame) => frame,
@@ -36,7 +36,7 @@ pub(crate) async fn read(mut body: impl Body<Data = Bytes, Error = BoxError> + U
             return Read { bytes: read, end: End::TooLong };
         }
         if read.capacity() < read.len() + data.len() {
-            // Grown by hand, because a `Vec` that grows leaves what it held in memory that nobody wipes.
+            // Grown by hand: a `Vec` that grows by itself leaves its old memory behind without zeroizing it.
             let mut longer = Zeroizing::new(Vec::with_capacity((2 * (read.len() + data.len())).min(longest)));
             longer.extend_from_slice(&read);
             read = longer;
@@ -46,8 +46,8 @@ pub(crate) async fn read(mut body: impl Body<Data = Bytes, Error = BoxError> + U
     Read { bytes: read, end: End::Whole }
 }
 
-/// How many bytes of an answer are read. Those of real servers have one to ten KiB; a success may bring a refresh token that can't be had
-/// again, so that it may be longer.
+/// The limit on the size of a body, in bytes. Real answers have one to ten KiB. A success may be longer, because its refresh token can't be
+/// fetched again.
 pub(crate) fn longest(status: StatusCode) -> usize {
     if status.is_success() { 1024 * 1024 } else { 64 * 1024 }
 }

@@ -1,7 +1,7 @@
-//! Finding a word in an answer, quickly however long the answer is. Pure.
+//! Finds a word in bytes, quickly however long they are. Pure.
 
-/// Where the word stands, by the search of Horspool: it looks at the last letter first, and skips what can't match. (Words are short, and
-/// what repeats them to make this slow is found as often.)
+/// The positions of the word, by Horspool's search: it compares the last letter first, and skips what can't match. Words are short, so even a
+/// hostile text costs little.
 pub(super) fn places<'a>(word: &'a [u8], text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let mut skip = [word.len(); 256];
     for (at, byte) in word.iter().enumerate().take(word.len().saturating_sub(1)) {
@@ -9,7 +9,7 @@ pub(super) fn places<'a>(word: &'a [u8], text: &'a [u8]) -> impl Iterator<Item =
     }
     let mut at = 0;
     std::iter::from_fn(move || {
-        // Of an empty word there is nothing to find.
+        // An empty word is never found.
         let last = word.last()?;
         while let Some(window) = text.get(at..at + word.len()) {
             let end = window[word.len() - 1];

@@ -1,8 +1,8 @@
-//! What an error shows of an answer: that it refuses, or what it is instead of one that can be read. Pure.
+//! What an error shows of an answer. Pure.
 //!
-//! Something is shown only if there is no token in the answer, wherever in it: what stands beside a token may be a copy of it. And only what
-//! stands in a member that is known. Otherwise its media type and its length are shown, the title of a page, and a short text without any
-//! structure that comes with another status than a success: what proxies say ("upstream connect error") is often all there is to go by.
+//! An answer that may hold a token is not shown at all, because any part of it may be a copy of the token. Otherwise only known members are
+//! shown. If there is none, an error shows the media type and the length, the title of a page, or a short text without structure that came
+//! with an error status: the text of a proxy ("upstream connect error") is often the only explanation.
 
 use http::header::CONTENT_ENCODING;
 
@@ -16,30 +16,31 @@ use crate::{
     },
 };
 
-/// What is shown of an answer that refuses.
+/// What an error shows of an answer that refuses.
 pub(super) struct Shown {
     pub(super) code: Option<String>,
-    /// What the server answered.
+    /// The status, the code and the server's explanation.
     pub(super) text: String,
 }
 
 impl Answer<'_> {
-    /// What is shown of it. `beside_a_token`: then nothing of it is, whatever its status.
-    pub(super) fn shown(&self, said: Option<&ReportedError>, masks: &Masks, beside_a_token: bool) -> Shown {
-        let is_hidden = beside_a_token || self.may_hold_a_token() || said.is_some_and(tells_a_token);
-        // Neither half of what was sent is masked.
-        let is_halved = said.is_some_and(|said| said.cuts.iter().any(|cut| masks.reach_over(&cut.before, &cut.after)));
-        let code = said.and_then(|said| match is_halved {
-            true => said.registered(),
-            false => shown_code(said, masks, is_hidden),
+    /// What is shown of an answer that refuses. `beside_a_token`: it has a token as well, so nothing of it is shown.
+    pub(super) fn shown(&self, reported: Option<&ReportedError>, masks: &Masks, beside_a_token: bool) -> Shown {
+        let is_hidden = beside_a_token || self.may_hold_a_token() || reported.is_some_and(may_hold_a_token);
+        // A secret that was cut in two would not be masked.
+        let is_secret_cut = reported
+            .is_some_and(|reported| reported.splits.iter().any(|split| masks.cross(&split.before, &split.after)));
+        let code = reported.and_then(|reported| match is_secret_cut {
+            true => reported.registered_code(),
+            false => shown_code(reported, masks, is_hidden),
         });
-        let what = match said.map_or("", |said| &said.text) {
-            _ if is_hidden || is_halved => None,
+        let what = match reported.map_or("", |reported| &reported.text) {
+            _ if is_hidden || is_secret_cut => None,
             text if !text.is_empty() => Some(masks.excerpt(text)).filter(|text| !text.is_empty()).map(it_says),
             _ if code.is_some() => None,
             _ => self.foreign_bytes(masks).or_else(|| self.page(masks)).or_else(|| self.plain_text(masks)),
         };
-        // An empty one has no more to show.
+        // An empty error answer has nothing else to show.
         let is_unnamed = code.is_none() && (self.status.is_success() || !self.text().trim_ascii().is_empty());
         let what = what.or_else(|| is_unnamed.then(|| self.kind_and_length(masks)));
         let mut text = format!("the authorization server answered {}", self.status);
@@ -48,20 +49,20 @@ impl Answer<'_> {
         Shown { code, text }
     }
 
-    /// A success without a usable token.
+    /// The error for a success without a usable token. `what`: what it is instead.
     pub(crate) fn malformed(&self, what: String) -> FetchError {
         let advice = "check that the URL is the token endpoint's, and what stands before it";
         let text = format!("the authorization server answered {}, but {what}; {advice}", self.status);
         FetchError::try_again(EndpointError { status: Some(self.status), code: None, text, acted: true })
     }
 
-    /// What a success is that can't be read.
+    /// Why a success can't be parsed.
     pub(super) fn unreadable(&self, error: &serde_json::Error, masks: &Masks) -> String {
         let body = self.text().trim_ascii();
         if let Some(why) = self.foreign_bytes(masks) {
             return why;
         }
-        // Of another type at its very beginning.
+        // Another JSON type, by its first character.
         let other = match body.first() {
             _ if !error.is_data() => None,
             Some(b'[') => Some("an array"),
@@ -77,7 +78,7 @@ impl Answer<'_> {
             (true, ..) => "it is empty".into(),
             (_, Some(other), _) => format!("it is {other}, not an object ({kind_and_length})"),
             (.., Some(title)) => format!("it is a page with the title \"{title}\" ({kind_and_length})"),
-            // The error's own text could show a part of it.
+            // The parser's own text could show a part of the answer.
             _ => format!(
                 "it is no JSON object as far as line {} column {} ({kind_and_length})",
                 error.line(),
@@ -86,9 +87,9 @@ impl Answer<'_> {
         }
     }
 
-    /// What a success is in which no access token was found.
+    /// Why a success has no access token.
     pub(super) fn without_token(&self, masks: &Masks) -> String {
-        // UTF-16 with its zeros passed over may be JSON.
+        // UTF-16 may have been parsed as JSON with its zeros passed over.
         if let Some(why) = self.foreign_bytes(masks) {
             return why;
         }
@@ -102,7 +103,7 @@ impl Answer<'_> {
         format!("there is no `{name}` in {place} ({}){}", self.kind_and_length(masks), hint.unwrap_or_default())
     }
 
-    /// Media type and length: all that is shown of an answer that says nothing in a known member.
+    /// Media type and length, for an answer without a known member.
     fn kind_and_length(&self, masks: &Masks) -> String {
         format!("{}, {} bytes", masks.excerpt(&self.content_type()), self.body.len())
     }
@@ -112,7 +113,7 @@ impl Answer<'_> {
         Some(format!("it is a page with the title \"{title}\", {}", self.kind_and_length(masks)))
     }
 
-    /// A sentence. Not of a form or of JSON, whose members may hold anything.
+    /// A short text. Not of a form or JSON, whose members may hold secrets.
     fn plain_text(&self, masks: &Masks) -> Option<String> {
         let text = self.text().trim_ascii();
         let is_plain = (1..=LONGEST_PLAIN).contains(&text.len()) && !matches!(text[0], b'{' | b'[' | b'<');
@@ -120,7 +121,7 @@ impl Answer<'_> {
         is_shown.then(|| masks.excerpt_of_bytes(self.body)).filter(|text| !text.is_empty()).map(it_says)
     }
 
-    /// Why its bytes can't be text in UTF-8, if they are of a kind that is known.
+    /// Why the bytes aren't UTF-8, if it is UTF-16 or a known content coding.
     fn foreign_bytes(&self, masks: &Masks) -> Option<String> {
         let body = self.body;
         let is_utf16 =
@@ -128,7 +129,7 @@ impl Answer<'_> {
         if is_utf16 {
             return Some("it is in UTF-16, and JSON is in UTF-8 (RFC 8259 §8.1)".into());
         }
-        // A client that decodes may leave the header as it was.
+        // An HTTP client may decode the body and leave the header. So the body must look encoded, too.
         let is_encoded = || body.contains(&0) || std::str::from_utf8(body).is_err();
         let named = self.headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         let named = named.flat_map(|value| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
@@ -143,7 +144,7 @@ impl Answer<'_> {
         Some(format!("it is encoded as {coding}: let the HTTP client decode it, or remove its Accept-Encoding"))
     }
 
-    /// The title of a page, for those in which there is no token.
+    /// The title of an HTML page. Only for answers without a token.
     fn title(&self, masks: &Masks) -> Option<String> {
         let body = self.text().trim_ascii();
         let head = String::from_utf8_lossy(&body[..body.len().min(LONGEST_HEAD)]);
@@ -153,27 +154,28 @@ impl Answer<'_> {
         }
         let start = lower.find("<title>")? + "<title>".len();
         let title = &head[start..start + lower[start..].find("</title>")?];
-        // `Success code=…`: of a page that hands out codes.
+        // Not a title like `Success code=…`, which has an authorization code.
         let is_plain = title.len() <= LONGEST_TITLE && !title.contains(['=', '<', ':', '"', '&', '%', '\\']);
         is_plain.then(|| masks.excerpt(title)).filter(|title| !title.is_empty())
     }
 }
 
-/// Whether there may be a token in what the server says.
-fn tells_a_token(said: &ReportedError) -> bool {
-    said.codes.iter().chain([&said.text]).any(|text| token_members::in_text(text))
+/// Whether there may be a token in the error that the server reports.
+fn may_hold_a_token(reported: &ReportedError) -> bool {
+    reported.codes.iter().chain([&reported.text]).any(|text| token_members::in_text(text))
 }
 
 fn it_says(excerpt: String) -> String {
     format!("it says: {excerpt}")
 }
 
-/// A code as the specifications spell it, or the server's own if nothing in it was sent and it doesn't look like a token. Beside a token
-/// only one that is made of known words.
-fn shown_code(said: &ReportedError, masks: &Masks, beside_a_token: bool) -> Option<String> {
-    said.registered().or_else(|| {
-        let code = said.codes.first()?;
-        let is_known = || codes::sort(code).is_some() && code.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+/// The code to show: a registered one, or the server's own if it holds nothing that was sent and doesn't look like a token. Beside a token
+/// only one that consists of known words.
+fn shown_code(reported: &ReportedError, masks: &Masks, beside_a_token: bool) -> Option<String> {
+    reported.registered_code().or_else(|| {
+        let code = reported.codes.first()?;
+        let is_known =
+            || codes::topic_of_code(code).is_some() && code.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
         let is_shown = code.len() <= LONGEST_CODE && masks.excerpt(code) == *code;
         (is_shown && (!beside_a_token || is_known())).then(|| code.clone())
     })
@@ -184,13 +186,13 @@ const LONGEST_CODE: usize = 64;
 /// In bytes: a sentence or two.
 const LONGEST_PLAIN: usize = 512;
 
-/// Answers of this length are read again to find out how they would have to be read.
+/// Answers up to this length are parsed again for a hint.
 const LONGEST_HINTED: usize = 4 * 1024;
 
-/// `compress` is the longest of those that are registered, apart from those for whole files.
+/// Longer than `compress`, the longest common content coding.
 const LONGEST_CODING: usize = 16;
 
-/// Where a page has its title.
+/// A page has its title within so many bytes.
 const LONGEST_HEAD: usize = 4096;
 
 const LONGEST_TITLE: usize = 64;

@@ -1,4 +1,4 @@
-//! How long a token lives, as servers write it. Pure.
+//! The lifetime of a token, as servers write it. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,17 +7,17 @@ use tracing::warn;
 
 use crate::panics::contained;
 
-/// What is left until a moment, which some servers name instead: in seconds since 1970, or in milliseconds (13 digits).
+/// The time left until `expires_at`: in seconds since 1970, or in milliseconds (13 digits).
 pub(super) fn left(value: &Value, now: SystemTime) -> Option<Duration> {
     let at = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|at| *at > 0.0)?;
     let at = if at >= 1e11 { at / 1000.0 } else { at };
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(at).ok()?)?;
-    // One that is over says more of clocks than of the token.
+    // A time in the past means that the clocks differ, so the lifetime is unknown.
     at.duration_since(now).ok().filter(|left| !left.is_zero())
 }
 
-/// A lifetime as a number of any kind, or as text with one. `None` where it isn't known: missing, null, empty, 0, and what is no time
-/// at all, which costs nobody their token.
+/// A lifetime: a number of seconds, or a string with one. `None` if it is unknown: missing, null, empty, 0 or invalid. An invalid lifetime
+/// is no reason to reject the token.
 pub(super) fn lifetime(name: &'static str, value: Option<&Value>) -> Option<Duration> {
     let seconds = match value? {
         Value::Null => return None,

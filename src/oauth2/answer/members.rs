@@ -1,4 +1,4 @@
-//! The members of an answer, read out of JSON or of a form. Pure.
+//! Parses an answer, JSON or a form, into the members that matter. Pure.
 
 use std::fmt;
 
@@ -9,32 +9,32 @@ use serde_json::{Map, Value};
 use super::shape::AnswerShape;
 use crate::oauth2::endpoint_error::reported_error;
 
-/// The members of the answer that matter; others are passed over. Where a member comes twice, the last counts, as in JavaScript.
+/// The members that matter. If a member comes twice, the last one counts, as in JavaScript.
 #[derive(Default)]
 pub(super) struct Members {
     pub(super) access_token: Option<Text>,
     pub(super) refresh_token: Option<Text>,
-    /// None of these is a token.
+    /// The other members that are used. None of them is a token.
     pub(super) others: Map<String, Value>,
-    /// Whether there were members whose names are not known, and that may be anything.
+    /// There were members with unknown names.
     pub(super) has_unknown: bool,
-    /// Of what they are wrapped in, from outside: what it may say of an error.
+    /// The members of the wrappers that may report an error, from the outermost in.
     pub(super) wrappers: Vec<Map<String, Value>>,
-    /// Why they are not where they should be.
+    /// Why there is no object at the path.
     pub(super) misplaced: Option<String>,
 }
 
-/// A string that may be a secret, or whatever else came in its place.
+/// The value of a member that should be a token.
 pub(super) enum Text {
     Secret(SecretString),
-    /// Which a refresh token may be, for all anybody knows.
+    /// A number. A refresh token may be one.
     Number(SecretString),
-    /// What it is.
+    /// Another type, in words.
     Other(&'static str),
 }
 
 impl Members {
-    /// JSON (RFC 8259): all that matter, or the tokens alone.
+    /// Parses JSON (RFC 8259): all members that matter, or the tokens alone.
     pub(super) fn of_json<const ALL: bool>(shape: &AnswerShape, json: &[u8]) -> serde_json::Result<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let members = deserializer.deserialize_map(Fill::<ALL> { shape, path: &shape.path })?;
@@ -42,29 +42,27 @@ impl Members {
         Ok(members)
     }
 
-    /// RFC 6749 appendix B, which some servers answer with.
+    /// Parses a form (RFC 6749 appendix B), with which some servers answer.
     pub(super) fn of_form(shape: &AnswerShape, body: &[u8]) -> Self {
-        // A form has nothing to wrap them in. If it has a member of that name, they are in there.
+        // A form can't nest members. If it has one with the wrapper's name, the tokens are in its text, which isn't parsed.
         let fields = || form_urlencoded::parse(body.trim_ascii());
         let wrapper = shape.path.first().filter(|wrapper| fields().any(|(name, _)| name == wrapper.as_str()));
         let misplaced = wrapper.map(|wrapper| format!("its `{wrapper}` is a string, not an object"));
         let mut members = Self { misplaced, ..Self::default() };
         for (name, value) in fields() {
-            let Some(name) = shape.standard(&name) else { continue };
+            let Some(name) = shape.standard_name(&name) else { continue };
             let value = Value::String(value.into_owned());
             match name {
-                name if members.misplaced.is_some() && !reported_error::is_looked_at(name) => {
+                name if members.misplaced.is_some() && !reported_error::is_error_member(name) => {
                     members.has_unknown = true
                 }
                 "access_token" => members.access_token = Text::of_access_token(value),
-                // The last counts of those that are one.
+                // The last one counts that isn't a placeholder.
                 "refresh_token" => match Text::of(value) {
-                    Text::Secret(secret) if is_some_token(&secret) => {
-                        members.refresh_token = Some(Text::Secret(secret))
-                    }
+                    Text::Secret(secret) if can_be_token(&secret) => members.refresh_token = Some(Text::Secret(secret)),
                     _ => {}
                 },
-                name if is_wanted(name) => drop(members.others.insert(name.to_owned(), value)),
+                name if is_used(name) => drop(members.others.insert(name.to_owned(), value)),
                 _ => members.has_unknown = true,
             }
         }
@@ -72,14 +70,14 @@ impl Members {
     }
 
     pub(super) fn hold_a_token(&self) -> bool {
-        // What is none was passed over when it was read.
+        // Placeholders were passed over when the members were read.
         [&self.access_token, &self.refresh_token].into_iter().any(|token| matches!(token, Some(Text::Secret(_))))
     }
 }
 
-/// Whether it can be a token. Some servers mean "the one you have" by an empty one, and what others write in the place of one that
-/// isn't there, or that they don't show, would take the place of one that works.
-pub(super) fn is_some_token(secret: &SecretString) -> bool {
+/// Whether a value can be a token. Some servers send an empty refresh token, or a placeholder, and mean "the one you have". It must not
+/// replace one that works.
+pub(super) fn can_be_token(secret: &SecretString) -> bool {
     let text = secret.expose_secret().trim();
     let is_framed = [('[', ']'), ('<', '>'), ('{', '}'), ('(', ')')]
         .iter()
@@ -88,14 +86,14 @@ pub(super) fn is_some_token(secret: &SecretString) -> bool {
     text.chars().take(ENOUGH).any(char::is_alphanumeric) && !is_framed && !is_placeholder
 }
 
-/// No token begins with so many signs.
+/// A token has a letter or a digit within so many characters.
 const ENOUGH: usize = 256;
 
 const PLACEHOLDERS: [&str; 12] =
     ["0", "null", "undefined", "none", "nil", "nan", "false", "true", "n/a", "redacted", "filtered", "masked"];
 
-/// Whether a member is worth keeping. None of these is a token.
-fn is_wanted(name: &str) -> bool {
+/// Whether a member is used. None of these is a token.
+fn is_used(name: &str) -> bool {
     let own = [
         "token_type",
         "expires_in",
@@ -105,10 +103,10 @@ fn is_wanted(name: &str) -> bool {
         "refresh_token_expires_in",
         "scope",
     ];
-    own.contains(&name) || reported_error::is_looked_at(name)
+    own.contains(&name) || reported_error::is_error_member(name)
 }
 
-/// Fills the members in from an object, or from the one at the end of a path within it.
+/// Parses the members of an object, or of the object at a path within it.
 struct Fill<'a, const ALL: bool> {
     shape: &'a AnswerShape,
     path: &'a [String],
@@ -133,16 +131,16 @@ impl<const ALL: bool> Fill<'_, ALL> {
     fn members<'de, A: MapAccess<'de>>(&self, mut map: A) -> Result<Members, A::Error> {
         let mut members = Members::default();
         while let Some(name) = map.next_key::<String>()? {
-            match self.shape.standard(&name) {
+            match self.shape.standard_name(&name) {
                 Some("access_token") => members.access_token = Text::of_access_token(map.next_value()?),
-                // The last counts of those that are one.
+                // The last one counts that isn't a placeholder.
                 Some("refresh_token") => match map.next_value()? {
-                    Some(Text::Secret(secret) | Text::Number(secret)) if is_some_token(&secret) => {
+                    Some(Text::Secret(secret) | Text::Number(secret)) if can_be_token(&secret) => {
                         members.refresh_token = Some(Text::Secret(secret));
                     }
                     _ => {}
                 },
-                Some(name) if ALL && is_wanted(name) => {
+                Some(name) if ALL && is_used(name) => {
                     members.others.insert(name.to_owned(), map.next_value()?);
                 }
                 _ => {
@@ -154,7 +152,7 @@ impl<const ALL: bool> Fill<'_, ALL> {
         Ok(members)
     }
 
-    /// The members of the object that this member is. Tokens beside it are others'.
+    /// The members of the object in this member. Tokens beside it are ignored.
     fn members_within<'de, A: MapAccess<'de>>(
         &self,
         member: &str,
@@ -167,7 +165,7 @@ impl<const ALL: bool> Fill<'_, ALL> {
             if name == member {
                 let found = map.next_value_seed(Within(Fill::<ALL> { shape: self.shape, path }))?;
                 inner = found.map_err(|kind| format!("its `{member}` is {kind}, not an object"));
-            } else if ALL && reported_error::is_looked_at(&name) {
+            } else if ALL && reported_error::is_error_member(&name) {
                 wrapper.insert(name, map.next_value()?);
             } else {
                 has_unknown = true;
@@ -185,7 +183,7 @@ fn missing(member: &str) -> String {
     format!("there is no `{member}` in it")
 }
 
-/// Members if it is an object, or what it is instead.
+/// Parses an object. Of another type it returns the name.
 struct Within<'a, const ALL: bool>(Fill<'a, ALL>);
 
 impl<'de, const ALL: bool> DeserializeSeed<'de> for Within<'_, ALL> {
@@ -252,7 +250,7 @@ impl Text {
         }
     }
 
-    /// `None` in the place of one that isn't there: an error beside it is one.
+    /// The access token; `None` for a placeholder. So an error beside a placeholder counts.
     fn of_access_token(value: Value) -> Option<Self> {
         let is_nothing = match &value {
             Value::Null | Value::Bool(false) => true,
@@ -262,7 +260,7 @@ impl Text {
             Value::Bool(true) | Value::String(_) => false,
         };
         let text = (!is_nothing).then(|| Self::of(value))?;
-        let is_blank = matches!(&text, Self::Secret(secret) if !is_some_token(secret));
+        let is_blank = matches!(&text, Self::Secret(secret) if !can_be_token(secret));
         (!is_blank).then_some(text)
     }
 

@@ -1,11 +1,12 @@
-//! The refresh token in an answer that can't be read as a whole. Pure.
+//! Finds the refresh token in an answer that can't be parsed. Pure.
 
 use secrecy::SecretString;
 
-use super::{byte_search, members::is_some_token};
+use super::{byte_search, members::can_be_token};
 
-/// The last refresh token, of this name, in a text that looks like the answer of a token endpoint, and not like a page about it.
-pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
+/// The last refresh token in a text that looks like a token endpoint's answer, and not like a page about one. `name`: the server's name for
+/// this member.
+pub(super) fn salvage_refresh_token(body: &[u8], name: &str) -> Option<SecretString> {
     let refresh_token = name.as_bytes();
     let begins = |text: &[u8]| body.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
     if begins(b"<!doctype") || begins(b"<html") {
@@ -19,16 +20,16 @@ pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
     let values = found.into_iter().rev().filter_map(|at| {
         let before = at.checked_sub(1).and_then(|at| body.get(at)).copied();
         let is_end = |byte: &u8| *byte == b'&' || byte.is_ascii_whitespace();
-        // A member of a form, and not of another name or of a sentence.
+        // The beginning of a form's member, and not the end of another name, or a word in a sentence.
         let is_form = !begins(b"{") && !begins(b"[") && before.is_none_or(|byte| is_end(&byte) || byte == b'?');
         if !is_form && before != Some(b'"') {
             return None;
         }
-        // No further than to the next member of this name: so each byte is looked at once, however many there are.
+        // Up to the next member of this name, so that each byte is read once, however many members there are.
         let rest = body.get(at + refresh_token.len()..next)?;
         next = at;
         if is_form && let Some(form) = rest.strip_prefix(b"=") {
-            // One that isn't ended may have been cut off.
+            // A value without an end may have been cut off.
             let end = form.iter().position(is_end)?;
             let member = &body[at..at + refresh_token.len() + 1 + end];
             let (_, value) = form_urlencoded::parse(member).next()?;
@@ -38,13 +39,13 @@ pub(super) fn salvaged(body: &[u8], name: &str) -> Option<SecretString> {
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
         values.next()?.ok().map(SecretString::from)
     });
-    values.take(MOST).find(is_some_token)
+    values.take(MOST).find(can_be_token)
 }
 
-/// More than any answer has of those that are none.
+/// More placeholders than any answer has.
 const MOST: usize = 64;
 
-/// What stands beside a refresh token in an answer.
+/// Members that come with a refresh token.
 const BESIDE: [&str; 3] = ["access_token", "token_type", "expires_in"];
 
 #[cfg(test)]
@@ -71,7 +72,7 @@ mod tests {
             (&format!("expires_in&refresh_token=a{}&", "&refresh_token=null".repeat(63)), Some("a")),
             (&format!("expires_in&refresh_token=a{}&", "&refresh_token=null".repeat(64)), None),
         ] {
-            let found = salvaged(body.as_bytes(), "refresh_token");
+            let found = salvage_refresh_token(body.as_bytes(), "refresh_token");
             assert_eq!(found.as_ref().map(|found| found.expose_secret()), expected, "{body}");
         }
     }

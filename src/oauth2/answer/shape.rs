@@ -1,6 +1,7 @@
-//! Where an answer has its members, if not where RFC 6749 §5.1 puts them.
+//! Where a server has the members of its answers, and what it calls them, if not as in RFC 6749 §5.1.
 
-/// A member of a token endpoint's answer, for [`TokenEndpoint::answer_member`](crate::oauth2::TokenEndpoint::answer_member).
+/// A member of a token endpoint's answer, for [`TokenEndpoint::answer_member`](crate::oauth2::TokenEndpoint::answer_member), which has an
+/// example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AnswerMember {
@@ -10,17 +11,17 @@ pub enum AnswerMember {
     RefreshToken,
     /// `token_type` (RFC 6749 §5.1).
     TokenType,
-    /// `expires_in` (RFC 6749 §5.1): a time in seconds.
+    /// `expires_in` (RFC 6749 §5.1): the lifetime in seconds.
     ExpiresIn,
-    /// `expires_at`, of no standard: a moment, in seconds or milliseconds since 1970. Read where there is no `expires_in`.
+    /// `expires_at`, not in a standard: a time in seconds or milliseconds since 1970. Used if there is no `expires_in`.
     ExpiresAt,
-    /// `refresh_expires_in`, of no standard: the refresh token's time in seconds.
+    /// `refresh_expires_in`, not in a standard: the refresh token's lifetime in seconds.
     RefreshExpiresIn,
     /// `scope` (RFC 6749 §5.1).
     Scope,
 }
 
-/// Where the members are.
+/// The path to the object with the members, and their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AnswerShape {
     pub(crate) path: Vec<String>,
@@ -28,31 +29,31 @@ pub(crate) struct AnswerShape {
 }
 
 impl AnswerShape {
-    /// As RFC 6749 has it.
+    /// Whether it is that of RFC 6749.
     pub(crate) fn is_standard(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Calls a member otherwise.
-    pub(crate) fn call(&mut self, member: AnswerMember, name: String) {
+    /// Gives a member another name.
+    pub(crate) fn rename(&mut self, member: AnswerMember, name: String) {
         self.names.retain(|(known, _)| *known != member);
         self.names.push((member, name));
     }
 
-    /// The name that RFC 6749 has for what a server calls so. `None` if that member has another name.
-    pub(crate) fn standard<'a>(&self, name: &'a str) -> Option<&'a str> {
+    /// The standard name of the server's member. `None` if the server has another name for the member with this standard name.
+    pub(crate) fn standard_name<'a>(&self, name: &'a str) -> Option<&'a str> {
         match self.names.iter().find(|(_, own)| own == name) {
             Some((member, _)) => Some(member.name()),
             None => self.names.iter().all(|(member, _)| member.name() != name).then_some(name),
         }
     }
 
-    /// What the server calls it.
+    /// The server's name for a member.
     pub(crate) fn name_of(&self, member: AnswerMember) -> &str {
         self.names.iter().find(|(known, _)| *known == member).map_or(member.name(), |(_, own)| own)
     }
 
-    /// One with an access token of this name at the end of this path.
+    /// A shape with an access token of this name at this path.
     pub(crate) fn of_access_token(path: Vec<String>, name: &str) -> Self {
         Self { path, names: vec![(AnswerMember::AccessToken, name.to_owned())] }
     }

@@ -1,8 +1,8 @@
-//! How an answer would have to be read in which no token was found: a hint for people. Pure.
+//! A hint for people: how to configure the shape of an answer in which no token was found. Pure.
 
 use super::{byte_search, members::Members, shape::AnswerShape};
 
-/// The call that would make a token of an answer in which none was found.
+/// The calls with which the access token would be found.
 pub(super) fn that_fits(body: &[u8]) -> Option<String> {
     let path = |path: &str| if path.is_empty() { Vec::new() } else { vec![path.to_owned()] };
     let is_there = |name: &str| name.is_empty() || byte_search::holds(body, name.as_bytes());
@@ -20,7 +20,7 @@ pub(super) fn that_fits(body: &[u8]) -> Option<String> {
     Some(format!("`TokenEndpoint{within}{called}` reads one"))
 }
 
-/// Where servers wrap.
+/// Members in which servers wrap a token.
 const WRAPPERS: [&str; 7] = ["", "data", "body", "result", "response", "payload", "content"];
 
 const NAMES: [&str; 3] = ["access_token", "accessToken", "token"];

@@ -1,11 +1,11 @@
-//! Whether there may be a token in an answer: in a member with the name of one, wherever that is. Pure, and in linear time.
+//! Whether an answer may hold a token: in a member with a token's name, at any depth. Pure, and in linear time.
 
-/// Whether a member at any depth of an answer, in JSON or in a form, has the name of a token and a value that may be one.
+/// Whether an answer, JSON or a form, has a member with a token's name and a value that may be a token.
 pub(super) fn in_answer(body: &[u8]) -> bool {
     in_json(body) || !body.trim_ascii_start().starts_with(b"{") && in_bytes(body)
 }
 
-/// Passes over everything but strings before a colon: no number and no depth is too much for it.
+/// Looks only at strings before a colon. So no number and no depth makes it fail.
 fn in_json(body: &[u8]) -> bool {
     let mut rest = body;
     while let Some(begin) = rest.iter().position(|byte| *byte == b'"') {
@@ -22,7 +22,7 @@ fn in_json(body: &[u8]) -> bool {
     false
 }
 
-/// A token as a member of JSON or of a form that stands in a text: `{"access_token":"…"}`, `id_token=…`. Not "the refresh_token: expired".
+/// Whether a text has a member with a token's name: `{"access_token":"…"}`, `id_token=…`. Not "the refresh_token: expired".
 pub(super) fn in_text(text: &str) -> bool {
     in_bytes(text.as_bytes())
 }
@@ -31,7 +31,7 @@ fn in_bytes(text: &[u8]) -> bool {
     for at in 0..text.len() {
         let Some(mut after) = after_name(&text[at..]) else { continue };
         let mut is_quoted = false;
-        // As they are, and as they are escaped in JSON, HTML and URLs. No more: a text may be made of them.
+        // Quotes as they are, and escaped as in JSON, HTML and URLs. Up to a limit: a hostile text may consist of them.
         for _ in 0..MOST_QUOTES {
             let unquoted = QUOTES.iter().find_map(|quote| after.strip_prefix(*quote));
             let Some(unquoted) = unquoted else { break };
@@ -54,9 +54,9 @@ fn in_bytes(text: &[u8]) -> bool {
     false
 }
 
-/// What follows the name of a token that a text begins with, whatever stood before it.
+/// The rest of a text that begins with a token's name.
 fn after_name(text: &[u8]) -> Option<&[u8]> {
-    // By two letters, so that no text has many to be compared with.
+    // The first two letters choose the names to compare, so that this is quick.
     let begin = text.first_chunk::<2>()?.map(|byte| byte.to_ascii_lowercase());
     let names: &[&str] = match &begin {
         b"to" => &NAMES[..1],
@@ -73,7 +73,7 @@ fn after_name(text: &[u8]) -> Option<&[u8]> {
     names.iter().find(is_here).map(|name| &text[name.len()..])
 }
 
-/// Where the string that begins here ends.
+/// The end of a JSON string.
 fn end_of_string(text: &[u8]) -> Option<usize> {
     let mut bytes = text.iter().enumerate();
     while let Some((at, byte)) = bytes.next() {
@@ -86,7 +86,7 @@ fn end_of_string(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// `access_token`, `idToken`, `client-secret`; and what is written so that it can't be read here.
+/// Whether a name is one of a token: `access_token`, `idToken`, `client-secret`. A name that is escaped or very long counts as well.
 fn is_token_name(name: &[u8]) -> bool {
     if name.len() > LONGEST_NAME {
         return true;
@@ -99,17 +99,17 @@ fn is_token_name(name: &[u8]) -> bool {
     is_one || name.contains(&b'\\')
 }
 
-/// Nothing is in the place of a token that isn't there.
+/// Whether a value may be a token: it isn't empty.
 fn may_be_token(value: &[u8]) -> bool {
     let nothing: [&[u8]; 6] = [b"null", b"false", b"true", b"\"\"", b"[]", b"{}"];
-    // Blanks, and a zero.
+    // A string of blanks, and a zero.
     let is_blank = || value.strip_prefix(b"\"").is_some_and(|text| text.trim_ascii_start().starts_with(b"\""));
     let is_zero =
         || matches!(value, [b'0', after, ..] if matches!(after, b',' | b'}' | b']') || after.is_ascii_whitespace());
     !nothing.iter().any(|nothing| value.starts_with(nothing)) && !is_zero() && !is_blank()
 }
 
-/// Parts of names, by their first letters.
+/// Parts of names, in the order in which `after_name` needs them.
 const NAMES: [&str; 10] =
     ["token", "ticket", "secret", "session_key", "sessionkey", "assertion", "apikey", "api_key", "jwt", "password"];
 

@@ -1,4 +1,4 @@
-//! Reading a token endpoint's answer, leniently where servers differ, strictly where it matters. Pure.
+//! Reads the tokens out of an answer (RFC 6749 §5.1). Lenient about what servers write differently, strict about the tokens. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use super::{
     Answer, FORM, byte_search,
     lifetime::{left, lifetime},
     members::{Members, Text, kind_of},
-    salvage::salvaged,
+    salvage::salvage_refresh_token,
     shape::AnswerMember,
 };
 use crate::{
@@ -24,91 +24,92 @@ use crate::{
     },
 };
 
-/// What a good answer brings.
-pub(crate) struct Brought {
+/// The tokens of an answer.
+pub(crate) struct TokenResponse {
     pub(crate) access_token: Option<SecretString>,
     pub(crate) refresh_token: Option<SecretString>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) scope: Option<String>,
-    /// Why there is no access token in it, although there is a refresh token: that one must not be lost, whatever else is wrong.
+    /// Why there is a refresh token without an access token. The refresh token must not be lost, whatever else is wrong.
     pub(crate) flaw: Option<FetchError>,
 }
 
 impl Answer<'_> {
-    /// Reads a token out of it (RFC 6749 §5.1).
+    /// Reads an answer that should bring an access token.
     ///
     /// # Errors
-    /// What was wrong with it, judged. Not if there is a refresh token in a success: the one that was sent may be spent for it.
-    pub(crate) fn read(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
-        let mut brought = match self.read_about(grant, masks) {
+    /// Why it has none, judged. No error if a success has a refresh token: the one that was sent may be spent for it.
+    pub(crate) fn read_tokens(&self, grant: GrantKind, masks: &Masks) -> Result<TokenResponse, FetchError> {
+        let mut tokens = match self.read_about_token(grant, masks) {
             Err(error) if self.status.is_success() => return self.salvage(error),
             read => read?,
         };
-        if brought.access_token.is_none() {
+        if tokens.access_token.is_none() {
             let missing = || self.malformed(self.without_token(masks));
-            let flaw = brought.flaw.take().unwrap_or_else(missing);
-            if brought.refresh_token.is_none() {
+            let flaw = tokens.flaw.take().unwrap_or_else(missing);
+            if tokens.refresh_token.is_none() {
                 return self.salvage(flaw);
             }
-            brought.flaw = Some(flaw);
+            tokens.flaw = Some(flaw);
         }
-        Ok(brought)
+        Ok(tokens)
     }
 
-    /// Reads what it says about a token that may be known already.
+    /// Reads an answer about a token, which may or may not repeat the token.
     ///
     /// # Errors
-    /// What was wrong with it, judged.
-    pub(crate) fn read_about(&self, grant: GrantKind, masks: &Masks) -> Result<Brought, FetchError> {
+    /// What the answer reports, or what is wrong with it, judged.
+    pub(crate) fn read_about_token(&self, grant: GrantKind, masks: &Masks) -> Result<TokenResponse, FetchError> {
         let members = match self.members() {
             Ok(members) => members,
             Err(_) if !self.status.is_success() => return Err(self.refused(grant, None, masks, false)),
             Err(error) => return Err(self.malformed(self.unreadable(&error, masks))),
         };
-        let said = members.said(self.status);
+        let reported = members.reported_error(self.status);
         if !self.status.is_success() {
-            return Err(self.refused(grant, said.as_ref(), masks, self.is_beside_a_token(&members)));
+            return Err(self.refused(grant, reported.as_ref(), masks, self.is_beside_a_token(&members)));
         }
-        // A server that answers 200 with an `error` has no token for us. Beside a token a warning is none, whatever it is called.
-        let refusal = said.filter(|said| match members.access_token {
-            // Nor are words that speak of nothing known, beside one that has another name or place.
-            None => said.is_error || said.topic().is_some() || !self.may_hold_a_token(),
-            Some(_) => said.registered().is_some(),
+        // A success with an `error` and no token is a refusal. Beside a token only a registered code is one: others may be warnings.
+        let refusal = reported.filter(|reported| match members.access_token {
+            // Unknown words are no refusal either, if there may be a token under another name.
+            None => reported.is_error || reported.topic().is_some() || !self.may_hold_a_token(),
+            Some(_) => reported.registered_code().is_some(),
         });
-        let refused = refusal.map(|said| {
-            // Words alone may be those of anything but an error, if there is more in it.
-            let is_unclear = !said.is_error && members.has_unknown;
-            self.refused(grant, Some(&said), masks, members.hold_a_token() || is_unclear)
+        let refused = refusal.map(|reported| {
+            // Words without a code may not be about an error, if there are unknown members as well.
+            let is_unclear = !reported.is_error && members.has_unknown;
+            self.refused(grant, Some(&reported), masks, members.hold_a_token() || is_unclear)
         });
-        match (refused, members.check(self.server_time(), masks)) {
-            (None, Ok(brought)) => Ok(brought),
-            (None, Err((what, rest))) => rest.or_else(self.malformed(what)),
-            (Some(error), Ok(brought)) => Brought { access_token: None, ..brought }.or_else(error),
-            (Some(error), Err((_, rest))) => rest.or_else(error),
+        match (refused, members.into_tokens(self.server_time(), masks)) {
+            (None, Ok(tokens)) => Ok(tokens),
+            (None, Err((what, rest))) => rest.or_error(self.malformed(what)),
+            (Some(error), Ok(tokens)) => TokenResponse { access_token: None, ..tokens }.or_error(error),
+            (Some(error), Err((_, rest))) => rest.or_error(error),
         }
     }
 
-    /// The error in a success of an endpoint that brings no token; not one about `this`.
-    pub(crate) fn error_in_success(&self, masks: &Masks, this: Option<Topic>) -> Option<FetchError> {
+    /// The error that a success reports, for endpoints that bring no token. `except`: not if it is about this.
+    pub(crate) fn error_in_success(&self, masks: &Masks, except: Option<Topic>) -> Option<FetchError> {
         let members = self.members().ok()?;
-        let said = members.said(self.status).filter(ReportedError::is_refusal)?;
-        let is_about_this = this.is_some() && said.topic().map(|(topic, _)| topic) == this;
+        let reported = members.reported_error(self.status).filter(ReportedError::is_refusal)?;
+        let is_excepted = except.is_some() && reported.topic().map(|(topic, _)| topic) == except;
         let is_hidden = self.is_beside_a_token(&members);
-        (!is_about_this).then(|| self.refused(GrantKind::Repeatable, Some(&said), masks, is_hidden))
+        (!is_excepted).then(|| self.refused(GrantKind::Repeatable, Some(&reported), masks, is_hidden))
     }
 
-    /// An answer that refuses, judged. `beside_a_token`: there is one in it, or may be.
+    /// Judges an answer that refuses. `beside_a_token`: it has a token as well, or may have one.
     fn refused(
         &self,
         grant: GrantKind,
-        said: Option<&ReportedError>,
+        reported: Option<&ReportedError>,
         masks: &Masks,
         beside_a_token: bool,
     ) -> FetchError {
-        let judged = verdict::judge(grant, self.status, said);
-        let acted = beside_a_token || verdict::may_have_acted(self.status, said) || self.is_broken_off_behind_a_proxy();
-        let shown = self.shown(said, masks, beside_a_token);
+        let judged = verdict::judge(grant, self.status, reported);
+        let acted =
+            beside_a_token || verdict::may_have_acted(self.status, reported) || self.is_broken_off_behind_a_proxy();
+        let shown = self.shown(reported, masks, beside_a_token);
         let text = format!("{}; {}", shown.text, masks.advise(judged.advice));
         let error = judged.of(EndpointError { status: Some(self.status), code: shown.code, text, acted });
         match self.retry_after() {
@@ -117,20 +118,19 @@ impl Answer<'_> {
         }
     }
 
-    /// The refresh token in an answer that can't be read as a whole, or has it where nobody looks: warnings around it, an end that is
-    /// missing, a level down, a text within the text.
+    /// Looks for a refresh token in an answer that can't be read: one with warnings around it, cut off, nested, or a text within a text.
     ///
     /// # Errors
-    /// This one, if there is none.
-    pub(crate) fn salvage(&self, error: FetchError) -> Result<Brought, FetchError> {
+    /// The given error, if there is no refresh token.
+    pub(crate) fn salvage(&self, error: FetchError) -> Result<TokenResponse, FetchError> {
         let body = self.text().trim_ascii_start();
         let text = serde_json::from_slice::<String>(body).map(Zeroizing::new);
         let name = self.shape.name_of(AnswerMember::RefreshToken);
         let refresh_token = match &text {
-            Ok(text) => salvaged(text.as_bytes(), name),
-            Err(_) => salvaged(body, name),
+            Ok(text) => salvage_refresh_token(text.as_bytes(), name),
+            Err(_) => salvage_refresh_token(body, name),
         };
-        let brought = Brought {
+        let tokens = TokenResponse {
             access_token: None,
             refresh_token,
             lifetime: None,
@@ -138,10 +138,10 @@ impl Answer<'_> {
             scope: None,
             flaw: None,
         };
-        brought.or_else(error)
+        tokens.or_error(error)
     }
 
-    /// The members that matter, of JSON (RFC 8259) as servers write it, or of a form that says that it is one.
+    /// The members of an answer: JSON (RFC 8259), also with some faults, or a form.
     fn members(&self) -> Result<Members, serde_json::Error> {
         let body = self.text();
         let is_json = body.trim_ascii_start().starts_with(b"{");
@@ -149,12 +149,12 @@ impl Answer<'_> {
             return Ok(Members::of_form(self.shape, body));
         }
         Members::of_json::<true>(self.shape, body).or_else(|error| {
-            // What is no object in any charset isn't read again.
+            // An answer that doesn't begin like an object isn't read again.
             let first = body.iter().find(|byte| !byte.is_ascii_whitespace() && !byte.is_ascii_control());
             if first != Some(&b'{') {
                 return self.form_with_a_token().ok_or(error);
             }
-            // Line ends within a string, and texts in Latin-1.
+            // Again with two faults mended: line ends within strings, and bytes that are no UTF-8.
             let mut text = Zeroizing::new(String::from_utf8_lossy(body).into_owned().into_bytes());
             text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
             if **text != *body
@@ -162,7 +162,7 @@ impl Answer<'_> {
             {
                 return Ok(members);
             }
-            // A number that is none, or what is nested too deep, beside the tokens.
+            // Again for the tokens alone: another member may have an invalid number, or be nested too deep.
             let names = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
             let is_worth_it = names.iter().any(|name| byte_search::holds(&text, name.as_bytes()));
             let tokens = is_worth_it.then(|| Members::of_json::<false>(self.shape, &text).ok()).flatten();
@@ -170,29 +170,29 @@ impl Answer<'_> {
         })
     }
 
-    /// Whether a token came with what is no success.
+    /// Whether there is a token beside an error, or may be one.
     fn is_beside_a_token(&self, members: &Members) -> bool {
         members.hold_a_token() || !self.shape.is_standard() && self.may_hold_a_token()
     }
 
-    /// A form that doesn't say that it is one.
+    /// Reads the answer as a form, whatever its media type, if it has a token then.
     fn form_with_a_token(&self) -> Option<Members> {
         let tokens = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
-        // Own names may be written otherwise in a form.
+        // A cheap look first. Names that a form would encode are not found.
         let is_form = |name: &str| byte_search::holds(self.body, format!("{name}=").as_bytes());
         tokens.into_iter().any(is_form).then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
     }
 
-    /// What an answer means that is no success.
+    /// Judges an answer that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
         let members = self.members().unwrap_or_default();
-        self.refused(grant, members.said(self.status).as_ref(), masks, self.is_beside_a_token(&members))
+        self.refused(grant, members.reported_error(self.status).as_ref(), masks, self.is_beside_a_token(&members))
     }
 }
 
-impl Brought {
-    /// This, if its refresh token would be lost with the error.
-    fn or_else(self, error: FetchError) -> Result<Self, FetchError> {
+impl TokenResponse {
+    /// The refresh token with the error as its flaw; the error alone, if there is no refresh token.
+    fn or_error(self, error: FetchError) -> Result<Self, FetchError> {
         match self.refresh_token {
             Some(_) => Ok(Self { flaw: Some(error), ..self }),
             None => Err(error),
@@ -201,34 +201,34 @@ impl Brought {
 }
 
 impl Members {
-    /// What they say of an error, and what they are wrapped in.
-    fn said(&self, status: StatusCode) -> Option<ReportedError> {
+    /// The error that these members report, or those of a wrapper.
+    fn reported_error(&self, status: StatusCode) -> Option<ReportedError> {
         ReportedError::of(status, self.wrappers.iter().chain([&self.others]))
     }
 
-    /// What it brings.
+    /// The tokens.
     ///
     /// # Errors
-    /// What is wrong with its access token, and what it brings without that.
-    fn check(self, now: SystemTime, masks: &Masks) -> Result<Brought, (String, Brought)> {
+    /// What is wrong with the access token, and the rest without it.
+    fn into_tokens(self, now: SystemTime, masks: &Masks) -> Result<TokenResponse, (String, TokenResponse)> {
         let get = |name: &str| self.others.get(name);
         let other_type = self.other_type(get("token_type"), masks);
-        let mut brought = Brought {
+        let mut tokens = TokenResponse {
             access_token: None,
             refresh_token: match self.refresh_token {
-                // What is none was passed over when it was read.
+                // Placeholders were passed over when the members were read.
                 Some(Text::Secret(secret)) => Some(secret),
                 _ => None,
             },
             lifetime: lifetime("expires_in", get("expires_in"))
                 .or_else(|| left(get("expires_at")?, now))
                 .or_else(|| left(get("expires_on")?, now)),
-            // Of no standard, but sent by many. Nothing depends on it but a warning.
+            // Not in a standard, but many servers send one of these. It is used for a warning alone.
             refresh_lifetime: lifetime("refresh_expires_in", get("refresh_expires_in"))
                 .or_else(|| lifetime("refresh_token_expires_in", get("refresh_token_expires_in"))),
             scope: get("scope").and_then(|scope| match scope {
                 Value::String(scope) => Some(scope.clone()),
-                // Against RFC 6749 §3.3, but seen.
+                // Against RFC 6749 §3.3, but some servers send a list.
                 Value::Array(scopes) => Some(scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
                 _ => None,
             }),
@@ -236,11 +236,11 @@ impl Members {
         };
         let flaw = match (other_type, self.access_token) {
             (Some(kind), _) => format!("its `token_type` is {kind}, not Bearer, the only one this client can send"),
-            // Checked here, where the answer can be named, and once more where it is used.
+            // Checked here as well as where it is used, because the error here can show what the answer is.
             (None, Some(Text::Secret(secret))) => match AccessToken::new(secret.expose_secret()) {
                 Ok(_) => {
-                    brought.access_token = Some(secret);
-                    return Ok(brought);
+                    tokens.access_token = Some(secret);
+                    return Ok(tokens);
                 }
                 Err(invalid) => format!("its `access_token` can't be used: {invalid}"),
             },
@@ -248,13 +248,13 @@ impl Members {
             (None, Some(Text::Other(kind))) => format!("its `access_token` is {kind}, not a string"),
             (None, None) => match self.misplaced {
                 Some(why) => why,
-                None => return Ok(brought),
+                None => return Ok(tokens),
             },
         };
-        Err((flaw, brought))
+        Err((flaw, tokens))
     }
 
-    /// A token type that isn't Bearer: shown if it is a word and no copy of a token.
+    /// A token type other than Bearer, to be shown: only if it is a word, and no copy of a token.
     fn other_type(&self, kind: Option<&Value>, masks: &Masks) -> Option<String> {
         let kind = match kind.filter(|kind| !is_bearer(Some(kind)))? {
             Value::String(kind) => kind,
@@ -268,8 +268,8 @@ impl Members {
     }
 }
 
-/// RFC 6749 §7.1: a token isn't to be used if its type isn't understood. Several servers leave the type out and mean Bearer, or call
-/// it otherwise: Slack's are `bot` and `user`.
+/// RFC 6749 §7.1: a token of an unknown type must not be used. Several servers leave the type out and mean Bearer, or have another word
+/// for it: Slack's are `bot` and `user`.
 fn is_bearer(kind: Option<&Value>) -> bool {
     match kind {
         None | Some(Value::Null) => true,
@@ -281,7 +281,7 @@ fn is_bearer(kind: Option<&Value>) -> bool {
     }
 }
 
-/// Longer than `Bearer` or `DPoP`, and shorter than tokens.
+/// Longer than `Bearer` or `DPoP`, and shorter than a token.
 const LONGEST_TYPE: usize = 15;
 
 const BEARER: [&str; 5] = ["", "bearer", "bearertoken", "bot", "user"];
@@ -293,7 +293,7 @@ mod tests {
     use super::{super::shape::AnswerShape, *};
     use crate::FetchErrorKind;
 
-    fn read(shape: &AnswerShape, status: u16, body: impl AsRef<[u8]>) -> Result<Brought, FetchError> {
+    fn read(shape: &AnswerShape, status: u16, body: impl AsRef<[u8]>) -> Result<TokenResponse, FetchError> {
         let answer = Answer {
             status: StatusCode::from_u16(status).unwrap(),
             headers: &HeaderMap::new(),
@@ -301,10 +301,10 @@ mod tests {
             shape,
             now: SystemTime::UNIX_EPOCH,
         };
-        answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty()))
+        answer.read_tokens(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty()))
     }
 
-    fn read_standard(status: u16, body: impl AsRef<[u8]>) -> Result<Brought, FetchError> {
+    fn read_standard(status: u16, body: impl AsRef<[u8]>) -> Result<TokenResponse, FetchError> {
         read(&AnswerShape::default(), status, body)
     }
 
@@ -315,10 +315,10 @@ mod tests {
     #[test]
     fn of_a_success_that_refuses_the_refresh_token_alone_is_kept() {
         let body = r#"{"error":"invalid_grant","access_token":"wz5q-kx8j","refresh_token":"zx7r-mq2k"}"#;
-        let brought = read_standard(200, body).ok().unwrap();
-        assert!(brought.access_token.is_none());
-        assert_eq!(brought.refresh_token.unwrap().expose_secret(), "zx7r-mq2k");
-        let flaw = brought.flaw.unwrap();
+        let tokens = read_standard(200, body).ok().unwrap();
+        assert!(tokens.access_token.is_none());
+        assert_eq!(tokens.refresh_token.unwrap().expose_secret(), "zx7r-mq2k");
+        let flaw = tokens.flaw.unwrap();
         assert_eq!(endpoint_error(&flaw).code(), Some("invalid_grant"));
         // What is no success brings nothing.
         let error = read_standard(400, body).err().unwrap();
@@ -329,7 +329,7 @@ mod tests {
     fn who_refuses_beside_a_token_or_breaks_off_may_have_acted() {
         let reset = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
         let own = &mut AnswerShape::default();
-        own.call(AnswerMember::AccessToken, "jwt".into());
+        own.rename(AnswerMember::AccessToken, "jwt".into());
         let (standard, own) = (&AnswerShape::default(), &*own);
         for (shape, status, body, acted) in [
             (standard, 400, r#"{"error":"invalid_grant"}"#, false),
@@ -351,8 +351,8 @@ mod tests {
     #[test]
     fn an_object_is_one_in_any_charset_and_after_any_blank() {
         for body in [&b"{\"access_token\":\"a\",\"scope\":\"caf\xe9\"}"[..], b" \x1e{\"access_token\":\"a\"}"] {
-            let brought = read_standard(200, body).ok().unwrap();
-            assert_eq!(brought.access_token.unwrap().expose_secret(), "a");
+            let tokens = read_standard(200, body).ok().unwrap();
+            assert_eq!(tokens.access_token.unwrap().expose_secret(), "a");
         }
     }
 
@@ -364,8 +364,8 @@ mod tests {
             ("7", None),
             ("null", None),
         ] {
-            let brought = read_standard(200, format!(r#"{{"access_token":"a","scope":{scope}}}"#)).ok().unwrap();
-            assert_eq!(brought.scope.as_deref(), expected, "{scope}");
+            let tokens = read_standard(200, format!(r#"{{"access_token":"a","scope":{scope}}}"#)).ok().unwrap();
+            assert_eq!(tokens.scope.as_deref(), expected, "{scope}");
         }
     }
 
@@ -379,8 +379,9 @@ mod tests {
             shape: &AnswerShape::default(),
             now: SystemTime::UNIX_EPOCH,
         };
-        let brought = answer.read(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
-        assert!(brought.refresh_token.is_none(), "the old one would be lost");
+        let tokens =
+            answer.read_tokens(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
+        assert!(tokens.refresh_token.is_none(), "the old one would be lost");
     }
 
     #[test]
@@ -400,8 +401,8 @@ mod tests {
             let headers = HeaderMap::new();
             let shape = &AnswerShape::default();
             let answer = Answer { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), shape, now };
-            let brought = answer.read(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
-            assert_eq!(brought.lifetime.map(|left| left.as_secs()), expected, "{members}");
+            let tokens = answer.read_tokens(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
+            assert_eq!(tokens.lifetime.map(|left| left.as_secs()), expected, "{members}");
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
             Answer,
             body::{self, End, Read},
             shape::AnswerShape,
-            token_response::Brought,
+            token_response::TokenResponse,
         },
         endpoint_error::verdict::may_have_acted,
         grant::GrantKind,
@@ -78,7 +78,8 @@ impl TokenEndpoint {
     pub(crate) async fn post(&self, to: &Uri, form: Form, limit: Duration) -> Result<Arrived, FetchError> {
         let authenticated =
             self.client.authenticate(form).map_err(|why| FetchError::rejected(EndpointError::unsent(why)))?;
-        let masks = self.masks(to, authenticated.form.secrets()).with_blanks(self.white_space(&authenticated.form));
+        let masks =
+            self.masks(to, authenticated.form.secrets()).with_white_space(self.white_space(&authenticated.form));
         let (content_type, body) = authenticated.form.encode(self.encoding).await.map_err(FetchError::rejected)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
@@ -162,24 +163,24 @@ impl Arrived {
     }
 
     pub(crate) fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
-        let brought = match &self.broken {
-            None => self.answer().read(grant, &self.masks)?,
+        let tokens = match &self.broken {
+            None => self.answer().read_tokens(grant, &self.masks)?,
             Some(error) => self.answer().salvage(error.clone())?,
         };
-        Ok(self.with(brought))
+        Ok(self.with(tokens))
     }
 
     /// The token set of an answer, with the time of its request.
-    pub(crate) fn with(&self, brought: Brought) -> TokenSet {
+    pub(crate) fn with(&self, tokens: TokenResponse) -> TokenSet {
         TokenSet {
-            access_token: brought.access_token,
-            refresh_token: brought.refresh_token,
-            scope: brought.scope,
-            lifetime: brought.lifetime,
-            refresh_lifetime: brought.refresh_lifetime,
+            access_token: tokens.access_token,
+            refresh_token: tokens.refresh_token,
+            scope: tokens.scope,
+            lifetime: tokens.lifetime,
+            refresh_lifetime: tokens.refresh_lifetime,
             requested_at: self.requested_at,
             refresh_requested_at: self.requested_at,
-            flaw: brought.flaw,
+            flaw: tokens.flaw,
             worked: false,
         }
     }
@@ -197,3 +198,6 @@ fn chain(error: &(dyn error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+/// The time limit of a request that a user waits for: introspection, revocation, verification.
+pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use http::Uri;
 use super::{Form, TokenEndpoint, address, client_auth::ClientAuth};
 use crate::oauth2::masking::{
     Masks,
-    white_space::{Blanks, Part},
+    white_space::{Part, WhiteSpace},
 };
 
 impl TokenEndpoint {
@@ -19,22 +19,22 @@ impl TokenEndpoint {
     }
 
     /// White space at an end of what the client and this form send.
-    pub(crate) fn white_space(&self, form: &Form) -> Blanks {
+    pub(crate) fn white_space(&self, form: &Form) -> WhiteSpace {
         white_space(&self.client, form)
     }
 }
 
-fn white_space(client: &ClientAuth, form: &Form) -> Blanks {
-    let mut blanks = Blanks::default();
-    client.for_each_part(|name, value| blanks.look(Part::Client, name, value));
+fn white_space(client: &ClientAuth, form: &Form) -> WhiteSpace {
+    let mut notes = WhiteSpace::default();
+    client.for_each_part(|name, value| notes.add(Part::Client, name, value));
     for (field, part, name) in [
         ("username", Part::User, "user name"),
         ("password", Part::User, "password"),
         ("refresh_token", Part::RefreshToken, "refresh token"),
     ] {
-        form.values(field).for_each(|value| blanks.look(part, name, value));
+        form.values(field).for_each(|value| notes.add(part, name, value));
     }
-    blanks
+    notes
 }
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ mod tests {
     }
 
     fn said(client: &ClientAuth, form: Form, advice: &str) -> String {
-        white_space(client, &form).beside(advice)
+        white_space(client, &form).add_to(advice)
     }
 
     #[test]

@@ -1,42 +1,41 @@
-//! The words that authorization servers use when they refuse, sorted by what they speak of. Pure.
+//! Error codes and words of authorization servers, sorted by what they are about. Pure.
 //!
-//! RFC 6749 §5.2 has six codes. Servers have hundreds: written differently, in other members, with the reason in the
-//! description only. [`ReportedError`](super::reported_error::ReportedError) finds the words in an answer and sorts them by these tables; `verdict` decides what they mean.
+//! RFC 6749 §5.2 has six codes. Servers have hundreds, in other spellings and other members, or only a description. [`ReportedError`](super::reported_error::ReportedError) finds the words in an answer and sorts them by these tables; `verdict` decides what they mean.
 
-/// What a refusal speaks of.
+/// What an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     /// The client's credentials or its registration.
     Client,
     /// The request: a parameter, the scope, the resource.
     Request,
-    /// What was sent for a token: the refresh token, the code, the password.
+    /// What was sent to get a token: the refresh token, the code, the password.
     Grant,
-    /// The user has to be asked something (OpenID Connect Core §3.1.2.6).
+    /// The user must do something (OpenID Connect Core §3.1.2.6).
     Interaction,
     /// The server is busy or away. It has not acted.
     Busy,
-    /// The server has trouble. Nobody knows whether it has acted.
+    /// The server has an internal error. It may have acted.
     Trouble,
-    /// `access_denied`: to whom, the status tells.
+    /// `access_denied`. The HTTP status tells to whom.
     Denied,
 }
 
-/// In lower case, words joined by `_`, without a full stop.
-pub(crate) fn plain(code: &str) -> String {
+/// A code in lower case, with words joined by `_`, and without a full stop.
+pub(crate) fn normalized(code: &str) -> String {
     let code = code.trim().trim_end_matches(['.', '!']);
     code.chars().map(|c| if matches!(c, ' ' | '-' | '.') { '_' } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// What a code speaks of that is known: of the specifications, or of a provider.
-pub(crate) fn look_up(code: &str) -> Option<Topic> {
+/// What a known code is about: one of the specifications, or of a provider.
+pub(crate) fn known_topic(code: &str) -> Option<Topic> {
     REGISTERED.iter().chain(&PROVIDERS).find(|(known, _)| *known == code).map(|(_, topic)| *topic)
 }
 
-/// What a code speaks of: a known one, or one made of the same words.
-pub(crate) fn sort(code: &str) -> Option<Topic> {
-    let code = plain(code);
-    if let Some(topic) = look_up(&code) {
+/// What a code is about: a known one, or another that consists of known words.
+pub(crate) fn topic_of_code(code: &str) -> Option<Topic> {
+    let code = normalized(code);
+    if let Some(topic) = known_topic(&code) {
         return Some(topic);
     }
     let has = |words: &[&str]| words.iter().any(|word| code.contains(word));
@@ -60,8 +59,8 @@ pub(crate) fn sort(code: &str) -> Option<Topic> {
     }
 }
 
-/// What a text for people speaks of.
-pub(crate) fn explain(text: &str) -> Option<Topic> {
+/// What a text for people is about.
+pub(crate) fn topic_of_text(text: &str) -> Option<Topic> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&[
@@ -130,7 +129,7 @@ pub(crate) const REGISTERED: [(&str, Topic); 19] = [
     ("account_selection_required", Topic::Interaction),
 ];
 
-/// Providers' own, from their documentation and from what they answer.
+/// Providers' own codes, from their documentation and their answers.
 const PROVIDERS: [(&str, Topic); 26] = [
     // GitHub
     ("bad_refresh_token", Topic::Grant),
@@ -168,7 +167,7 @@ const PROVIDERS: [(&str, Topic); 26] = [
     ("refresh_token_expired", Topic::Grant),
 ];
 
-/// What is wrong with it.
+/// Words for a fault.
 const FAULTS: [&str; 19] = [
     "invalid",
     "bad",

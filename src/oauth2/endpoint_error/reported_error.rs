@@ -1,129 +1,131 @@
-//! What an answer says of an error, in the members where servers put it. Pure.
+//! Finds the error that an answer reports, in the members where servers put it. RFC 6749 §5.2 has `error` and `error_description`. Pure.
 
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::codes::{REGISTERED, Topic, explain, look_up, plain, sort};
+use super::codes::{REGISTERED, Topic, known_topic, normalized, topic_of_code, topic_of_text};
 
-/// What an answer says, as far as it was found.
+/// The error that an answer reports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReportedError {
-    /// The codes, the most telling one first, as the server wrote them.
+    /// The codes as the server wrote them. The one that says most comes first.
     pub(crate) codes: Vec<String>,
-    /// What it says to people.
+    /// The text for people.
     pub(crate) text: String,
-    /// What stood in one member and is code and text here.
-    pub(crate) cuts: Vec<Cut>,
-    /// It says that this is an error: by a code, or `"ok": false`. Otherwise there are words only.
+    /// Members that were split into a code and a text.
+    pub(crate) splits: Vec<Split>,
+    /// The answer has a code, or says `"ok": false`. Otherwise it has only a text.
     pub(crate) is_error: bool,
-    /// It says so in a way that may mean something else: `"status": "error"`, `"success": "false"`.
-    complains: bool,
-    /// It says itself that this passes.
+    /// The answer seems to report an error: `"status": "error"`, `"success": "false"`.
+    seems_error: bool,
+    /// The server says that the error passes.
     is_transient: bool,
-    /// It came with a success status. With another, nothing in it says that all is well.
-    succeeded: bool,
-    /// What its number speaks of, where HTTP's status is that of a success.
-    number: Option<Topic>,
+    /// The HTTP status is that of a success. With another one, no member can say that all is well.
+    has_success_status: bool,
+    /// What a numeric code in a success is about.
+    topic_of_number: Option<Topic>,
 }
 
-/// A text before and after `: `.
+/// The parts of a member before and after `: `.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
+pub(crate) struct Split {
     pub(crate) before: String,
     pub(crate) after: String,
 }
 
 impl ReportedError {
-    /// Finds what an answer says, in the members where servers put it: in those of the answer, or of several objects in it. `None` if it
-    /// says nothing of an error.
+    /// Finds the error in the members of an answer, or in those of several objects in it. `None` if it reports none.
     pub(crate) fn of<'a>(status: StatusCode, answer: impl IntoIterator<Item = &'a Map<String, Value>>) -> Option<Self> {
-        let mut said = Self { succeeded: status.is_success(), ..Self::default() };
+        let mut reported = Self { has_success_status: status.is_success(), ..Self::default() };
         let (mut refuses, mut all_is_well) = (false, false);
         for members in answer {
-            refuses |= said.take(members);
-            // Yii's refusals have `"code": 0` as well.
-            all_is_well |= said.succeeded && succeeds(members);
+            refuses |= reported.read_members(members);
+            // Only with a success status: Yii's errors have `"code": 0`, too.
+            all_is_well |= reported.has_success_status && says_all_is_well(members);
         }
-        said.is_error = refuses || !said.codes.is_empty();
-        (said.is_refusal() || !said.text.is_empty() && !all_is_well).then_some(said)
+        reported.is_error = refuses || !reported.codes.is_empty();
+        (reported.is_refusal() || !reported.text.is_empty() && !all_is_well).then_some(reported)
     }
 
-    /// Whether it says that this is an error, in whatever way. Otherwise there are words only.
+    /// Whether the answer reports an error by a code or a flag. Otherwise it has only a text.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.is_error || self.complains
+        self.is_error || self.seems_error
     }
 
-    /// Whether it refuses, whatever else it says.
-    fn take(&mut self, answer: &Map<String, Value>) -> bool {
-        // RFC 6749 §5.2, or an object in its place (Facebook, Google's APIs).
+    /// Reads the members of an object. Returns whether a flag says that this is an error.
+    fn read_members(&mut self, answer: &Map<String, Value>) -> bool {
+        // RFC 6749 §5.2 has a string. Facebook and Google's APIs have an object.
         match answer.get("error") {
-            Some(Value::Object(error)) => self.take_object(error),
-            Some(error) => self.take_code(error),
+            Some(Value::Object(error)) => self.add_error_object(error),
+            Some(error) => self.add_code(error),
             None => {}
         }
         for name in CODES {
-            answer.get(name).into_iter().for_each(|code| self.take_code(code));
+            answer.get(name).into_iter().for_each(|code| self.add_code(code));
         }
         if let Some(Value::Array(errors)) = answer.get("errors") {
             for error in errors.iter().take(MOST) {
                 match error {
-                    Value::Object(error) => self.take_object(error),
-                    error => self.take_code(error),
+                    Value::Object(error) => self.add_error_object(error),
+                    error => self.add_code(error),
                 }
             }
         }
-        // A word in capitals in HubSpot's, `failure` or a number in others'.
-        let status = answer.get("status").filter(|status| status.as_str().is_some_and(|word| sort(word).is_some()));
-        status.into_iter().for_each(|status| self.take_code(status));
-        // Feishu's, DingTalk's: a number, which others have for a success.
+        // HubSpot has a code in `status`; others have `failure` or a number there.
+        let status =
+            answer.get("status").filter(|status| status.as_str().is_some_and(|word| topic_of_code(word).is_some()));
+        status.into_iter().for_each(|status| self.add_code(status));
+        // Feishu and DingTalk have a numeric error code in `code`. Others have a number there in a success, too.
         let code = answer.get("code").filter(|code| !is_success(code) && self.is_error_code(code, answer));
-        code.into_iter().for_each(|code| self.take_code(code));
-        NUMBERS.iter().filter_map(|name| answer.get(*name)).for_each(|code| self.take_number(code));
-        // Withings' for too many requests. Its other numbers are none of HTTP's, or mean something else.
-        if self.succeeded && answer.get("status").and_then(number) == Some(601) {
-            self.number.get_or_insert(Topic::Busy);
+        code.into_iter().for_each(|code| self.add_code(code));
+        NUMBERS.iter().filter_map(|name| answer.get(*name)).for_each(|code| self.add_number(code));
+        // Withings has this number for too many requests. Its other numbers don't have the meaning of HTTP's.
+        if self.has_success_status && answer.get("status").and_then(number) == Some(601) {
+            self.topic_of_number.get_or_insert(Topic::Busy);
         }
-        self.take_text(answer);
-        self.complains |= ["ok", "success"].iter().any(|name| answer.get(*name).is_some_and(|ok| is_flag(ok, false)));
-        self.complains |= answer.get("status").and_then(Value::as_str).is_some_and(is_word_of_failure);
+        self.add_texts(answer);
+        self.seems_error |= ["ok", "success"].iter().any(|name| answer.get(*name).is_some_and(|ok| is_flag(ok, false)));
+        self.seems_error |= answer.get("status").and_then(Value::as_str).is_some_and(is_word_of_failure);
         ["ok", "success"].iter().any(|name| answer.get(*name) == Some(&Value::Bool(false)))
     }
 
-    /// Whether a member `code` is that of an error. In a success it may be an authorization code, or a number that means a success.
+    /// Whether the member `code` is an error code. In a success it may be an authorization code, or a number for success.
     fn is_error_code(&self, code: &Value, answer: &Map<String, Value>) -> bool {
         match code {
-            _ if !self.succeeded => true,
-            Value::String(word) if number(code).is_none() => sort(word).is_some() || texts(answer).next().is_some(),
+            _ if !self.has_success_status => true,
+            Value::String(word) if number(code).is_none() => {
+                topic_of_code(word).is_some() || texts(answer).next().is_some()
+            }
             _ => !says_success(answer),
         }
     }
 
-    /// WeChat's -1 and what others take over from HTTP: an outage, and not the end of an authorization.
-    fn take_number(&mut self, code: &Value) {
-        let topic = match number(code).filter(|_| self.succeeded) {
+    /// Numbers that mean an outage: WeChat's -1, and those of HTTP.
+    fn add_number(&mut self, code: &Value) {
+        let topic = match number(code).filter(|_| self.has_success_status) {
             Some(429 | 503) => Topic::Busy,
             Some(-1 | 500..=599) => Topic::Trouble,
             _ => return,
         };
-        self.number.get_or_insert(topic);
+        self.topic_of_number.get_or_insert(topic);
     }
 
-    /// A code, or one with an explanation behind it (Dropbox).
-    fn take_code(&mut self, code: &Value) {
+    /// Adds a code. Dropbox has a text behind it.
+    fn add_code(&mut self, code: &Value) {
         match code {
             Value::String(code) if !code.trim().is_empty() => match code.split_once(": ") {
                 Some((code, text)) => {
                     self.push_code(code);
                     self.push_text(text);
-                    // What was sent may have stood over the cut, and neither part of it would be masked.
+                    // A secret across the split would not be masked in either part, so this is checked later.
                     let seen = |text: &str| text.chars().filter(|c| *c != '\0').take(LONGEST_TEXT).collect();
-                    if self.cuts.len() < 2 * MOST {
-                        self.cuts.push(Cut { before: seen(code), after: seen(text) });
+                    if self.splits.len() < 2 * MOST {
+                        self.splits.push(Split { before: seen(code), after: seen(text) });
                     }
                 }
                 None => self.push_code(code),
             },
-            // 0 is no error.
+            // 0 means success.
             Value::Number(code) if code.as_f64() != Some(0.0) => self.push_code(&code.to_string()),
             _ => {}
         }
@@ -136,22 +138,23 @@ impl ReportedError {
         }
     }
 
-    fn take_object(&mut self, error: &Map<String, Value>) {
+    /// Adds an error that is an object.
+    fn add_error_object(&mut self, error: &Map<String, Value>) {
         self.is_transient |= error.get("is_transient") == Some(&Value::Bool(true));
-        // Strava names what is `invalid` beside it.
+        // Strava has `invalid` in `code` and what is invalid in `field`.
         if let (Some(Value::String(what)), Some(Value::String(which))) = (error.get("code"), error.get("field")) {
             self.push_code(&format!("{what}_{which}"));
         }
         for name in ["error", "errorType", "code", "type", "status", "reason"] {
-            error.get(name).into_iter().for_each(|code| self.take_code(code));
+            error.get(name).into_iter().for_each(|code| self.add_code(code));
         }
-        error.get("code").into_iter().for_each(|code| self.take_number(code));
-        self.take_text(error);
+        error.get("code").into_iter().for_each(|code| self.add_number(code));
+        self.add_texts(error);
     }
 
-    fn take_text(&mut self, from: &Map<String, Value>) {
+    fn add_texts(&mut self, from: &Map<String, Value>) {
         for text in texts(from) {
-            // Google Identity Platform's: `TOKEN_EXPIRED`.
+            // Google Identity Platform has codes as texts: `TOKEN_EXPIRED`.
             if (1..=LONGEST).contains(&text.len())
                 && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
             {
@@ -165,76 +168,76 @@ impl ReportedError {
         if !text.trim().is_empty() && self.text.len() < LONGEST {
             let space = if self.text.is_empty() { "" } else { " " };
             self.text += space;
-            // More than is ever shown; without what isn't counted there.
+            // More than is ever shown. Zeros are left out, as where it is shown.
             self.text.extend(text.trim().chars().filter(|c| *c != '\0').take(LONGEST_TEXT));
         }
     }
 
-    /// What it speaks of, and whether a code says so that is known. Otherwise it is made of words that may mean something else.
+    /// What the error is about, and whether a known code says so. Otherwise it is guessed from words.
     pub(crate) fn topic(&self) -> Option<(Topic, bool)> {
         if self.is_transient {
             return Some((Topic::Trouble, true));
         }
         let by_code = self.deciding_code().map(|(_, topic, is_known)| (topic, is_known));
-        let by_text = || explain(&self.text).map(|topic| (topic, false));
+        let by_text = || topic_of_text(&self.text).map(|topic| (topic, false));
         match by_code {
-            // These leave open what is wrong, and the text says it.
+            // These codes are vague, so the text may decide.
             Some((Topic::Denied, _)) => by_text().filter(|(topic, _)| *topic == Topic::Busy).or(by_code),
             Some((Topic::Request | Topic::Client, _)) if self.is_vague() => {
                 by_text().filter(|(topic, _)| *topic == Topic::Grant).or(by_code)
             }
             Some(_) => by_code,
-            // Many have one number for everything.
-            None => by_text().or(self.number.map(|topic| (topic, false))),
+            // Many servers have one number for all errors, so the text comes first.
+            None => by_text().or(self.topic_of_number.map(|topic| (topic, false))),
         }
     }
 
-    /// The first code that says what this speaks of, and whether it is known. That of a wrapper may say less than one within.
+    /// The code that decides what the error is about, and whether it is known. A known one anywhere comes first.
     fn deciding_code(&self) -> Option<(&str, Topic, bool)> {
-        let known = self.codes.iter().find_map(|code| Some((&**code, look_up(&plain(code))?, true)));
-        known.or_else(|| self.codes.iter().find_map(|code| Some((&**code, sort(code)?, false))))
+        let known = self.codes.iter().find_map(|code| Some((&**code, known_topic(&normalized(code))?, true)));
+        known.or_else(|| self.codes.iter().find_map(|code| Some((&**code, topic_of_code(code)?, false))))
     }
 
-    /// Words of a gateway, perhaps, that only read like a code: none is written so. (Those of the RFCs are, in capitals too.)
+    /// Whether the deciding code isn't written like a code. It may be the words of a gateway.
     pub(crate) fn is_prose(&self) -> bool {
         self.deciding_code().is_some_and(|(code, ..)| {
             let is_registered = REGISTERED.iter().any(|(known, _)| code.eq_ignore_ascii_case(known));
-            !is_registered && look_up(code).is_none()
+            !is_registered && known_topic(code).is_none()
         })
     }
 
-    /// Codes that some servers send for a dead refresh token or code: Atlassian, LemonLDAP::NG, Xee, Shopify.
+    /// Whether the code is one that some servers also send for an expired refresh token: Atlassian, LemonLDAP::NG, Xee, Shopify.
     pub(crate) fn is_vague(&self) -> bool {
         self.deciding_code()
-            .is_some_and(|(code, ..)| matches!(&*plain(code), "invalid_request" | "unauthorized_client"))
+            .is_some_and(|(code, ..)| matches!(&*normalized(code), "invalid_request" | "unauthorized_client"))
     }
 
-    /// RFC 6749 §5.2: the client is not authorized to use this grant.
+    /// Whether the client is not authorized to use this grant (RFC 6749 §5.2).
     pub(crate) fn is_about_registration(&self) -> bool {
-        self.deciding_code().is_some_and(|(code, ..)| plain(code) == "unauthorized_client")
+        self.deciding_code().is_some_and(|(code, ..)| normalized(code) == "unauthorized_client")
     }
 
-    /// The code in the specifications' spelling, if it is one of theirs.
-    pub(crate) fn registered(&self) -> Option<String> {
-        self.codes.iter().map(|code| plain(code)).find(|code| REGISTERED.iter().any(|(known, _)| known == code))
+    /// The first registered code, as the specifications spell it.
+    pub(crate) fn registered_code(&self) -> Option<String> {
+        self.codes.iter().map(|code| normalized(code)).find(|code| REGISTERED.iter().any(|(known, _)| known == code))
     }
 }
 
-/// Whether [`ReportedError::of`] looks at this member.
-pub(crate) fn is_looked_at(name: &str) -> bool {
+/// Whether [`ReportedError::of`] reads a member of this name.
+pub(crate) fn is_error_member(name: &str) -> bool {
     ["error", "errors", "status", "ok", "success", "code"].contains(&name)
         || CODES.contains(&name)
         || TEXTS.contains(&name)
 }
 
-/// Whether an answer says itself that all is well. What it says besides is no error then.
-fn succeeds(answer: &Map<String, Value>) -> bool {
+/// Whether an answer says that all is well. Then its text is no error.
+fn says_all_is_well(answer: &Map<String, Value>) -> bool {
     let is_true = ["ok", "success"].iter().any(|name| answer.get(*name).is_some_and(|ok| is_flag(ok, true)));
     let is_code = ["code", "errcode", "status"].iter().any(|name| answer.get(*name).is_some_and(is_success));
     is_true || is_code || answer.get("code").and_then(number).is_some() && says_success(answer)
 }
 
-/// As Feishu, WeChat and others say it.
+/// Whether a code means success, at Feishu, WeChat and others.
 fn is_success(code: &Value) -> bool {
     match code {
         Value::String(code) if is_word_of_success(code) => true,
@@ -242,13 +245,13 @@ fn is_success(code: &Value) -> bool {
     }
 }
 
-/// Whether the words for people are those of a success, whatever number stands beside them: 1, 20000.
+/// Whether the text is that of a success. The number beside it may be anything: 1, 20000.
 fn says_success(answer: &Map<String, Value>) -> bool {
     let words = ["msg", "message"].iter().filter_map(|name| answer.get(*name)?.as_str());
     words.into_iter().any(is_word_of_success)
 }
 
-/// A number, or a text that is one: `"0000"`.
+/// A number, or a string with one: `"0000"`.
 fn number(code: &Value) -> Option<i64> {
     code.as_i64().or_else(|| code.as_str()?.trim().parse().ok())
 }
@@ -269,19 +272,19 @@ fn is_word_of_failure(text: &str) -> bool {
     ["error", "fail", "failed", "failure"].iter().any(|word| text.trim().eq_ignore_ascii_case(word))
 }
 
-/// What people are to read, if it is more than that all is well.
+/// The texts for people, without those that only say that all is well.
 fn texts(answer: &Map<String, Value>) -> impl Iterator<Item = &str> {
     let texts = TEXTS.iter().filter_map(|name| answer.get(*name)?.as_str());
     texts.filter(|text| !text.trim().is_empty() && !is_word_of_success(text))
 }
 
-/// Where codes stand beside `error`.
+/// Members with codes, beside `error`.
 const CODES: [&str; 7] = ["errorCode", "error_code", "errcode", "err_code", "errorType", "error_type", "suberror"];
 
-/// Where numbers stand that may be HTTP's. Not `status`: Withings' 503 means invalid parameters.
+/// Members with numbers that may have the meaning of HTTP's. Not `status`: Withings' 503 means invalid parameters.
 const NUMBERS: [&str; 5] = ["code", "errcode", "err_code", "error_code", "errorCode"];
 
-/// What people are to read.
+/// Members with texts for people.
 const TEXTS: [&str; 13] = [
     "error_description",
     "errorDescription",
@@ -301,7 +304,7 @@ const TEXTS: [&str; 13] = [
 /// Longer than any code, and long enough for a text.
 const LONGEST: usize = 256;
 
-/// In characters: four times what is read of it for an excerpt.
+/// In characters. Four times what an excerpt reads.
 const LONGEST_TEXT: usize = 4096;
 
 /// More codes than any server sends.

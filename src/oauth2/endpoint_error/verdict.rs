@@ -1,4 +1,4 @@
-//! What a token endpoint's refusal means: one table, keyed by grant, status and error code. Pure.
+//! What to do after a token endpoint's error: one table, by grant, HTTP status and error code. Pure.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use Verdict::{Reauthorize, Rejected, RejectedForGood, TryAgain};
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It may pass.
+    /// The error may pass by itself.
     TryAgain,
-    /// Until somebody changes the client's credentials or its registration.
+    /// It stays until somebody changes the client's credentials or its registration.
     Rejected,
-    /// The same, and trying again by itself would lock an account.
+    /// Like `Rejected`. Trying again by itself would lock an account.
     RejectedForGood,
     /// The user must authorize again.
     Reauthorize,
@@ -32,12 +32,12 @@ impl Verdict {
     }
 }
 
-/// A verdict, and how certain it is.
+/// A verdict, whether it is certain, and an advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    /// The server's own word, in a code that is known. Anything else may come from a proxy, or mean something else: it is final only
-    /// when it was seen again and again.
+    /// The server has a known code for it. Otherwise it is a guess: the answer may come from a proxy, or mean something else. A guess is
+    /// final only when it was seen several times.
     pub(crate) certain: bool,
     /// What to tell people to do.
     pub(crate) advice: &'static str,
@@ -49,54 +49,54 @@ impl Judgement {
             return self.verdict.of(error);
         }
         let guess = FetchError::try_again(error.clone()).or_finally(self.verdict.of(error));
-        // A person's account is locked after a few wrong passwords.
+        // An account is locked after a few wrong passwords.
         if self.verdict == RejectedForGood { guess.pace(PASSWORD_PACE) } else { guess }
     }
 }
 
-/// Judges an answer without a token; `said` is what it says in JSON (RFC 6749 §5.2). The first row that fits holds.
-pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&ReportedError>) -> Judgement {
+/// Judges an answer without a token. `reported`: the error that it reports (RFC 6749 §5.2). The first row that matches decides.
+pub(crate) fn judge(grant: GrantKind, status: StatusCode, reported: Option<&ReportedError>) -> Judgement {
     use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
     let (topic, coded) =
-        said.and_then(ReportedError::topic).map_or((None, false), |(topic, coded)| (Some(topic), coded));
-    // An error that comes with a success status (GitHub's do) is the 400 it should be.
-    let status = if status.is_success() && said.is_some() { 400 } else { status.as_u16() };
+        reported.and_then(ReportedError::topic).map_or((None, false), |(topic, coded)| (Some(topic), coded));
+    // An error with a success status, as GitHub sends them, counts as a 400.
+    let status = if status.is_success() && reported.is_some() { 400 } else { status.as_u16() };
     let is_refusal = matches!(status, 400 | 401 | 403 | 422);
     let certain = |verdict, advice| Judgement { verdict, certain: true, advice };
     let guess = |verdict, advice| Judgement { verdict, certain: false, advice };
     let by = |verdict, advice| Judgement { verdict, certain: coded && status < 500, advice };
     match (grant, topic) {
-        // RFC 6585 §4: whatever else it says, later is fine.
+        // RFC 6585 §4: too many requests, whatever the code says.
         _ if status == 429 => certain(TryAgain, "it asks for fewer requests"),
-        // ServiceNow calls a wrong password a `server_error`, with 401.
+        // With 401 any of these may be a wrong password. ServiceNow calls it `server_error`.
         (Password, Some(Topic::Trouble | Topic::Denied | Topic::Grant | Topic::Interaction) | None)
-            if status == 401 && said.is_some() =>
+            if status == 401 && reported.is_some() =>
         {
             certain(RejectedForGood, "check user name and password")
         }
-        // Cloud Foundry's UAA calls it `unauthorized`, as Spring calls any 401: that says no more than the status.
+        // Cloud Foundry's UAA calls a wrong password `unauthorized`. So does Spring every 401, so the client may be meant as well.
         (Password, Some(Topic::Client)) if status == 401 && !coded => {
             certain(RejectedForGood, "check user name and password, and client id and secret")
         }
-        // It hasn't looked at the password, or nobody knows.
+        // The server may not have checked the password.
         (Password, _) if status >= 500 => certain(TryAgain, "it has trouble"),
-        // A refused client gets 401 (RFC 6749 §5.2). What else it may mean, only a known code says.
+        // RFC 6749 §5.2: a refused client gets 401. Only a known code can mean something else.
         (_, Some(Topic::Trouble)) if status == 401 => guess(Rejected, "check client id and secret"),
         (RefreshToken { .. } | AuthorizationCode, Some(Topic::Grant | Topic::Interaction))
-            if status == 401 && (!coded || said.is_some_and(ReportedError::is_prose)) =>
+            if status == 401 && (!coded || reported.is_some_and(ReportedError::is_prose)) =>
         {
             guess(Rejected, "check client id and secret")
         }
         (_, Some(Topic::Busy | Topic::Trouble)) => certain(TryAgain, "it has trouble"),
 
-        // RFC 6749 §5.2: a request like it has worked, or the text says so.
+        // The same client and parameters have worked before, so the refresh token is meant.
         (RefreshToken { worked: true }, Some(Topic::Client | Topic::Request))
-            if matches!(status, 400 | 403) && said.is_some_and(ReportedError::is_vague) =>
+            if matches!(status, 400 | 403) && reported.is_some_and(ReportedError::is_vague) =>
         {
             guess(Reauthorize, "the refresh token has most likely expired, or was revoked")
         }
-        // RFC 6749 §5.2: this client is known, and may not use this grant. With 401 it isn't known: Keycloak calls a wrong secret so.
-        (_, Some(Topic::Client)) if status != 401 && said.is_some_and(ReportedError::is_about_registration) => {
+        // RFC 6749 §5.2: the client may not use this grant. Not with 401: Keycloak has this code for a wrong secret.
+        (_, Some(Topic::Client)) if status != 401 && reported.is_some_and(ReportedError::is_about_registration) => {
             by(Rejected, "check whether the client's registration allows this grant")
         }
         (_, Some(Topic::Client)) => by(
@@ -107,22 +107,21 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Reported
             by(Rejected, "a parameter, the scope or the resource isn't what the server takes from this client")
         }
 
-        // What was spent is void.
+        // The refresh token or the code no longer works.
         (RefreshToken { .. }, Some(Topic::Grant)) => {
             by(Reauthorize, "the refresh token has expired, was revoked, or was used before")
         }
         (AuthorizationCode, Some(Topic::Grant)) => {
             by(Reauthorize, "the code has expired or was used before, or redirect URI or PKCE verifier don't fit")
         }
-        // Whoever guesses passwords gets accounts locked.
+        // Trying a wrong password again would lock the account.
         (Password, Some(Topic::Grant | Topic::Interaction)) => certain(RejectedForGood, "check user name and password"),
         (Repeatable, Some(Topic::Grant)) => by(Rejected, "check id, secret and assertion"),
         (_, Some(Topic::Interaction)) => by(Reauthorize, "the server wants to ask the user"),
 
-        // What remains has no code that says more. A refused client gets 401 (RFC 6749 §5.2); anything else that is refused, 400 or 403,
-        // or 422 from frameworks that check forms with it.
-        // What proxies say, too: 403, and what is no JSON.
-        (Password, _) if is_refusal && said.is_some() && status != 403 => {
+        // The rest has no known code, so the status decides. RFC 6749 §5.2: a refused client gets 401, another refusal 400. Some servers
+        // send 403, or 422 after a check of the form. A 403, or an answer without JSON, may also come from a proxy.
+        (Password, _) if is_refusal && reported.is_some() && status != 403 => {
             certain(RejectedForGood, "check user name and password")
         }
         (Password, _) if is_refusal => {
@@ -137,11 +136,11 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Reported
             guess(Reauthorize, "the code has most likely expired, or was used before")
         }
 
-        // A redirect would take the credentials elsewhere; behind a balancer it may be a page for a break.
+        // A redirect would carry the credentials elsewhere. It may pass: a load balancer may redirect to a maintenance page.
         _ if (300..400).contains(&status) => {
             certain(TryAgain, "redirects are not followed with credentials: use the URL it points to")
         }
-        // While servers are being deployed, paths come and go.
+        // It may pass: paths come and go during a deployment.
         _ if matches!(status, 404 | 405 | 410) => certain(TryAgain, "check the URL"),
         _ if status == 415 => certain(TryAgain, "it doesn't take a form of this kind"),
         _ if status >= 500 => certain(TryAgain, "it has trouble"),
@@ -150,23 +149,23 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, said: Option<&Reported
     }
 }
 
-/// Whether the server may have acted on a request that it answered so. A refresh token may be spent then.
-pub(crate) fn may_have_acted(status: StatusCode, said: Option<&ReportedError>) -> bool {
-    let topic = said.and_then(ReportedError::topic);
+/// Whether the server may have acted on the request before this answer. Then a refresh token may be spent.
+pub(crate) fn may_have_acted(status: StatusCode, reported: Option<&ReportedError>) -> bool {
+    let topic = reported.and_then(ReportedError::topic);
     match status.as_u16() {
-        // It broke down over the request, and nobody knows when.
+        // An internal error may have come after the refresh token was spent.
         _ if matches!(topic, Some((Topic::Trouble, _))) => true,
-        // RFC 9110 §15.6.4: it is not able to handle the request.
+        // RFC 9110 §15.6.4: the server can't handle the request at all.
         503 => false,
-        // A proxy may answer in its place, in JSON too (Spring's do): a code of RFC 6749 is the server's own.
-        408 | 500..=599 => said.and_then(ReportedError::registered).is_none(),
-        // A success that brought nothing, unless it says why in a code that is known.
+        // A proxy may have answered instead, even in JSON, as Spring's do. A code of RFC 6749 comes from the server itself.
+        408 | 500..=599 => reported.and_then(ReportedError::registered_code).is_none(),
+        // A success without a token, unless a known code says why.
         200..=299 => !matches!(topic, Some((topic, true)) if topic != Topic::Busy),
         _ => false,
     }
 }
 
-/// Two more attempts within a minute.
+/// So there are two more attempts within a minute.
 const PASSWORD_PACE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -307,7 +306,7 @@ mod tests {
             assert_eq!(verdict(Password, 502, Some(code)), sure(TryAgain), "{code}");
         }
         assert_eq!(verdict(REFRESH, 500, Some("invalid_client")), guess(Rejected));
-        // The last word is not one that comes with a breakdown.
+        // With an internal error the code isn't certain.
         assert_eq!(verdict(REFRESH, 500, Some("invalid_grant")), guess(Reauthorize));
     }
 
@@ -402,10 +401,10 @@ mod tests {
             assert_eq!(may_have_acted(status, say(code).as_ref()), expected, "{status} {code:?}");
         }
         // Spring's.
-        let said = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
+        let reported = json!({"timestamp": "2026", "status": 504, "error": "Gateway Timeout", "path": "/token"});
         assert!(may_have_acted(
             StatusCode::GATEWAY_TIMEOUT,
-            ReportedError::of(StatusCode::GATEWAY_TIMEOUT, said.as_object()).as_ref()
+            ReportedError::of(StatusCode::GATEWAY_TIMEOUT, reported.as_object()).as_ref()
         ));
     }
 }

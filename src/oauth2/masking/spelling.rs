@@ -1,22 +1,22 @@
-//! Finding a text however it is written: as it is, or with characters escaped as URLs, forms, JSON and HTML do, or garbled by a wrong
-//! charset. In linear time, whatever the texts are: somebody may have made them so that they take long. Pure.
+//! Finds a value in any spelling: as it is, escaped as in URLs, forms, JSON or HTML, or garbled by a wrong charset. In linear time, because a
+//! hostile text may be made to take long. Pure.
 //!
-//! What is written is read several times, each time with one layer of escapes taken off, and compared with what is looked for, by a
-//! linear search. Letters are compared without case, and `+` and a blank, and all that is beyond ASCII, are one.
+//! The text is searched several times, each time with one more layer of escapes removed. Case doesn't matter. `+` equals a space, and all
+//! characters beyond ASCII equal each other.
 
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-/// What is looked for, as it is and with its own escapes taken off.
+/// The value to look for: as it is, and with its own escapes removed.
 pub(crate) struct Pattern {
     readings: Vec<Zeroizing<Vec<u8>>>,
 }
 
-/// What is written, layer by layer.
+/// The text to search, layer by layer.
 pub(crate) struct Written {
     layers: Vec<Layer>,
-    /// Whether it was cut off, so that it may end within something.
+    /// The text was cut off, so a value at its end may be incomplete.
     cut: bool,
 }
 
@@ -26,15 +26,13 @@ struct Layer {
 }
 
 impl Pattern {
-    /// `longest`: how long the texts are at most that it will be looked for in. Of a longer pattern only as much is kept as can be found
-    /// at the end of one that was cut off.
+    /// `longest`: the maximum length of the texts to search. A longer value is cut to what can be found at the end of such a text.
     pub(crate) fn new(text: &[u8], longest: usize) -> Self {
         let longest = longest + 1;
-        // What a long text begins with is enough, if it is more than that with all escapes taken off: the end of it may be cut off within
-        // an escape.
+        // The beginning of a long value is enough, if it is still long enough with all escapes removed.
         let enough = longest + LAYERS * LONGEST_ESCAPE;
         let enough_escaped = LONGEST_ESCAPE * enough;
-        // To look at a little more once is better than to look twice.
+        // One pass over a little more is cheaper than two passes.
         let begin = if text.len() <= 2 * enough_escaped { text } else { &text[..enough_escaped] };
         let mut layers = folded_layers(begin);
         if begin.len() < text.len() && layers.iter().any(|layer| layer.len() < enough) {
@@ -46,7 +44,7 @@ impl Pattern {
                 zeroize::Zeroize::zeroize(&mut folded[longest..]);
                 folded.truncate(longest);
             }
-            // What is left of one that is mostly escapes is in any text.
+            // A short rest of a value that is mostly escapes would be found in any text.
             let is_long_enough = readings.is_empty() || folded.len() >= SHORTEST_READING;
             if is_long_enough && !folded.is_empty() && !readings.contains(&folded) {
                 readings.push(folded);
@@ -57,24 +55,24 @@ impl Pattern {
 }
 
 impl Written {
-    /// `cut`: it goes on, unseen.
+    /// `cut`: the text goes on beyond this.
     pub(crate) fn new(text: &[u8], cut: bool) -> Self {
-        // An escape that was cut off is none, and would hide what it is the middle of.
+        // An incomplete escape at the end is removed: it would hide the value around it.
         let last = text.len().saturating_sub(LONGEST_ESCAPE);
         let begun = (last..text.len()).find(|at| cut && is_unfinished(&text[*at..]));
         let text = &text[..begun.unwrap_or(text.len())];
         Self { layers: layers(text), cut }
     }
 
-    /// How much of it was looked at.
+    /// How many bytes of the text are searched.
     pub(crate) fn len(&self) -> usize {
         self.layers[0].places.last().map_or(0, |place| place.end)
     }
 
-    /// Calls `found` with every place of it, overlapping ones too, in bytes of what was written.
+    /// Calls `found` with every place of the value in the text, overlapping ones too, in bytes of the original text.
     pub(crate) fn find(&self, pattern: &Pattern, mut found: impl FnMut(Range<usize>)) {
         for reading in &pattern.readings {
-            // More of it can't be found, and needn't be prepared for. The first layer is the longest.
+            // No more of the value can be found than the first layer is long, and that is the longest.
             let length = reading.len().min(self.layers[0].folded.len() + 1);
             if length < reading.len() && !self.cut {
                 continue;
@@ -89,7 +87,7 @@ impl Written {
     }
 }
 
-/// Whether an escape begins here that goes on after the end.
+/// Whether an escape begins here that is incomplete.
 fn is_unfinished(end: &[u8]) -> bool {
     match end {
         [b'%', digits @ ..] => digits.len() < 2,
@@ -101,7 +99,7 @@ fn is_unfinished(end: &[u8]) -> bool {
     }
 }
 
-/// The text as it is, and with one more layer of escapes taken off each time: JSON in JSON in JSON is three.
+/// The text as it is, and with one more layer of escapes removed each time. JSON in JSON in JSON has three.
 fn layers(text: &[u8]) -> Vec<Layer> {
     let mut places: Vec<Range<usize>> = (0..text.len()).map(|at| at..at + 1).collect();
     let mut layers = vec![Layer::of(text, &places)];
@@ -121,7 +119,7 @@ fn layers(text: &[u8]) -> Vec<Layer> {
     layers
 }
 
-/// The same without the places.
+/// The layers without the places.
 fn folded_layers(text: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut layers = vec![folded(text)];
     let mut last: Option<Zeroizing<Vec<u8>>> = None;
@@ -172,13 +170,13 @@ fn folded(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 fn fold(byte: u8) -> u8 {
     match byte {
         b'+' => b' ',
-        // A character beyond ASCII may come as one, as several or as question marks.
+        // A character beyond ASCII may come back as one, as several, or as question marks.
         b'?' | 0x80.. => GARBLED,
         byte => byte.to_ascii_lowercase(),
     }
 }
 
-/// Takes the outermost layer of escapes off: each byte, and where it stood.
+/// Removes the outermost layer of escapes. Calls `plain` with each byte, and where it stood.
 fn unescape(bytes: &[u8], mut plain: impl FnMut(u8, Range<usize>)) {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -193,7 +191,7 @@ fn unescape(bytes: &[u8], mut plain: impl FnMut(u8, Range<usize>)) {
     }
 }
 
-/// `\/`, `\n`, `\u002f` (as UTF-16), `\x2f`, and how many bytes that takes.
+/// The character of an escape with a backslash, and its length: `\/`, `\n`, `\u002f` (UTF-16), `\x2f`.
 fn backslash(bytes: &[u8], at: usize) -> (u8, usize) {
     let Some(next) = bytes.get(at + 1) else { return (b'\\', 1) };
     match next {
@@ -207,7 +205,7 @@ fn backslash(bytes: &[u8], at: usize) -> (u8, usize) {
     }
 }
 
-/// `&#47;`, `&#x2f;`, `&sol;`.
+/// The character of an HTML entity, and its length: `&#47;`, `&#x2f;`, `&sol;`.
 fn entity(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = &bytes[at + 1..];
     let end = rest.iter().take(LONGEST_ENTITY).position(|byte| *byte == b';')?;
@@ -222,7 +220,7 @@ fn entity(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
             let is_name = name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
             match ENTITIES.iter().find(|(known, _)| *known == lower) {
                 Some((_, character)) => u32::from(*character),
-                // All others are beyond ASCII.
+                // All other entities are beyond ASCII.
                 None => is_name.then_some(u32::MAX)?,
             }
         }
@@ -230,7 +228,7 @@ fn entity(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     Some((ascii(code), end + 2))
 }
 
-/// So many hexadecimal digits.
+/// The number in so many hexadecimal digits.
 fn hex(bytes: &[u8], at: usize, len: usize) -> Option<u32> {
     let digits = bytes.get(at..at + len)?;
     digits.iter().try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
@@ -241,10 +239,10 @@ fn ascii(code: u32) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-/// The search of Knuth, Morris and Pratt: never goes back in the text.
+/// The search of Knuth, Morris and Pratt, which never goes back in the text.
 struct Search<'a> {
     pattern: &'a [u8],
-    /// For each length of what has matched: how much of its end is a beginning of the pattern.
+    /// For each length of a match, how much of its end is a beginning of the pattern.
     borders: Vec<usize>,
 }
 
@@ -266,7 +264,7 @@ impl<'a> Search<'a> {
         if pattern.get(matched) == Some(&byte) { matched + 1 } else { matched }
     }
 
-    /// `cut`: what begins at the end counts as well.
+    /// `cut`: a beginning of the pattern at the end of the text counts as well.
     fn all(&self, text: &[u8], cut: bool, mut found: impl FnMut(Range<usize>)) {
         let mut matched = 0;
         for (at, byte) in text.iter().enumerate() {
@@ -286,7 +284,7 @@ const LAYERS: usize = 3;
 /// `&#1114111;` and `\ud83d`.
 const LONGEST_ESCAPE: usize = 10;
 
-/// Stands for what is beyond ASCII, and for what that is garbled into.
+/// Stands for a character beyond ASCII, and for what it is garbled into.
 const GARBLED: u8 = 0x01;
 
 const SHORTEST_READING: usize = 4;
@@ -294,7 +292,7 @@ const SHORTEST_READING: usize = 4;
 /// `&#1114111;`
 const LONGEST_ENTITY: usize = 10;
 
-/// Of the two thousand those for the characters of ASCII.
+/// The HTML entities for ASCII characters.
 const ENTITIES: [(&str, char); 35] = [
     ("amp", '&'),
     ("lt", '<'),

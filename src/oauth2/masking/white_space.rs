@@ -1,11 +1,11 @@
-//! White space at an end of what was sent: a mounted file, a variable or `echo … | base64` brings it along, and nobody sees it. It may be
-//! meant, so it is sent, and only named where a refusal may be about it. Pure.
+//! White space at the ends of credentials. A mounted file, a variable or `echo … | base64` adds it, and nobody sees it. It may be meant, so
+//! it is sent, and an error names it where it may be the reason. Pure.
 
-/// What begins or ends with white space, and what of it to say. Never the value itself.
+/// Notes on values with white space at an end. They never hold the value itself.
 #[derive(Default)]
-pub(crate) struct Blanks(Vec<(Part, String)>);
+pub(crate) struct WhiteSpace(Vec<(Part, String)>);
 
-/// What a refusal may be about.
+/// What a value belongs to, and a refusal may be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Client,
@@ -13,10 +13,10 @@ pub(crate) enum Part {
     RefreshToken,
 }
 
-impl Blanks {
-    /// Looks at a value that is sent; `name` is what people call it.
-    pub(crate) fn look(&mut self, part: Part, name: &str, value: &str) {
-        let (begins, ends) = (value.chars().next().and_then(blank), value.chars().next_back().and_then(blank));
+impl WhiteSpace {
+    /// Adds a note if the value has white space at an end. `name`: a name for people.
+    pub(crate) fn add(&mut self, part: Part, name: &str, value: &str) {
+        let (begins, ends) = (value.chars().next().and_then(name_of), value.chars().next_back().and_then(name_of));
         let how = match (begins, ends) {
             (None, None) => return,
             (Some(begins), None) => format!("begins with {begins}"),
@@ -27,19 +27,16 @@ impl Blanks {
         self.0.push((part, format!("the {name} {how}: is that meant?")));
     }
 
-    /// This advice, and what belongs beside it. Advice names what it is about, so no row of it can forget this.
-    pub(crate) fn beside(&self, advice: &str) -> String {
-        let is_about = |part: Part| advice.contains(part.named());
-        self.0
-            .iter()
-            .filter(|(part, _)| is_about(*part))
-            .fold(advice.to_owned(), |said, (_, blank)| said + "; " + blank)
+    /// The advice, with the notes on what it is about. That is found in its words, so no advice can forget its notes.
+    pub(crate) fn add_to(&self, advice: &str) -> String {
+        let is_about = |part: Part| advice.contains(part.word());
+        self.0.iter().filter(|(part, _)| is_about(*part)).fold(advice.to_owned(), |text, (_, note)| text + "; " + note)
     }
 }
 
 impl Part {
-    /// As advice calls it.
-    fn named(self) -> &'static str {
+    /// The word for it in advice.
+    fn word(self) -> &'static str {
         match self {
             Self::Client => "secret",
             Self::User => "password",
@@ -48,11 +45,11 @@ impl Part {
     }
 }
 
-/// What a character is, if it is white space.
-pub(crate) fn blank(c: char) -> Option<&'static str> {
+/// A name for a white-space character.
+pub(crate) fn name_of(c: char) -> Option<&'static str> {
     match c {
         '\n' | '\r' => Some("a line end"),
-        // Editors on Windows begin a file of UTF-8 with it.
+        // Some editors on Windows put it at the beginning of a UTF-8 file.
         '\u{feff}' => Some("a byte order mark"),
         c if c.is_whitespace() => Some("a blank"),
         _ => None,
@@ -67,7 +64,7 @@ mod tests {
         grant::GrantKind,
     };
 
-    /// The advice is written in `refusal`, in words that this has to find.
+    /// `verdict` writes the advice, in words that this must find.
     #[test]
     fn the_advice_of_refusals_is_understood() {
         use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
@@ -93,11 +90,12 @@ mod tests {
             (Password, 500, None, None),
         ] {
             let answer = code.map(|code| serde_json::Map::from_iter([("error".into(), code.into())]));
-            let said = answer.as_ref().and_then(|answer| ReportedError::of(http::StatusCode::BAD_REQUEST, [answer]));
-            let advice = judge(grant, http::StatusCode::from_u16(status).unwrap(), said.as_ref()).advice;
+            let reported =
+                answer.as_ref().and_then(|answer| ReportedError::of(http::StatusCode::BAD_REQUEST, [answer]));
+            let advice = judge(grant, http::StatusCode::from_u16(status).unwrap(), reported.as_ref()).advice;
             let named: Vec<_> = [Part::Client, Part::User, Part::RefreshToken]
                 .into_iter()
-                .filter(|part| advice.contains(part.named()))
+                .filter(|part| advice.contains(part.word()))
                 .collect();
             assert_eq!(named, Vec::from_iter(expected), "{grant:?} {status} {code:?}: {advice}");
         }

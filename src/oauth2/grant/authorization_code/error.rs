@@ -4,7 +4,7 @@ use std::{error, fmt};
 
 use crate::{
     FetchError, FetchErrorKind,
-    oauth2::{EndpointError, masking::is_unseen},
+    oauth2::{EndpointError, masking::is_invisible},
 };
 use AuthorizationErrorKind::{CodeRefused, Denied, InteractionRequired, Refused, TryAgain, WrongLogin};
 
@@ -163,7 +163,7 @@ fn of_exchange(cause: &FetchError) -> AuthorizationErrorKind {
 }
 
 fn one_line(text: &str, longest: usize) -> String {
-    text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(longest).collect::<String>().trim().to_owned()
+    text.chars().map(|c| if is_invisible(c) { ' ' } else { c }).take(longest).collect::<String>().trim().to_owned()
 }
 
 /// In characters. Longer than any registered code.

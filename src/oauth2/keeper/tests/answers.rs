@@ -32,7 +32,7 @@ fn read(status: u16, kind: &'static str, body: &[u8]) -> Option<String> {
         shape: &AnswerShape::default(),
         now: SystemTime::UNIX_EPOCH,
     };
-    let brought = answer.read(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())).ok()?;
+    let brought = answer.read_tokens(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())).ok()?;
     use secrecy::ExposeSecret;
     brought.refresh_token.map(|token| token.expose_secret().to_owned())
 }
