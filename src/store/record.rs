@@ -15,32 +15,32 @@ mod milliseconds;
 
 use milliseconds::{from_ms, to_ms};
 
-/// An entry that was read, or is to be written.
+/// The contents of an entry.
 #[derive(Clone, Default)]
 pub(crate) struct Record {
-    /// Counts every change, and goes on from the highest that anybody has seen: a store that was set back has a lower one.
+    /// Counts every change, from the highest that was ever seen. A store that was set back has a lower one.
     pub(crate) generation: u64,
-    /// When the authorization began that the set goes on with, or was taken away: a later one is newer, whatever its generation.
+    /// When the authorization of this set began, or was removed. A later one is newer, whatever its generation.
     pub(crate) authorized_at: Option<SystemTime>,
-    /// How many sets came in this authorization: what is older, whoever has written it last.
+    /// How many sets this authorization has brought. A set with fewer is older.
     pub(crate) renewals: u64,
-    /// When somebody put back what the store had lost.
+    /// When a keeper restored an entry that the store had lost, or found the store empty.
     pub(crate) restored_at: Option<SystemTime>,
     pub(crate) set: Option<TokenSet>,
-    /// What the access token was asked for.
+    /// What the access token was asked for, hashed.
     pub(crate) asks: String,
-    /// Whether renewals bring another refresh token. `None` before the first one.
+    /// Whether renewals bring new refresh tokens. `None` before the first renewal.
     pub(crate) rotates: Option<bool>,
-    /// The configuration's set that the authorization began with; none if it was adopted.
+    /// A hash of the initial set that the authorization began with. `None` if its set was adopted.
     pub(crate) from_seed: Option<String>,
-    /// What configurations began with, the last one last.
+    /// Hashes of the initial sets of all configurations, the newest last.
     pub(crate) seeds: Vec<String>,
     pub(crate) intent: Option<Intent>,
     pub(crate) dead: Option<Dead>,
     pub(crate) failure: Option<Failure>,
 }
 
-/// A refresh token was about to be spent.
+/// A refresh token is about to be spent. If this stays, the answer was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Intent {
     pub(crate) at: SystemTime,
@@ -48,24 +48,24 @@ pub(crate) struct Intent {
     pub(crate) lease: String,
 }
 
-/// Why what is stored is not used to ask for more.
+/// Why the stored refresh token, or the password, is no longer used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Dead {
     pub(crate) end: End,
     pub(crate) text: String,
-    /// What the clients proved themselves with that were told so, marked with `salt`.
+    /// Marks of the credentials that were refused, made with `salt`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) refused_with: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) salt: String,
 }
 
-/// How it ended.
+/// Why the refresh token, or the password, is no longer used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum End {
-    /// The refresh token may be spent, and is not to be shown again.
+    /// The refresh token may be spent, and must not be sent again.
     Lost,
     /// The server refused the refresh token.
     Refused,
@@ -76,10 +76,10 @@ pub(crate) enum End {
 /// How the last fetch failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// How many there were in a row.
+    /// How many failures there were in a row.
     pub(crate) count: u32,
     pub(crate) at: SystemTime,
-    /// Nobody tries again before.
+    /// Nobody tries again before this time.
     pub(crate) until: SystemTime,
     /// The server asked for that wait.
     pub(crate) server_asked: bool,
@@ -91,7 +91,7 @@ pub(crate) struct Failure {
     pub(crate) guess: Option<Guess>,
 }
 
-/// What the server seems to say.
+/// What failures seem to mean, before that is certain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Guess {
     pub(crate) verdict: Suspicion,
@@ -99,6 +99,7 @@ pub(crate) struct Guess {
     pub(crate) seen: u32,
 }
 
+/// What the server seems to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Suspicion {
@@ -108,12 +109,12 @@ pub(crate) enum Suspicion {
 }
 
 impl Record {
-    /// How often fetches have failed in a row.
+    /// How many fetches have failed in a row.
     pub(crate) fn failures(&self) -> u32 {
         self.failure.as_ref().map_or(0, |failure| failure.count)
     }
 
-    /// With this set in the place of the one there was: what stood in its way is over.
+    /// The record after a renewal, with this set. Intents, ends and failures are removed.
     pub(crate) fn with_set(self, set: TokenSet, asks: &str) -> Self {
         Self {
             generation: self.generation,
@@ -128,9 +129,9 @@ impl Record {
         }
     }
 
-    /// With a set that the user has just authorized, or none.
+    /// The record of a new authorization, with this set. `None` removes the set.
     pub(crate) fn authorized(self, set: Option<TokenSet>, asks: &str, now: SystemTime) -> Self {
-        // Later than the one before, whatever the clock says.
+        // Later than the one before, even if the clock was set back.
         let next = self.authorized_at.map(|before| before + Duration::from_millis(1));
         let now = from_ms(to_ms(now));
         let rotates = self.rotates.filter(|rotates| *rotates);
@@ -145,7 +146,7 @@ impl Record {
         }
     }
 
-    /// Notes that a configuration began with this.
+    /// Notes the hash of a configuration's initial set.
     pub(crate) fn note_seed(&mut self, seed: &str) {
         self.seeds.retain(|known| known != seed);
         self.seeds.push(seed.to_owned());
@@ -159,12 +160,12 @@ impl Record {
 pub(crate) enum Unreadable {
     /// It is another account's.
     Foreign { owner: Owner, generation: u64, seeds: Vec<String> },
-    /// What somebody has to look at.
+    /// Somebody has to look at it: why.
     Damaged(String),
 }
 
 impl Unreadable {
-    /// For who wants to read it.
+    /// The error for the account that wants to read it.
     pub(crate) fn into_error(self, account: &Account) -> StoreError {
         match self {
             Self::Damaged(text) => StoreError::unusable(text),
@@ -182,11 +183,11 @@ impl Unreadable {
     }
 }
 
-/// Tells whether a configuration begins with the same set as last time.
+/// A hash of an initial set, to tell whether a configuration begins with the same one as last time.
 pub(crate) fn seed(set: &TokenSet) -> String {
     let secret = set.refresh_token().or(set.access_token()).unwrap_or_default();
     hex(Sha256::digest(secret))
 }
 
-/// More configurations than take turns in one rollout.
+/// A rollout has fewer configurations side by side.
 const MOST_SEEDS: usize = 16;

@@ -1,4 +1,4 @@
-//! Where a file is, what lies beside it, and how it is read and replaced.
+//! A file that is replaced, never rewritten: where it is, what is beside it, how it is read and replaced.
 
 use std::{
     fs::{self, File, Metadata},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{Entry, StoreError, Swap};
 
-/// Where it really is, and what lies beside it.
+/// A file, and the files beside it.
 pub(super) struct AtomicFile {
     pub(super) path: PathBuf,
     pub(super) lock: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct AtomicFile {
 impl AtomicFile {
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let mut path = path.to_owned();
-        // A link stays a link: what it points to is replaced, or made.
+        // A link is followed, and stays a link: its target is replaced or made.
         for _ in 0..MOST_LINKS {
             let Ok(target) = fs::read_link(&path) else { break };
             path = path.parent().unwrap_or(Path::new("")).join(target);
@@ -91,7 +91,7 @@ impl AtomicFile {
         let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default() + 1));
         file.read_to_end(&mut content).map_err(|error| file_error(&self.path, "can't be read", &error))?;
         if content.is_empty() {
-            // What is mounted by itself can't be removed, and had to be there before.
+            // A file that is mounted by itself had to exist before, and can't be removed.
             return Err(unusable(
                 "is empty: if nothing is missing from it, remove it; if it is mounted by itself, mount the directory instead of the file",
             ));
@@ -124,10 +124,10 @@ impl AtomicFile {
         Ok(Swap::Done)
     }
 
-    /// Beside its place, synced, renamed, synced.
+    /// Writes a new file, syncs it, renames it, and syncs the directory.
     fn replace(&self, version: u64, data: &[u8], old: Option<&Metadata>) -> Result<(), StoreError> {
         let failed = |error: io::Error| file_error(&self.path, "can't be written", &error);
-        // What a crash has left. Whoever has the lock owns this name.
+        // A crash may have left this file. The holder of the lock owns it.
         match fs::remove_file(&self.new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -137,13 +137,13 @@ impl AtomicFile {
             .fill(new, version, data, old)
             .and_then(|()| fs::rename(&self.new, &self.path).map_err(|error| not_replaced(&self.path, &error)));
         if let Err(error) = renamed {
-            // There are tokens in it. If it can't be removed, the next swap does that.
+            // Tokens must not stay in it. If it can't be removed now, the next swap removes it.
             let _ = fs::remove_file(&self.new);
             return Err(error);
         }
         #[cfg(unix)]
         match File::open(&self.directory).and_then(|directory| directory.sync_all()) {
-            // Some network file systems have nothing to sync there.
+            // Some network file systems can't sync a directory.
             Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
                 return Err(failed(error));
             }
@@ -174,8 +174,8 @@ impl AtomicFile {
     }
 }
 
-/// As many as Linux follows.
+/// Linux follows as many.
 const MOST_LINKS: usize = 40;
 
-/// Tokens are a few KiB.
+/// Token sets have a few KiB.
 const LONGEST: u64 = 1024 * 1024;

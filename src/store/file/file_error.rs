@@ -7,12 +7,11 @@ use std::{
 
 use crate::store::StoreError;
 
-/// What somebody has to mend, and what may pass by itself.
+/// The store's error for an error of the file system: one that somebody has to mend, or one that may pass by itself.
 ///
-/// Passing is what becomes of a file system without anybody touching the file: it was full, it was read-only after an error or while
-/// a volume moved, a server was away. A directory that is missing, and a file that may not be opened, can be a volume that isn't mounted
-/// yet, but they are nearly always a wrong path or a wrong user: who starts a program with one should read so at once. Both are looked
-/// at again anyway.
+/// An error may pass if nobody has to touch the file: the file system is full, or read-only for a while, or its server is away. A missing
+/// directory, or missing rights, may be a volume that isn't mounted yet. But they are nearly always a wrong path or a wrong user, which
+/// people should read at once. Both are tried again anyway.
 pub(super) fn file_error(path: &Path, what: &str, error: &io::Error) -> StoreError {
     let text = format!("{} {what}: {error}", path.display());
     match error.kind() {
@@ -27,7 +26,7 @@ pub(super) fn file_error(path: &Path, what: &str, error: &io::Error) -> StoreErr
     }
 }
 
-/// The file can't be replaced: what a rename says where the file is a mount of its own.
+/// The store's error for a failed rename. A file that is mounted by itself can't be replaced.
 pub(super) fn not_replaced(path: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
         ErrorKind::ResourceBusy | ErrorKind::CrossesDevices => StoreError::unusable(format!(

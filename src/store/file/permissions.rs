@@ -1,13 +1,13 @@
 //! Who may open the files, and to whom they belong.
 //!
-//! On systems other than Unix the directory decides on that.
+//! On systems other than Unix the rights of the directory decide.
 
 use std::fs::OpenOptions;
 
 #[cfg(unix)]
 pub(super) use unix::{Tightened, has_one_name, inherit, is_same, share, tighten};
 
-/// Never readable by others, not even between two calls.
+/// Options for a new file that others can never read.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -15,7 +15,7 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Opens what is there, and nothing that a link leads to. A pipe that has just taken the place of a file keeps nobody waiting.
+/// Options for an existing file. On Linux they follow no link, and don't wait for a pipe.
 pub(super) fn careful() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(target_os = "linux")]
@@ -36,19 +36,19 @@ mod unix {
 
     use super::{GROUP, OTHERS, OWN};
 
-    /// What became of the rights of others on a file.
+    /// The rights of others on a file, after the group's were removed.
     pub(in super::super) enum Tightened {
-        /// There were none, or they are its group's, and the file belongs to somebody else.
+        /// None, or the group's on another user's file.
         Sound,
-        /// Its group had some, and we own it.
+        /// The group had rights on a file of this process' user. Whether they were removed.
         Taken(io::Result<()>),
-        /// Everybody has some.
+        /// Everybody has rights.
         Open,
     }
 
-    /// Takes away what the group may do with a file of ours: a volume that is mounted with an `fsGroup` gives it that each time.
+    /// Removes the group's rights on a file that this process owns. A volume with an `fsGroup` gives them each time it is mounted.
     ///
-    /// If the file is somebody else's, its group may be how we come to use it, and others as well.
+    /// Another user's file keeps them, because this process, and others, may use it through the group.
     pub(in super::super) fn tighten(file: &File, about: &Metadata) -> Tightened {
         match about.mode() {
             mode if mode & OTHERS != 0 => Tightened::Open,
@@ -59,16 +59,16 @@ mod unix {
         }
     }
 
-    /// Gives the file that is to take the place of another one its owner, its group and what that group may do.
+    /// Gives a new file the owner, the group and the group's rights of the file that it replaces.
     ///
-    /// A member of the group that has all the rights may become the owner, because all of them still have theirs then.
+    /// If the group may read and write, this process may stay the owner, because everybody keeps their access.
     ///
     /// # Errors
-    /// If it can't be given to the owner, who would be locked out then.
+    /// If the file can't be given to the owner, who would lose access.
     pub(in super::super) fn inherit(old: &Metadata, new: &File) -> io::Result<()> {
         let ours = new.metadata()?;
         if old.uid() == ours.uid() {
-            // Which group has no rights on it hardly matters.
+            // An error doesn't matter: the group has no rights.
             if old.gid() != ours.gid() {
                 let _ = fchown(new, None, Some(old.gid()));
             }
@@ -84,7 +84,7 @@ mod unix {
         if shared == 0 { Ok(()) } else { new.set_permissions(Permissions::from_mode(OWN | shared)) }
     }
 
-    /// Makes a lock usable by all who may use the file. Who may not do that has found it usable, and that must do.
+    /// Gives the lock file the owner, the group and the group's rights of the file. An error doesn't matter: this process could open it.
     pub(in super::super) fn share(lock: &File, file: &Metadata) {
         let Ok(about) = lock.metadata() else { return };
         if (about.uid(), about.gid()) != (file.uid(), file.gid())
@@ -98,17 +98,17 @@ mod unix {
         }
     }
 
-    /// Whether both are one file.
+    /// Whether both are the same file.
     pub(in super::super) fn is_same(one: &Metadata, other: &Metadata) -> bool {
         (one.dev(), one.ino()) == (other.dev(), other.ino())
     }
 
-    /// Whether there is no other name under which somebody may know it as something else.
+    /// Whether the file has no other hard link, which could be another program's file.
     pub(in super::super) fn has_one_name(about: &Metadata) -> bool {
         about.nlink() <= 1
     }
 
-    /// Whose process this is, where the system tells: nothing is taken from a group otherwise until the file is replaced.
+    /// The user of this process. `None` on systems that don't tell: then the group's rights stay until the file is replaced.
     fn own_user() -> Option<u32> {
         fs::metadata("/proc/self").ok().map(|about| about.uid())
     }

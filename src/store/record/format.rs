@@ -13,17 +13,17 @@ use super::{
 use crate::store::{Account, Entry, TokenSet, account::Owner};
 
 impl Record {
-    /// Reads an entry; none is an empty record.
+    /// Reads an entry. Without an entry the record is empty.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is none of ours.
+    /// [`Unreadable`] if the entry belongs to another account, is damaged, or has another format.
     pub(crate) fn read(entry: Option<&Entry>, account: &Account) -> Result<Self, Unreadable> {
         let Some(entry) = entry else { return Ok(Self { asks: account.asks().to_owned(), ..Self::default() }) };
         let data = entry.data();
         let damaged = |_| {
             Unreadable::Damaged("what is stored is damaged, or another program's: look at it, then move it away".into())
         };
-        // A newer format may have members that this one doesn't know: the number is read first.
+        // The format's number is read first, because a newer format may have unknown members.
         let Head { format } = serde_json::from_slice(data).map_err(damaged)?;
         if format > FORMAT {
             let text = format!(
@@ -45,9 +45,9 @@ impl Record {
         Ok(written.into())
     }
 
-    /// As bytes for a store.
+    /// The record as bytes for a store.
     pub(crate) fn write(&self, account: &Account) -> Zeroizing<Vec<u8>> {
-        // Tokens are a few KiB at most: with this there is no copy left behind where it grew.
+        // Larger than any token set, so that the buffer doesn't grow and leave a copy behind.
         let mut data = Zeroizing::new(Vec::with_capacity(16 * 1024));
         serde_json::to_writer(&mut *data, &Written::of(self, account)).expect("strings and numbers can be written");
         data
@@ -59,7 +59,7 @@ struct Head {
     format: u32,
 }
 
-/// Every change to this is a new format: one that is left out when an older version writes is lost.
+/// The format. Every change to it needs a new format number, because an older version would drop an unknown member.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {

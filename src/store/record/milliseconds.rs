@@ -14,5 +14,5 @@ pub(super) fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(LATEST)
 }
 
-/// The year 10 000 or so: what stands there must not take the arithmetic of times beyond what they can be.
+/// About the year 10 000. A larger number in an entry must not overflow the arithmetic of times.
 pub(super) const LATEST: u64 = 253_402_300_800_000;

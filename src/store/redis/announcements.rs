@@ -1,4 +1,4 @@
-//! What others announce: who listens, what counts as news, and how long to wait when nobody can listen.
+//! The subscription to changes of the entry: what is heard there, what counts as news, and when to subscribe again.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,63 +16,63 @@ use crate::panics::contained;
 
 /// What was heard so far.
 ///
-/// Only the last version is kept, and that is enough: versions of one entry rise. Where they don't, the entry was removed, or an older
-/// one was put back, and whatever is known of it has to be looked at anew. Of the first one after a subscription nobody can tell.
+/// The last version is enough, because the versions of an entry rise. If one doesn't, the entry was removed or set back, and everybody must
+/// read it again. So they must after the first announcement of a subscription, because the version before it is unknown.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heard {
-    /// Counts all events.
+    /// The number of events.
     pub(super) number: u64,
-    /// The last one after which everybody has to look, whatever they know.
-    look: u64,
-    /// The version announced last, since the subscription was made.
+    /// The last event after which everybody must read the entry, whatever version they know.
+    must_read_at: u64,
+    /// The version that was announced last in this subscription.
     version: Option<u64>,
 }
 
 impl Heard {
-    /// A subscription was made. What was announced before is not known.
+    /// There is a new subscription. Announcements before it are unknown.
     pub(super) fn subscribed(&mut self) {
         self.number += 1;
-        (self.look, self.version) = (self.number, None);
+        (self.must_read_at, self.version) = (self.number, None);
     }
 
-    /// `None`: something that is no version.
+    /// A version was announced. `None`: it is no number.
     pub(super) fn announced(&mut self, version: Option<u64>) {
         self.number += 1;
         if self.version.is_none() || self.version >= version {
-            self.look = self.number;
+            self.must_read_at = self.number;
         }
         self.version = version;
     }
 
-    /// What this means for one who knows this version, and has been told everything up to the event of this number.
-    pub(super) fn for_one_who(&self, told: u64, known: u64) -> News {
-        if self.number <= told {
+    /// What this means for a caller that knows this version, and all events up to this number.
+    pub(super) fn news_for(&self, known_events: u64, known_version: u64) -> News {
+        if self.number <= known_events {
             News::None
-        } else if self.look <= told && self.version == Some(known) {
+        } else if self.must_read_at <= known_events && self.version == Some(known_version) {
             News::Known
         } else {
             News::Other
         }
     }
 
-    /// Whether one who has just stored this version, and was told everything up to the event of this number, knows it all.
-    pub(super) fn is_covered_by(&self, stored: u64, told: u64) -> bool {
-        self.look <= told && self.version.is_none_or(|version| version <= stored)
+    /// Whether a caller that has just stored this version, and knows all events up to this number, knows everything.
+    pub(super) fn is_covered_by(&self, stored_version: u64, known_events: u64) -> bool {
+        self.must_read_at <= known_events && self.version.is_none_or(|version| version <= stored_version)
     }
 }
 
-/// What [`Heard`] means for somebody.
+/// What [`Heard`] means for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// Nothing was announced that wasn't told.
+    /// No new announcement.
     None,
-    /// What was announced is what is known: as good as told.
+    /// The version that was announced is known.
     Known,
     /// There may be another version.
     Other,
 }
 
-/// Passes on what others announce, for as long as somebody wants to know.
+/// Listens to announcements, until all receivers are dropped.
 pub(super) async fn listen(connection: Arc<Connection>, channel: String, heard: watch::Sender<Heard>) {
     let listening = Listening { connection, channel, heard: &heard, ping_every: PING_EVERY };
     tokio::select! {
@@ -90,10 +90,10 @@ struct Listening<'a> {
 
 /// How a subscription ended, or why there was none.
 enum End {
-    /// It had lived for a while.
+    /// It had worked for a while.
     Lived,
-    /// It was given up because commands go over a new connection, and may go elsewhere.
-    Left,
+    /// The connection for commands was replaced, so this one may lead to the wrong server.
+    Replaced,
     Failed(RedisError),
 }
 
@@ -101,14 +101,14 @@ impl Listening<'_> {
     async fn for_ever(&self) -> Infallible {
         let (mut failures, mut rng) = (0, Rng::new());
         loop {
-            // From before it subscribes: what is replaced meanwhile may lead to another server.
+            // Taken before the subscription, so that a replacement meanwhile is noticed.
             let mut replaced = self.connection.replaced();
             match self.once(&mut replaced).await {
                 End::Lived => failures = 0,
-                End::Left => {}
+                End::Replaced => {}
                 End::Failed(error) => {
                     failures += 1;
-                    // Once, until it has worked for a while.
+                    // One warning, until it has worked for a while.
                     if failures == 1 {
                         let error = redis_error(&error);
                         contained(
@@ -117,13 +117,13 @@ impl Listening<'_> {
                     }
                 }
             }
-            // What happens while nobody can listen isn't heard: that is a reason to look, and to look again while Redis is away.
+            // Announcements may have been missed, so everybody must read the entry.
             if failures <= 1 {
                 self.heard.send_modify(Heard::subscribed);
             }
             tokio::select! {
                 () = sleep(pause(failures, &mut rng)) => {}
-                // Redis is there again, for commands at least.
+                // Redis is back, at least for commands.
                 _ = replaced.changed(), if failures > 1 => {}
             }
         }
@@ -147,7 +147,7 @@ impl Listening<'_> {
         let pings = async {
             loop {
                 sleep(self.ping_every).await;
-                // An answer of any kind is one, be it that this user may not ask.
+                // Any answer will do, even that this user may not ping.
                 match timeout(limit, sink.ping::<Value>()).await {
                     Ok(Err(error)) if error.is_io_error() => return,
                     Err(_) => return,
@@ -161,21 +161,21 @@ impl Listening<'_> {
                 self.heard.send_modify(|heard| heard.announced(version));
             }
         };
-        let left = tokio::select! {
+        let replaced = tokio::select! {
             () = pings => false,
             () = hears => false,
             _ = replaced.changed() => true,
         };
-        match (lived, left) {
+        match (lived, replaced) {
             (true, _) => End::Lived,
-            (false, true) => End::Left,
+            (false, true) => End::Replaced,
             (false, false) => End::Failed((ErrorKind::Io, "the subscription was closed").into()),
         }
     }
 }
 
-/// Before the next attempt, after so many in a row that failed: uniform(½, 1) · min(30 s, ¼ s · 2ⁿ). Half of it is random, for a fleet
-/// that has lost its server at the same moment.
+/// The pause after so many failures in a row: uniform(½, 1) · min(30 s, ¼ s · 2ⁿ). Half of it is random, because a whole fleet loses its server
+/// at the same moment.
 fn pause(failures: u32, rng: &mut Rng) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
     whole.mul_f64(0.5 + 0.5 * rng.f64())
@@ -183,11 +183,11 @@ fn pause(failures: u32, rng: &mut Rng) -> Duration {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Until it is over, others learn of a new token when they look for themselves, as they do anyway before they fetch one.
+/// Without announcements a process finds a new token when it reads the entry before it fetches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Keeps the connection open where idle ones are closed after a minute, and notices when it has died without a word. What has lived
-/// for so long begins a new count of failures when it ends.
+/// Keeps the connection open where idle ones are closed after a minute, and notices one that died silently. A subscription that has lived for
+/// so long starts a new count of failures.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -212,17 +212,17 @@ mod tests {
     #[test]
     fn any_other_version_is_news_and_a_known_one_is_none() {
         let mut heard = Heard::default();
-        assert_eq!(heard.for_one_who(0, 0), News::None);
+        assert_eq!(heard.news_for(0, 0), News::None);
         heard.subscribed();
-        assert_eq!(heard.for_one_who(0, 3), News::Other, "the subscription itself");
-        assert_eq!(heard.for_one_who(1, 3), News::None);
+        assert_eq!(heard.news_for(0, 3), News::Other, "the subscription itself");
+        assert_eq!(heard.news_for(1, 3), News::None);
         heard.announced(Some(2));
-        assert_eq!(heard.for_one_who(1, 2), News::Other, "it may be another one of this version");
+        assert_eq!(heard.news_for(1, 2), News::Other, "it may be another one of this version");
         heard.announced(Some(3));
-        assert_eq!(heard.for_one_who(2, 2), News::Other);
-        assert_eq!(heard.for_one_who(2, 3), News::Known);
-        assert_eq!(heard.for_one_who(2, 5), News::Other, "an older one: 5 was removed");
-        assert_eq!(heard.for_one_who(3, 5), News::None, "it was told already");
+        assert_eq!(heard.news_for(2, 2), News::Other);
+        assert_eq!(heard.news_for(2, 3), News::Known);
+        assert_eq!(heard.news_for(2, 5), News::Other, "an older one: 5 was removed");
+        assert_eq!(heard.news_for(3, 5), News::None, "it was told already");
     }
 
     #[test]
@@ -232,20 +232,20 @@ mod tests {
             for version in versions {
                 heard.announced(Some(*version));
             }
-            assert_eq!(heard.for_one_who(1, *versions.last().unwrap()), News::Other, "{versions:?}");
+            assert_eq!(heard.news_for(1, *versions.last().unwrap()), News::Other, "{versions:?}");
             assert!(!heard.is_covered_by(9, 1), "{versions:?}");
-            assert_eq!(heard.for_one_who(heard.number, 9), News::None);
+            assert_eq!(heard.news_for(heard.number, 9), News::None);
         }
         let mut heard = Heard::default();
         heard.subscribed();
         for version in 1..=3 {
             heard.announced(Some(version));
         }
-        assert_eq!(heard.for_one_who(1, 3), News::Other, "another entry has come to the same version");
+        assert_eq!(heard.news_for(1, 3), News::Other, "another entry has come to the same version");
         let mut heard = Heard::default();
         heard.announced(Some(5));
         heard.announced(None);
-        assert_eq!(heard.for_one_who(1, 5), News::Other, "what is no version");
+        assert_eq!(heard.news_for(1, 5), News::Other, "what is no version");
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
         let ping_every = Duration::from_millis(20);
         let listening = Listening { connection, channel: "x".into(), heard: &heard, ping_every };
         // Subscribed, lost, subscribed.
-        let twice = async { seen.wait_for(|heard| heard.look == 3).await.map(|_| ()) };
+        let twice = async { seen.wait_for(|heard| heard.must_read_at == 3).await.map(|_| ()) };
         tokio::select! {
             never = listening.for_ever() => match never {},
             twice = timeout(Duration::from_secs(20), twice) => twice.expect("nobody noticed").unwrap(),

@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-/// What somebody has to mend, and what may pass by itself.
+/// The store's error for an error of Redis: one that somebody has to mend, or one that may pass by itself.
 pub(super) fn redis_error(error: &RedisError) -> StoreError {
     let lasting = match error.kind() {
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::UnexpectedReturnType => true,
@@ -12,7 +12,7 @@ pub(super) fn redis_error(error: &RedisError) -> StoreError {
         _ => matches!(error.code(), Some("WRONGTYPE" | "NOAUTH" | "WRONGPASS" | "NOPERM")),
     };
     let text = match error.kind() {
-        // Their own text shows the answer, which may be a token.
+        // Their own text shows the answer, which may hold a token.
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => "Redis: an answer that makes no sense".to_owned(),
         _ => format!("Redis: {error}"),
     };
