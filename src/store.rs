@@ -1,8 +1,8 @@
 //! Stores for token sets: in memory, in a file, in Redis, or your own.
 //!
 //! A [`TokenStore`] keeps one entry of bytes with a version, and grants leases on it. [`Stored`](crate::oauth2::Stored) does the rest, in
-//! the same way with every store. It reads the entry again before it spends a refresh token. It notes there that it is about to spend it. It
-//! stores the new set before anybody relies on it. And it uses what another process has stored.
+//! the same way with every store. It reads the entry again before it spends a refresh token. It notes there that it is about to spend it.
+//! It stores the new set before anybody relies on it. And it uses what another process has stored.
 //!
 //! | store | shared by | survives |
 //! |---|---|---|

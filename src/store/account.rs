@@ -143,8 +143,8 @@ impl fmt::Debug for Account {
     }
 }
 
-/// The addition to a server's name for a parameter that may name a tenant or a user; empty for other parameters. The value is hashed, because
-/// it may be a secret.
+/// The addition to a server's name for a parameter that may name a tenant or a user; empty for other parameters. The value is hashed,
+/// because it may be a secret.
 pub(crate) fn tenant(name: &str, value: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -195,8 +195,8 @@ const TENANTS: [&str; 29] = [
     "environment",
 ];
 
-/// A hash of the credentials that an exchange uses: the client's authentication method and secret, a user's password. When they change after a
-/// refusal, the exchange is tried once more.
+/// A hash of the credentials that an exchange uses: the client's authentication method and secret, a user's password. When they change
+/// after a refusal, the exchange is tried once more.
 ///
 /// [`TokenEndpoint::credentials`](crate::oauth2::TokenEndpoint::credentials) returns those of a client.
 ///
@@ -223,8 +223,8 @@ impl Credentials {
         Self(chain(&self.0, part.as_ref()))
     }
 
-    /// A short mark to be stored. It tells whether credentials have changed (with an error of one in a million), and is too short to find out
-    /// what they are.
+    /// A short mark to be stored. It tells whether credentials have changed (with an error of one in a million), and is too short to find
+    /// out what they are.
     pub(crate) fn mark(&self, salt: &str) -> String {
         let mut mark = chain(&chain("", salt.as_bytes()), self.0.as_bytes());
         mark.truncate(5);

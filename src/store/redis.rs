@@ -36,19 +36,19 @@ use redis_error::redis_error;
 /// A Redis server, shared by a fleet: one process fetches, and all have the new token at once. Other servers with the same protocol and Lua
 /// scripts work as well (Valkey, KeyDB, Dragonfly).
 ///
-/// The store reconnects by itself, also after a failover behind a DNS name or a proxy: any error ends the connection, and the next call makes
-/// a new one. Addresses, TLS (`rediss://`), user names and passwords are the client's: see [`redis::Client`].
+/// The store reconnects by itself, also after a failover behind a DNS name or a proxy: any error ends the connection, and the next call
+/// makes a new one. Addresses, TLS (`rediss://`), user names and passwords are the client's: see [`redis::Client`].
 ///
 /// - **Durability is the server's.** For single-use refresh tokens set `appendonly yes`, `appendfsync always` and `maxmemory-policy
 ///   noeviction`. With replicas that may take over, call [`wait_for_replicas`](Self::wait_for_replicas) or
 ///   [`wait_for_disks`](Self::wait_for_disks).
 /// - **Tokens are not encrypted.** Everybody who can read the database has them, so create a Redis user for them (ACL: keys
 ///   `~tower-bearer:*`, channels `&tower-bearer:*`).
-/// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one has
-///   a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s.
+/// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one
+///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s.
 /// - **Each token set has three keys**: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
-///   `:changed` for the channel. They are in one slot of a cluster. The client follows no redirections, so a cluster needs a proxy, or a DNS
-///   name for the node with that slot.
+///   `:changed` for the channel. They are in one slot of a cluster. The client follows no redirections, so a cluster needs a proxy, or a
+///   DNS name for the node with that slot.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{ClientCredentials, Stored, TokenEndpoint}, store::RedisStore};
@@ -83,7 +83,8 @@ struct Keys {
 }
 
 impl RedisStore {
-    /// The token set with this name on the server at this URL (`redis://`, `rediss://`, `unix://`). The store connects when it is used first.
+    /// The token set with this name on the server at this URL (`redis://`, `rediss://`, `unix://`). The store connects when it is used
+    /// first.
     ///
     /// The name tells applications apart. Different accounts ([`Account`]: server, client, user) have different keys under the same name.
     /// [`RedisStore`] has an example.
@@ -146,9 +147,9 @@ impl RedisStore {
 
     /// A write counts when so many replicas have it in memory (`WAIT`). Default: when the primary has it.
     ///
-    /// A replica that takes over may lack the primary's last writes. With this a refresh token is spent only after the replicas know that it
-    /// will be, and the next one only after they have the set that it brought. Name as many replicas as a failover can choose from: with one
-    /// of two, the other may be behind.
+    /// A replica that takes over may lack the primary's last writes. With this a refresh token is spent only after the replicas know that
+    /// it will be, and the next one only after they have the set that it brought. Name as many replicas as a failover can choose from:
+    /// with one of two, the other may be behind.
     ///
     /// If there are too few within half of the [answer limit](Self::answer_limit), the call is an error, [`StoreError::unreachable`]. The
     /// primary has the data then, and the store waits for the replicas again before it uses the data.

@@ -124,8 +124,8 @@ impl TokenSet {
         self.requested_at
     }
 
-    /// This set as the successor of `previous`. A refresh token stays, with its lifetime, unless there is a new one (RFC 6749 §6). An access
-    /// token stays if there is only a new refresh token.
+    /// This set as the successor of `previous`. A refresh token stays, with its lifetime, unless there is a new one (RFC 6749 §6). An
+    /// access token stays if there is only a new refresh token.
     pub(crate) fn succeed(mut self, previous: Option<&Self>) -> Self {
         if let Some(previous) = previous.filter(|_| self.access_token.is_none()) {
             self.access_token.clone_from(&previous.access_token);

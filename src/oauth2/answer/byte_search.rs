@@ -1,7 +1,7 @@
 //! Finds a word in bytes, quickly however long they are. Pure.
 
-/// The positions of the word, by Horspool's search: it compares the last letter first, and skips what can't match. Words are short, so even a
-/// hostile text costs little.
+/// The positions of the word, by Horspool's search: it compares the last letter first, and skips what can't match. Words are short, so
+/// even a hostile text costs little.
 pub(super) fn places<'a>(word: &'a [u8], text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let mut skip = [word.len(); 256];
     for (at, byte) in word.iter().enumerate().take(word.len().saturating_sub(1)) {

@@ -56,8 +56,8 @@ pub(crate) fn without_query(uri: &Uri) -> String {
     format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
 }
 
-/// A name for the authorization server of an endpoint: its origin, and the parts of path and query that may name a tenant. It leaves out what
-/// changes when a server is updated or moved behind a gateway: versions, OAuth terms, keys.
+/// A name for the authorization server of an endpoint: its origin, and the parts of path and query that may name a tenant. It leaves out
+/// what changes when a server is updated or moved behind a gateway: versions, OAuth terms, keys.
 pub(crate) fn server(uri: &Uri) -> String {
     let mut server =
         format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |of| of.as_str()));

@@ -1,6 +1,8 @@
 //! Error codes and words of authorization servers, sorted by what they are about. Pure.
 //!
-//! RFC 6749 §5.2 has six codes. Servers have hundreds, in other spellings and other members, or only a description. [`ReportedError`](super::reported_error::ReportedError) finds the words in an answer and sorts them by these tables; `verdict` decides what they mean.
+//! RFC 6749 §5.2 has six codes. Servers have hundreds, in other spellings and other members, or only a description.
+//! [`ReportedError`](super::reported_error::ReportedError) finds the words in an answer and sorts them by these tables; `verdict` decides
+//! what they mean.
 
 /// What an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Finds a value in any spelling: as it is, escaped as in URLs, forms, JSON or HTML, or garbled by a wrong charset. In linear time, because a
-//! hostile text may be made to take long. Pure.
+//! Finds a value in any spelling: as it is, escaped as in URLs, forms, JSON or HTML, or garbled by a wrong charset. In linear time,
+//! because a hostile text may be made to take long. Pure.
 //!
 //! The text is searched several times, each time with one more layer of escapes removed. Case doesn't matter. `+` equals a space, and all
 //! characters beyond ASCII equal each other.

@@ -174,8 +174,8 @@ impl Listening<'_> {
     }
 }
 
-/// The pause after so many failures in a row: uniform(½, 1) · min(30 s, ¼ s · 2ⁿ). Half of it is random, because a whole fleet loses its server
-/// at the same moment.
+/// The pause after so many failures in a row: uniform(½, 1) · min(30 s, ¼ s · 2ⁿ). Half of it is random, because a whole fleet loses its
+/// server at the same moment.
 fn pause(failures: u32, rng: &mut Rng) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
     whole.mul_f64(0.5 + 0.5 * rng.f64())
@@ -186,8 +186,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Without announcements a process finds a new token when it reads the entry before it fetches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Keeps the connection open where idle ones are closed after a minute, and notices one that died silently. A subscription that has lived for
-/// so long starts a new count of failures.
+/// Keeps the connection open where idle ones are closed after a minute, and notices one that died silently. A subscription that has lived
+/// for so long starts a new count of failures.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
