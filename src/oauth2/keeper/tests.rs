@@ -1,5 +1,5 @@
-//! One owner, or several that share a store, against a server that rotates refresh tokens. Time is tokio's paused clock, and the wall
-//! clock goes with it.
+//! One keeper, or several with one store, at a server that rotates refresh tokens. Time is tokio's paused clock, and the wall clock follows
+//! it.
 
 mod adopting;
 mod answers;

@@ -1,4 +1,4 @@
-//! What comes from elsewhere, and what becomes of an exchange that nobody waits for any more.
+//! Sets that are adopted, and exchanges whose fetch was dropped.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Takes two seconds, and brings `a1`, `a2`, … of a minute each, or refuses for good.
+/// A grant that takes two seconds. It brings `a1`, `a2`, … with a lifetime of a minute, or refuses for good.
 #[derive(Default)]
 struct Slow {
     calls: Arc<AtomicU32>,
@@ -92,7 +92,7 @@ async fn adopting_returns_when_there_is_nobody_to_adopt() {
     timeout(SECOND, waiting).await.unwrap().unwrap();
     timeout(SECOND, account.adopt(TokenSet::of_access_token("late"))).await.unwrap();
 
-    // Stopped, with a token that serves for ever.
+    // Shut down, with a token without an end.
     let source = Stored::new(Slow::default()).holding(TokenSet::of_access_token("a"));
     let account = source.handle();
     let token = LiveToken::spawn(source);

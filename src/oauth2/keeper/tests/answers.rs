@@ -1,4 +1,4 @@
-//! Answers that look like others: what is a refresh token in them, and what of the server's word.
+//! Answers that are easily mistaken: what counts as a refresh token in them, and what as the server's refusal.
 
 use std::time::{Duration, SystemTime};
 
@@ -37,12 +37,12 @@ fn read(status: u16, kind: &'static str, body: &[u8]) -> Option<String> {
     brought.refresh_token.map(|token| token.expose_secret().to_owned())
 }
 
-/// It replaces the good one, and that is gone.
+/// A placeholder must not replace the refresh token that works.
 #[test]
 fn what_is_no_refresh_token_is_not_taken_for_one() {
     let mut wrong = Vec::new();
     for (kind, body) in [
-        // A page for people while there is maintenance, with the texts of a single-page application, or an example.
+        // A maintenance page with the texts of a single-page application, or with an example.
         (
             "text/html",
             "<!doctype html><script>window.texts={\"login\":\"Log in\",\"refresh_token\":\"Refresh token\"}</script><p>Back soon</p>",
@@ -56,7 +56,7 @@ fn what_is_no_refresh_token_is_not_taken_for_one() {
         ("application/json", r#"{"access_token":"a2","expires_in":60,"refresh_token":"null"}"#),
         ("application/json", r#"{"access_token":"a2","expires_in":60,"refresh_token":"undefined"}"#),
         ("application/x-www-form-urlencoded", "access_token=a2&expires_in=60&refresh_token=null"),
-        // A gateway that logs, and says back what it has blotted out.
+        // A gateway that sends back the request with masked values.
         ("application/json", r#"{"ok":false,"error":"internal_error","refresh_token":"[FILTERED]"}"#),
         ("application/json", r#"{"grant_type":"refresh_token","refresh_token":"********"}"#),
     ] {
@@ -92,8 +92,8 @@ fn no_success_loses_its_refresh_token() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Cut short after the tokens have come.
-/// What another member has, or a sentence, is none.
+/// An answer that was cut off after the tokens.
+/// The value of another member, or a sentence, is no refresh token.
 #[test]
 fn what_only_speaks_of_a_refresh_token_is_none() {
     for (body, expected) in [
@@ -120,7 +120,7 @@ fn no_form_that_breaks_off_loses_its_refresh_token() {
     assert!(answer.salvage(broken).is_ok_and(|brought| brought.refresh_token.is_some()));
 }
 
-/// What stands before a server says 503 when it lost the connection after the request had gone over it.
+/// A proxy answers 503 when it lost the connection to the server after it had sent the request.
 #[test]
 fn a_401_in_words_of_a_gateway_is_no_certain_word_about_the_user() {
     let mut wrong = Vec::new();
@@ -139,7 +139,7 @@ fn a_401_in_words_of_a_gateway_is_no_certain_word_about_the_user() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Acts, and what stands before it says 503.
+/// A server that acts, behind a proxy that answers 503.
 struct Behind(Server, watch::Receiver<bool>);
 
 impl Grant for Behind {
@@ -188,7 +188,7 @@ async fn after_a_503_that_came_when_it_had_acted_the_token_in_use_serves_to_its_
     assert_eq!(server.reuses(), 0, "r1 was shown again, and a1 has 40 minutes left");
 }
 
-/// A page for people in a 200, and nothing was spent.
+/// An HTML page with 200, although nothing was spent.
 #[tokio::test(start_paused = true)]
 async fn a_maintenance_page_costs_no_refresh_token() {
     use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What an attack has found: each of these once ended an authorization without need, showed a spent refresh token, or went on for ever.
+//! Cases that were once wrong: each of them ended an authorization without need, sent a spent refresh token again, or never ended.
 
 use std::{
     sync::{
@@ -31,10 +31,10 @@ use crate::{
 struct Asking {
     server: Server,
     asks: &'static str,
-    /// The server says no lifetime.
+    /// The server sends no lifetime.
     timeless: bool,
     secret: &'static str,
-    /// What becomes of a request for this.
+    /// How the server refuses this request, if it does.
     refuses: Option<Arc<dyn Fn() -> Option<FetchError> + Send + Sync>>,
 }
 
@@ -105,7 +105,7 @@ async fn a_replica_that_starts_after_a_flush_does_not_take_its_seed_for_a_new_au
         if told {
             shelf.announce();
         }
-        // At the same moment, and one more while the first one waits.
+        // Two at the same moment, and one more while the first one waits.
         let (other, _) = begin(&server, &shelf);
         sleep(SECOND / 2).await;
         let (third, _) = begin(&server, &shelf);
@@ -181,7 +181,7 @@ impl TokenStore for Partly {
         let mut deaf = self.deaf.subscribe();
         if *deaf.borrow() {
             let _ = deaf.wait_for(|deaf| !deaf).await;
-            // Connected again: that is news.
+            // A new connection counts as a change.
             return;
         }
         tokio::select! {
@@ -191,7 +191,7 @@ impl TokenStore for Partly {
     }
 }
 
-/// Two owners, each of which takes what the other puts back for older.
+/// Two keepers, each of which takes the other's restored entry for older.
 #[tokio::test(start_paused = true)]
 async fn two_owners_do_not_put_back_what_they_know_for_ever() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -214,7 +214,7 @@ async fn two_owners_do_not_put_back_what_they_know_for_ever() {
     sleep(SECOND).await;
     assert_eq!(carried(&one), carried(&other));
 
-    // A failover to a replica without the last write; the subscriptions are gone for a moment; and a process starts that writes.
+    // A failover to a replica without the last write. The subscriptions are lost for a moment, and a process starts that writes.
     deaf.send_replace(true);
     sleep(SECOND).await;
     shelf.put(old);
@@ -238,7 +238,7 @@ async fn two_owners_do_not_put_back_what_they_know_for_ever() {
     assert_eq!((one.status().state(), other.status().state(), server.reuses()), (State::Live, State::Live, 0));
 }
 
-/// A rollout that takes `without_last_resort` away: both kinds share a store for a while.
+/// A rollout that removes `without_last_resort`: both configurations share a store for a while.
 #[tokio::test(start_paused = true)]
 async fn beside_an_owner_with_the_strict_rule_the_token_in_use_still_serves_to_its_end() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -265,7 +265,7 @@ async fn beside_an_owner_with_the_strict_rule_the_token_in_use_still_serves_to_i
     }
 }
 
-/// One that starts beside the strict one's verdict.
+/// A process without `without_last_resort` finds the end that a strict one has written.
 #[tokio::test(start_paused = true)]
 async fn a_verdict_that_does_not_hold_for_who_starts_is_not_looked_at_every_second() {
     let mut wrong = Vec::new();
@@ -312,7 +312,7 @@ async fn a_verdict_that_does_not_hold_for_who_starts_is_not_looked_at_every_seco
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The store loses the intent of a renewal under way, and the user authorizes again: the versions meet.
+/// The store loses the intent of a renewal under way, and the user authorizes again: the entry comes to the same version.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_under_way_does_not_overwrite_a_new_authorization_that_has_the_version_of_its_lost_intent() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -325,9 +325,9 @@ async fn a_renewal_under_way_does_not_overwrite_a_new_authorization_that_has_the
     tokio::spawn(async move { renewing.refresh().await });
     sleep(SECOND).await;
     assert!(shelf.record().intent.is_some());
-    // The failover loses it.
+    // The failover loses the intent.
     shelf.put(before);
-    // A process that finishes a login, and ends: a command line, or a web application without a live token.
+    // A process that finishes a login and ends: a command-line tool, or a web application without a live token.
     let source = rotating(&server, &shelf);
     let login = source.handle();
     let brief = LiveToken::builder(source).clock(server.wall).seed(3).spawn();
@@ -341,7 +341,7 @@ async fn a_renewal_under_way_does_not_overwrite_a_new_authorization_that_has_the
     assert_eq!(shelf.refresh_token().as_deref(), Some("fresh"), "what the user has just authorized is gone");
 }
 
-/// An outage longer than the grace, and one more scope: the stored access token is nobody's any more.
+/// An outage longer than the grace, and one more scope: nobody can use the stored access token.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_this_configuration_cannot_use_is_not_waited_for() {
     let mut wrong = Vec::new();
@@ -368,7 +368,7 @@ async fn a_token_that_this_configuration_cannot_use_is_not_waited_for() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What is adopted has an access token that can't be sent, and the first renewal meets an outage.
+/// An adopted set has an access token that can't be sent, and the first renewal fails in an outage.
 #[tokio::test(start_paused = true)]
 async fn an_access_token_that_cannot_be_sent_is_not_waited_for() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -382,7 +382,7 @@ async fn an_access_token_that_cannot_be_sent_is_not_waited_for() {
     assert_eq!(token.status().state(), State::Live, "ten days later: {:?}", token.status().last_error());
 }
 
-/// A rollout with one more scope that the user hasn't granted (Microsoft: `invalid_grant`, AADSTS65001), taken back.
+/// A rollout with a scope that the user hasn't granted (Microsoft: `invalid_grant`, AADSTS65001) is taken back.
 #[tokio::test(start_paused = true)]
 async fn what_was_refused_for_one_more_scope_is_no_refusal_of_the_configuration_without_it() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -407,7 +407,7 @@ async fn what_was_refused_for_one_more_scope_is_no_refusal_of_the_configuration_
     );
 }
 
-/// The same by a guess: a parameter that the server refuses without a code.
+/// The same with a guess: the server refuses a parameter without a code.
 #[tokio::test(start_paused = true)]
 async fn a_guess_about_one_configuration_does_not_end_what_another_one_goes_on_with() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -428,7 +428,7 @@ async fn a_guess_about_one_configuration_does_not_end_what_another_one_goes_on_w
     assert_eq!(mended.status().state(), State::Live, "{:?}", mended.status().last_error());
 }
 
-/// One replica whose endpoint is wrong, or whose way there is, speaks for all.
+/// One replica with a wrong endpoint, or a faulty network, must not speak for all.
 #[tokio::test(start_paused = true)]
 async fn a_replica_with_a_wrong_configuration_does_not_stop_the_ones_with_a_right_one() {
     let mut wrong = Vec::new();
@@ -473,7 +473,7 @@ impl Clock for Ahead {
     }
 }
 
-/// A machine whose clock is wrong until NTP has spoken, a failure before that, and a restart after it.
+/// A clock that is wrong until NTP sets it, a failure before that, and a restart after it.
 #[tokio::test(start_paused = true)]
 async fn a_failure_noted_by_a_clock_that_ran_ahead_stops_nobody_for_an_hour() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -489,7 +489,7 @@ async fn a_failure_noted_by_a_clock_that_ran_ahead_stops_nobody_for_an_hour() {
     assert_eq!(token.status().state(), State::Live, "{:?}", token.status().last_error());
 }
 
-/// The store takes its time between the decision to ask again within the grace and the asking.
+/// A slow store between the decision to ask again within the grace, and the request.
 #[tokio::test(start_paused = true)]
 async fn what_was_to_be_sent_within_the_grace_is_not_sent_after_it() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -508,7 +508,7 @@ async fn what_was_to_be_sent_within_the_grace_is_not_sent_after_it() {
     assert_eq!(server.reuses(), 0, "it was sent after the grace, and a1 serves for most of an hour");
 }
 
-/// A dead refresh token at a server without codes that counts requests, too.
+/// A refresh token that no longer works, at a server that sends no codes and limits requests.
 #[tokio::test(start_paused = true)]
 async fn a_guess_becomes_final_though_something_else_comes_between() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -531,7 +531,7 @@ async fn a_guess_becomes_final_though_something_else_comes_between() {
     assert_eq!(token.status().state(), State::ReauthorizationRequired, "a day of 400, 400, 429");
 }
 
-/// In the same state, whoever is due first goes on with what it takes for the newest.
+/// In the same state the keeper that is due first continues with what it takes for the newest.
 #[tokio::test(start_paused = true)]
 async fn two_owners_that_take_each_other_for_older_spend_nothing_twice() {
     let mut spent_twice = Vec::new();
@@ -574,7 +574,7 @@ async fn two_owners_that_take_each_other_for_older_spend_nothing_twice() {
     assert!(spent_twice.is_empty(), "{spent_twice:#?}");
 }
 
-/// Held: whatever is stored or answered, nothing panics.
+/// Nothing panics, whatever is stored or answered.
 #[test]
 fn nothing_panics_over_what_is_stored_or_answered() {
     use crate::store::record::Record;
@@ -608,7 +608,7 @@ fn nothing_panics_over_what_is_stored_or_answered() {
     }
 }
 
-/// One route of the API answers 401 once (a missing permission, a replica that lags), the token in use is good everywhere else.
+/// One route of the API answers 401 once (a missing permission, a replica that lags). All others accept the token.
 #[tokio::test(start_paused = true)]
 async fn one_401_does_not_show_a_spent_refresh_token_while_the_token_in_use_serves() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -632,15 +632,15 @@ fn verdict(grant: GrantKind, status: u16, body: Value) -> (Verdict, bool) {
 
 const RENEWAL: GrantKind = GrantKind::RefreshToken { worked: true };
 
-/// Issue, line 5: "A verdict about the user never comes from a 401 without a certain code".
+/// A 401 without a known code never ends an authorization.
 #[test]
 fn a_401_without_a_known_code_is_never_about_the_user() {
     let mut wrong = Vec::new();
     for body in [
-        // API gateways' (AWS, Okta).
+        // API gateways (AWS, Okta).
         json!({"message": "The incoming token has expired"}),
         json!({"errorCode": "E0000011", "errorSummary": "Invalid token provided"}),
-        // Made of words, and of no specification: the client's credentials.
+        // Words of no specification, about the client's credentials.
         json!({"error": "invalid_credentials"}),
         json!({"error": "Bad credentials"}),
         json!({"error": "invalid_authorization_header"}),
@@ -654,7 +654,7 @@ fn a_401_without_a_known_code_is_never_about_the_user() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Issue, line 6: "Later" in a provider's own words, and an unknown code that is final at once.
+/// "Later" in a provider's own words, and an unknown code that was final at once.
 #[test]
 fn a_code_that_is_not_registered_is_never_final_at_once() {
     let mut wrong = Vec::new();
@@ -674,7 +674,7 @@ fn a_code_that_is_not_registered_is_never_final_at_once() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Firebase's securetoken endpoint, a real one with rotation: a dead user is taken for a wrong configuration, for ever.
+/// Firebase's securetoken endpoint, which rotates: a deleted user was taken for a wrong configuration, for ever.
 #[test]
 fn google_identity_platform_says_that_the_refresh_token_is_dead() {
     let mut wrong = Vec::new();
@@ -688,7 +688,7 @@ fn google_identity_platform_says_that_the_refresh_token_is_dead() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A breakdown is no last word about a password, either.
+/// An internal error is no final refusal of a password.
 #[test]
 fn a_5xx_never_ends_a_password_for_good() {
     let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! A store that is emptied, owners that are overtaken, configurations that are taken back: whoever knows more comes first.
+//! A store that is emptied, keepers that are overtaken, configurations that are taken back: the keeper that knows the newest set wins.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use crate::{
     store::{Account, Entry, Lease, StoreError, Swap, TokenStore},
 };
 
-/// Its request goes out late.
+/// A grant that sends its request late.
 struct Late(Server, watch::Receiver<Duration>);
 
 impl Grant for Late {
@@ -34,7 +34,7 @@ impl Grant for Late {
     }
 }
 
-/// A machine's network stands still for some seconds: its lease ends, another process renews, and then its own request is refused.
+/// A machine's network stops for some seconds: its lease ends, another process renews, and then its own request is refused.
 #[tokio::test(start_paused = true)]
 async fn who_was_overtaken_and_refused_goes_on_with_what_its_successor_has_stored() {
     let mut wrong = Vec::new();
@@ -52,7 +52,7 @@ async fn who_was_overtaken_and_refused_goes_on_with_what_its_successor_has_store
         tokio::spawn(async move { renewing.refresh().await });
         sleep(SECOND / 2).await;
         shelf.put_holder_to_sleep();
-        // A successor finds its intent, and the lease is over.
+        // A successor finds its intent, and the ended lease.
         let (other, _) = begin(&server, &shelf);
         other.ready().await.unwrap();
         let refreshed = other.refresh().await;
@@ -75,7 +75,7 @@ async fn who_was_overtaken_and_refused_goes_on_with_what_its_successor_has_store
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Refresh tokens that can be used again and again; access tokens are named after them.
+/// Refresh tokens that can be used several times. Access tokens are named after them.
 struct Reusable(Server);
 
 impl Grant for Reusable {
@@ -104,7 +104,7 @@ impl Grant for Reusable {
     }
 }
 
-/// A rollout with a wrong refresh token, taken back: for a while both kinds of processes run.
+/// A rollout with a wrong refresh token is taken back. For a while both configurations run.
 #[tokio::test(start_paused = true)]
 async fn a_configuration_that_is_taken_back_is_not_undone_by_an_old_process() {
     for with_access_token in [false, true] {
@@ -138,7 +138,7 @@ async fn a_configuration_that_is_taken_back_is_not_undone_by_an_old_process() {
     }
 }
 
-/// One that is asked four times a second, as a file is.
+/// A store that is read four times a second, as a file is.
 #[derive(Clone)]
 struct Polled(Shelf);
 
@@ -169,7 +169,7 @@ impl TokenStore for Polled {
     }
 }
 
-/// The store is emptied; the first that finds it so has no refresh token in its configuration, the second has.
+/// The store is emptied. The first process that finds it so has no refresh token in its configuration, the second has.
 #[tokio::test(start_paused = true)]
 async fn a_seed_waits_also_where_somebody_without_one_has_looked_before() {
     let mut wrong = Vec::new();
@@ -220,7 +220,7 @@ impl Clock for Ahead {
     }
 }
 
-/// The docs ask for clocks that agree within a second or so.
+/// The documentation asks for clocks that agree within about a second.
 #[tokio::test(start_paused = true)]
 async fn who_has_a_clock_a_second_ahead_gives_way_too() {
     let mut wrong = Vec::new();
@@ -252,7 +252,7 @@ async fn who_has_a_clock_a_second_ahead_gives_way_too() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A clock that was wrong when somebody authorized, and is mended.
+/// A clock that was wrong when a user authorized, and is set right.
 #[tokio::test(start_paused = true)]
 async fn what_is_adopted_is_not_thrown_away_for_what_a_wrong_clock_has_written() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -280,7 +280,7 @@ async fn what_is_adopted_is_not_thrown_away_for_what_a_wrong_clock_has_written()
     );
 }
 
-/// What was answered could not be stored, and then the store is an empty one.
+/// An answer could not be stored, and then the store is empty.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_stored_yet_comes_before_a_seed() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -324,7 +324,7 @@ async fn who_begins_with_a_long_lease_has_a_token_within_a_minute() {
     assert!(adopted < MINUTE, "a user who has just logged in waits for {adopted:?}: {:?}", carried(&token));
 }
 
-/// Giving way is no reason to wait for.
+/// An adopted set need not wait while a keeper gives way.
 #[tokio::test(start_paused = true)]
 async fn shutdown_does_not_wait_for_who_gives_way() {
     let (server, shelf) = (Server::new(), Shelf::new());

@@ -1,4 +1,4 @@
-//! Several owners of one store.
+//! Several keepers with one store.
 
 use tokio::time::sleep;
 
@@ -26,7 +26,7 @@ async fn a_fleet_fetches_little_more_than_one_process() {
     }
     let current: Vec<_> = tokens.iter().map(carried).collect();
     assert!(current.windows(2).all(|pair| pair[0] == pair[1]), "all have what one has fetched: {current:?}");
-    // Ten lifetimes, each renewed at 75 % by whoever is first.
+    // Ten lifetimes, each renewed at 75 % by the keeper that is first.
     assert!((10..=14).contains(&server.requests()), "{}", server.requests());
 }
 
@@ -54,7 +54,7 @@ async fn a_dead_holder_is_waited_for_no_longer_than_its_lease() {
     assert_eq!((server.requests(), token.status().state()), (1, State::Live));
 }
 
-/// All of them look at the same moment, and each for a moment only: that must not keep the others from going on.
+/// All of them look at the same moment, each with the lease for a moment. That must not block the others.
 #[tokio::test(start_paused = true)]
 async fn a_large_fleet_goes_on_without_a_dead_member_as_soon_as_a_small_one() {
     for (size, way) in [(2, 1), (8, 1), (8, 10), (50, 1), (50, 5)] {
@@ -76,7 +76,7 @@ async fn a_large_fleet_goes_on_without_a_dead_member_as_soon_as_a_small_one() {
         while server.requests() == asked + 1 {
             sleep(SECOND / 100).await;
         }
-        // A lease until it is taken for dead, and another one to come back in.
+        // One lease until it counts as dead, and another in which it could come back.
         let took = server.wall.wall().duration_since(died).unwrap();
         assert!(took <= SECOND * 5 / 2, "{size} members, {way} ms to the store: {took:?}");
         assert_eq!(server.reuses(), 0);
@@ -114,7 +114,7 @@ async fn who_slept_past_its_lease_does_not_overwrite_its_successor() {
     assert_eq!((carried(&successor).as_deref(), carried(&sleeper)), (Some("a2"), None));
     let stored = shelf.entry();
 
-    // Its answer comes late, and its token is nobody's: all go on with what is stored.
+    // Its answer comes late, and nobody uses its token: all continue with the stored one.
     sleep(3 * SECOND).await;
     assert_eq!(shelf.entry(), stored);
     assert_eq!((carried(&successor).as_deref(), carried(&sleeper).as_deref()), (Some("a2"), Some("a2")));
@@ -168,7 +168,7 @@ async fn what_the_api_has_refused_is_not_taken_out_of_the_store_again() {
     let (one, other) = (plain(&server, &shelf, 1), plain(&server, &shelf, 2));
     one.ready().await.unwrap();
     other.ready().await.unwrap();
-    // One that is younger isn't believed.
+    // A failure in the future doesn't count.
     sleep(6 * SECOND).await;
     let refused = async |token: &LiveToken| {
         let (_, generation) = token.current().unwrap();
@@ -204,7 +204,7 @@ async fn a_configuration_that_stays_the_same_is_no_new_beginning() {
     assert_eq!((server.reuses(), shelf.refresh_token().as_deref()), (0, Some("r2")));
     drop(token);
 
-    // Somebody has put in another one.
+    // Somebody configures another one.
     let source = rotating(&server, &shelf).holding(TokenSet::of_refresh_token("another"));
     let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
     token.ready().await.unwrap();

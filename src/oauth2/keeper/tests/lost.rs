@@ -1,4 +1,4 @@
-//! Answers that are lost on their way: asked for again while the server may answer again, and never later.
+//! Lost answers: the refresh token is sent again within the grace, and not later.
 
 use tokio::time::sleep;
 
@@ -30,7 +30,7 @@ async fn a_lost_answer_ends_nothing_while_the_token_in_use_serves_and_then_only_
             server.mood(mood);
             sleep(SECOND / 10).await;
         }
-        // The grace is over, and the token in use isn't.
+        // The grace is over, the access token isn't.
         let began = server.wall.wall();
         while token.status().is_usable() {
             let asked = server.requests();
@@ -57,7 +57,7 @@ async fn a_lost_answer_ends_nothing_while_the_token_in_use_serves_and_then_only_
         let error = token.status().last_error().unwrap().to_string();
         assert!(error.contains("the answer never came"), "{error}");
 
-        // Once, and by nobody else.
+        // Once, by one keeper.
         let requests = server.requests();
         sleep(24 * HOUR).await;
         let (other, _) = begin(&server, &shelf);
@@ -147,14 +147,14 @@ async fn a_refusal_by_the_server_is_the_end_for_all_and_a_human_may_try() {
     other.ready().await.unwrap_err();
     assert_eq!(server.requests(), 2, "one that was refused is not shown by everybody");
 
-    // It was a mistake of the server's.
+    // The server's refusal was a mistake.
     server.mood(Mood::Fine);
     token.refresh().await.unwrap();
     sleep(2 * SECOND).await;
     assert_eq!((token.status().state(), other.status().state()), (State::Live, State::Live));
 }
 
-/// A process that dies while it waits for an answer, and the store that it leaves.
+/// A store after a process has died while it waited for an answer.
 async fn crash(server: &Server, shelf: &Shelf) {
     let (token, _account) = begin(server, shelf);
     token.ready().await.unwrap();

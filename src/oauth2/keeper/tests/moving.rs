@@ -1,4 +1,4 @@
-//! Names and places: what moves from one to another, and what belongs to whom.
+//! `moved_from`, and accounts whose names change.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn named(server: &Server, shelf: &Shelf, subject: &str) -> Stored<Named, Shelf> 
     Stored::in_store(Named(server.clone(), account), shelf.clone()).clock(server.wall)
 }
 
-/// The path of the endpoint has changed, which is no part of the account; or a name that is the same in the old spelling and in the new.
+/// The endpoint's path has changed, which is no part of the account. Or the old and the new name are the same.
 #[tokio::test(start_paused = true)]
 async fn what_is_moved_to_where_it_is_stays() {
     let (server, shelf) = (Server::new(), Shelf::new());
@@ -48,7 +48,7 @@ async fn what_is_moved_to_where_it_is_stays() {
     assert_eq!(token.status().state(), State::Live, "{:?}", token.status().last_error());
 }
 
-/// A rollout that names users anew, and is taken back.
+/// A rollout with new names for users is taken back.
 #[tokio::test(start_paused = true)]
 async fn what_was_moved_can_be_moved_back() {
     let (server, old, new) = (Server::new(), Shelf::new(), Shelf::new());
@@ -71,7 +71,7 @@ async fn what_was_moved_can_be_moved_back() {
     );
 }
 
-/// The name was changed, the program says `ReauthorizationRequired` and what to do, and that is done.
+/// A changed name: the program reports `ReauthorizationRequired` and what to do, and the user does that.
 #[tokio::test(start_paused = true)]
 async fn a_seed_that_was_planted_under_the_new_name_is_no_later_authorization() {
     let (server, old, new) = (Server::new(), Shelf::new(), Shelf::new());
@@ -97,7 +97,7 @@ async fn a_seed_that_was_planted_under_the_new_name_is_no_later_authorization() 
     );
 }
 
-/// The same under the old name's own seed, when the name is changed back and forth.
+/// The same with an initial set under the old name, when the name is changed back and forth.
 #[tokio::test(start_paused = true)]
 async fn what_is_moved_keeps_the_seeds_of_where_it_goes() {
     let (server, old, new) = (Server::new(), Shelf::new(), Shelf::new());
@@ -114,7 +114,7 @@ async fn what_is_moved_keeps_the_seeds_of_where_it_goes() {
     let token = run(&server, source);
     login.adopt(TokenSet::of_refresh_token("fresh")).await;
     token.shutdown().await;
-    // And forth.
+    // Changed once more.
     let source =
         named(&server, &new, "user/42").holding(seed()).moved_from(named(&server, &old, "anna")).await.unwrap();
     let token = run(&server, source);
@@ -174,7 +174,7 @@ fn two_tenants_told_apart_by_a_parameter_have_two_accounts() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// What is still in the old place, because a move was interrupted, is older than what went on in the new one.
+/// After an interrupted move the set under the old name is older than the one that was renewed under the new name.
 #[tokio::test(start_paused = true)]
 async fn a_move_that_was_interrupted_takes_no_older_set_when_it_is_made_again() {
     let (server, old, new) = (Server::new(), Shelf::new(), Shelf::new());
@@ -184,7 +184,7 @@ async fn a_move_that_was_interrupted_takes_no_older_set_when_it_is_made_again() 
     token.shutdown().await;
     let left = old.entry();
     let source = named(&server, &new, "user/42").moved_from(named(&server, &old, "anna")).await.unwrap();
-    // It died before it took the old one away.
+    // The process died before it removed the old one.
     old.put(left);
     let token = run(&server, source);
     token.ready().await.unwrap();
@@ -197,7 +197,7 @@ async fn a_move_that_was_interrupted_takes_no_older_set_when_it_is_made_again() 
     assert_eq!((token.status().state(), server.reuses()), (State::Live, 0), "{:?}", token.status().last_error());
 }
 
-/// The configuration begins with something, and the place is another account's: the login that is adopted is stored there.
+/// A configuration with an initial set finds another account's entry. A login that is adopted replaces it.
 #[tokio::test(start_paused = true)]
 async fn what_is_adopted_is_stored_beside_a_configured_beginning_too() {
     let (server, shelf) = (Server::new(), Shelf::new());

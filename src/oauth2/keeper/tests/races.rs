@@ -1,4 +1,4 @@
-//! Owners that get in each other's way, at the moments when it would cost a refresh token.
+//! Races between keepers, at the moments when they could cost a refresh token.
 
 use tokio::time::{sleep, timeout};
 
@@ -11,12 +11,12 @@ use crate::{
     oauth2::{Stored, TokenSet},
 };
 
-/// Renews; the first time it takes what is stored.
+/// Fetches. The first time this takes the stored token.
 async fn fetch(owner: &mut Stored<Rotating, Shelf>) -> Result<String, FetchError> {
     owner.fetch(FetchRequest::new(10 * SECOND)).await.map(|token| token.expose_secret().to_owned())
 }
 
-/// Two owners of `a1` and `r1`.
+/// Two keepers with `a1` and `r1`.
 async fn two(server: &Server, shelf: &Shelf) -> (Stored<Rotating, Shelf>, Stored<Rotating, Shelf>) {
     let mut one = rotating(server, shelf).holding(TokenSet::of_refresh_token("r0"));
     let mut other = rotating(server, shelf);
@@ -28,7 +28,7 @@ async fn two(server: &Server, shelf: &Shelf) -> (Stored<Rotating, Shelf>, Stored
 async fn who_sent_nothing_does_not_know_what_others_have_sent() {
     let (server, shelf) = (Server::new(), Shelf::new());
     let (mut one, mut other) = two(&server, &shelf).await;
-    // The server is busy, but that can't be written down: the intent stays.
+    // The server is busy, but the intent can't be removed from the store.
     server.mood(Mood::Busy);
     server.takes(SECOND);
     let _ = tokio::join!(fetch(&mut one), async {
@@ -36,7 +36,7 @@ async fn who_sent_nothing_does_not_know_what_others_have_sent() {
         shelf.fault(Fault::ReadOnly);
     });
     assert!(shelf.record().intent.is_some());
-    // Another process asks again in its place, and that answer is lost.
+    // Another process asks again, and that answer is lost.
     shelf.fault(Fault::None);
     server.mood(Mood::Mute);
     fetch(&mut other).await.unwrap_err();
@@ -75,7 +75,7 @@ async fn who_slept_over_its_intent_does_not_send_what_its_successor_has_spent() 
     let late = tokio::spawn(async move { fetch(&mut one).await });
     sleep(SECOND / 10).await;
     assert_eq!(fetch(&mut other).await.unwrap(), "a2");
-    // The lease is free again, and everything is as before, but for what is stored.
+    // The lease is free again. Only the entry has changed.
     assert_eq!(late.await.unwrap().unwrap(), "a2");
     assert_eq!((server.requests(), server.reuses()), (2, 0));
 }
@@ -141,7 +141,7 @@ async fn a_user_who_authorizes_while_the_store_is_down_is_let_in() {
     shelf.fault(Fault::None);
     sleep(10 * SECOND).await;
     assert_eq!((shelf.refresh_token().as_deref(), token.status().storage()), (Some("n"), Storage::Sound));
-    // What the configuration begins with is known, and older.
+    // The initial set is known, and older.
     drop(token);
     let (again, _) = begin(&server, &shelf);
     again.ready().await.unwrap();

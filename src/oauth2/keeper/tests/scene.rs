@@ -1,4 +1,4 @@
-//! A store with faults to order, a server that rotates refresh tokens, and owners between them.
+//! A store with faults on demand, a server that rotates refresh tokens, and keepers between them.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure the time that they control")]
 
@@ -44,22 +44,22 @@ impl Clock for Wall {
     }
 }
 
-/// What a store can be made to do.
+/// A fault of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Fault {
     #[default]
     None,
     /// Every call fails.
     Down,
-    /// Every swap fails, nothing else does.
+    /// Every swap fails. Other calls work.
     ReadOnly,
-    /// Every swap is done, and says that it failed.
+    /// Every swap is done, and returns an error.
     Deaf,
-    /// Nothing is ever answered.
+    /// No call ever returns.
     Hung,
 }
 
-/// A store that is shared by its clones.
+/// A store that its clones share.
 #[derive(Clone)]
 pub(super) struct Shelf(Arc<Mutex<Inner>>, watch::Sender<u64>);
 
@@ -68,20 +68,20 @@ struct Inner {
     entry: Option<Entry>,
     lease: Option<(String, Instant)>,
     fault: Fault,
-    /// This owner thinks that its leases are prolonged, as if it slept.
+    /// This keeper believes that its leases are renewed, as a paused process does.
     asleep: Option<String>,
-    /// The next call of this kind is done at once, and answered so much later.
+    /// The next call of this kind is done at once, and returns after this time.
     late: Option<(Call, Duration)>,
-    /// It says that it has changed whenever it is asked.
+    /// `changed` always returns at once.
     nervous: bool,
-    /// It never says so.
+    /// `changed` never returns.
     silent: bool,
-    /// How long a call may take, and what decides how long each does.
+    /// The longest duration of a call, and the randomness of each.
     distance: Option<(Duration, Rng)>,
     loads: u64,
 }
 
-/// What a store is asked to do.
+/// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Lease,
@@ -101,7 +101,7 @@ impl Shelf {
         self.lock().entry = entry;
     }
 
-    /// Tells everybody that it has changed.
+    /// Reports a change to everybody.
     pub(super) fn announce(&self) {
         let version = self.entry().map_or(0, |entry| entry.version());
         self.1.send_replace(version);
@@ -149,13 +149,13 @@ impl Shelf {
         self.lock().lease = None;
     }
 
-    /// Whoever has the lease now sleeps from now on.
+    /// Pauses the keeper that has the lease.
     pub(super) fn put_holder_to_sleep(&self) {
         let mut inner = self.lock();
         inner.asleep = inner.lease.as_ref().map(|(holder, _)| owner(holder).to_owned());
     }
 
-    /// Every call takes up to so long from now on.
+    /// From now on every call takes up to this time.
     pub(super) fn is_far(&self, time: Duration) {
         self.lock().distance = Some((time, Rng::with_seed(1)));
     }
@@ -202,7 +202,7 @@ impl Shelf {
         }
     }
 
-    /// After the call was done.
+    /// Waits after a call that is to return late.
     async fn lag(&self, call: Call) {
         let late = self.lock().late.take_if(|(late, _)| *late == call);
         if let Some((_, by)) = late {
@@ -224,7 +224,7 @@ impl TokenStore for Shelf {
         {
             let mut inner = self.lock();
             inner.loads += 1;
-            // Time stands still for who never waits.
+            // Paused time doesn't go on if nobody waits, so this would never end.
             assert!(!inner.nervous || inner.loads < 10_000, "asked over and over");
         }
         self.fail(false).await?;
@@ -267,19 +267,19 @@ impl TokenStore for Shelf {
 pub(super) enum Mood {
     #[default]
     Fine,
-    /// Acts, and the answer is lost.
+    /// It acts, and the answer is lost.
     Mute,
-    /// Breaks down before it acts, which nobody can know.
+    /// It has an internal error before it acts, which the client can't know.
     Broken,
-    /// Says that it is busy.
+    /// It answers that it is busy.
     Busy,
-    /// There is nobody at its address.
+    /// It can't be reached.
     Gone,
-    /// Says that the refresh token is no good.
+    /// It refuses the refresh token.
     Refuses,
 }
 
-/// Refresh tokens `r0`, `r1`, … that work once, and again within a grace; access tokens `a1`, `a2`, … of a minute.
+/// A server with refresh tokens `r0`, `r1`, … that work once, and again within a grace, and access tokens `a1`, `a2`, … of a minute.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) wall: Wall,
@@ -319,12 +319,12 @@ impl Server {
         self.lock().takes = time;
     }
 
-    /// How long the access tokens live that it issues from now on.
+    /// The lifetime of new access tokens.
     pub(super) fn lifetime(&self, time: Duration) {
         self.lock().lifetime = time;
     }
 
-    /// How long a refresh token that was spent is answered again.
+    /// How long a spent refresh token is answered again.
     pub(super) fn grace(&self, time: Duration) {
         self.lock().grace = time;
     }
@@ -351,7 +351,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    /// One request; the answer comes when the time is over that it takes.
+    /// One request. The answer comes after the time that it takes.
     async fn ask(&self, refresh_token: Option<&str>) -> Result<TokenSet, FetchError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let error = |status: u16, code: Option<&str>, acted| EndpointError {
@@ -436,27 +436,27 @@ impl Grant for Plain {
     }
 }
 
-/// An owner that rotates, and asks again for ten seconds.
+/// A source with rotation, and a grace of ten seconds.
 pub(super) fn rotating(server: &Server, shelf: &Shelf) -> Stored<Rotating, Shelf> {
     Stored::in_store(Rotating(server.clone()), shelf.clone()).clock(server.wall).replay_grace(10 * SECOND)
 }
 
-/// What begins with an empty store spends nothing for so long.
+/// An initial set in an empty store isn't spent for this time.
 pub(super) const GIVEN_WAY: Duration = Duration::from_secs(2);
 
-/// The same at work, beginning with `r0`.
+/// A live token of such a source, which begins with `r0`.
 pub(super) fn begin(server: &Server, shelf: &Shelf) -> (LiveToken, StoredHandle) {
     let source = rotating(server, shelf).holding(TokenSet::of_refresh_token("r0"));
     let handle = source.handle();
     (LiveToken::builder(source).clock(server.wall).seed(1).spawn(), handle)
 }
 
-/// Any of them at work.
+/// A live token of any source.
 pub(super) fn run<G: Grant>(server: &Server, source: Stored<G, Shelf>) -> LiveToken {
     LiveToken::builder(source).clock(server.wall).seed(1).spawn()
 }
 
-/// An owner that can always ask again.
+/// A live token whose exchanges can be repeated.
 pub(super) fn plain(server: &Server, shelf: &Shelf, seed: u64) -> LiveToken {
     let source = Stored::in_store(Plain(server.clone()), shelf.clone()).clock(server.wall);
     LiveToken::builder(source).clock(server.wall).seed(seed).spawn()

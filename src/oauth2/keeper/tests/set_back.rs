@@ -1,4 +1,4 @@
-//! Stores that forget: an entry that is set back to an older state, a lease that is lost while its holder is well.
+//! Stores that lose data: an entry is set back to an older state, a lease is lost while its holder is well.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl TokenStore for Far {
 
 const FAR: Duration = Duration::from_millis(40);
 
-/// Eight owners of one authorization, each with its own moment.
+/// Eight keepers of one authorization, each with its own schedule.
 fn eight(server: &Server, store: &(impl TokenStore + Clone)) -> Vec<LiveToken> {
     let owners = (0..8).map(|number| {
         let source = Stored::in_store(Rotating(server.clone()), store.clone()).clock(server.wall);
@@ -53,7 +53,7 @@ fn eight(server: &Server, store: &(impl TokenStore + Clone)) -> Vec<LiveToken> {
     owners.collect()
 }
 
-/// Everybody is live, and carries what is stored.
+/// All live tokens carry the stored access token.
 fn agree(owners: &[LiveToken], shelf: &Shelf, what: &str) {
     let stored = shelf.record().set.and_then(|set| set.access_token().map(str::to_owned));
     for owner in owners {
@@ -68,7 +68,7 @@ fn agree(owners: &[LiveToken], shelf: &Shelf, what: &str) {
     }
 }
 
-/// All states of the entry in the course of two renewals, with the moment when each came.
+/// All states of the entry during two renewals, with their times.
 async fn states(server: &Server, shelf: &Shelf) -> Vec<Option<Entry>> {
     let mut states = vec![shelf.entry()];
     let issued = server.issued();
@@ -84,7 +84,7 @@ async fn states(server: &Server, shelf: &Shelf) -> Vec<Option<Entry>> {
 #[tokio::test(start_paused = true)]
 async fn an_entry_set_back_to_any_step_is_put_right_by_who_knows_and_nothing_is_spent_twice() {
     for told in [true, false] {
-        // At each step of a renewal, to each of the states before it.
+        // At each step of a renewal the entry is set back to each of the states before it.
         for at in 1..=4 {
             for by in 1..=4 {
                 let what = format!("told: {told}, at step {at}, by {by}");
@@ -104,12 +104,12 @@ async fn an_entry_set_back_to_any_step_is_put_right_by_who_knows_and_nothing_is_
                     before.push(now);
                 }
                 shelf.put(before[before.len() - by].clone());
-                // What has lost the entry has lost the lease, too.
+                // The lease is lost with the entry.
                 shelf.lose_lease();
                 if told {
                     shelf.announce();
                 }
-                // Two lives.
+                // Two lifetimes.
                 sleep(2 * MINUTE).await;
                 for _ in 0..50 {
                     if shelf.record().intent.is_none()
@@ -138,7 +138,7 @@ async fn who_knows_less_lets_who_knows_more_go_first() {
     let mut other = rotating(&server, &shelf);
     assert_eq!(other.fetch(FetchRequest::new(10 * SECOND)).await.unwrap().expose_secret(), "a2");
     token.refresh().await.unwrap();
-    // Not announced: the one hears of it when the other has put back what it knows.
+    // Not announced: one hears of it when the other has restored its entry.
     shelf.put(oldest);
     let due = FetchRequest::because(FetchReason::Due, None, 10 * SECOND, false);
     assert_eq!(other.fetch(due).await.unwrap().expose_secret(), "a3");
@@ -189,7 +189,7 @@ async fn a_newer_authorization_wins_over_what_anybody_remembers() {
     token.ready().await.unwrap();
     let old = shelf.entry();
     sleep(5 * MINUTE).await;
-    // Set back, and the user authorizes again at a process that doesn't know better.
+    // Set back, and the user authorizes again at a process that knows no newer set.
     shelf.put(old);
     let (_other, account) = begin(&server, &shelf);
     account.adopt(TokenSet::of_refresh_token("fresh")).await;
@@ -239,7 +239,7 @@ async fn what_was_removed_on_purpose_stays_away() {
     assert_eq!((token.status().state(), token.status().is_usable()), (State::ReauthorizationRequired, false));
     assert!(shelf.record().set.is_none());
     assert!(rotating(&server, &shelf).remove().await.unwrap().is_none());
-    // The configuration of before doesn't bring it back, a new one does.
+    // The old configuration doesn't bring it back, a new one does.
     let (again, account) = begin(&server, &shelf);
     again.ready().await.unwrap_err();
     account.adopt(TokenSet::of_refresh_token("fresh")).await;

@@ -1,4 +1,4 @@
-//! Stores that fail, at each of the moments that matter.
+//! Stores that fail at each step of a fetch.
 
 use tokio::time::sleep;
 
@@ -18,7 +18,7 @@ async fn what_could_not_be_stored_is_used_and_nothing_is_spent_until_it_is() {
         assert_eq!(token.status().storage(), Storage::Unsaved, "{fault:?}");
         assert_eq!(account.token_set().unwrap().refresh_token(), Some("r1"));
 
-        // It expires, and still nothing is spent: r1 is nowhere but here.
+        // It expires, and still nothing is spent: r1 is stored nowhere.
         sleep(10 * MINUTE).await;
         assert_eq!((server.requests(), token.status().is_usable()), (1, false), "{fault:?}");
         assert_eq!(token.status().storage(), Storage::Unsaved);
@@ -90,7 +90,7 @@ async fn without_its_store_a_refresh_token_is_not_spent() {
     assert!(status.last_error().unwrap().to_string().contains("store can't be reached"), "{:?}", status.last_error());
     sleep(HOUR).await;
     assert_eq!((server.requests(), token.status().state()), (1, State::Expired));
-    // Who waits for it goes on as soon as it is back, not at the end of a backoff that has grown for an hour.
+    // A fetch comes as soon as the store is back, not at the end of a backoff that grew for an hour.
     shelf.fault(Fault::None);
     sleep(3 * SECOND).await;
     assert_eq!((token.status().state(), token.status().storage()), (State::Live, Storage::Sound));
@@ -121,11 +121,11 @@ async fn a_store_that_was_emptied_is_filled_by_who_knows_and_by_nobody_else() {
     token.ready().await.unwrap();
     let stored = shelf.refresh_token();
     shelf.put(None);
-    // Told of it, whoever knows puts it back at once.
+    // If the loss is announced, a keeper restores the entry at once.
     shelf.announce();
     sleep(3 * SECOND).await;
     assert_eq!((shelf.refresh_token(), server.requests()), (stored, 1));
-    // Not told, when it is due.
+    // Otherwise when its token is due.
     shelf.put(None);
     sleep(HOUR).await;
     assert_eq!((token.status().state(), server.reuses()), (State::Live, 0));
