@@ -1,5 +1,5 @@
-//! Agile Planner: a user agrees in the browser; the answer holds nothing but an access token, of a life that nobody knows. Only a
-//! 401 tells that it is over, and then the user must agree again.
+//! Agile Planner: a user authorizes in the browser. The token response has only an access token, without a lifetime. Only a 401 says that
+//! it has expired. Then the user must authorize again.
 //!
 //! ```sh
 //! AGILE_PLANNER_TOKEN_URL=… AGILE_PLANNER_AUTHORIZATION_URL=… AGILE_PLANNER_API_URL=… AGILE_PLANNER_CLIENT_ID=… \
@@ -21,7 +21,7 @@ async fn main() -> Result<(), BoxError> {
     let planner = Provider::open("AGILE_PLANNER", providers::agile_planner()).await?;
     let endpoint =
         TokenEndpoint::new(&planner.token_url)?.client_secret_post(&planner.client_id, planner.client_secret.clone());
-    // It refuses parameters that it doesn't know, PKCE's among them. `state` it knows.
+    // It refuses parameters that it doesn't know. It knows `state`, but not those of PKCE.
     let login = AuthorizationCode::new(endpoint.clone(), &planner.authorization_url, &planner.redirect_uri)?
         .insecure_without_pkce();
 
@@ -30,7 +30,7 @@ async fn main() -> Result<(), BoxError> {
     let token = LiveToken::spawn(source);
     planner.call(&token).await?;
 
-    // One day the token is over. (The simulator is told to; with the provider, this program ends here.)
+    // One day the token expires. The simulator is told to end it; with the provider, this program ends here.
     let Some(simulator) = &planner.simulator else { return Ok(()) };
     simulator.revoke_all();
     let error = planner.call(&token).await.expect_err("the API refuses the token");
@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(token.status().state(), State::ReauthorizationRequired);
     assert_eq!(token.refresh().await.map_err(|error| error.kind()), Err(ErrorKind::ReauthorizationRequired));
 
-    // The user agrees again, and the same token goes on: no client has to be built anew.
+    // The user authorizes again, and the same live token works again: no client has to be rebuilt.
     account.adopt(authorize(&planner, &login).await?).await;
     planner.call(&token).await
 }

@@ -1,4 +1,5 @@
-//! Agrello: a user agrees in the browser; the secret stays in the back end, in HTTP Basic; refresh tokens go on from there.
+//! Agrello: a user authorizes in the browser. The client's secret stays in the back end, which sends it in HTTP Basic. Refresh tokens renew
+//! the access token.
 //!
 //! ```sh
 //! AGRELLO_TOKEN_URL=… AGRELLO_AUTHORIZATION_URL=… AGRELLO_API_URL=… AGRELLO_CLIENT_ID=… AGRELLO_CLIENT_SECRET=… \

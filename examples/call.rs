@@ -1,14 +1,14 @@
-//! How do I try a provider? With a curl that always has a live token.
+//! How do I try a provider? With this curl, which always has a live token.
 //!
 //! ```sh
 //! CLIENT_SECRET=… cargo run --example call -- --token-url https://id.example.com/token --client-id my-client \
 //!     --scope document_read --count 10 --interval 500 https://api.example.com/documents
 //! ```
 //!
-//! With `--store FILE`, or `--store redis://…` (feature `redis`), the next run goes on with the token of this one as long as it lives;
-//! if the store doesn't take it, that is said on stderr, and the run goes on where it can.
-//! A line per request goes to stderr; one JSON object to stdout at the end. The exit code is 0 only if all answers were 2xx. For
-//! grants that need a browser there is `login`.
+//! With `--store FILE`, or `--store redis://…` (feature `redis`), the next run uses the token of this one until it expires. If the store
+//! doesn't work, a line on stderr says so, and the run goes on where it can.
+//! A line per request goes to stderr, and one JSON object to stdout at the end. The exit code is 0 only if all responses were 2xx. For
+//! grants that need a browser, use `login`.
 
 #[path = "shared/calls.rs"]
 mod calls;

@@ -1,5 +1,5 @@
-//! eSignGlobal: multipart bodies with id and secret among the fields; client credentials for the application itself, or a user's
-//! authorization, whose refresh tokens live 30 days.
+//! eSignGlobal: multipart bodies with id and secret among the fields. The application uses client credentials for itself, or acts for a
+//! user, with refresh tokens that live for 30 days.
 //!
 //! ```sh
 //! ESIGNGLOBAL_TOKEN_URL=…/esignglobal/v1/oauth2/accessToken ESIGNGLOBAL_AUTHORIZATION_URL=… ESIGNGLOBAL_API_URL=… \
@@ -36,13 +36,13 @@ async fn main() -> Result<(), BoxError> {
     let login = AuthorizationCode::new(endpoint.clone(), &esign.authorization_url, &esign.redirect_uri)?;
     let pending = login.start();
     let callback = esign.callback(pending.url())?;
-    // The provider's documentation gives refresh tokens 30 days, its answers don't say so.
+    // The provider's documentation says that refresh tokens live for 30 days; its token responses don't.
     let days = Duration::from_secs(30 * 86_400);
     let set = login.finish(pending, &callback).await?.refresh_expires_in(days);
     let token = LiveToken::spawn(Stored::new(RefreshToken::new(endpoint).refresh_lifetime(days)).holding(set));
     esign.call(&token).await?;
 
-    // Warn the user while there is time; each refresh starts the thirty days anew.
+    // Warn the user while there is time. Each renewal restarts the thirty days.
     let left = token.status().authorization_left().ok_or("the lifetime is known")?;
     println!("the user must agree again in {} days", left.as_secs().div_ceil(86_400));
     Ok(())

@@ -1,8 +1,8 @@
 //! How does a gRPC client keep its token, and what happens to streams when it is revoked?
 //!
-//! `cargo run --features tonic --example grpc` starts an authorization server and a gRPC server that asks it about every call.
-//! Before each call the token is revoked, so each is refused with `UNAUTHENTICATED` first, and sent again with another token. The
-//! exit code is 0 only if every call came through whole.
+//! `cargo run --features tonic --example grpc` starts an authorization server, and a gRPC server that asks it about every call.
+//! The token is revoked before each call. So each call is first refused with `UNAUTHENTICATED`, and then sent again with another token.
+//! The exit code is 0 only if every call arrived whole.
 
 #[path = "shared/documents.rs"]
 mod documents;
@@ -27,8 +27,8 @@ async fn main() -> Result<(), BoxError> {
     let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
     let token = LiveToken::spawn(ClientCredentials::new(endpoint));
     let service = ServiceBuilder::new()
-        // What is sent first is kept, since no gRPC request is empty or in memory, and errors are a status, so that tonic knows what
-        // failed and whether to try again.
+        // Keeps the first bytes of each request, because no gRPC request is empty or in memory. Turns errors into a status, so that
+        // tonic knows what failed and whether to try again.
         .layer(BearerAuthLayer::new(token.clone(), Origin::parse(&url)?).for_tonic())
         .service(Endpoint::from_shared(url)?.connect_lazy());
     let mut client = DocumentsClient::new(service);

@@ -1,7 +1,7 @@
-//! In which order do a queue, a limit, timeouts, retries and the layer belong, and how is all of it boxed?
+//! In which order do a queue, a limit, timeouts, retries and the layer belong, and how is the whole stack boxed?
 //!
-//! `cargo run --example layers` sends requests through all of them at once, while the API is busy now and then and the token is
-//! revoked. The exit code is 0 only if every request succeeded.
+//! `cargo run --example layers` sends requests through all of them. Meanwhile the API is busy now and then, and the token is revoked. The
+//! exit code is 0 only if every request succeeded.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tower_bearer::{
     testing::{AuthorizationServer, Fault},
 };
 
-/// What a program passes around: no layer shows in it.
+/// The type that a program passes around. It doesn't name the layers.
 type Api = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, BoxError>;
 
 #[tokio::main]
@@ -30,10 +30,10 @@ async fn main() -> Result<(), BoxError> {
     // From the outside to the inside.
     let api: Api = BoxCloneSyncService::new(
         ServiceBuilder::new()
-            .buffer(64) //                         queues above: who leaves them gets the token of that moment
+            .buffer(64) //                         queues above: a request that leaves them gets the token of that moment
             .concurrency_limit(16)
-            .timeout(Duration::from_secs(30)) //   above, for the whole: waiting for a token, and both attempts
-            .retry(WhenBusy(3)) //                 above: each try asks for the token anew
+            .timeout(Duration::from_secs(30)) //   above, for the whole: the wait for a token, and all attempts
+            .retry(WhenBusy(3)) //                 above: each try gets the token of its moment
             .map_err(BoxError::from)
             .bearer_auth(token.clone(), Origin::parse(&server.origin())?)
             .timeout(Duration::from_secs(10)) //   below, for each attempt alone

@@ -7,8 +7,8 @@
 //!     --scope "documents offline_access" --count 10 --interval 500 https://api.example.com/documents
 //! ```
 //!
-//! Where the provider takes only what was registered, `--redirect-uri http://127.0.0.1:8400/callback` says that. With `--store FILE`, or
-//! `--store redis://…` (feature `redis`), the next run needs no browser as long as the refresh token of this one lives.
+//! If the provider accepts only a registered redirect URI, name it: `--redirect-uri http://127.0.0.1:8400/callback`. With `--store FILE`,
+//! or `--store redis://…` (feature `redis`), the next run needs no browser as long as the refresh token of this one is valid.
 
 #[path = "shared/calls.rs"]
 mod calls;
@@ -72,7 +72,7 @@ async fn main() -> ExitCode {
     args.calls.run(token(&args).await).await
 }
 
-/// Goes on with what is stored; if that is nothing, or over, the person logs in, and what that brings takes its place.
+/// Uses what is stored. If nothing is stored, or its authorization has ended, the person logs in, and the new token set replaces it.
 async fn token(args: &Args) -> Result<LiveToken, BoxError> {
     let endpoint = args.endpoint.open()?;
     let grant = RefreshToken::new(endpoint.clone()).subject(&args.keep.subject);

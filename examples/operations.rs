@@ -1,18 +1,18 @@
-//! How do I see that tokens will run out before they do?
+//! How do I notice that a token will expire before it does?
 //!
-//! `cargo run --features metrics --example operations` starts a service that calls an API (`/documents`), and tells how its token
-//! does: `/metrics` for Prometheus, `/readyz` for whoever sends it requests. Without a `TOKEN_URL` in its environment, a provider
-//! in this process takes the place of the real one: its tokens live for a minute, and after 20 seconds its token endpoint is down
-//! for two minutes, so that there is something to see: headroom falls, then `/readyz` says 503, then all is well again.
+//! `cargo run --features metrics --example operations` starts a service that calls an API (`/documents`) and shows the state of its
+//! token: `/metrics` is for Prometheus, `/readyz` for a load balancer. Without a `TOKEN_URL` in its environment, a provider in this
+//! process replaces the real one. Its tokens live for a minute. After 20 seconds its token endpoint is down for two minutes, so that
+//! there is something to see: headroom falls, then `/readyz` says 503, then all is well again.
 //!
 //! ```sh
 //! LISTEN=127.0.0.1:9000 TOKEN_URL=https://id.example.com/token CLIENT_ID=my-client CLIENT_SECRET=… \
 //!     API_URL=https://api.example.com/documents cargo run --features metrics --example operations
 //! ```
 //!
-//! The rules that go with it. A token that is renewed in time always has 15 % of its life left, half of that is the time to worry:
-//! 270 s of an hour. The rule uses the moment of the end, which stays right if this process hangs; a token that was shut down
-//! is nobody's worry.
+//! The alerting rules. A token that is renewed in time always has 15 % of its lifetime left. The first rule alerts at half of that: 270 s
+//! for a token of an hour. It uses the time at which the token expires, which stays right if this process hangs. It leaves out a token
+//! that was shut down.
 //!
 //! ```yaml
 //! groups:
@@ -67,7 +67,7 @@ struct App {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // Before the token, so that it is heard from the beginning. With bounds, durations become histograms, which can be summed.
+    // Before the token, so that nothing is missed. With bounds, durations become histograms, which can be summed.
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("duration_seconds".into()), &[0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])?
         .install_recorder()?;
@@ -93,7 +93,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The work that all of this is for: it needs the token.
+/// The work of this service, which needs the token.
 async fn documents(State(app): State<App>) -> Response {
     let request = match app.api_url.parse() {
         Ok(url) => reqwest::Request::new(reqwest::Method::GET, url),
@@ -108,7 +108,7 @@ async fn documents(State(app): State<App>) -> Response {
     }
 }
 
-/// Ready is who can serve requests now: a failing renewal is a matter for an alarm, not a reason to take no requests.
+/// Ready means that requests can be served now. A failed renewal is a matter for an alert, not a reason to take no requests.
 async fn ready(State(app): State<App>) -> (StatusCode, String) {
     let status = app.token.status();
     let code = if status.is_usable() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -116,7 +116,7 @@ async fn ready(State(app): State<App>) -> (StatusCode, String) {
     (code, format!("{:?}, headroom {:.1?}{why}\n", status.state(), status.headroom()))
 }
 
-/// What the exporter wants done now and then, scraped or not.
+/// The exporter needs this now and then, whether it is scraped or not.
 async fn upkeep(metrics: PrometheusHandle) {
     let mut ticks = time::interval(Duration::from_secs(5));
     loop {
@@ -133,7 +133,7 @@ struct Provider {
 }
 
 impl Provider {
-    /// The one in the environment, or a stand-in.
+    /// The provider in the environment, or one in this process.
     async fn open() -> Result<Self, BoxError> {
         if let Ok(token_url) = env::var("TOKEN_URL") {
             let setting = |name: &str| env::var(name).map_err(|error| format!("{name}: {error}"));

@@ -1,8 +1,8 @@
-//! Does every request get a valid token, whatever happens to tokens and token endpoint?
+//! Does every request get a valid token, whatever happens to the tokens and the token endpoint?
 //!
-//! `cargo run --example quickstart` starts an authorization server in this process whose tokens live for two seconds, and
-//! sends requests to its API for twelve. Meanwhile tokens rotate, one is revoked, and the token endpoint goes down for a second.
-//! The exit code is 0 only if every request succeeded.
+//! `cargo run --example quickstart` starts an authorization server in this process. Its tokens live for two seconds. The example sends
+//! requests to its API for twelve seconds. Meanwhile tokens rotate, one is revoked, and the token endpoint is down for a second. The exit
+//! code is 0 only if every request succeeded.
 
 use std::{
     process::ExitCode,
@@ -24,7 +24,7 @@ use tower_bearer::{
 async fn main() -> Result<ExitCode, BoxError> {
     let server = AuthorizationServer::builder().lifetime(Some(Duration::from_secs(2))).start().await?;
 
-    // The main job, whole.
+    // All that a program needs.
     let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
     let token = LiveToken::spawn(ClientCredentials::new(endpoint));
     let client = ServiceBuilder::new()

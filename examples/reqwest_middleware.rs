@@ -1,8 +1,7 @@
-//! How does the layer fit among the middlewares of `reqwest-middleware`?
+//! Where does the layer belong among the middlewares of `reqwest-middleware`?
 //!
-//! `cargo run --features reqwest-middleware --example reqwest_middleware` calls an API whose tokens live for three seconds, for
-//! four, and revokes one. One call brings credentials of its own and asks for no token. The exit code is 0 only if every other
-//! call succeeded.
+//! `cargo run --features reqwest-middleware --example reqwest_middleware` calls an API for four seconds. Its tokens live for three seconds,
+//! and one is revoked. One call has credentials of its own and needs no token. The exit code is 0 only if every other call succeeded.
 
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ async fn main() -> Result<(), BoxError> {
     let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
     let token = LiveToken::spawn(ClientCredentials::new(endpoint));
     let client = ClientBuilder::new(reqwest::Client::new())
-        // … tracing, retries, then last, so that it is innermost:
+        // Tracing and retries come first. The layer comes last, so that it is innermost:
         .with(BearerAuthLayer::new(token.clone(), Origin::parse(&server.origin())?).ask_requests())
         .build();
 

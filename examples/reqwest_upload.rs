@@ -1,7 +1,7 @@
 //! How does an upload with reqwest survive a revoked token?
 //!
-//! `cargo run --example reqwest_upload` sends a body that nobody can copy, piece by piece, with a token that has been revoked. The
-//! API refuses it, and it is sent again whole. The exit code is 0 only if it arrived so.
+//! `cargo run --example reqwest_upload` sends a stream, which can't be copied, piece by piece, with a token that has been revoked. The API
+//! refuses the token, and the upload is sent again whole. The exit code is 0 only if it arrived whole.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), BoxError> {
     let endpoint = TokenEndpoint::new(&server.token_url())?.client_secret_basic("client", "secret");
     let token = LiveToken::spawn(ClientCredentials::new(endpoint));
     let layer = BearerAuthLayer::new(token.clone(), Origin::parse(&server.origin())?)
-        // Up to 1 MiB of what streams is kept until the answer is there.
+        // Keeps up to 1 MiB of a stream until the response arrives.
         .replay(Buffered::new(1024 * 1024, reqwest::Body::wrap));
     let mut client = ServiceBuilder::new().layer(layer).service(reqwest::Client::new());
     token.ready().await?;
@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
     let answer = client.ready().await?.call(request).await?.error_for_status()?.text().await?;
 
     let whole: String = (0..50).map(|number| format!("piece {number};")).collect();
-    // A new token may not be known everywhere yet, so it is tried again before another is fetched.
+    // The API may not know a new token yet, so the same token is tried again before another is fetched.
     println!("{} of {} bytes arrived, after {} refusals", answer.len(), whole.len(), server.api().revoked);
     if answer == whole && server.api().revoked > 0 { Ok(()) } else { Err("not as told".into()) }
 }

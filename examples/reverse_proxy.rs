@@ -1,8 +1,8 @@
-//! How does a proxy put a token on what passes through it?
+//! How does a proxy put a token on the requests that pass through it?
 //!
-//! `cargo run --example reverse_proxy` starts an authorization server with an API, and in front of it a proxy with a live token. A
-//! client that knows nothing of tokens uploads through the proxy, while the token is revoked. The exit code is 0 only if every
-//! upload came back whole.
+//! `cargo run --example reverse_proxy` starts an authorization server with an API, and a proxy with a live token in front of it. A client
+//! that knows nothing of tokens uploads through the proxy. Meanwhile the token is revoked. The exit code is 0 only if every upload came
+//! back whole.
 
 #[path = "shared/reverse_proxy.rs"]
 mod proxy;
@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
         }
         api.revoke_all();
     }
-    // A new token may not be known everywhere yet, so it is tried again before another is fetched.
+    // The API may not know a new token yet, so the same token is tried again before another is fetched.
     println!("two uploads were sent again, after {} refusals", api.api().revoked);
     if api.api().revoked >= 2 { Ok(()) } else { Err("not as told".into()) }
 }

@@ -1,7 +1,7 @@
-//! Signicat Express (once Idfy): client credentials, with id and secret in HTTP Basic as they are.
+//! Signicat Express (formerly Idfy): client credentials, with id and secret in HTTP Basic as they are.
 //!
-//! The documented token endpoint is `https://api.signicat.io/oauth/connect/token`, the same for test and production. Tokens live
-//! an hour; the API answers 401 for an expired token and 403 where a scope is missing.
+//! The documented token endpoint is `https://api.signicat.io/oauth/connect/token`, the same for test and production. Tokens live for an
+//! hour. The API responds with 401 to an expired token, and with 403 if a scope is missing.
 //!
 //! ```sh
 //! SIGNICAT_TOKEN_URL=… SIGNICAT_API_URL=… SIGNICAT_CLIENT_ID=… SIGNICAT_CLIENT_SECRET=… \
@@ -25,10 +25,10 @@ async fn main() -> Result<(), BoxError> {
     let simulator = providers::signicat_express().lifetime(Some(Duration::from_secs(2)));
     let signicat = Provider::open("SIGNICAT", simulator).await?;
 
-    // Not `client_secret_basic`: this server takes the two without the form-encoding of RFC 6749 §2.3.1.
+    // Not `client_secret_basic`: this server expects id and secret without the form-encoding of RFC 6749 §2.3.1.
     let endpoint = TokenEndpoint::new(&signicat.token_url)?
         .client_secret_basic_raw(&signicat.client_id, signicat.client_secret.clone());
-    // Every scope that there is. One that the client may not have is refused as a whole.
+    // All scopes that exist. If the client may not have one of them, the server refuses the whole request.
     let grant = ClientCredentials::new(endpoint).scope("document_read document_write document_file event identify");
 
     let token = LiveToken::spawn(grant);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::{
     LiveToken,
     clock::{Moment, Stamp},
-    live::{Generation, PerThread, TokenId},
+    live::{CellView, Generation, Sharded, TokenId},
 };
 
 mod challenge;
@@ -50,20 +50,23 @@ pub use tonic::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     token: LiveToken,
-    /// Closed where headers are kept, requests asked or answers judged: whoever does none of that doesn't pay for it.
+    view: CellView,
     fence: origin::Fence,
     max_wait: Duration,
     keeps_authorization: bool,
     asks_requests: bool,
     judge: Option<Judge>,
+    /// One of the three options above is set, so no request gets the header before it was inspected.
+    inspects_requests: bool,
 }
 
 impl Link {
-    /// Where options are set that a request must be asked about first, services read an empty cell: so it is the rare path that they
-    /// take, and nobody else's requests are asked.
-    fn share(self) -> PerThread<Self> {
-        let cell = if self.fence.is_closed() { self.token.empty_cell() } else { self.token.cell() };
-        PerThread::new(self, cell)
+    /// A layer that inspects requests gives its services an empty cell. They find no token in it, so every request takes the path for requests
+    /// without one (`call_rarely`), which inspects it. Other layers pay nothing for that: no further condition on their path.
+    fn share(mut self) -> Sharded<Self> {
+        self.inspects_requests = self.keeps_authorization || self.asks_requests || self.judge.is_some();
+        self.view = CellView::of(if self.inspects_requests { self.token.empty_cell() } else { self.token.cell() });
+        Sharded::new(self)
     }
 
     /// What this request wants for itself, if it is asked.

@@ -171,6 +171,6 @@ pub mod guide;
 #[doc(hidden)]
 pub mod fuzzing;
 
-#[cfg(all(doctest, feature = "oauth2"))]
+#[cfg(all(doctest, feature = "oauth2", feature = "reqwest"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,8 +1,8 @@
 //! The live token: one task that renews it, and handles that read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and `crate::backoff`) what to
-//! do; `desk` publishes into `cell` (the lock-free read) and tells `status`. `requests` is what requests ask of it, and `demand` what comes
-//! back: first use, a 401, `refresh`.
+//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and
+//! `crate::backoff`) what to do; `desk` publishes into `cell` (the lock-free read, with a `shard` for each thread) and tells `status`. `requests` is what requests ask of it (`waiter`: whether waiting is
+//! in vain), and `demand` what comes back: first use, a 401, `refresh`.
 //! `telemetry` is what is told outside, and where all of its names stand.
 
 use std::{
@@ -33,24 +33,28 @@ mod refusals;
 mod registry;
 mod requests;
 mod schedule;
+mod shard;
 mod status;
 mod task;
 pub mod telemetry;
+mod waiter;
 
 #[cfg(test)]
 mod tests;
 
 pub use builder::Builder;
-pub(crate) use cell::{Cell, Generation, PerThread, Reader};
+pub(crate) use cell::{Cell, CellView, Generation, Reader};
 use demand::Demands;
 pub(crate) use doubt::FIRST_STEP;
 pub(crate) use registry::TokenId;
 pub(crate) use requests::{Attempts, MOST_HELD, With};
 pub(crate) use schedule::LONGEST_EXCHANGE;
+pub(crate) use shard::Sharded;
 use status::Snapshot;
 pub use status::{State, Status, StatusWatch};
 pub use task::Driver;
 use telemetry::Telemetry;
+use waiter::Waiter;
 
 /// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
 ///
@@ -98,6 +102,13 @@ pub(crate) struct Shared {
     telemetry: Telemetry,
 }
 
+impl Shared {
+    /// What somebody is told who has no token.
+    fn error(&self, kind: ErrorKind, snapshot: &Snapshot) -> TokenError {
+        TokenError::new(kind, snapshot.failure.clone()).of(self.telemetry.shared_name())
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         self.id.leave();
@@ -142,19 +153,17 @@ impl LiveToken {
                 if snapshot.usable {
                     return Ok(());
                 }
-                let kind = snapshot.error_kind();
-                // Whatever failed before, a fetch under way may work. (After `shutdown`, what it brings still serves.)
-                if kind != ErrorKind::Unavailable && !snapshot.fetching {
+                if let Some(kind) = snapshot.in_vain(Waiter::Start) {
                     match looked_up {
                         // A source that has just been given something new is asked before it is called hopeless.
                         None if kind != ErrorKind::Stopped => looked_up = Some(self.shared.demands.ping()),
-                        Some(number) if snapshot.seen < number => {}
-                        _ => return Err(TokenError::new(kind, snapshot.failure.clone())),
+                        Some(number) if snapshot.progress.read < number => {}
+                        _ => return Err(self.shared.error(kind, &snapshot)),
                     }
                 }
             }
             if status.changed().await.is_err() {
-                return Err(TokenError::new(ErrorKind::Stopped, None));
+                return Err(self.shared.error(ErrorKind::Stopped, &status.borrow()));
             }
         }
     }
@@ -183,7 +192,7 @@ impl LiveToken {
     pub async fn ready_within(&self, limit: Duration) -> Result<(), TokenError> {
         match time::timeout(limit, self.ready()).await {
             Ok(ready) => ready,
-            Err(_) => Err(TokenError::new(ErrorKind::Timeout, self.shared.status.borrow().failure.clone())),
+            Err(_) => Err(self.shared.error(ErrorKind::Timeout, &self.shared.status.borrow())),
         }
     }
 
@@ -197,14 +206,18 @@ impl LiveToken {
     /// # Cancel safety
     /// Dropping the future doesn't cancel the fetch.
     pub async fn refresh(&self) -> Result<(), TokenError> {
-        let number = self.shared.demands.ask();
+        let number = self.shared.demands.refresh();
         let mut status = self.shared.status.subscribe();
-        let stopped = TokenError::new(ErrorKind::Stopped, None);
-        let is_over = |snapshot: &Snapshot| snapshot.asks.answered.max(snapshot.asks.declined) >= number;
-        let snapshot = status.wait_for(is_over).await.map_err(|_| stopped)?;
+        let is_over = |snapshot: &Snapshot| {
+            snapshot.progress.refreshes_answered.max(snapshot.progress.refreshes_declined) >= number
+        };
+        let is_stopped = status.wait_for(is_over).await.is_err();
+        let snapshot = status.borrow();
         match &snapshot.failure {
-            failure if snapshot.asks.answered < number => Err(TokenError::new(ErrorKind::Stopped, failure.clone())),
-            Some(failure) => Err(TokenError::new(snapshot.failure_kind(), Some(failure.clone()))),
+            _ if is_stopped || snapshot.progress.refreshes_answered < number => {
+                Err(self.shared.error(ErrorKind::Stopped, &snapshot))
+            }
+            Some(_) => Err(self.shared.error(snapshot.failure_kind(), &snapshot)),
             None => Ok(()),
         }
     }
@@ -255,7 +268,7 @@ impl LiveToken {
     #[cfg(feature = "tonic")]
     pub(crate) fn absence(&self) -> TokenError {
         let snapshot = self.shared.status.borrow();
-        TokenError::new(snapshot.error_kind(), snapshot.failure.clone())
+        self.shared.error(snapshot.error_kind(), &snapshot)
     }
 
     /// The number to [find](Self::find) this token by.

@@ -1,27 +1,25 @@
-//! An OAuth 2.0 authorization server for tests, in this process, on loopback.
+//! An OAuth 2.0 authorization server for tests. It runs in the test's process, on loopback.
 //!
-//! [`AuthorizationServer`] answers real requests over real sockets: a token endpoint at `/token`, a page at `/authorize`
-//! that asks a user, and, under `/api/`, a small API that only lets those tokens in. It misbehaves when told to
-//! ([`Fault`]), counts what it sees, and rotates secrets and revokes tokens at a word. [`providers`] has servers that
-//! are as peculiar as real ones. Requires the feature `testing`; nothing else of the crate uses it.
+//! [`AuthorizationServer`] answers real requests over real sockets. It has a token endpoint at `/token`, a page at
+//! `/authorize` that asks a user, and a small API under `/api/` that accepts only its tokens. It [misbehaves](Fault) on
+//! demand, counts what it sees, and rotates secrets and revokes tokens. [`providers`] has servers with the quirks of real
+//! ones. All of it requires the feature `testing`.
 //!
 //! # Rules
 //!
-//! - **It decides when the request has arrived.** Counters, credentials, faults and the start of a token's life are
-//!   settled then; [latency](Builder::latency) and [delays](Fault::delay) are spent on the way back. A program that
-//!   counts a token's lifetime from the arrival of the answer is found out.
-//! - **A fault that replaces the answer issues nothing.** One that only bends it (its members, its speed, its end)
-//!   does issue a token.
-//! - **Memory is bounded**: the newest [65 536](Builder::remember) tokens and the last 1 024
-//!   [token requests](AuthorizationServer::recorded) are remembered.
+//! - **The server decides when the request has arrived.** Counters, credentials, faults and the start of a token's life
+//!   are fixed then. [Latency](Builder::latency) and [delays](Fault::delay) come after that. So a program that counts a
+//!   token's lifetime from the arrival of the answer uses the token too long, and the test shows it.
+//! - **A fault that replaces the answer issues no token.** A fault that only changes the answer (its members, its speed,
+//!   its end) does issue one.
+//! - **Memory is bounded.** The server remembers the newest [65 536](Builder::remember) tokens and the last 1 024
+//!   [token requests](AuthorizationServer::recorded).
 //!
 //! # Caveats
 //!
-//! - Its user allows and denies without logging in. It speaks HTTP/1.1 without TLS, and is not meant to be reachable
-//!   from elsewhere.
-//! - Tokens expire by tokio's clock. Where that is paused (`start_paused`), it jumps to the next timer whenever the
-//!   runtime waits for a socket, so timeouts may fire early and tokens expire during an exchange. Prefer short real
-//!   lifetimes.
+//! - The user allows and denies without a login. The server speaks HTTP/1.1 without TLS. Other machines can't reach it.
+//! - Tokens expire by tokio's clock. If the clock is paused (`start_paused`), it jumps to the next timer whenever the
+//!   runtime waits for a socket: timeouts fire early, and tokens expire during an exchange. Prefer short real lifetimes.
 //!
 //! # Example
 //!
@@ -47,55 +45,29 @@
 //! assert_eq!(ask().await?.status(), StatusCode::OK);
 //! assert_eq!((server.token_requests(), server.tokens_issued()), (2, 1));
 //!
-//! let refused = client.get(server.api_url("/documents")).send().await?;
-//! assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+//! let answer = client.get(server.api_url("/documents")).send().await?;
+//! assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
 //! assert_eq!(server.api().missing, 1);
 //! # Ok(())
 //! # }
 //! ```
 
-mod builder;
-mod grant_options;
+// This is a feature and not a crate of its own, so users get it by one feature, and its version always fits the crate's.
+// Nothing else of the crate imports it, and it imports nothing else of the crate.
+
 pub mod providers;
 mod server;
-mod server_grants;
 
-mod connection;
-mod routes;
-mod state;
-
-mod api;
-mod authorize;
-mod client_auth;
-mod discovery;
-mod inquiry;
-mod token_endpoint;
-
-mod rules;
-mod ways;
-
+mod endpoints;
 mod fault;
-mod script;
-mod verdict;
 
-mod codes;
 mod issued;
-mod ledger;
-mod record;
+mod rules;
 
-mod multipart;
-mod pkce;
-mod redirect_uri;
-
-mod consent;
-mod payload;
-mod refusal;
+mod recorded;
 mod reply;
 
-pub use api::ApiCounts;
-pub use builder::Builder;
-pub use client_auth::ClientAuthMethods;
 pub use fault::Fault;
-pub use record::TokenRequest;
-pub use rules::PasswordCounts;
-pub use server::AuthorizationServer;
+pub use recorded::{api_counts::ApiCounts, password_counts::PasswordCounts, token_request::TokenRequest};
+pub use rules::clients::ClientAuthMethods;
+pub use server::{AuthorizationServer, builder::Builder};

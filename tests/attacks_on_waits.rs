@@ -46,6 +46,8 @@ struct Told {
     panics: AtomicU64,
     news: Notify,
     at_once: AtomicBool,
+    /// Its tokens don't end, so nothing else wakes the task.
+    endless: AtomicBool,
 }
 
 impl TokenSource for Telling {
@@ -55,7 +57,9 @@ impl TokenSource for Telling {
             all.push((now(), request.reason()));
             all.len()
         };
-        Ok(AccessToken::new(format!("t{number}"))?.expires_in(secs(3600)))
+        let token = AccessToken::new(format!("t{number}"))?;
+        let is_endless = self.0.endless.load(Ordering::SeqCst);
+        Ok(if is_endless { token } else { token.expires_in(secs(3600)) })
     }
 
     async fn changed(&mut self) {
@@ -73,15 +77,18 @@ impl TokenSource for Telling {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_panicked_once_while_it_waited_is_heard_again() {
-    let source = Telling::default();
-    source.0.panics.store(1, Ordering::SeqCst);
-    let token = LiveToken::builder(source.clone()).seed(1).spawn();
-    token.ready().await.unwrap();
-    sleep(secs(60)).await;
-    source.0.news.notify_one();
-    sleep(secs(100)).await;
-    let fetches = source.0.fetches.lock().unwrap().clone();
-    assert_eq!(fetches.len(), 2, "{} times asked", source.0.asked.load(Ordering::SeqCst));
+    for endless in [false, true] {
+        let source = Telling::default();
+        source.0.endless.store(endless, Ordering::SeqCst);
+        source.0.panics.store(1, Ordering::SeqCst);
+        let token = LiveToken::builder(source.clone()).seed(1).spawn();
+        token.ready().await.unwrap();
+        sleep(secs(60)).await;
+        source.0.news.notify_one();
+        sleep(secs(100)).await;
+        let fetches = source.0.fetches.lock().unwrap().clone();
+        assert_eq!(fetches.len(), 2, "{} times asked", source.0.asked.load(Ordering::SeqCst));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -598,6 +605,27 @@ async fn a_store_that_comes_and_goes_bypasses_no_retry_after() {
     }
     let asked = server.lock().requests - before;
     assert!(asked == 0, "{asked} requests within ten minutes");
+}
+
+/// Nor is one that is emptied.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_emptied_bypasses_no_retry_after() {
+    let (server, shelf, wall) = (Server::new(), Shelf::default(), Wall(now(), 0));
+    shelf.lock().nervous = true;
+    server.lock().life = secs(60);
+    let (token, _account) = process(&server, &shelf, &wall, Some("r0"));
+    token.ready().await.unwrap();
+    server.lock().fails = Some(FetchError::try_again("busy").retry_after(secs(3600)));
+    sleep(secs(120)).await;
+    let before = server.lock().requests;
+    for _ in 0..10 {
+        shelf.lock().entry = None;
+        sleep(secs(60)).await;
+    }
+    let asked = server.lock().requests - before;
+    assert_eq!((asked, shelf.lock().entry.is_some()), (0, true), "requests within ten minutes, and it is put back");
+    let error = token.status().last_error().unwrap().to_string();
+    assert!(error.contains("busy") && !error.contains("another process"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

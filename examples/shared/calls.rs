@@ -1,6 +1,6 @@
-//! What `call` and `login` share: which requests to send, sending them with a live token, and the report at the end.
+//! What `call` and `login` share: which requests to send, how they are sent with a live token, and the report at the end.
 //!
-//! Secrets are random, so some begin with a hyphen: what stands behind an option is its value (`allow_hyphen_values`).
+//! Secrets are random, and some begin with a hyphen. So the word after an option is always its value (`allow_hyphen_values`).
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ impl Calls {
             Ok(token) => {
                 let outcome = self.send_all(&token, &mut report).await;
                 if token.status().storage() == Storage::Unsaved {
-                    // What took the place of a refresh token is nowhere but here.
+                    // The newest refresh token is not stored yet, so this process alone has it.
                     eprintln!("Waiting for the store, ten seconds at the most.");
                     token.shutdown().await;
                 }
@@ -75,7 +75,7 @@ impl Calls {
             let took = start.elapsed();
             let status = token.status();
             report.generations = status.generation();
-            // Without a token the request's error says what is wrong.
+            // If there is no token, the request's error says what is wrong.
             if status.is_usable() && status.storage() != Storage::Sound && !replace(&mut report.is_not_kept, true) {
                 eprintln!(
                     "Until the store is mended, the next run begins without this token: mend it, or choose another."
@@ -106,7 +106,7 @@ impl Calls {
     }
 }
 
-/// One request, to the end of its answer.
+/// Sends one request, and reads its response to the end.
 async fn send(client: &mut Client, request: reqwest::Request) -> Result<(http::StatusCode, usize), BoxError> {
     let response = client.ready().await?.call(request).await?;
     let status = response.status();
@@ -123,7 +123,7 @@ struct Report {
     generations: u64,
     times: Vec<Duration>,
     error: Option<String>,
-    /// It was said that the store doesn't have the token.
+    /// Whether stderr says that the store doesn't have the token.
     is_not_kept: bool,
 }
 
@@ -163,16 +163,8 @@ impl Report {
 }
 
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    // A token error tells its causes itself; an HTTP client's doesn't.
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if !text.contains(&error.to_string()) {
-            text += &format!(": {error}");
-        }
-        cause = error.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(crate) fn pair(separator: char) -> impl Fn(&str) -> Result<(String, String), String> + Clone {

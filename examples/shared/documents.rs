@@ -1,4 +1,4 @@
-//! A gRPC service, both ends of it, as `tonic-build` would write it: by hand here, so that nothing needs `protoc`. Messages are
+//! A gRPC service, both ends of it, as `tonic-build` would write it. It is written by hand, so that nothing needs `protoc`. Messages are
 //! plain bytes.
 #![allow(dead_code, reason = "each user uses its own part")]
 
@@ -23,12 +23,11 @@ use tonic::{
 };
 use tower::{BoxError, Service, service_fn};
 
-/// The server. It lets in whom the API of a [testing server](tower_bearer::testing) lets in, as a gateway does that asks an
-/// authorization server about each call.
+/// The server. It asks the API of a [testing server](tower_bearer::testing) about the token of each call, as a gateway does.
 #[derive(Clone)]
 pub(crate) struct Documents {
     http: reqwest::Client,
-    /// A URL that answers 2xx to a good token and 401 to others.
+    /// A URL that responds with 2xx to a valid token, and with 401 to others.
     gate: String,
 }
 
@@ -86,7 +85,7 @@ async fn upload(request: Request<Streaming<Bytes>>) -> Result<Response<Bytes>, S
 
 type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
-/// Sends as many messages of 16 KiB as it is asked for.
+/// Sends as many messages of 16 KiB as the caller asks for.
 async fn download(request: Request<Bytes>) -> Result<Response<Messages>, Status> {
     let wanted = std::str::from_utf8(request.get_ref()).ok().and_then(|number| number.parse().ok());
     let wanted = wanted.ok_or_else(|| Status::invalid_argument("not a number"))?;
@@ -117,7 +116,7 @@ impl NamedService for Documents {
     const NAME: &'static str = "example.Documents";
 }
 
-/// The client, around a channel or around whatever is around a channel.
+/// The client, around a channel or around a service that wraps a channel.
 #[derive(Clone)]
 pub(crate) struct DocumentsClient<S> {
     grpc: tonic::client::Grpc<S>,

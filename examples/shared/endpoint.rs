@@ -1,4 +1,4 @@
-//! What `call` and `login` share: the token endpoint, and how the client proves itself to it.
+//! What `call` and `login` share: the token endpoint, and how the client authenticates there.
 
 use clap::ValueEnum;
 use tower_bearer::{BoxError, oauth2::TokenEndpoint};

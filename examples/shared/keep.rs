@@ -1,4 +1,4 @@
-//! Where `call` and `login` keep what a grant brings: nowhere, in a file, on a Redis server.
+//! Where `call` and `login` keep their token sets: nowhere, in a file, or on a Redis server.
 
 use tower_bearer::{
     BoxError, BoxTokenSource, TokenSource,
@@ -18,7 +18,7 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// Begins with this set, unless there is a newer one in the store. The handle gives it another one later.
+    /// A source with this initial token set, unless the store has a newer one; and a handle that gives it another set later.
     pub(crate) fn keep(
         &self,
         grant: impl Grant,

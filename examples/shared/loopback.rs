@@ -1,4 +1,4 @@
-//! Where the browser comes back to: a listener on the loopback interface (RFC 8252 §7.3).
+//! The redirect URI to which the browser comes back: a listener on the loopback interface (RFC 8252 §7.3).
 
 use std::{io::ErrorKind, net::IpAddr};
 

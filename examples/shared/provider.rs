@@ -1,4 +1,4 @@
-//! What the providers' recipes share: settings from the environment, or a simulator of the provider where there are none.
+//! What the providers' recipes share: settings from the environment, or a simulator of the provider if there are none.
 #![allow(dead_code, reason = "each recipe uses its own part")]
 
 use std::{env, io::BufRead, time::Duration};
@@ -9,7 +9,7 @@ use tower_bearer::{
     testing::{AuthorizationServer, Builder, providers},
 };
 
-/// Where a provider is, and who we are to it.
+/// Where a provider is, and which client we are there.
 pub(crate) struct Provider {
     prefix: &'static str,
     pub(crate) token_url: String,
@@ -18,7 +18,7 @@ pub(crate) struct Provider {
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     pub(crate) redirect_uri: String,
-    /// The stand-in, if there are no settings.
+    /// The simulator, if there are no settings.
     pub(crate) simulator: Option<AuthorizationServer>,
 }
 
@@ -53,7 +53,7 @@ impl Provider {
         })
     }
 
-    /// One more setting, or what the simulator knows.
+    /// One more setting, or the value that the simulator expects.
     pub(crate) fn setting(&self, name: &str, simulated: &str) -> Result<String, BoxError> {
         match &self.simulator {
             Some(_) => Ok(simulated.into()),
@@ -72,7 +72,7 @@ impl Provider {
         }
     }
 
-    /// Calls the API five times, half a second apart, and says what came of it.
+    /// Calls the API five times, half a second apart, and prints the results.
     pub(crate) async fn call(&self, token: &LiveToken) -> Result<(), BoxError> {
         let origin = Origin::parse(&self.api_url.parse::<reqwest::Url>()?.origin().ascii_serialization())?;
         let mut client = BearerAuthLayer::new(token.clone(), origin).layer(reqwest::Client::new());

@@ -1,4 +1,4 @@
-//! A reverse proxy: requests come without a token, or with one of their sender's, and go on with ours.
+//! A reverse proxy. Requests arrive without a token, or with one of the caller's. The proxy sends them on with ours.
 
 use axum::{
     Router,
@@ -18,7 +18,7 @@ use hyper_util::{
 use tower::{Layer, ServiceExt};
 use tower_bearer::{BearerAuth, BearerAuthLayer, replay::Buffered};
 
-/// Sends whatever comes to this host, with the layer's token. Bodies stream both ways; of each one under way, 64 KiB are kept so
+/// Sends each request to this host, with the layer's token. Bodies stream both ways. 64 KiB of each request body under way are kept, so
 /// that it can be sent again after a 401.
 pub(crate) fn reverse_proxy(layer: BearerAuthLayer, upstream: Authority) -> Router {
     let client = Client::builder(TokioExecutor::new()).build_http();
@@ -30,7 +30,7 @@ type Upstream = BearerAuth<Client<HttpConnector, Body>, Buffered<Body>>;
 
 async fn forward(client: Upstream, upstream: Authority, mut request: Request) -> Response {
     remove_hop_by_hop(request.headers_mut());
-    // The client below writes its own.
+    // The client below writes its own `Host`.
     request.headers_mut().remove(HOST);
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(Scheme::HTTP).authority(upstream).path_and_query(path).build();
@@ -40,13 +40,13 @@ async fn forward(client: Upstream, upstream: Authority, mut request: Request) ->
             remove_hop_by_hop(response.headers_mut());
             response.map(Body::new)
         }
-        // The reason is for the log of the proxy, not for who asks it.
+        // The reason is for the log of the proxy, not for its caller.
         Err(error) if error.kind().is_transient() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     }
 }
 
-/// What concerns one connection (RFC 9110 §7.6.1).
+/// The headers that concern one connection (RFC 9110 §7.6.1).
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)

@@ -1,5 +1,5 @@
-//! What is wrong with the store of `call` and `login`. A run may go well without it, and then only an event of `tracing` says why; most
-//! programs have a subscriber that shows it.
+//! Shows what is wrong with the store of `call` and `login`. A run may succeed although its store fails. Then only an event of `tracing`
+//! says so, which most programs show by a subscriber of their own.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// Says on stderr what goes wrong with the store, each thing once.
+/// Prints on stderr what goes wrong with the store, each thing once.
 pub(crate) fn tell() {
     // An error means that there is a subscriber already.
     let _ = tracing::subscriber::set_global_default(Teller::default());
@@ -52,7 +52,7 @@ impl Subscriber for Teller {
     fn exit(&self, _: &Id) {}
 }
 
-/// What an event says: its message, and what it is about.
+/// The message of an event, and then its other fields.
 #[derive(Default)]
 struct Line(String);
 

@@ -20,7 +20,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// For what an authorization has brought.
+    /// A new account for the token set of an authorization.
     pub(crate) fn new(provider: &Provider, set: TokenSet) -> Result<Self, BoxError> {
         let source = Stored::new(RefreshToken::new(provider.endpoint.clone())).holding(set);
         let stored = source.handle();
@@ -31,13 +31,13 @@ impl Account {
         Ok(Self { token, stored, client })
     }
 
-    /// Goes on with what another authorization has brought; returns when requests carry its token.
+    /// Uses the token set of a new authorization from now on. Returns when requests carry its token.
     pub(crate) async fn adopt(&self, set: TokenSet) {
-        // It is a matter of milliseconds. If not, the page says how things are.
+        // This takes milliseconds. If it takes longer, the page shows the state.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.stored.adopt(set)).await;
     }
 
-    /// Asks the API, with whatever token is valid now.
+    /// Calls the API with the current token.
     pub(crate) async fn call(&self, url: &reqwest::Url) -> Result<(StatusCode, String), BoxError> {
         let request = reqwest::Request::new(reqwest::Method::GET, url.clone());
         let response = self.client.clone().ready().await?.call(request).await?;
@@ -48,13 +48,13 @@ impl Account {
         self.token.status()
     }
 
-    /// No more tokens: waits for a renewal under way, so that no token is left that nobody knows, and gives the last one back.
+    /// Ends the account: waits for a renewal under way, so that no token is left that nobody knows, and revokes the last one.
     pub(crate) async fn end(&self, provider: &Provider) -> Result<Ended, FetchError> {
         self.token.shutdown().await;
         self.revoke(provider).await
     }
 
-    /// Gives the refresh token back (RFC 7009). Servers end with it what was issued with it.
+    /// Revokes the refresh token (RFC 7009). Servers should then also revoke the access tokens that came with it.
     pub(crate) async fn revoke(&self, provider: &Provider) -> Result<Ended, FetchError> {
         let set = self.stored.token_set();
         match (&provider.revocation_url, set.as_ref().and_then(TokenSet::refresh_token)) {
@@ -64,10 +64,10 @@ impl Account {
     }
 }
 
-/// How far the end of an authorization has got.
+/// How the end of an authorization went.
 pub(crate) enum Ended {
-    /// The provider knows.
+    /// The provider has revoked the tokens.
     Revoked,
-    /// There was nothing to tell the provider, or no way to.
+    /// There was nothing to revoke, or the provider has no revocation endpoint.
     Forgotten,
 }

@@ -1,8 +1,8 @@
 //! How does a web app call an API on behalf of its users?
 //!
-//! `cargo run --example web_app`, then open the URL that it prints. A user connects an account, and from then on the app holds a
-//! live token for that user: whatever the page shows was fetched with it. Without a provider in its environment it starts one in
-//! this process, whose tokens live for 20 seconds, so that they can be seen to change. With one (`provider.rs` has all names):
+//! Run `cargo run --example web_app`, and open the URL that it prints. A user connects an account. From then on the app has a live token
+//! for that user, and fetches with it what the page shows. Without a provider in its environment, it starts one in this process, whose
+//! tokens live for 20 seconds, so that you can see them change. With a provider (`provider.rs` has all names):
 //!
 //! ```sh
 //! LISTEN=127.0.0.1:8080 CLIENT_ID=my-app CLIENT_SECRET=… SCOPE="openid offline_access read" AUTHORIZATION_PARAMS="prompt=consent" \
@@ -10,8 +10,8 @@
 //!     API_URL=https://api.example.com/documents cargo run --example web_app
 //! ```
 //!
-//! The way of a user through the files: `main` (the addresses), `session` (who it is), `provider` (where they agree), `account`
-//! (their live token), `pages` (what they see).
+//! The files, in a user's order: `main` (the addresses), `session` (who the user is), `provider` (where the user authorizes), `account`
+//! (the user's live token), `pages` (what the user sees).
 
 mod account;
 mod pages;
@@ -44,7 +44,7 @@ struct App {
 async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind(env::var("LISTEN").as_deref().unwrap_or("127.0.0.1:0")).await?;
     let address = format!("http://{}", listener.local_addr()?);
-    // Where browsers find it, if that is another address (behind a proxy that speaks TLS, say).
+    // The address for browsers, if it is another one (for example, behind a proxy that speaks TLS).
     let public = env::var("PUBLIC_URL").map_or_else(|_| address.clone(), |url| url.trim_end_matches('/').to_owned());
     let provider = Provider::from_environment(&format!("{public}/callback")).await?;
     let app = App { provider, sessions: Sessions::new(public.starts_with("https:")) };
@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
     if app.provider.is_loopback() {
         pages = pages.route("/end-authorization", post(end_authorization));
     }
-    // What changes something is a POST, and only this app's own pages may send one.
+    // Each request that changes something is a POST, and only this app's own pages may send one.
     let pages = pages
         .fallback(pages::not_found)
         .layer(CsrfLayer::new().with_rejection_response(|_| pages::forged()))
@@ -76,7 +76,7 @@ async fn start(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     pages::start(&app.provider, app.sessions.account(&headers).is_some())
 }
 
-/// The first step: off to the provider. What has to be remembered until the browser comes back stays here, in the session.
+/// The first step: send the browser to the provider. The session keeps what is needed when the browser comes back.
 async fn connect(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, pages::Failure> {
     let pending = app.provider.login.start();
     let cookie = app.sessions.remember(&headers, pending.state(), serde_json::to_string(&pending)?)?;
@@ -93,13 +93,13 @@ async fn callback(
     let pending = answer.get("state").and_then(|state| app.sessions.recall(&headers, state));
     let Some(pending) = pending else { return Ok(pages::unknown_answer()) };
     let pending: PendingAuthorization = serde_json::from_str(&pending)?;
-    // The query alone: a proxy before this app may change what stands before it.
+    // The query alone: a proxy in front of this app may change the rest of the URL.
     let set = match app.provider.login.finish(pending, &query.unwrap_or_default()).await {
         Ok(set) => set,
         Err(error) => return Ok(pages::not_connected(&error)),
     };
     let account = match app.sessions.account(&headers) {
-        // The same live token goes on with the new authorization, dead as the old one may be: nothing is built anew.
+        // The same live token uses the new authorization, even if the old one has ended. Nothing is built anew.
         Some(account) => {
             account.adopt(set).await;
             account
@@ -113,17 +113,17 @@ async fn callback(
 async fn account(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let Some(account) = app.sessions.account(&headers) else { return Redirect::to("/").into_response() };
     let answer = account.call(&app.provider.api_url).await;
-    // After the call: if the provider has ended the authorization, the call has found out.
+    // After the call: it notices if the provider has ended the authorization.
     pages::account(&app.provider, &answer, &account.status())
 }
 
-/// Forgets the tokens, and tells the provider so that nobody else can use them.
+/// Forgets the tokens, and revokes them at the provider.
 async fn disconnect(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let Some(account) = app.sessions.forget(&headers) else { return Redirect::to("/").into_response() };
     pages::disconnected(account.end(&app.provider).await)
 }
 
-/// Only with the provider in this process: what a user does in the settings of a real one. The app isn't told, it has to notice.
+/// Only with the provider in this process: what a user does in the settings of a real one. Nobody tells the app; it has to notice.
 async fn end_authorization(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     if let Some(account) = app.sessions.account(&headers)
         && let Err(error) = account.revoke(&app.provider).await

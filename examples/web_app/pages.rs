@@ -1,4 +1,4 @@
-//! What users see. Plain HTML: no script, nothing loaded from elsewhere, and whatever comes from elsewhere is text.
+//! The pages that users see. Plain HTML: no script, nothing loaded from other hosts, and everything that other hosts sent is shown as text.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ fn api_answer(provider: &Provider, answer: &Result<(StatusCode, String), BoxErro
     }
 }
 
-/// The answer of the provider brought no token.
+/// The login brought no token.
 pub(crate) fn not_connected(error: &AuthorizationError) -> Response {
     use AuthorizationErrorKind::{CodeRefused, Denied, Expired, InteractionRequired, Refused, TryAgain};
     if error.kind() != Denied {
@@ -115,7 +115,7 @@ pub(crate) fn not_connected(error: &AuthorizationError) -> Response {
     message(status, title, &format!("<p>{why}</p>\n{}", said.unwrap_or_default()), Some("Try again"))
 }
 
-/// Somebody came back from a provider who was never sent there, or a page was loaded again: RFC 9700 §4.7.
+/// A browser came back from a provider although it wasn't sent there, or the page was loaded again (RFC 9700 §4.7).
 pub(crate) fn unknown_answer() -> Response {
     let why = "<p>This answer belongs to no connection that you have begun here, or to one that is done. \
                Nothing has changed.</p>";
@@ -143,13 +143,13 @@ pub(crate) async fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "There is no such page", "<p>Perhaps the start page helps.</p>", None)
 }
 
-/// Another site's page has pressed one of our buttons.
+/// The page of another site sent one of our forms.
 pub(crate) fn forged() -> Response {
     let why = "<p>Another page has sent you here to change something. Nothing has changed.</p>";
     message(StatusCode::FORBIDDEN, "That wasn’t you", why, None)
 }
 
-/// Something that can't go wrong did. The user gets to know that, and the operator gets to know what.
+/// An unexpected error. The user is told that there was one, and the operator which one.
 pub(crate) struct Failure(BoxError);
 
 impl<E: Into<BoxError>> From<E> for Failure {
@@ -178,7 +178,7 @@ fn page(status: StatusCode, title: &str, content: &str) -> Response {
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        // The URL of the callback is nobody else's business.
+        // The URL of the callback must not reach other hosts.
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
@@ -190,13 +190,13 @@ fn text(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// What an API answers, with line breaks if it is JSON, and not too much of it.
+/// The body of an API's response, with line breaks if it is JSON, and cut if it is long.
 fn readable(body: &str) -> String {
     let json = serde_json::from_str::<serde_json::Value>(body).and_then(|value| serde_json::to_string_pretty(&value));
     json.as_deref().unwrap_or(body).chars().take(4000).collect()
 }
 
-/// Days rounded, so that thirty of them are thirty when they have just begun.
+/// Days, rounded: thirty days are shown as thirty when they have just begun.
 fn words(time: Duration) -> String {
     match time.as_secs() {
         0 => "less than a second".into(),

@@ -11,7 +11,7 @@ use tower_bearer::{
 pub(crate) struct Provider {
     pub(crate) login: AuthorizationCode,
     pub(crate) endpoint: TokenEndpoint,
-    /// Where tokens are given back, if the provider has such a place (RFC 7009).
+    /// The revocation endpoint, if the provider has one (RFC 7009).
     pub(crate) revocation_url: Option<String>,
     pub(crate) api_url: reqwest::Url,
     /// What users will see in the address bar while they agree.

@@ -1,6 +1,7 @@
-//! Who it is: a cookie with a random name for the session, and what this app knows about it.
+//! Who the user is: a cookie with a random name for the session, and what this app knows about the session.
 //!
-//! In memory and without an end, which is enough for an example: a real app keeps sessions in a store, encrypted, and lets them expire.
+//! Sessions are in memory and don't expire, which is enough for an example. A real app keeps sessions in a store, encrypted, and lets them
+//! expire.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +21,7 @@ pub(crate) struct Sessions {
 
 #[derive(Default)]
 struct Session {
-    /// By their `state`. More than one, since somebody may press "Connect" in two tabs, or twice.
+    /// By their `state`. There may be several, because a user may press "Connect" in two tabs, or twice.
     pending: VecDeque<(String, String)>,
     account: Option<Account>,
 }
@@ -30,7 +31,7 @@ impl Sessions {
         Self { sessions: Mutex::default(), secure }
     }
 
-    /// Remembers an authorization that has begun, in a new session if there is none; returns the cookie to set.
+    /// Keeps an authorization that has begun, in a new session if there is none. Returns the cookie to set.
     pub(crate) fn remember(&self, headers: &HeaderMap, state: &str, pending: String) -> Result<HeaderValue, BoxError> {
         let mut sessions = self.lock();
         let known = id(headers).filter(|id| sessions.contains_key(*id)).map(str::to_owned);
@@ -43,7 +44,7 @@ impl Sessions {
         self.cookie(&id)
     }
 
-    /// The authorization that an answer with this `state` belongs to, once.
+    /// The authorization with this `state`. It can be taken once.
     pub(crate) fn recall(&self, headers: &HeaderMap, state: &str) -> Option<String> {
         let mut sessions = self.lock();
         let pending = &mut sessions.get_mut(id(headers)?)?.pending;
@@ -51,7 +52,7 @@ impl Sessions {
         pending.remove(at).map(|(_, pending)| pending)
     }
 
-    /// Keeps the account. The session gets another name: whoever knew the one before has nothing from it.
+    /// Keeps the account. The session gets another name, so that the previous one is of no use to anybody who knew it.
     pub(crate) fn connected(&self, headers: &HeaderMap, account: Account) -> Result<HeaderValue, BoxError> {
         let new = random()?;
         let mut sessions = self.lock();
@@ -68,7 +69,7 @@ impl Sessions {
         self.lock().remove(id(headers)?)?.account
     }
 
-    /// `Lax`: it has to come along when the provider sends the browser back.
+    /// `Lax`, because the cookie must be sent when the provider sends the browser back.
     fn cookie(&self, id: &str) -> Result<HeaderValue, BoxError> {
         let secure = if self.secure { "; Secure" } else { "" };
         Ok(HeaderValue::try_from(format!("{COOKIE_NAME}={id}; Path=/; HttpOnly; SameSite=Lax{secure}"))?)
@@ -85,7 +86,7 @@ fn id(headers: &HeaderMap) -> Option<&str> {
     pairs.find_map(|(name, value)| (name == COOKIE_NAME).then_some(value))
 }
 
-/// 256 bits that nobody can guess.
+/// 256 random bits.
 fn random() -> Result<String, BoxError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
@@ -96,7 +97,7 @@ fn random() -> Result<String, BoxError> {
     Ok(text)
 }
 
-/// A browser shares cookies between all ports of a host, so it is a name that no provider under test uses.
+/// A browser sends a cookie to all ports of a host, so the name is one that no provider under test uses.
 const COOKIE_NAME: &str = "web_app_session";
 
 const MOST_PENDING: usize = 8;

@@ -1,4 +1,19 @@
 //! The rarer states of a request's future: waiting for a token, waiting for another one, sending again.
+//!
+//! ```text
+//! there is no token                                the token was refused, and another one may come
+//!        │                                                              │
+//!        ▼             a token              the client is ready         ▼         another token
+//!     Waiting ───────────────────► Readying ─────────┐      ┌─────── Renewing ──────────────────► Readying
+//!        ▲                            │              ▼      │            │                            │
+//!        └── it has expired ──────────┘    Spare, Replayed ─┘ 401        └─► the 401 is returned      │
+//!                                          SentOnce: its 401 is returned                              │
+//!                                                    ▲                                                │
+//!                                                    └───────────────────── the client is ready ──────┘
+//! ```
+//!
+//! In `Spare`, `SentOnce` and `Replayed` the inner future is polled instead. From `Replayed` a request goes to `Readying` once more if it was
+//! lost with its connection.
 
 use std::{
     future::Future,
@@ -16,24 +31,24 @@ use crate::{
     BoxError, Error, TokenError,
     clock::Moment,
     error::{broke_off, is_unsent},
-    live::{Attempts, FIRST_STEP, Generation, PerThread, With},
+    live::{Attempts, FIRST_STEP, Generation, Sharded, With},
 };
 
 /// The rarer states, and what is kept for them. No service in here is ready but while it is being asked to send: what it holds then, such
 /// as a place in a limit, is missing to others, perhaps to those who fetch the token.
 pub(super) enum Cold<S: Service<R>, R> {
     /// Sent, and could be sent again. `ends`: when the call's deadline is over, as far as that was looked at (here and below).
-    Spare { service: S, spare: Spare<R>, link: PerThread<Link>, ends: Option<Moment> },
+    Spare { service: S, spare: Spare<R>, link: Sharded<Link>, ends: Option<Moment> },
     /// Not sent yet for want of a token.
     Waiting { token: Wait<Acquired>, service: S, request: R, after: After<R>, ends: Option<Moment> },
     /// Sent, and can't be sent again.
-    SentOnce { link: PerThread<Link> },
+    SentOnce { link: Sharded<Link> },
     /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
     Renewing { token: Wait<Replaced>, held: Option<Held<S::Response>>, service: S, spare: Spare<R>, resend: Resend },
     /// There is a token; the service must be ready to send. `left`: how long it may wait if it needs one more.
-    Readying { service: S, request: R, link: PerThread<Link>, after: After<R>, left: Duration, ends: Option<Moment> },
+    Readying { service: S, request: R, link: Sharded<Link>, after: After<R>, left: Duration, ends: Option<Moment> },
     /// Sent again. `more`: what is needed to do so once more.
-    Replayed { link: PerThread<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
+    Replayed { link: Sharded<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
     /// Over before it began.
     Failed(Error<S::Error>),
     /// Between two of the others.
@@ -54,10 +69,10 @@ pub(super) enum After<R> {
 /// A second attempt, or a later one.
 #[derive(Clone, Copy)]
 pub(super) struct Resend {
-    /// It carries a token that its own 401 caused to be fetched: what becomes of it says whether that helped.
-    pub(super) asked: bool,
+    /// It carries a token that was fetched because of its own 401: what becomes of it says whether that helped.
+    pub(super) has_its_fetch: bool,
     /// Its last 401 may cause a fetch.
-    asks: bool,
+    causes_fetch: bool,
     /// How many more there may be.
     more: u8,
     /// How long they may wait altogether.
@@ -72,7 +87,7 @@ pub(super) struct Resend {
 impl Resend {
     /// Before the first one.
     fn first(left: Duration, ends: Option<Moment>) -> Self {
-        Self { asked: false, asks: false, more: RESENDS, left, ends, lost: false, is_last: false }
+        Self { has_its_fetch: false, causes_fetch: false, more: RESENDS, left, ends, lost: false, is_last: false }
     }
 }
 
@@ -91,10 +106,10 @@ type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What is left of the wait for a token, and the layer that waited for it: with a handle of its own each request would count the handles,
 /// which all write.
-type Acquired = (Result<Duration, TokenError>, PerThread<Link>);
+type Acquired = (Result<Duration, TokenError>, Sharded<Link>);
 
 /// What is left of the wait for another one, if there is one.
-type Replaced = (Option<(Duration, With)>, PerThread<Link>);
+type Replaced = (Option<(Duration, With)>, Sharded<Link>);
 
 impl<S, R> Cold<S, R>
 where
@@ -151,10 +166,10 @@ where
         };
         // The deadline may be nearer than it was.
         let left = resend.ends.map_or(resend.left, |ends| resend.left.min(ends.since(link.token.time().now())));
-        let asks = link.token.is_reason_to_fetch(refused);
+        let causes_fetch = link.token.is_reason_to_fetch(refused);
         // Who can't wait until the same token is tried again wants another.
         let pause = FIRST_STEP * (1 << (RESENDS - resend.more));
-        let resend = Resend { asks, more: resend.more - 1, ..resend };
+        let resend = Resend { causes_fetch, more: resend.more - 1, ..resend };
         let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
         let is_patient = resend.more > 0 && spare.can_be_kept_again() && pause <= left;
         let attempts = if is_patient { Attempts::More } else { Attempts::Last };
@@ -205,9 +220,9 @@ where
                         // The 401 goes, and with it the connection that its body occupies.
                         Some((request, spare)) => {
                             let (left, with) = replaced.unwrap_or((Duration::ZERO, With::TheSame));
-                            let asked = resend.asked || resend.asks && with == With::Another;
+                            let has_its_fetch = resend.has_its_fetch || resend.causes_fetch && with == With::Another;
                             let is_last = replaced.is_none();
-                            let (resend, ends) = (Resend { asked, left, is_last, ..resend }, resend.ends);
+                            let (resend, ends) = (Resend { has_its_fetch, left, is_last, ..resend }, resend.ends);
                             let after = After::Replayed { resend, spare };
                             *self = Self::Readying { service, request, link, after, left, ends };
                         }
@@ -219,7 +234,7 @@ where
                         *self = Self::Readying { service, request, link, after, left, ends };
                         return Poll::Pending;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::inner(error)))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::of_inner(error)))),
                     // The header is taken now, when the request goes: getting ready may have taken longer than the token lived.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
@@ -263,6 +278,6 @@ fn over<S: Service<R>, R>(held: Option<Held<S::Response>>) -> Step<S, R> {
 }
 
 /// Waits for a token, no longer than this.
-pub(super) fn acquire(link: PerThread<Link>, max_wait: Duration) -> Wait<Acquired> {
+pub(super) fn acquire(link: Sharded<Link>, max_wait: Duration) -> Wait<Acquired> {
     Box::pin(async move { (link.token.wait(max_wait).await, link) })
 }

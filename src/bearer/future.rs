@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     BoxError, Error, LiveToken,
-    live::{Generation, PerThread, TokenId},
+    live::{Generation, Sharded, TokenId},
 };
 
 pin_project! {
@@ -89,7 +89,7 @@ impl<S: Service<R>, R> ResponseFuture<S, R> {
         request: R,
         ticket: Ticket,
         kept: Option<Box<Cold<S, R>>>,
-        link: PerThread<Link>,
+        link: Sharded<Link>,
     ) -> Self
     where
         R: HttpRequest,
@@ -121,7 +121,7 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Plain { inner } => inner.poll(cx).map_err(Error::inner),
+            StateProjection::Plain { inner } => inner.poll(cx).map_err(Error::of_inner),
             StateProjection::Watched { watched } => watched.poll(cx),
         }
     }
@@ -151,7 +151,7 @@ where
         match answer {
             Poll::Ready(Ok(response)) if told => self.consider(response, refused, cx),
             Poll::Ready(Err(error)) => self.failed(error.into(), cx),
-            answer => answer.map_err(Error::inner),
+            answer => answer.map_err(Error::of_inner),
         }
     }
 
@@ -190,7 +190,7 @@ where
             return self.go_on(cx);
         }
         *this.cold = None;
-        Poll::Ready(Err(Error::boxed(error)))
+        Poll::Ready(Err(Error::of_boxed(error)))
     }
 
     /// What to do with this response: what the rule says, unless the layer has a judge. Tidies up if it is to be handed on.
@@ -209,7 +209,7 @@ where
             {
                 match cold.as_deref() {
                     Some(Cold::Replayed { resend, .. }) => {
-                        token.report_recovered(this.ticket.generation, resend.asked);
+                        token.report_recovered(this.ticket.generation, resend.has_its_fetch);
                     }
                     _ => token.report_accepted(this.ticket.generation),
                 }

@@ -8,7 +8,7 @@
 use http::{HeaderMap, HeaderName, header::CONTENT_LENGTH};
 
 use super::Link;
-use crate::live::{MOST_HELD, PerThread};
+use crate::live::{MOST_HELD, Sharded};
 
 /// A response that is held. What it takes is free again when it goes.
 pub(super) struct Held<T> {
@@ -18,7 +18,7 @@ pub(super) struct Held<T> {
 
 impl<T> Held<T> {
     /// Holds a response with these headers; `None` if there is no room. `must_be_held`: the request can't be sent again for certain.
-    pub(super) fn new(response: T, kib: u16, link: &PerThread<Link>, must_be_held: bool) -> Option<Self> {
+    pub(super) fn new(response: T, kib: u16, link: &Sharded<Link>, must_be_held: bool) -> Option<Self> {
         let has_room = link.token.make_room(kib, must_be_held);
         has_room.then(|| Self { response, _room: Room { kib, link: link.clone() } })
     }
@@ -30,7 +30,7 @@ impl<T> Held<T> {
 
 struct Room {
     kib: u16,
-    link: PerThread<Link>,
+    link: Sharded<Link>,
 }
 
 impl Drop for Room {

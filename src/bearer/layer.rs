@@ -6,7 +6,10 @@ use http::{HeaderMap, StatusCode};
 use tower_layer::Layer;
 
 use super::{BearerAuth, Judge, Link, OnUnauthorized, Origin, origin::Fence, replay};
-use crate::{IntoTokenSource, LiveToken, live::PerThread};
+use crate::{
+    IntoTokenSource, LiveToken,
+    live::{CellView, Sharded},
+};
 
 /// Puts a live token on every request: `Authorization: Bearer …` (RFC 6750 §2.1).
 ///
@@ -46,7 +49,7 @@ use crate::{IntoTokenSource, LiveToken, live::PerThread};
 /// ```
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer<P = replay::Auto> {
-    link: PerThread<Link>,
+    link: Sharded<Link>,
     policy: P,
 }
 
@@ -54,12 +57,14 @@ impl BearerAuthLayer {
     /// A layer that sends this token to this origin.
     pub fn new(token: LiveToken, origin: Origin) -> Self {
         let link = Link {
+            view: CellView::of(token.cell()),
             token,
             fence: Fence::around(origin),
             max_wait: MAX_WAIT,
             keeps_authorization: false,
             asks_requests: false,
             judge: None,
+            inspects_requests: false,
         };
         Self { link: link.share(), policy: replay::Auto }
     }
@@ -94,18 +99,12 @@ impl<P> BearerAuthLayer<P> {
     /// Sends a request that brings an `Authorization` header with that one, untouched, wherever it goes, and hands on whatever is
     /// answered. Without this the header is replaced, so that a proxy that passes headers on is no confused deputy.
     pub fn keep_authorization(self) -> Self {
-        self.with(|link| {
-            link.keeps_authorization = true;
-            link.fence.close();
-        })
+        self.with(|link| link.keeps_authorization = true)
     }
 
     /// Lets each request say what it wants different, by [`PerRequest`](crate::PerRequest) in its extensions.
     pub fn ask_requests(self) -> Self {
-        self.with(|link| {
-            link.asks_requests = true;
-            link.fence.close();
-        })
+        self.with(|link| link.asks_requests = true)
     }
 
     /// Judges every response in place of the rule, [`OnUnauthorized::by_rule`]: for APIs that answer 403 to a token that has
@@ -137,10 +136,7 @@ impl<P> BearerAuthLayer<P> {
     where
         F: Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync + 'static,
     {
-        self.with(|link| {
-            link.judge = Some(Judge::new(judge));
-            link.fence.close();
-        })
+        self.with(|link| link.judge = Some(Judge::new(judge)))
     }
 
     /// What a 401 sets off: [`replay::Auto`] unless said otherwise.

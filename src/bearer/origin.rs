@@ -171,9 +171,7 @@ pub struct Fence {
     first: Origin,
     others: Vec<Origin>,
     any_https: bool,
-    /// Each request is looked at first, and none passes by itself. So layers with rare options cost the others nothing.
-    closed: bool,
-    /// The authority of `first` if that is https, and open; otherwise nothing, which no authority is.
+    /// The authority of `first` if that is https; otherwise nothing, which no authority is.
     quick: Box<[u8]>,
 }
 
@@ -184,7 +182,6 @@ impl Fence {
             first: origin,
             others: Vec::new(),
             any_https: false,
-            closed: false,
         }
     }
 
@@ -196,15 +193,7 @@ impl Fence {
         self.any_https = true;
     }
 
-    pub(crate) fn close(&mut self) {
-        (self.closed, self.quick) = (true, Box::default());
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    /// Whether a request with this URI may carry the token, and needn't be looked at first.
+    /// Whether a request with this URI may carry the token.
     #[inline]
     pub(crate) fn admits(&self, uri: &Uri) -> bool {
         match (uri.scheme_str(), uri.authority()) {
@@ -219,13 +208,9 @@ impl Fence {
         }
     }
 
+    /// The same, for any spelling.
     #[cold]
     fn admits_slowly(&self, uri: &Uri) -> bool {
-        !self.is_closed() && self.surrounds(uri)
-    }
-
-    /// Whether a request with this URI may carry the token.
-    pub(crate) fn surrounds(&self, uri: &Uri) -> bool {
         let Some(authority) = uri.authority() else {
             // A path alone: the connection below is fixed (tonic, an HTTP/1 connection, a proxy's upstream).
             return uri.scheme().is_none();
@@ -244,11 +229,11 @@ impl Fence {
             }
             None => default_port(https),
         };
-        self.surrounds_parts(https, authority.host(), port)
+        self.admits_parts(https, authority.host(), port)
     }
 
     /// The same for a URL in parts.
-    pub(crate) fn surrounds_parts(&self, https: bool, host: &str, port: u16) -> bool {
+    pub(crate) fn admits_parts(&self, https: bool, host: &str, port: u16) -> bool {
         (self.any_https && https && !host.is_empty())
             || self.first.is(https, host, port)
             || self.others.iter().any(|origin| origin.is(https, host, port))
@@ -257,13 +242,8 @@ impl Fence {
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, others, any_https, closed, quick: _ } = self;
-        f.debug_struct("Fence")
-            .field("first", first)
-            .field("others", others)
-            .field("any_https", any_https)
-            .field("closed", closed)
-            .finish()
+        let Self { first, others, any_https, quick: _ } = self;
+        f.debug_struct("Fence").field("first", first).field("others", others).field("any_https", any_https).finish()
     }
 }
 
@@ -492,7 +472,7 @@ mod tests {
         fence.admit(Origin::parse("https://b.test:8443").unwrap());
         assert_eq!(
             format!("{fence:?}"),
-            "Fence { first: Origin(https://a.test), others: [Origin(https://b.test:8443)], any_https: false, closed: false }"
+            "Fence { first: Origin(https://a.test), others: [Origin(https://b.test:8443)], any_https: false }"
         );
     }
 
@@ -506,18 +486,6 @@ mod tests {
         fence.admit_any_https();
         assert!(admits(&fence, "https://b.test/"));
         assert!(!admits(&fence, "http://b.test/"));
-    }
-
-    #[test]
-    fn a_closed_fence_lets_nothing_pass_by_itself() {
-        let mut fence = Fence::around(Origin::parse("https://a.test").unwrap());
-        fence.admit(Origin::parse("http://127.0.0.1:8080").unwrap());
-        fence.close();
-        for uri in ["https://a.test/x", "https://A.test:443/", "http://127.0.0.1:8080/x", "/only/a/path"] {
-            let uri: Uri = uri.parse().unwrap();
-            assert!(!fence.admits(&uri) && fence.surrounds(&uri), "{uri}");
-        }
-        assert!(!fence.surrounds(&"https://b.test/".parse().unwrap()));
     }
 
     #[test]

@@ -29,8 +29,6 @@ pub(crate) mod sealed {
     use super::{Extensions, Fence, HeaderMap, Method, NonZeroU32, StatusCode};
 
     pub trait Request {
-        /// Whether it may carry the token, and needn't be looked at first.
-        fn is_admitted(&self, fence: &Fence) -> bool;
         /// Whether it may carry the token.
         fn is_within(&self, fence: &Fence) -> bool;
         fn describe_origin(&self) -> String;
@@ -69,12 +67,8 @@ pub(crate) mod sealed {
 
 impl<B> sealed::Request for http::Request<B> {
     #[inline]
-    fn is_admitted(&self, fence: &Fence) -> bool {
-        fence.admits(self.uri())
-    }
-
     fn is_within(&self, fence: &Fence) -> bool {
-        fence.surrounds(self.uri())
+        fence.admits(self.uri())
     }
 
     fn describe_origin(&self) -> String {
@@ -130,10 +124,6 @@ mod for_reqwest {
     impl HttpResponse for Response {}
 
     impl sealed::Request for Request {
-        fn is_admitted(&self, fence: &Fence) -> bool {
-            !fence.is_closed() && is_within(fence, self.url())
-        }
-
         fn is_within(&self, fence: &Fence) -> bool {
             is_within(fence, self.url())
         }
@@ -207,7 +197,7 @@ mod for_reqwest {
             _ => return false,
         };
         match (url.host_str(), url.port_or_known_default()) {
-            (Some(host), Some(port)) => fence.surrounds_parts(https, host, port),
+            (Some(host), Some(port)) => fence.admits_parts(https, host, port),
             _ => false,
         }
     }

@@ -19,7 +19,7 @@ use super::{
     Driver, LiveToken, Shared,
     cell::Cell,
     decide::Decider,
-    demand::{Asks, Demands},
+    demand::{Demands, Progress},
     desk::Desk,
     registry::TokenId,
     schedule::{Renewal, Rules},
@@ -216,15 +216,7 @@ impl Builder {
         let task = Task {
             source: Some(self.source),
             decider: Decider::new(self.rng.unwrap_or_default(), self.rules),
-            desk: Desk {
-                time,
-                demands,
-                shared: Arc::downgrade(&shared),
-                since: None,
-                seen: 0,
-                settled: 0,
-                asks: Asks::default(),
-            },
+            desk: Desk { time, demands, shared: Arc::downgrade(&shared), since: None, progress: Progress::default() },
             deaf_until: None,
             storing_pause: STORING_PAUSE,
         };

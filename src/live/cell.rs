@@ -8,7 +8,7 @@
 //!   as several headers, each on memory of its own, and threads spread over them (two threads: 0.3; with one shared header: 1.1 to
 //!   1.3).
 //! - Services that are cloned for every request share more: the layer's `Arc`, and the header, which a new clone has none of. Both are
-//!   there once for each thread, [`PerThread`] and [`Seat`] (one thread: 1.1, two threads: 0.3; with one `Arc` and a load from the
+//!   there once for each thread, [`Sharded`] and [`CellView`] (one thread: 1.1, two threads: 0.3; with one `Arc` and a load from the
 //!   `ArcSwap` instead: 1.7 and 0.9).
 //! - "Expired" is published as one more version. The request path needs no clock, which takes as long as a third of the header; only where
 //!   the task may not have run for a while, because its runtime stands still between two `block_on`, every request looks at it.
@@ -17,20 +17,18 @@
 //!   a hash that is computed instead of known (1.25 instead of 1.10 times the instructions).
 
 use std::{
-    cell::Cell as ThreadCell,
     fmt,
-    ops::Deref,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
 };
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use try_lock::TryLock;
 
+use super::shard::{shard_of_thread, shards};
 use crate::{
     AccessToken,
     clock::{Moment, Timeline},
@@ -62,7 +60,7 @@ pub(crate) struct Cell {
 struct Published {
     generation: Generation,
     expires_at: Option<Moment>,
-    /// One for each slot, and one at least.
+    /// One for each shard, and one at least.
     headers: Box<[HeaderValue]>,
 }
 
@@ -97,7 +95,7 @@ impl Cell {
 
     /// From now on requests carry this token.
     pub(crate) fn publish(&self, token: &AccessToken, generation: Generation, expires_at: Option<Moment>) {
-        let headers = (0..slots()).map(|_| token.authorization()).collect();
+        let headers = (0..shards()).map(|_| token.authorization()).collect();
         let published = Arc::new(Published { generation, expires_at, headers });
         self.begin_change();
         let before = self.published.swap(Some(published));
@@ -145,7 +143,7 @@ impl Cell {
             return None;
         }
         // Never out of range, whatever number this thread has.
-        let header = &published.headers[slot() % published.headers.len()];
+        let header = &published.headers[shard_of_thread() % published.headers.len()];
         let may_be_kept = published.expires_at.is_none() || !self.careful.load(Ordering::Relaxed);
         Some((header.clone(), published.generation, may_be_kept))
     }
@@ -177,20 +175,20 @@ impl Reader {
     }
 
     /// Puts the header to send now into a request. Returns its generation, [`Generation::NONE`] if there is none.
-    pub(crate) fn authorize(&mut self, seat: &Seat, headers: &mut HeaderMap) -> Generation {
-        let mut version = seat.cell.version.load(Ordering::Acquire);
+    pub(crate) fn authorize(&mut self, view: &CellView, headers: &mut HeaderMap) -> Generation {
+        let mut version = view.cell.version.load(Ordering::Acquire);
         let header = 'found: {
             if version == self.kept.version {
                 break 'found self.kept.header.clone();
             }
             if !self.is_used
-                && let Some(kept) = seat.kept.0.try_lock()
+                && let Some(kept) = view.kept.0.try_lock()
                 && kept.version == version
             {
                 self.is_used = true;
                 break 'found kept.header.clone();
             }
-            let Some((header, generation)) = self.look_up(seat) else { return Generation::NONE };
+            let Some((header, generation)) = self.look_up(view) else { return Generation::NONE };
             // Perhaps a newer one, whose version isn't there yet.
             version = generation.0;
             header
@@ -204,15 +202,15 @@ impl Reader {
     /// The header to send now, if there is one; it is kept. Where: a service that was used before will be used again; one that is used for
     /// the first time may be one that is cloned for every request, and leaves the header to the next.
     #[cold]
-    fn look_up(&mut self, seat: &Seat) -> Option<(HeaderValue, Generation)> {
+    fn look_up(&mut self, view: &CellView) -> Option<(HeaderValue, Generation)> {
         // What was kept isn't right any more, and a secret: it goes, whether there is another or not.
         self.kept = Kept::NOTHING;
-        let found = seat.cell.find();
+        let found = view.cell.find();
         let kept = match &found {
             Some((header, generation, true)) => Kept { version: generation.0, header: header.clone() },
             _ => Kept::NOTHING,
         };
-        match seat.kept.0.try_lock() {
+        match view.kept.0.try_lock() {
             Some(mut shared) if !self.is_used || found.is_none() => {
                 self.is_used |= found.is_some();
                 *shared = kept;
@@ -224,25 +222,35 @@ impl Reader {
     }
 }
 
-/// What the services of one thread share: the header for those that have none yet.
-#[derive(Debug)]
-pub(crate) struct Seat {
+/// A [`Cell`] as the services of one thread see it: with the header that those take which have none yet. A clone begins without one.
+pub(crate) struct CellView {
     cell: Arc<Cell>,
-    slot: usize,
-    /// Free whenever it is asked for, unless several threads have one slot. A lock of one write instead of the two of an `ArcSwap`'s
+    /// Free whenever it is asked for, unless several threads share a shard. A lock of one write instead of the two of an `ArcSwap`'s
     /// guard.
     kept: Apart<TryLock<Kept>>,
 }
 
-impl Seat {
+impl CellView {
+    pub(crate) fn of(cell: Arc<Cell>) -> Self {
+        Self { cell, kept: Apart(TryLock::new(Kept::NOTHING)) }
+    }
+
     /// Whether it is news that a request with this generation was accepted.
     #[inline]
     pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
         self.cell.is_doubted(generation)
     }
+}
 
-    fn here(cell: Arc<Cell>) -> Self {
-        Self { cell, slot: slot(), kept: Apart(TryLock::new(Kept::NOTHING)) }
+impl Clone for CellView {
+    fn clone(&self) -> Self {
+        Self::of(self.cell.clone())
+    }
+}
+
+impl fmt::Debug for CellView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CellView").finish_non_exhaustive()
     }
 }
 
@@ -252,112 +260,23 @@ impl Seat {
 #[repr(align(128))]
 struct Apart<T>(T);
 
-/// An `Arc` that is cloned with every request, so each thread has one: a clone goes to the [`Seat`] of the thread that asks for it.
-///
-/// The others are copies of the value, made when the first request comes from there, at most one for each slot. They belong to the first
-/// one and know nothing of it: clones that outlive it work on, and share what they have.
-pub(crate) struct PerThread<T>(Arc<Place<T>>);
-
-struct Place<T> {
-    value: T,
-    seat: Seat,
-    /// Nothing in the copies.
-    elsewhere: Option<OnceLock<Copies<T>>>,
-}
-
-/// By slot.
-type Copies<T> = Box<[OnceLock<PerThread<T>>]>;
-
-impl<T: Clone> PerThread<T> {
-    /// Services that share this read that cell.
-    pub(crate) fn new(value: T, cell: Arc<Cell>) -> Self {
-        Self(Arc::new(Place { value, seat: Seat::here(cell), elsewhere: Some(OnceLock::new()) }))
-    }
-
-    pub(crate) fn seat(&self) -> &Seat {
-        &self.0.seat
-    }
-
-    #[cold]
-    fn clone_elsewhere(&self, slot: usize) -> Self {
-        let Some(elsewhere) = &self.0.elsewhere else { return Self(self.0.clone()) };
-        let copies = elsewhere.get_or_init(|| (0..slots()).map(|_| OnceLock::new()).collect());
-        let there = copies[slot % copies.len()].get_or_init(|| {
-            let (value, seat) = (self.0.value.clone(), Seat::here(self.0.seat.cell.clone()));
-            Self(Arc::new(Place { value, seat, elsewhere: None }))
-        });
-        Self(there.0.clone())
-    }
-}
-
-impl<T: Clone> Clone for PerThread<T> {
-    #[inline]
-    fn clone(&self) -> Self {
-        let slot = slot();
-        if slot == self.0.seat.slot { Self(self.0.clone()) } else { self.clone_elsewhere(slot) }
-    }
-}
-
-impl<T> Deref for PerThread<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0.value
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for PerThread<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.value.fmt(f)
-    }
-}
-
 /// No token. Generations start at 1, so a version is a generation or this.
 const VERSION_NONE: u64 = 0;
 
 /// What is published is about to be another. Right for no header that is kept, and not what [`Kept::NOTHING`] has.
 const VERSION_CHANGES: u64 = u64::MAX - 1;
 
-/// Twice as many headers as threads that run at the same time: threads take them in turn, and with just as many, two workers would
-/// share one where another thread had asked in between (two threads: 1.2 to 1.7 instead of 0.4). More than eight bring nothing to a
-/// client and cost their memory.
-fn slots() -> usize {
-    // What the first thread finds counts for all: another one may be bound to fewer processors.
-    static SLOTS: OnceLock<usize> = OnceLock::new();
-    *SLOTS.get_or_init(|| thread::available_parallelism().map_or(1, |threads| 2 * threads.get()).min(8))
-}
-
-/// Which of the slots this thread uses. They are given out in the order in which threads ask.
-#[inline]
-fn slot() -> usize {
-    thread_local! {
-        static SLOT: ThreadCell<usize> = const { ThreadCell::new(usize::MAX) };
-    }
-    SLOT.with(|slot| match slot.get() {
-        usize::MAX => {
-            slot.set(next_slot());
-            slot.get()
-        }
-        slot => slot,
-    })
-}
-
-#[cold]
-fn next_slot() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed) % slots()
-}
-
 #[cfg(test)]
 mod threads;
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::atomic::AtomicBool};
+    use std::{sync::atomic::AtomicBool, thread};
 
     use allocation_counter::measure;
 
     use super::*;
+    use crate::live::shard::on_another_shard;
 
     fn token(number: u64) -> AccessToken {
         AccessToken::new(format!("t{number}")).unwrap()
@@ -367,17 +286,17 @@ mod tests {
         Arc::new(Timeline::new(Arc::new(crate::clock::SystemClock)))
     }
 
-    /// A cell, and a seat at it.
-    fn seat() -> (Arc<Cell>, Seat) {
+    /// A cell, and a view of it.
+    fn viewed() -> (Arc<Cell>, CellView) {
         let cell = Arc::new(Cell::empty(time()));
-        (cell.clone(), Seat::here(cell))
+        (cell.clone(), CellView::of(cell))
     }
 
     /// What a request carries that this reader authorizes.
-    fn header(reader: &mut Reader, seat: &Seat) -> Option<(HeaderValue, Generation)> {
+    fn header(reader: &mut Reader, view: &CellView) -> Option<(HeaderValue, Generation)> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("is replaced"));
-        let generation = reader.authorize(seat, &mut headers);
+        let generation = reader.authorize(view, &mut headers);
         assert_eq!(headers.len(), 1);
         let header = headers.remove(AUTHORIZATION).unwrap();
         assert_eq!(generation == Generation::NONE, header == "is replaced", "{generation:?} {header:?}");
@@ -386,55 +305,55 @@ mod tests {
 
     #[test]
     fn readers_follow_every_change() {
-        let (cell, seat) = seat();
+        let (cell, view) = viewed();
         let mut reader = Reader::new();
-        assert!(header(&mut reader, &seat).is_none());
+        assert!(header(&mut reader, &view).is_none());
         for generation in 1..=3 {
             cell.publish(&token(generation), Generation(generation), None);
             for _ in 0..3 {
                 for reader in [&mut reader, &mut Reader::new()] {
-                    let (found, seen) = header(reader, &seat).unwrap();
+                    let (found, seen) = header(reader, &view).unwrap();
                     assert_eq!(found, format!("Bearer t{generation}"));
                     assert_eq!(seen, Generation(generation));
                 }
             }
         }
         cell.clear();
-        assert!(header(&mut reader, &seat).is_none());
-        assert!(header(&mut Reader::new(), &seat).is_none());
+        assert!(header(&mut reader, &view).is_none());
+        assert!(header(&mut Reader::new(), &view).is_none());
         assert_eq!(cell.generation(), Generation::NONE);
 
         // The same token again (a source gave it more life) is usable again, under its old number.
         cell.publish(&token(3), Generation(3), None);
-        assert_eq!(header(&mut reader, &seat).unwrap().1, Generation(3));
+        assert_eq!(header(&mut reader, &view).unwrap().1, Generation(3));
     }
 
     #[test]
     fn acceptance_is_news_for_the_doubted_generation_alone() {
-        let (cell, seat) = seat();
+        let (cell, view) = viewed();
         for (doubted, expected) in [(1, [true, false]), (2, [false, true]), (2, [false, true]), (0, [false, false])] {
             cell.doubt(Generation(doubted));
             assert_eq!([1, 2].map(|generation| cell.is_doubted(Generation(generation))), expected, "{doubted}");
-            assert_eq!([1, 2].map(|generation| seat.is_doubted(Generation(generation))), expected, "{doubted}");
+            assert_eq!([1, 2].map(|generation| view.is_doubted(Generation(generation))), expected, "{doubted}");
         }
     }
 
     #[test]
     fn a_secret_goes_when_it_is_not_sent_any_more() {
-        let (cell, seat) = seat();
+        let (cell, view) = viewed();
         let mut reader = Reader::new();
-        let kept = |reader: &Reader| (reader.kept.header.clone(), seat.kept.0.try_lock().unwrap().header.clone());
+        let kept = |reader: &Reader| (reader.kept.header.clone(), view.kept.0.try_lock().unwrap().header.clone());
         cell.publish(&token(1), Generation(1), None);
-        header(&mut reader, &seat);
-        header(&mut reader, &seat);
+        header(&mut reader, &view);
+        header(&mut reader, &view);
         assert!(kept(&reader).0 == "Bearer t1" && kept(&reader).1 == "Bearer t1");
         cell.publish(&token(2), Generation(2), None);
-        header(&mut reader, &seat);
+        header(&mut reader, &view);
         assert_eq!(kept(&reader).0, "Bearer t2");
-        header(&mut Reader::new(), &seat);
+        header(&mut Reader::new(), &view);
         assert_eq!(kept(&reader).1, "Bearer t2");
         cell.clear();
-        header(&mut reader, &seat);
+        header(&mut reader, &view);
         assert!(kept(&reader).0.is_empty() && kept(&reader).1.is_empty());
     }
 
@@ -443,34 +362,34 @@ mod tests {
         for careful in [true, false] {
             let time = time();
             let cell = Arc::new(Cell::empty(time.clone()));
-            let seat = Seat::here(cell.clone());
+            let view = CellView::of(cell.clone());
             if careful {
                 cell.be_careful();
             }
             let end = time.now() + std::time::Duration::from_millis(30);
             cell.publish(&token(1), Generation(1), Some(end));
             let mut reader = Reader::new();
-            assert!(header(&mut reader, &seat).is_some() && header(&mut reader, &seat).is_some());
+            assert!(header(&mut reader, &view).is_some() && header(&mut reader, &view).is_some());
             thread::sleep(std::time::Duration::from_millis(40));
             assert!(cell.load().is_none(), "whoever looks at the clock anyway");
-            assert_eq!(header(&mut reader, &seat).is_none(), careful);
-            assert_eq!(header(&mut Reader::new(), &seat).is_none(), careful);
+            assert_eq!(header(&mut reader, &view).is_none(), careful);
+            assert_eq!(header(&mut Reader::new(), &view).is_none(), careful);
         }
     }
 
     #[test]
     fn readers_take_what_is_there_while_the_publisher_is_between_its_stores() {
-        let (cell, seat) = seat();
+        let (cell, view) = viewed();
         cell.publish(&token(1), Generation(1), None);
         let mut reader = Reader::new();
-        header(&mut reader, &seat).unwrap();
+        header(&mut reader, &view).unwrap();
         // Before the swap, and before the last store.
         for generation in [1, 2] {
             cell.publish(&token(generation), Generation(generation), None);
             cell.begin_change();
             for _ in 0..2 {
                 for reader in [&mut Reader::new(), &mut reader] {
-                    let (found, seen) = header(reader, &seat).unwrap();
+                    let (found, seen) = header(reader, &view).unwrap();
                     assert_eq!(found, format!("Bearer t{generation}"));
                     assert_eq!((seen, cell.generation()), (Generation(generation), Generation(generation)));
                 }
@@ -478,27 +397,27 @@ mod tests {
         }
         cell.clear();
         cell.begin_change();
-        assert!(header(&mut reader, &seat).is_none() && header(&mut Reader::new(), &seat).is_none());
+        assert!(header(&mut reader, &view).is_none() && header(&mut Reader::new(), &view).is_none());
         assert_eq!(cell.generation(), Generation::NONE);
     }
 
     #[test]
     fn a_lock_that_somebody_holds_is_not_waited_for() {
-        let (cell, seat) = seat();
+        let (cell, view) = viewed();
         cell.publish(&token(1), Generation(1), None);
-        let _held = seat.kept.0.try_lock().unwrap();
+        let _held = view.kept.0.try_lock().unwrap();
         let mut reader = Reader::new();
         for _ in 0..3 {
-            assert_eq!(header(&mut reader, &seat).unwrap().1, Generation(1));
+            assert_eq!(header(&mut reader, &view).unwrap().1, Generation(1));
         }
         cell.clear();
-        assert!(header(&mut reader, &seat).is_none());
+        assert!(header(&mut reader, &view).is_none());
     }
 
     #[test]
     fn readers_never_see_a_header_of_another_generation() {
-        // One seat for all: what happens where there are more threads than slots.
-        let (cell, seat) = seat();
+        // One view for all: what happens where there are more threads than shards.
+        let (cell, view) = viewed();
         let done = AtomicBool::new(false);
         cell.publish(&token(1), Generation(1), None);
         let read = |clones: bool| {
@@ -508,7 +427,7 @@ mod tests {
                 if clones {
                     reader = Reader::new();
                 }
-                let (found, generation) = header(&mut reader, &seat).unwrap();
+                let (found, generation) = header(&mut reader, &view).unwrap();
                 assert_eq!(found, format!("Bearer t{}", generation.0));
                 assert!(generation >= last, "went back from {last:?} to {generation:?}");
                 last = generation;
@@ -537,72 +456,24 @@ mod tests {
         assert!(all.bytes_total <= 20 * one.bytes_total, "{all:?} for {one:?}");
     }
 
-    /// Runs this on a thread with another slot.
-    fn elsewhere<T: Send>(run: impl Fn() -> T + Sync) -> T {
-        let here = slot();
-        let there = || (slot() != here).then(&run);
-        loop {
-            let ran = thread::scope(|scope| scope.spawn(there).join().unwrap());
-            if let Some(result) = ran {
-                return result;
-            }
-        }
-    }
-
-    #[test]
-    fn no_thread_has_a_slot_that_is_none() {
-        for _ in 0..=slots() * slots() {
-            let slot = thread::scope(|scope| scope.spawn(slot).join().unwrap());
-            assert!(slot < slots(), "{slot}");
-        }
-    }
-
     #[test]
     fn each_thread_has_a_header_of_its_own() {
         let cell = Cell::empty(time());
         cell.publish(&token(1), Generation(1), None);
         let address = || cell.load().unwrap().0.as_bytes().as_ptr().addr();
         assert_eq!(address(), address());
-        assert_ne!(address(), elsewhere(address));
+        assert_ne!(address(), on_another_shard(address));
     }
 
     #[test]
-    fn each_slot_has_a_place_of_its_own() {
-        let first = PerThread::new("shown", Arc::new(Cell::empty(time())));
-        let mut found = BTreeSet::from([slot()]);
-        while found.len() < slots() {
-            found.insert(elsewhere(|| {
-                assert_eq!(first.clone().seat().slot, slot());
-                slot()
-            }));
-        }
-        assert_eq!(format!("{first:?}"), r#""shown""#);
-    }
-
-    #[test]
-    fn each_thread_has_a_place_of_its_own() {
-        let is_one = |a: &PerThread<_>, b: &PerThread<_>| Arc::ptr_eq(&a.0, &b.0);
-        let counted = Arc::new(());
-        let first = PerThread::new(counted.clone(), Arc::new(Cell::empty(time())));
-        assert!(is_one(&first, &first.clone()));
-
-        let (there, again) = elsewhere(|| {
-            let there = first.clone();
-            assert!(is_one(&there, &there.clone()));
-            assert_eq!(there.seat().slot, slot());
-            (there, first.clone())
-        });
-        assert!(!is_one(&first, &there));
-        assert!(is_one(&there, &again), "copied once");
-        assert!(is_one(&there, &there.clone()), "a copy isn't copied, here where its slot isn't");
-        assert!(Arc::ptr_eq(&first.seat().cell, &there.seat().cell));
-        assert_eq!(Arc::strong_count(&counted), 3);
-
-        // None holds the others.
-        drop((first, again));
-        assert_eq!(Arc::strong_count(&counted), 2);
-        assert!(is_one(&there, &elsewhere(|| there.clone())));
-        drop(there);
-        assert_eq!(Arc::strong_count(&counted), 1);
+    fn views_of_a_cell_keep_a_header_each() {
+        let (cell, view) = viewed();
+        cell.publish(&token(1), Generation(1), None);
+        let other = view.clone();
+        header(&mut Reader::new(), &view).unwrap();
+        assert!(Arc::ptr_eq(&view.cell, &other.cell));
+        let kept = |view: &CellView| view.kept.0.try_lock().unwrap().header.clone();
+        assert!(kept(&view) == "Bearer t1" && kept(&other).is_empty());
+        assert!(!format!("{view:?}").contains("t1"));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Demand {
     /// The number given out last.
     pub(crate) last: u64,
     /// Somebody called `refresh`, and no fetch has begun since.
-    pub(crate) asked: Option<u64>,
+    pub(crate) refresh: Option<u64>,
     pub(crate) refused: Option<Refused>,
     /// A request that was sent again with this generation succeeded.
     pub(crate) recovered: Option<Generation>,
@@ -40,20 +40,24 @@ pub(crate) struct Refused {
     pub(crate) wants_another: bool,
 }
 
-/// What became of those who asked for a fetch: numbers of demands.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asks {
-    /// A fetch has answered up to this one.
-    pub(crate) answered: u64,
-    /// Up to this one nothing is fetched any more.
-    pub(crate) declined: u64,
+/// How far the task has come with what was asked of it: the numbers of the last demands that this holds for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The task knows of them.
+    pub(crate) read: u64,
+    /// Refusals that were answered: by a token, a failure, or because none is fetched for them.
+    pub(crate) refusals_answered: u64,
+    /// Calls of `refresh` that a fetch has answered.
+    pub(crate) refreshes_answered: u64,
+    /// Calls of `refresh` for which nothing is fetched any more.
+    pub(crate) refreshes_declined: u64,
 }
 
 impl Demands {
     /// Asks for a fetch; returns the number to wait for.
-    pub(crate) fn ask(&self) -> u64 {
+    pub(crate) fn refresh(&self) -> u64 {
         self.put(|demand| {
-            let number = *demand.asked.get_or_insert(demand.last + 1);
+            let number = *demand.refresh.get_or_insert(demand.last + 1);
             demand.last = demand.last.max(number);
             number
         })
@@ -103,30 +107,30 @@ impl Demands {
         self.put(|demand| demand.closed = true);
     }
 
-    /// What is asked for now. `asked` and `refused` stay until they are [settled](Demands::settle).
-    pub(crate) fn look(&self) -> Demand {
+    /// What is asked for now. Refusals and calls of `refresh` stay until they are answered.
+    pub(crate) fn read(&self) -> Demand {
         let mut demand = self.lock();
-        let seen = *demand;
+        let read = *demand;
         (demand.recovered, demand.accepted) = (None, None);
-        seen
+        read
     }
 
-    /// Takes off what `refresh` asked for up to this number: a fetch answers it. Whoever asks from now on has another number.
-    pub(crate) fn take_asked(&self, number: u64) {
+    /// Calls of `refresh` up to this number are answered by a fetch that begins now. Whoever calls from now on has another number.
+    pub(crate) fn answer_refreshes(&self, number: u64) {
         let mut demand = self.lock();
-        demand.asked = demand.asked.filter(|asked| *asked > number);
+        demand.refresh = demand.refresh.filter(|refresh| *refresh > number);
     }
 
-    /// Takes off the refusals up to this number: they were answered.
-    pub(crate) fn settle(&self, number: u64) {
+    /// Refusals up to this number were answered.
+    pub(crate) fn answer_refusals(&self, number: u64) {
         let mut demand = self.lock();
         demand.refused = demand.refused.filter(|refused| refused.number > number);
     }
 
-    /// Takes off the refusals of those that try the same token again: all, where no other one is `on_its_way`.
-    pub(crate) fn try_again(&self, on_its_way: bool) {
+    /// Takes off the refusals of those that try the same token again. The others stay if they `may_wait` for another one.
+    pub(crate) fn try_again(&self, may_wait: bool) {
         let mut demand = self.lock();
-        demand.refused = demand.refused.filter(|refused| refused.wants_another && on_its_way);
+        demand.refused = demand.refused.filter(|refused| refused.wants_another && may_wait);
     }
 
     /// Waits for something new.
@@ -154,21 +158,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_ask_for_the_same_share_a_number_until_it_is_settled() {
+    fn those_who_ask_for_the_same_share_a_number_until_it_is_answered() {
         let demands = Demands::default();
         let first = demands.refuse(Generation(1), false);
         assert_eq!(demands.refuse(Generation(1), false), first);
-        let asked = demands.ask();
-        assert_eq!(demands.ask(), asked);
+        let asked = demands.refresh();
+        assert_eq!(demands.refresh(), asked);
         assert!(asked > first);
 
-        demands.settle(first);
-        demands.take_asked(first);
-        let demand = demands.look();
-        assert_eq!((demand.refused, demand.asked), (None, Some(asked)));
+        demands.answer_refusals(first);
+        demands.answer_refreshes(first);
+        let demand = demands.read();
+        assert_eq!((demand.refused, demand.refresh), (None, Some(asked)));
         assert!(demands.refuse(Generation(1), false) > asked, "a report after the answer is a new one");
-        demands.take_asked(asked);
-        assert!(demands.ask() > asked, "who asks when a fetch has begun wants another one");
+        demands.answer_refreshes(asked);
+        assert!(demands.refresh() > asked, "who asks when a fetch has begun wants another one");
     }
 
     /// The one before may be in use again.
@@ -179,7 +183,7 @@ mod tests {
         let other = demands.refuse(Generation(4), false);
         assert!(other > number);
         assert_eq!(
-            demands.look().refused.map(|refused| (refused.generation, refused.number)),
+            demands.read().refused.map(|refused| (refused.generation, refused.number)),
             Some((Generation(4), other))
         );
     }
@@ -187,7 +191,7 @@ mod tests {
     #[test]
     fn who_wants_another_token_shares_the_number_and_is_heard() {
         let demands = Demands::default();
-        let wants_another = || demands.look().refused.is_some_and(|refused| refused.wants_another);
+        let wants_another = || demands.read().refused.is_some_and(|refused| refused.wants_another);
         let number = demands.refuse(Generation(1), false);
         assert!(!wants_another());
         assert_eq!(demands.refuse(Generation(1), true), number);

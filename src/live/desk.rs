@@ -11,7 +11,7 @@ use super::{
     Shared,
     cell::Generation,
     decide::{Decider, Outcome},
-    demand::{Asks, Demand, Demands},
+    demand::{Demand, Demands, Progress},
     doubt::Turn,
     status::{Snapshot, State},
     telemetry::{Fingerprint, Telemetry},
@@ -29,22 +29,20 @@ pub(crate) struct Desk {
     pub(crate) shared: Weak<Shared>,
     /// When the present generation came.
     pub(crate) since: Option<Moment>,
-    pub(crate) seen: u64,
-    pub(crate) settled: u64,
-    pub(crate) asks: Asks,
+    pub(crate) progress: Progress,
 }
 
 impl Desk {
     /// Takes in what was asked for since last time.
     pub(super) fn take_demands(&mut self, decider: &mut Decider) -> Demand {
-        let demand = self.demands.look();
+        let demand = self.demands.read();
         decider.demand(self.time.now(), &demand);
-        self.seen = demand.last;
+        self.progress.read = demand.last;
         self.take_turns(decider);
         if decider.is_settled() {
-            self.settle();
+            self.answer_refusals();
             if decider.is_stopped() {
-                self.asks.declined = self.seen;
+                self.progress.refreshes_declined = self.progress.read;
             }
         }
         demand
@@ -60,13 +58,13 @@ impl Desk {
             (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
             // Who waits for a fetch that is under way waits on.
             (Some(turn @ Turn::Again), _) => {
-                self.demands.try_again(decider.is_another_on_its_way());
+                self.demands.try_again(decider.may_wait_for_another(now));
                 contained(|| shared.telemetry.turned(turn, decider.generation()));
             }
             (Some(turn), Some((token, generation, expires_at))) => {
                 shared.cell.publish(token, generation, expires_at);
                 contained(|| shared.telemetry.turned(turn, decider.generation()));
-                self.settle();
+                self.answer_refusals();
             }
             _ => return,
         }
@@ -75,21 +73,21 @@ impl Desk {
 
     /// A fetch begins: whoever asks from now on is answered by it only if it works.
     pub(super) fn begin(&self) -> u64 {
-        self.demands.take_asked(self.seen);
-        self.seen
+        self.demands.answer_refreshes(self.progress.read);
+        self.progress.read
     }
 
     /// A fetch has ended that answers up to this one, whatever came of it. One that worked is what those wanted, too, who asked meanwhile.
     pub(super) fn answer(&mut self, under_way: u64, worked: bool) {
-        let answered = if worked { self.seen } else { under_way };
-        self.demands.take_asked(answered);
-        self.asks.answered = self.asks.answered.max(answered);
+        let answered = if worked { self.progress.read } else { under_way };
+        self.demands.answer_refreshes(answered);
+        self.progress.refreshes_answered = self.progress.refreshes_answered.max(answered);
     }
 
-    /// Everything that was taken in has been answered.
-    pub(super) fn settle(&mut self) {
-        self.settled = self.seen;
-        self.demands.settle(self.settled);
+    /// All refusals that the task knows of have been answered.
+    pub(super) fn answer_refusals(&mut self) {
+        self.progress.refusals_answered = self.progress.read;
+        self.demands.answer_refusals(self.progress.read);
     }
 
     /// Marks a token that has ended.
@@ -159,7 +157,7 @@ impl Desk {
     /// Tells everybody how things are; wakes those who wait only if it concerns them.
     pub(super) fn report(&self, decider: &Decider, now: Moment) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let snapshot = Snapshot { asks: self.asks, ..decider.snapshot(now, self.seen, self.settled) };
+        let snapshot = decider.snapshot(now, self.progress);
         contained(|| shared.telemetry.refresh(&snapshot, self.since, &self.time));
         let is_new = shared.status.send_if_modified(|known| {
             let is_new = is_news(known, &snapshot);
@@ -177,8 +175,8 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
         // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
-        let asks = (snapshot.asks.answered, snapshot.asks.declined, snapshot.in_use, snapshot.tries);
-        (status, snapshot.authorization_ending, snapshot.storage, snapshot.seen, snapshot.settled, asks, ends)
+        let requests = (snapshot.in_use, snapshot.tries);
+        (status, snapshot.authorization_ending, snapshot.storage, snapshot.progress, requests, ends)
     };
     key(known) != key(next)
 }
@@ -193,10 +191,11 @@ impl Drop for Desk {
                 snapshot.state = State::Stopped;
                 snapshot.usable = false;
                 snapshot.fetching = false;
+                snapshot.hopeful = false;
                 snapshot.next_fetch = None;
-                snapshot.seen = u64::MAX;
-                snapshot.settled = u64::MAX;
-                snapshot.asks.declined = u64::MAX;
+                let all = u64::MAX;
+                snapshot.progress =
+                    Progress { read: all, refusals_answered: all, refreshes_declined: all, ..snapshot.progress };
             });
             shared.news.notify_waiters();
             let snapshot = shared.status.borrow().clone();

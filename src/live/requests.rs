@@ -5,7 +5,7 @@ use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 use http::HeaderValue;
 use tokio::time;
 
-use super::{Generation, LiveToken, Shared, telemetry::Waiting};
+use super::{Generation, LiveToken, Shared, telemetry::Waiting, waiter::Waiter};
 use crate::{ErrorKind, TokenError, clock::Timeline};
 
 /// How much of responses is held at a time that nobody reads, in KiB: half of the window that all streams of an HTTP/2 connection share if
@@ -78,14 +78,18 @@ impl LiveToken {
     async fn wait_for_token(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
         let deadline = self.shared.time.now() + max_wait;
         let found = self.news(max_wait, || {
-            // Whoever is woken by a token needs no look at the status, whose lock ten thousand would share.
+            // If there is a token, return it without reading the status: all waiters would contend for its lock.
             if let Some(found) = self.current() {
                 return Some(Ok(found));
             }
-            let hopeless = self.shared.status.borrow().hopeless(deadline);
-            self.current().map(Ok).or(hopeless.map(Err))
+            let in_vain = {
+                let snapshot = self.shared.status.borrow();
+                let kind = snapshot.in_vain(Waiter::Request { until: deadline });
+                kind.map(|kind| self.shared.error(kind, &snapshot))
+            };
+            self.current().map(Ok).or(in_vain.map(Err))
         });
-        let timeout = || Err(TokenError::new(ErrorKind::Timeout, self.shared.status.borrow().failure.clone()));
+        let timeout = || Err(self.shared.error(ErrorKind::Timeout, &self.shared.status.borrow()));
         found.await.unwrap_or_else(timeout)
     }
 
@@ -187,8 +191,7 @@ impl LiveToken {
                 number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
                 return None;
             }
-            let in_vain = snapshot.seen >= number && !snapshot.doubting && !snapshot.may_bring_a_token_by(deadline);
-            (in_vain || snapshot.settled >= number).then_some(None)
+            snapshot.in_vain(Waiter::Refused { number, until: deadline }).map(|_| None)
         });
         // Whatever ended the waiting: what counts is whether there is another token now.
         ended.await.flatten().or_else(|| found(&self.shared))
@@ -217,10 +220,10 @@ impl LiveToken {
         }
     }
 
-    /// A request that was sent again with this generation was accepted; `asked`: it had asked for that token.
-    pub(crate) fn report_recovered(&self, generation: Generation, asked: bool) {
+    /// A request that was sent again with this generation was accepted. `has_its_fetch`: the token was fetched because of its own 401.
+    pub(crate) fn report_recovered(&self, generation: Generation, has_its_fetch: bool) {
         self.shared.telemetry.recovered();
-        if asked {
+        if has_its_fetch {
             self.shared.demands.recover(generation);
         } else {
             self.report_accepted(generation);

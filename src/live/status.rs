@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{cell::Generation, demand::Asks};
+use super::{cell::Generation, demand::Progress};
 use crate::{
-    ErrorKind, FetchError, FetchErrorKind, Storage, TokenError,
+    FetchError, Storage,
     clock::{Moment, Timeline},
 };
 
@@ -114,8 +114,9 @@ impl Status {
         self.authorization_left
     }
 
-    /// Whether it is time to ask the user to authorize again: in the last tenth of what was left when that became known, three days
-    /// before the end at the earliest. A [watch](crate::LiveToken::watch) tells when that begins.
+    /// Whether it is time to ask the user to authorize again. It is in the last tenth of the authorization's time, and three days before its
+    /// end at the earliest. Where only the end is known, the time counts from when that became known. A
+    /// [watch](crate::LiveToken::watch) tells when it begins.
     #[must_use]
     pub fn is_authorization_ending(&self) -> bool {
         self.snapshot.authorization_ending
@@ -299,11 +300,7 @@ pub(crate) struct Snapshot {
     pub(crate) doubting: bool,
     /// How often those that were refused with the present token may have tried it again, and whether it was ever accepted.
     pub(crate) tries: (u8, bool),
-    /// Demands up to this one have been taken into account.
-    pub(crate) seen: u64,
-    /// Refusals up to this one have been answered, by a token, a failure, or a refusal to fetch.
-    pub(crate) settled: u64,
-    pub(crate) asks: Asks,
+    pub(crate) progress: Progress,
 }
 
 impl Snapshot {
@@ -325,9 +322,7 @@ impl Snapshot {
             in_use: Generation::NONE,
             doubting: false,
             tries: (0, false),
-            seen: 0,
-            settled: 0,
-            asks: Asks::default(),
+            progress: Progress::default(),
         }
     }
 
@@ -340,42 +335,6 @@ impl Snapshot {
             }
         }
         self
-    }
-
-    /// Whether a fetch runs or begins by then.
-    pub(crate) fn may_bring_a_token_by(&self, deadline: Moment) -> bool {
-        self.fetching || self.next_fetch.is_some_and(|at| at <= deadline)
-    }
-
-    /// Why somebody who has no token, and can wait until then, need not wait: `None` if waiting makes sense.
-    pub(crate) fn hopeless(&self, deadline: Moment) -> Option<TokenError> {
-        let kind = match (self.state, &self.failure) {
-            // After `shutdown`, what a fetch under way brings still serves.
-            (State::Stopped, _) if self.fetching => return None,
-            _ if self.hopeful => return None,
-            (State::Stopped, _) => ErrorKind::Stopped,
-            (_, Some(failure)) if failure.kind() != FetchErrorKind::TryAgain => self.error_kind(),
-            _ if self.may_bring_a_token_by(deadline) => return None,
-            _ => ErrorKind::Unavailable,
-        };
-        Some(TokenError::new(kind, self.failure.clone()))
-    }
-
-    /// What the last failure means for somebody who wanted a token.
-    pub(crate) fn error_kind(&self) -> ErrorKind {
-        match self.state {
-            State::Stopped => ErrorKind::Stopped,
-            _ => self.failure_kind(),
-        }
-    }
-
-    /// What the last failure means for somebody who wanted just that fetch.
-    pub(crate) fn failure_kind(&self) -> ErrorKind {
-        match self.failure.as_ref().map(FetchError::kind) {
-            Some(FetchErrorKind::Rejected) => ErrorKind::Rejected,
-            Some(FetchErrorKind::ReauthorizationRequired) => ErrorKind::ReauthorizationRequired,
-            _ => ErrorKind::Unavailable,
-        }
     }
 }
 

@@ -74,15 +74,15 @@ impl Task {
         }
     }
 
-    /// Returns when a fetch is due, the source says that it has changed, `shutdown` was called, or the last handle is gone. After `shutdown`:
-    /// at the next wake-up.
+    /// Returns when a fetch is due, the source says that it has changed or may be asked again after a panic, `shutdown` was called, or the
+    /// last handle is gone. After `shutdown`: at the next wake-up.
     fn wait(&mut self, now: Moment) -> impl Future<Output = ()> + Send {
         let stopped = self.decider.is_stopped();
         let storing = stopped && !self.storing_pause.is_zero() && self.is_storing();
         self.desk.report(&self.decider, now);
-        let mut nap = self.desk.nap(self.decider.wake_at(now), now);
+        let mut longest = None;
         if storing {
-            nap = Some(nap.map_or(self.storing_pause, |nap| nap.min(self.storing_pause)));
+            longest = Some(self.storing_pause);
             // Ever more seldom, and not for ever: the source goes on with it when it is gone from here.
             let goes_on = self.storing_pause < STORING_GIVEN_UP;
             self.storing_pause = if goes_on { self.storing_pause * 2 } else { Duration::ZERO };
@@ -99,6 +99,11 @@ impl Task {
             *deaf_until = Some(now + AFTER_A_PANIC);
         }
         let mut news = News(asked.flatten());
+        let nap_from = |desk: &Desk, decider: &Decider, deaf_until: &Option<Moment>, now| {
+            let hears_again = deaf_until.filter(|until| now < *until);
+            desk.nap([decider.wake_at(now), hears_again].into_iter().flatten().min(), now)
+        };
+        let mut nap = [nap_from(desk, decider, deaf_until, now), longest].into_iter().flatten().min();
         async move {
             loop {
                 tokio::select! {
@@ -123,7 +128,7 @@ impl Task {
                     return;
                 }
                 desk.report(decider, now);
-                nap = desk.nap(decider.wake_at(now), now);
+                nap = nap_from(desk, decider, deaf_until, now);
             }
         }
     }
@@ -171,13 +176,13 @@ impl Task {
         let new = desk.publish(outcome, now);
         desk.answer(under_way, decider.failures().0 == 0);
         if decider.may_answer_refusals() {
-            desk.settle();
+            desk.answer_refusals();
         }
         desk.report(decider, now);
         let took = now.since(started);
         desk.tell(|telemetry| match decider.failures() {
             (failures, Some(error)) => {
-                let headroom = Status::new(decider.snapshot(now, 0, 0), &desk.time).headroom();
+                let headroom = Status::new(decider.snapshot(now, desk.progress), &desk.time).headroom();
                 telemetry.failed(reason, took, failures, headroom, error);
             }
             (_, None) => telemetry.fetched(reason, took, decider.generation(), new, failures_before),

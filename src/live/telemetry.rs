@@ -57,8 +57,8 @@
 //! `examples/operations.rs` has the rules whole, and a service that they fit.
 //!
 //! When the last handle of a token is gone, its headroom, expiration and age become `NaN`, which no alarm compares true with,
-//! and all of its states 0. A token that is shut down, or whose runtime has ended, is `stopped` and has no headroom from when
-//! its token is over. A recorder that panics costs the measurement, nothing else.
+//! and all of its states 0. A token that was shut down is `stopped`, and its headroom is 0 when it has expired. With the end of its
+//! runtime a token is `stopped` and its headroom 0 at once. A recorder that panics costs the measurement, nothing else.
 //!
 //! # Spans and events
 //!
@@ -151,6 +151,10 @@ impl Telemetry {
 
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    pub(super) fn shared_name(&self) -> Option<Arc<str>> {
+        self.name.clone()
     }
 
     /// How often to [`refresh`](Self::refresh), if at all.

@@ -1,220 +1,83 @@
-//! The tokens the server gave out and what became of them.
+//! What the server issued: access tokens, refresh tokens and authorization codes.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt, iter,
-    sync::Arc,
-};
+use std::{iter, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-/// What a token is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Live,
-    Expired,
-    Revoked,
-    Unknown,
-}
+use crate::testing::rules::Rules;
 
-/// The newest tokens; the older ones are forgotten so that memory stays flat however long a test runs.
-pub(super) struct Issued {
-    tokens: HashMap<Arc<str>, Entry>,
-    order: VecDeque<(u64, Arc<str>)>,
-    count: u64,
-    token_len: usize,
-    remember: usize,
-}
+pub(crate) mod code_challenge;
+pub(crate) mod codes;
+pub(crate) mod tokens;
 
-/// A token and what it is good for.
-pub(super) struct Entry {
-    /// Tells the newest issue of a token from an earlier one of the same token.
-    serial: u64,
-    pub(super) subject: Subject,
-    pub(super) expires: Option<Instant>,
-    /// When a refresh token was first used up.
-    pub(super) spent: Option<Instant>,
-    revoked: bool,
-}
+use codes::{Authorization, Codes};
+use tokens::{Subject, Tokens};
 
-/// Whom a token was given to, and for what.
-#[derive(Clone, Default)]
-pub(super) struct Subject {
-    pub(super) client: Arc<str>,
-    pub(super) user: Option<Arc<str>>,
-    pub(super) scope: Option<Arc<str>>,
-    /// All tokens that go back to one authorization have its number.
-    pub(super) family: Option<u64>,
+/// Everything that the server issued and still remembers.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    pub(crate) access: Tokens,
+    pub(crate) refresh: Tokens,
+    pub(crate) codes: Codes,
+    /// How often a spent refresh token was used again.
+    pub(crate) reuse_detections: u64,
+    families: u64,
 }
 
 impl Issued {
-    pub(super) fn new(token_len: usize, remember: usize) -> Self {
-        Self { tokens: HashMap::new(), order: VecDeque::new(), count: 0, token_len, remember }
-    }
-
-    /// Issues a random token or the `chosen` one. The same token again starts a new life.
-    pub(super) fn issue(&mut self, chosen: Option<String>, expires: Option<Instant>, subject: Subject) -> Arc<str> {
-        let token: Arc<str> = chosen.unwrap_or_else(|| random(self.token_len)).into();
-        self.count += 1;
-        let entry = Entry { serial: self.count, subject, expires, spent: None, revoked: false };
-        self.tokens.insert(Arc::clone(&token), entry);
-        self.order.push_back((self.count, Arc::clone(&token)));
-        if self.order.len() > self.remember {
-            self.forget_oldest();
-        }
-        token
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((serial, token)) = self.order.pop_front()
-            && self.tokens.get(&token).is_some_and(|entry| entry.serial == serial)
-        {
-            self.tokens.remove(&token);
+    pub(crate) fn new(token_len: usize, remember: usize) -> Self {
+        Self {
+            access: Tokens::new(token_len, remember),
+            refresh: Tokens::new(token_len, remember),
+            codes: Codes::new(remember),
+            reuse_detections: 0,
+            families: 0,
         }
     }
 
-    pub(super) fn standing(&self, token: &str, now: Instant) -> Standing {
-        self.tokens.get(token).map_or(Standing::Unknown, |entry| entry.standing(now))
+    /// Issues a random access token, or the `chosen` one.
+    pub(crate) fn issue_access_token(
+        &mut self,
+        chosen: Option<String>,
+        lifetime: Option<Duration>,
+        subject: Subject,
+        now: Instant,
+    ) -> Arc<str> {
+        self.access.issue(chosen, end(now, lifetime), subject)
     }
 
-    /// Whether the token was live until now.
-    pub(super) fn revoke(&mut self, token: &str, now: Instant) -> bool {
-        self.tokens.get_mut(token).is_some_and(|entry| entry.revoke(now))
+    pub(crate) fn issue_refresh_token(&mut self, subject: Subject, rules: &Rules, now: Instant) -> Arc<str> {
+        self.refresh.issue(None, end(now, rules.refresh_lifetime), subject)
     }
 
-    pub(super) fn revoke_all(&mut self, now: Instant) -> usize {
-        self.tokens.values_mut().filter_map(|entry| entry.revoke(now).then_some(())).count()
+    /// Issues a code for what a user has authorized.
+    pub(crate) fn issue_code(&mut self, mut authorization: Authorization, rules: &Rules, now: Instant) -> String {
+        authorization.subject.family = Some(self.new_family());
+        authorization.expires = end(now, Some(rules.code_lifetime));
+        let code: String = iter::repeat_with(fastrand::alphanumeric).take(CODE_LEN).collect();
+        self.codes.add(code.clone(), authorization);
+        code
     }
 
-    /// Revokes what goes back to one authorization.
-    pub(super) fn revoke_family(&mut self, family: u64, now: Instant) {
-        for entry in self.tokens.values_mut().filter(|entry| entry.subject.family == Some(family)) {
-            entry.revoke(now);
+    /// The number of a new token family: all tokens that come from one authorization have the same number.
+    pub(crate) fn new_family(&mut self) -> u64 {
+        self.families += 1;
+        self.families
+    }
+
+    /// Revokes all tokens of a family.
+    pub(crate) fn revoke_family(&mut self, family: Option<u64>, now: Instant) {
+        if let Some(family) = family {
+            self.access.revoke_family(family, now);
+            self.refresh.revoke_family(family, now);
         }
     }
-
-    pub(super) fn get(&self, token: &str) -> Option<&Entry> {
-        self.tokens.get(token)
-    }
-
-    pub(super) fn get_mut(&mut self, token: &str) -> Option<&mut Entry> {
-        self.tokens.get_mut(token)
-    }
-
-    /// The newest live token of a client.
-    pub(super) fn newest_of(&self, client: &str, now: Instant) -> Option<&str> {
-        let lives = |entry: &Entry| &*entry.subject.client == client && entry.standing(now) == Standing::Live;
-        self.order.iter().rev().map(|(_, token)| &**token).find(|token| self.get(token).is_some_and(lives))
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
 }
 
-impl Entry {
-    pub(super) fn standing(&self, now: Instant) -> Standing {
-        if self.revoked {
-            Standing::Revoked
-        } else if self.expires.is_some_and(|expires| expires <= now) {
-            Standing::Expired
-        } else {
-            Standing::Live
-        }
-    }
-
-    fn revoke(&mut self, now: Instant) -> bool {
-        let live = self.standing(now) == Standing::Live;
-        self.revoked |= live;
-        live
-    }
+/// When a lifetime ends. `None` if it has no end.
+fn end(now: Instant, lifetime: Option<Duration>) -> Option<Instant> {
+    lifetime.and_then(|lifetime| now.checked_add(lifetime))
 }
 
-impl fmt::Debug for Issued {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issued")
-            .field("count", &self.count)
-            .field("remembered", &self.tokens.len())
-            .finish_non_exhaustive()
-    }
-}
-
-fn random(len: usize) -> String {
-    iter::repeat_with(fastrand::alphanumeric).take(len).collect()
-}
-
-/// Short enough for any test, long enough (47 bits) that two tokens don't meet.
-pub(super) const MIN_TOKEN_LEN: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_token_lives_until_its_end_and_not_at_it() {
-        let now = Instant::now();
-        let end = now + Duration::from_millis(5);
-        let mut issued = Issued::new(43, 8);
-        let token = issued.issue(None, Some(end), Subject::default());
-        assert_eq!(token.len(), 43);
-        assert_eq!(issued.standing(&token, now), Standing::Live);
-        assert_eq!(issued.standing(&token, end - Duration::from_nanos(1)), Standing::Live);
-        assert_eq!(issued.standing(&token, end), Standing::Expired);
-        assert_eq!(issued.standing("other", now), Standing::Unknown);
-    }
-
-    #[test]
-    fn revoking_counts_live_tokens_only() {
-        let now = Instant::now();
-        let mut issued = Issued::new(43, 8);
-        let (dead, live) =
-            (issued.issue(None, Some(now), Subject::default()), issued.issue(None, None, Subject::default()));
-        issued.issue(None, None, Subject::default());
-        assert!(!issued.revoke(&dead, now) && !issued.revoke("unknown", now));
-        assert!(issued.revoke(&live, now) && !issued.revoke(&live, now));
-        assert_eq!(issued.standing(&live, now), Standing::Revoked);
-        assert_eq!(issued.standing(&dead, now), Standing::Expired);
-        assert_eq!(issued.revoke_all(now), 1);
-        assert_eq!(issued.revoke_all(now), 0);
-    }
-
-    #[test]
-    fn memory_stays_flat_over_a_million_issues() {
-        let mut issued = Issued::new(MIN_TOKEN_LEN, 100);
-        let first = issued.issue(None, None, Subject::default());
-        for _ in 0..1_000_000 {
-            issued.issue(None, None, Subject::default());
-        }
-        assert_eq!(issued.count(), 1_000_001);
-        assert_eq!((issued.tokens.len(), issued.order.len()), (100, 100));
-        assert_eq!(issued.standing(&first, Instant::now()), Standing::Unknown);
-    }
-
-    #[test]
-    fn the_same_token_again_is_as_young_as_its_last_issue() {
-        let now = Instant::now();
-        let mut issued = Issued::new(43, 2);
-        issued.issue(Some("same".into()), Some(now), Subject::default());
-        issued.issue(Some("same".into()), None, Subject::default());
-        issued.issue(None, None, Subject::default());
-        assert_eq!(issued.standing("same", now), Standing::Live);
-        issued.issue(None, None, Subject::default());
-        assert_eq!(issued.standing("same", now), Standing::Unknown);
-    }
-
-    #[test]
-    fn a_family_ends_together_and_the_newest_of_a_client_is_known() {
-        let now = Instant::now();
-        let mut issued = Issued::new(43, 8);
-        let of = |family| Subject { client: "c".into(), family, ..Subject::default() };
-        let (first, other) = (issued.issue(None, None, of(Some(1))), issued.issue(None, None, of(Some(2))));
-        let second = issued.issue(None, None, of(Some(1)));
-        issued.issue(None, None, Subject { client: "d".into(), ..Subject::default() });
-        assert_eq!(issued.newest_of("c", now), Some(&*second));
-        issued.revoke_family(1, now);
-        assert_eq!([&first, &second].map(|token| issued.standing(token, now)), [Standing::Revoked; 2]);
-        assert_eq!((issued.newest_of("c", now), issued.newest_of("e", now)), (Some(&*other), None));
-    }
-}
+/// As long as the tokens are by default.
+const CODE_LEN: usize = 43;

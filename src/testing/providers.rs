@@ -1,12 +1,12 @@
-//! Simulators of five providers of APIs, each as strict as its documentation is about what it takes.
+//! Simulators of five API providers. Each accepts what the documentation of its provider says, and nothing else.
 //!
-//! Each function gives a [`Builder`] that is set up like the provider and knows one client, [`CLIENT_ID`] with
-//! [`CLIENT_SECRET`]. They differ in the grants on offer, the place of the client's secret, the kind of body, the path
-//! of the token endpoint, and in what an answer or a refusal looks like. What is not documented is left out: they have
-//! no introspection, revocation or discovery.
+//! Each function returns a [`Builder`] with the options of the provider and one client: [`CLIENT_ID`] with
+//! [`CLIENT_SECRET`]. The providers differ in the grants on offer, the place of the client's secret, the kind of body, the
+//! path of the token endpoint, and the look of answers and errors. None documents introspection, revocation or
+//! discovery, so these are missing.
 //!
-//! The same options apply as elsewhere: a shorter [lifetime](Builder::lifetime) is enforced and, where the
-//! provider tells lifetimes, announced as well.
+//! All options of the builder still apply. A shorter [lifetime](Builder::lifetime), for example, is enforced, and
+//! announced if the provider announces lifetimes.
 //!
 //! ```
 //! use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
@@ -31,14 +31,13 @@
 
 use std::time::Duration;
 
-use super::{
-    builder::Builder,
-    client_auth::ClientAuthMethods,
-    server::AuthorizationServer,
-    ways::{Dialect, ScopeAnswer, Ways},
+use super::server::{AuthorizationServer, builder::Builder};
+use crate::testing::rules::{
+    clients::ClientAuthMethods,
+    quirks::{ErrorFormat, Quirks, ScopeAnswer},
 };
 
-/// Agrello: codes and refresh tokens, HTTP Basic, at least one scope.
+/// Agrello: codes and refresh tokens, HTTP Basic. A scope is required.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -49,14 +48,14 @@ use super::{
 /// # }
 /// ```
 pub fn agrello() -> Builder {
-    provider(Ways { scope_required: true, ..WAYS })
+    provider(Quirks { scope_required: true, ..BASE })
         .grants(&["authorization_code", "refresh_token"])
         .client_auth(ClientAuthMethods::Basic)
 }
 
-/// Signicat Express, once Idfy: client credentials, HTTP Basic without any encoding of its parts, five scopes.
+/// Signicat Express, once Idfy: client credentials, HTTP Basic without the form encoding, five scopes.
 ///
-/// Its API answers 401 for an expired or missing token and 403 where a scope is missing (`/api/forbidden`).
+/// Its API answers 401 to an expired or missing token, and 403 if a scope is missing (`/api/forbidden`).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -67,7 +66,7 @@ pub fn agrello() -> Builder {
 /// # }
 /// ```
 pub fn signicat_express() -> Builder {
-    provider(Ways { scope: ScopeAnswer::Never, ..WAYS })
+    provider(Quirks { scope: ScopeAnswer::Never, ..BASE })
         .grants(&["client_credentials"])
         .client_auth(ClientAuthMethods::BasicRaw)
         .scopes(&["document_read", "document_write", "document_file", "event", "identify"])
@@ -75,10 +74,12 @@ pub fn signicat_express() -> Builder {
 
 /// signNow: passwords, codes and refresh tokens, a ready-made Basic value ([`SIGNNOW_BASIC_VALUE`]), multipart bodies.
 ///
-/// It knows the user [`USER`] with [`PASSWORD`]. A wrong password is answered `Invalid credentials.`, in a 400 whose
-/// shape is ours, as is that for a body that is not multipart. `expiration_time` shortens the life of a token.
-/// `GET` at the token endpoint tells about the token in the `Authorization` header, with `expires_in` as a string;
-/// with the Basic value in that header, as the documentation's sample has it, about the client's newest.
+/// - It knows one user, [`USER`] with [`PASSWORD`].
+/// - The answer to a wrong password is 400 with the text `Invalid credentials.` The JSON around it is not documented, and
+///   neither is the answer to a body that is not multipart: both are made up.
+/// - `expiration_time` shortens the life of a token.
+/// - `GET` at the token endpoint describes the token of the `Authorization` header. Its `expires_in` is a string. If the
+///   header has the Basic value, as in the documentation's sample, the answer describes the newest token of the client.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -89,15 +90,15 @@ pub fn signicat_express() -> Builder {
 /// # }
 /// ```
 pub fn signnow() -> Builder {
-    provider(Ways {
+    provider(Quirks {
         token_type: Some("bearer"),
-        scope: ScopeAnswer::AskedOr("*"),
-        extra: &[("last_login", "1")],
+        scope: ScopeAnswer::RequestedOr("*"),
+        extra_members: &[("last_login", "1")],
         expiration_time: true,
         redirect_uri_again: false,
-        verify: true,
-        dialect: Dialect::SignNow,
-        ..WAYS
+        token_check: true,
+        error_format: ErrorFormat::SignNow,
+        ..BASE
     })
     .grants(&["password", "authorization_code", "refresh_token"])
     .client_auth(ClientAuthMethods::BasicRaw)
@@ -107,10 +108,10 @@ pub fn signnow() -> Builder {
     .lifetime(Some(Duration::from_secs(2_592_000)))
 }
 
-/// Agile Planner: codes only, the secret in the form, answers with nothing but the token.
+/// Agile Planner: codes only, the secret in the form. Answers have no member but the token.
 ///
-/// It rejects parameters that it doesn't know: PKCE's and `scope` are among them. Only [`REDIRECT_URI`] is registered
-/// ([`Builder::redirect_uri`] adds others). Tokens live an hour and nobody is told.
+/// It rejects unknown parameters, such as those of PKCE and `scope`. Only [`REDIRECT_URI`] is registered
+/// ([`Builder::redirect_uri`] adds others). Tokens live for an hour, and answers don't say so.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -125,18 +126,24 @@ pub fn signnow() -> Builder {
 /// # }
 /// ```
 pub fn agile_planner() -> Builder {
-    provider(Ways { token_type: None, tell_lifetime: false, scope: ScopeAnswer::Never, scope_parameter: false, ..WAYS })
-        .grants(&["authorization_code"])
-        .client_auth(ClientAuthMethods::Post)
-        .redirect_uri(REDIRECT_URI)
-        .reject_unknown_parameters(true)
-        .without_pkce_support()
+    provider(Quirks {
+        token_type: None,
+        announce_lifetime: false,
+        scope: ScopeAnswer::Never,
+        scope_parameter: false,
+        ..BASE
+    })
+    .grants(&["authorization_code"])
+    .client_auth(ClientAuthMethods::Post)
+    .redirect_uri(REDIRECT_URI)
+    .reject_unknown_parameters(true)
+    .without_pkce_support()
 }
 
 /// eSignGlobal: client credentials, codes and refresh tokens, the secret in the form, multipart bodies.
 ///
-/// Fields in the URL, in JSON or urlencoded are answered 415 with JSON whose shape is ours. The scope is always
-/// `read-write`. A refresh token lives 30 days; a rotated one starts anew.
+/// The answer to fields in the URL, in JSON or urlencoded is 415. Its JSON is not documented, and made up. The scope is
+/// always `read-write`. A refresh token lives for 30 days, and rotation starts its life anew.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -147,13 +154,13 @@ pub fn agile_planner() -> Builder {
 /// # }
 /// ```
 pub fn esignglobal() -> Builder {
-    provider(Ways {
+    provider(Quirks {
         token_type: Some("bearer"),
         scope: ScopeAnswer::Always("read-write"),
         redirect_uri_again: false,
-        query: false,
-        dialect: Dialect::EsignGlobal,
-        ..WAYS
+        query_allowed: false,
+        error_format: ErrorFormat::EsignGlobal,
+        ..BASE
     })
     .grants(&["client_credentials", "authorization_code", "refresh_token"])
     .client_auth(ClientAuthMethods::Post)
@@ -164,29 +171,59 @@ pub fn esignglobal() -> Builder {
 }
 
 /// The client that every simulator knows.
+///
+/// Example: [the module's](self).
 pub const CLIENT_ID: &str = "client";
 
-/// Its secret. Form-encoded it is another text, so a client that takes the wrong form of Basic is found out.
+/// The secret of [`CLIENT_ID`]. The form encoding changes it, so a client that encodes wrongly is rejected.
+///
+/// Example: [the module's](self).
 pub const CLIENT_SECRET: &str = "s3cr3t+/=%41";
 
-/// The Base64 of the two, as signNow's dashboard hands it out: what follows `Basic `.
+/// The Base64 of [`CLIENT_ID`] and [`CLIENT_SECRET`], as signNow's dashboard hands it out. It follows `Basic `.
+///
+/// ```
+/// use tower_bearer::testing::providers::{PASSWORD, SIGNNOW_BASIC_VALUE, USER, signnow};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = signnow().start().await?;
+/// let field = |name, value| format!("--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n");
+/// let fields = [field("grant_type", "password"), field("username", USER), field("password", PASSWORD)];
+/// let answer = reqwest::Client::new()
+///     .post(server.token_url())
+///     .header("authorization", format!("Basic {SIGNNOW_BASIC_VALUE}"))
+///     .header("content-type", "multipart/form-data; boundary=x")
+///     .body(fields.concat() + "--x--");
+/// assert_eq!(answer.send().await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 pub const SIGNNOW_BASIC_VALUE: &str = "Y2xpZW50OnMzY3IzdCsvPSU0MQ==";
 
 /// The user that [`signnow`] knows.
+///
+/// Example: [`SIGNNOW_BASIC_VALUE`].
 pub const USER: &str = "user@example.com";
 
-/// The user's password.
+/// The password of [`USER`].
+///
+/// Example: [`SIGNNOW_BASIC_VALUE`].
 pub const PASSWORD: &str = "pa55 w&rd";
 
-/// The redirect URI that [`agile_planner`] knows. No listener is needed for
-/// [`AuthorizationServer::approve`](super::AuthorizationServer::approve).
+/// The redirect URI that [`agile_planner`] knows.
+///
+/// [`AuthorizationServer::approve`](crate::testing::AuthorizationServer::approve) needs no listener there.
+///
+/// Example: [`agile_planner`].
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8421/callback";
 
-fn provider(ways: Ways) -> Builder {
+/// A builder with the client of all simulators.
+fn provider(quirks: Quirks) -> Builder {
     let mut builder = AuthorizationServer::builder().client(CLIENT_ID, CLIENT_SECRET);
-    builder.rules.ways = ways;
+    builder.rules.quirks = quirks;
     builder
 }
 
-/// The standard's, without what none of the five documents.
-const WAYS: Ways = Ways { more_endpoints: false, ..Ways::STANDARD };
+/// The quirk that all five share: they document no other endpoints.
+const BASE: Quirks = Quirks { more_endpoints: false, ..Quirks::NONE };

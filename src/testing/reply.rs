@@ -1,4 +1,4 @@
-//! An answer before it is bytes: a token answer is kept as members so that a fault can bend them.
+//! A reply, before it is bytes. The members of a token response stay apart, so that a fault can change them.
 
 use std::borrow::Cow;
 
@@ -8,51 +8,58 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA},
 };
 
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) content: Content,
+pub(crate) mod body;
+pub(crate) mod error_response;
+pub(crate) mod outcome;
+
+/// Status, headers and content.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content: Content,
 }
 
-pub(super) enum Content {
+/// The body of a reply.
+pub(crate) enum Content {
     Fixed(Bytes),
-    /// The members of a token answer.
+    /// The members of a token response.
     Token(Vec<Member>),
 }
 
 /// A member of a JSON object: its name and its value as JSON.
-pub(super) type Member = (Cow<'static, str>, String);
+pub(crate) type Member = (Cow<'static, str>, String);
 
 impl Reply {
-    /// An answer without a body.
-    pub(super) fn new(status: StatusCode) -> Self {
+    /// A reply without a body.
+    pub(crate) fn new(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), content: Content::Fixed(Bytes::new()) }
     }
 
-    pub(super) fn json(status: StatusCode, members: &[Member]) -> Self {
+    /// A reply with a JSON object.
+    pub(crate) fn json(status: StatusCode, members: &[Member]) -> Self {
         Self::new(status).body(HeaderValue::from_static("application/json"), object(members))
     }
 
-    /// RFC 6749 §5.1: members, and neither browsers nor proxies may keep them.
-    pub(super) fn token(members: Vec<Member>) -> Self {
+    /// A token response. No cache may keep it (RFC 6749 §5.1).
+    pub(crate) fn token(members: Vec<Member>) -> Self {
         let mut reply = Self::json(StatusCode::OK, &[]).no_store();
         reply.content = Content::Token(members);
         reply
     }
 
-    /// RFC 6749 §5.2.
-    pub(super) fn error(status: StatusCode, code: &str, description: Option<&str>) -> Self {
+    /// An error response (RFC 6749 §5.2).
+    pub(crate) fn error(status: StatusCode, code: &str, description: Option<&str>) -> Self {
         let mut members = vec![member("error", code)];
         members.extend(description.map(|text| member("error_description", text)));
         Self::json(status, &members).no_store()
     }
 
-    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    pub(super) fn body(mut self, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
         self.content = Content::Fixed(body.into());
         self.header(CONTENT_TYPE, content_type)
     }
@@ -64,7 +71,7 @@ impl Reply {
 }
 
 impl Content {
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         match self {
             Content::Fixed(bytes) => bytes,
             Content::Token(members) => object(&members).into(),
@@ -72,12 +79,13 @@ impl Content {
     }
 }
 
-pub(super) fn member(name: &'static str, text: &str) -> Member {
+/// A member whose value is a string.
+pub(crate) fn member(name: &'static str, text: &str) -> Member {
     (Cow::Borrowed(name), quoted(text))
 }
 
 /// `text` as a JSON string.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

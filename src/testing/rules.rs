@@ -1,38 +1,51 @@
-//! What the server enforces: everything the builder can say.
+//! The rules of the server: everything that the builder can set.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::time::Duration;
 
-use super::{
-    client_auth::{ClientAuthMethods, Clients},
-    ways::Ways,
-};
+pub(crate) mod clients;
+pub(crate) mod quirks;
+pub(crate) mod users;
 
+use clients::{ClientAuthMethods, Clients};
+use quirks::Quirks;
+use users::Users;
+
+/// What the server enforces.
 #[derive(Debug)]
-pub(super) struct Rules {
-    /// `http://127.0.0.1:PORT`, known once the server listens.
-    pub(super) issuer: String,
-    pub(super) token_path: String,
-    pub(super) clients: Clients,
-    pub(super) client_auth: ClientAuthMethods,
-    pub(super) users: Users,
-    /// The grants on offer; without them, all that make sense.
-    pub(super) grants: Option<Vec<String>>,
-    /// The known scopes; without them, any is.
-    pub(super) scopes: Option<Vec<String>>,
-    /// Without any, every one on loopback is fine.
-    pub(super) redirect_uris: Vec<String>,
-    pub(super) multipart: bool,
-    pub(super) reject_unknown: bool,
-    pub(super) require_pkce: bool,
-    pub(super) pkce: bool,
-    pub(super) announce_issuer: bool,
-    pub(super) lifetime: Option<Duration>,
-    pub(super) code_lifetime: Duration,
-    pub(super) rotation: bool,
-    pub(super) refresh_lifetime: Option<Duration>,
-    pub(super) refresh_grace: Duration,
-    pub(super) tell_refresh_lifetime: bool,
-    pub(super) ways: Ways,
+pub(crate) struct Rules {
+    /// `http://127.0.0.1:PORT`. It is known once the server listens.
+    pub(crate) issuer: String,
+    pub(crate) token_path: String,
+    pub(crate) clients: Clients,
+    pub(crate) client_auth: ClientAuthMethods,
+    pub(crate) users: Users,
+    /// The grants on offer. `None`: all of [`GRANTS`].
+    pub(crate) grants: Option<Vec<String>>,
+    /// The known scopes. `None`: any scope.
+    pub(crate) scopes: Option<Vec<String>>,
+    /// The registered ones. If there is none, every one on loopback is accepted.
+    pub(crate) redirect_uris: Vec<String>,
+    /// The token endpoint reads multipart forms only.
+    pub(crate) multipart: bool,
+    /// Unknown parameters are an error.
+    pub(crate) reject_unknown: bool,
+    /// Confidential clients must use PKCE too.
+    pub(crate) require_pkce: bool,
+    /// PKCE is supported.
+    pub(crate) pkce: bool,
+    /// Answers to authorization requests carry `iss`.
+    pub(crate) announce_issuer: bool,
+    /// The lifetime of access tokens.
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) code_lifetime: Duration,
+    /// A refresh replaces the refresh token.
+    pub(crate) rotation: bool,
+    pub(crate) refresh_lifetime: Option<Duration>,
+    /// How long a spent refresh token is still accepted.
+    pub(crate) refresh_grace: Duration,
+    /// Answers have `refresh_expires_in`.
+    pub(crate) tell_refresh_lifetime: bool,
+    pub(crate) quirks: Quirks,
 }
 
 impl Default for Rules {
@@ -57,21 +70,21 @@ impl Default for Rules {
             refresh_lifetime: None,
             refresh_grace: Duration::ZERO,
             tell_refresh_lifetime: false,
-            ways: Ways::default(),
+            quirks: Quirks::default(),
         }
     }
 }
 
 impl Rules {
-    /// Whether a grant is on offer: those of [`GRANTS`] unless restricted, passwords only where there are users.
-    pub(super) fn offers(&self, grant: &str) -> bool {
+    /// Whether a grant is on offer. The password grant needs a user.
+    pub(crate) fn offers(&self, grant: &str) -> bool {
         GRANTS.contains(&grant)
             && self.grants.as_ref().is_none_or(|offered| offered.iter().any(|name| name == grant))
             && (grant != "password" || !self.users.is_empty())
     }
 
-    /// RFC 6749 §3.3: names separated by single spaces.
-    pub(super) fn allow_scope(&self, scope: &str) -> bool {
+    /// Whether all names of the scope are known. Single spaces separate them (RFC 6749 §3.3).
+    pub(crate) fn allow_scope(&self, scope: &str) -> bool {
         scope.split(' ').all(|name| self.allow_name(name))
     }
 
@@ -83,65 +96,13 @@ impl Rules {
     }
 }
 
-/// Who may log in by password, and how they fared.
-#[derive(Default)]
-pub(super) struct Users(HashMap<String, User>);
+/// The grants that the server knows.
+pub(crate) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
 
-struct User {
-    password: String,
-    counts: PasswordCounts,
-}
-
-/// How the password grant fared for one user, from
-/// [`AuthorizationServer::password_attempts`](super::AuthorizationServer::password_attempts).
-///
-/// ```
-/// assert_eq!(tower_bearer::testing::PasswordCounts::default().rejected, 0);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PasswordCounts {
-    /// The right password.
-    pub accepted: u64,
-    /// Another one: 400 `invalid_grant`. Real servers lock accounts over this.
-    pub rejected: u64,
-}
-
-impl Users {
-    /// A known user keeps the counts.
-    pub(super) fn set(&mut self, name: String, password: String) {
-        let counts = self.counts(&name);
-        self.0.insert(name, User { password, counts });
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn check(&mut self, name: &str, password: &str) -> bool {
-        let Some(user) = self.0.get_mut(name) else { return false };
-        let right = user.password == password;
-        *(if right { &mut user.counts.accepted } else { &mut user.counts.rejected }) += 1;
-        right
-    }
-
-    pub(super) fn counts(&self, name: &str) -> PasswordCounts {
-        self.0.get(name).map(|user| user.counts).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Users {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-pub(super) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
-
-/// What RFC 6749 §4.2.2 and §5.1 use in their examples, and most servers by default.
+/// The lifetime in the examples of RFC 6749 §4.2.2 and §5.1, and the default of most servers.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// RFC 6749 §4.1.2 recommends at most 10 minutes; a minute is what strict servers give.
+/// RFC 6749 §4.1.2 recommends at most 10 minutes. Strict servers use a minute.
 const DEFAULT_CODE_LIFETIME: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -149,23 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_offered_where_there_are_users() {
+    fn the_password_grant_is_on_offer_if_there_is_a_user() {
         let mut rules = Rules::default();
         assert!(rules.offers("refresh_token") && !rules.offers("password") && !rules.offers("implicit"));
         rules.users.set("ann".into(), "hidden".into());
         assert!(rules.offers("password"));
         rules.grants = Some(vec!["refresh_token".into()]);
         assert!(rules.offers("refresh_token") && !rules.offers("password"));
-    }
-
-    #[test]
-    fn attempts_are_counted_for_known_users_and_shown_without_passwords() {
-        let mut users = Users::default();
-        users.set("ann".into(), "hidden".into());
-        assert!(users.check("ann", "hidden") && !users.check("ann", "x") && !users.check("bob", "x"));
-        users.set("ann".into(), "next".into());
-        assert_eq!(users.counts("ann"), PasswordCounts { accepted: 1, rejected: 1 });
-        assert_eq!(users.counts("bob"), PasswordCounts::default());
-        assert_eq!(format!("{users:?}"), r#"{"ann"}"#);
     }
 }

@@ -1,92 +1,170 @@
-//! The handle a test holds.
+//! The handle that a test holds: it starts the server, knows its addresses, and stops it.
 
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use super::{
-    api::ApiCounts,
-    builder::Builder,
-    connection,
-    fault::Fault,
-    record::TokenRequest,
-    state::{Shared, State},
-};
+use crate::testing::endpoints::{AUTHORIZE, INTROSPECT, REVOKE};
 
-/// A running OAuth 2.0 authorization server on loopback, with a small API that its tokens open.
+pub(crate) mod builder;
+
+mod approve;
+mod change;
+mod fault_injection;
+mod observe;
+
+mod connection;
+mod state;
+
+use state::{Shared, State};
+
+/// A running OAuth 2.0 authorization server on loopback, with a small API that accepts its tokens.
 ///
-/// It stops when this handle is dropped: the port closes and so do the connections. It answers:
+/// The server stops when this handle is dropped: it closes its port and its connections.
+///
+/// # Paths
 ///
 /// | path | answer |
 /// |---|---|
-/// | `/token` | tokens for the grants on offer, to clients that authenticate by HTTP Basic or in the form |
+/// | `/token` | issues tokens for the grants on offer. Clients authenticate by HTTP Basic or in the form |
 /// | `/authorize` | a page that asks the user, then a redirect with a code or an error |
 /// | `/introspect`, `/revoke` | RFC 7662, RFC 7009 |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
-/// | `/api/echo` | the request's body and content type |
+/// | `/api/echo` | the body and the content type of the request |
 /// | `/api/forbidden` | 403 `insufficient_scope` |
 /// | `/api/unauthorized` | 401 `invalid_token`, whatever the token |
 /// | `/api/scope-401` | 401 `insufficient_scope` |
-/// | `/api/redirect?to=URL` | 307 to URL |
-/// | `/api/open` | as any other, but without a token too |
+/// | `/api/redirect?to=URL` | 307 to the URL |
+/// | `/api/open` | like any other path of the API, but without a token too |
 /// | any other below `/api/` | 200 and a JSON object: `method`, `path`, `body_length` |
-/// | `/redirect?to=URL` | 307 to URL, without asking for a token |
+/// | `/redirect?to=URL` | 307 to the URL. No token is needed |
 /// | any other | 404 |
 ///
-/// Everything below `/api/` but `/api/open` wants `Authorization: Bearer` with a live token of this server, and answers 401
-/// with a challenge (RFC 6750 §3) otherwise.
+/// All of `/api/` except `/api/open` needs `Authorization: Bearer` with a live token of this server. Without one, the
+/// answer is 401 with a challenge (RFC 6750 §3).
+///
+/// # Addresses
 ///
 /// ```
-/// use std::time::Duration;
-/// use tower_bearer::testing::{AuthorizationServer, Fault};
+/// use tower_bearer::testing::AuthorizationServer;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
 /// let server = AuthorizationServer::start().await?;
-/// assert_eq!(server.token_url(), server.url("/token"));
-/// assert_eq!(server.api_url("/documents"), format!("{}/api/documents", server.origin()));
+/// let origin = server.origin(); // http://127.0.0.1:PORT
+/// assert_eq!(server.url("/redirect"), format!("{origin}/redirect"));
+/// assert_eq!(server.api_url("/documents"), format!("{origin}/api/documents"));
 ///
-/// server.faults(3, Fault::status(503).retry_after(Duration::from_secs(1))); // an outage,
-/// server.fault(Fault::drop_before_acting()); //                                then a bad connection
-/// server.set_secret("client", "rotated");
-/// server.shutdown().await;
+/// assert_eq!(server.token_url(), format!("{origin}/token"));
+/// assert_eq!(server.authorization_url(), format!("{origin}/authorize"));
+/// assert_eq!(server.introspection_url(), format!("{origin}/introspect"));
+/// assert_eq!(server.revocation_url(), format!("{origin}/revoke"));
+/// assert_eq!(server.issuer(), origin);
 /// # Ok(())
 /// # }
 /// ```
 #[must_use = "the server stops when it is dropped"]
 pub struct AuthorizationServer {
     address: SocketAddr,
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
-/// Start, stop, addresses.
+/// Addresses.
 impl AuthorizationServer {
-    /// Starts a server with the defaults of [`Builder`].
+    /// The token endpoint: `http://127.0.0.1:PORT/token`, or [another path](crate::testing::Builder::token_path).
     ///
-    /// # Errors
-    ///
-    /// If no port can be bound.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime, or in one whose IO and time drivers are off.
-    pub async fn start() -> io::Result<AuthorizationServer> {
-        Self::builder().start().await
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn token_url(&self) -> String {
+        let path = self.shared.lock().rules.token_path.clone();
+        self.url(&path)
     }
 
-    /// A server with options: clients, lifetimes, latency, scopes.
-    pub fn builder() -> Builder {
-        Builder::new()
+    /// The authorization endpoint: `http://127.0.0.1:PORT/authorize`. A browser visits it with a query.
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn authorization_url(&self) -> String {
+        self.url(AUTHORIZE)
     }
 
-    pub(super) async fn spawn(mut state: State) -> io::Result<AuthorizationServer> {
+    /// The introspection endpoint (RFC 7662): `http://127.0.0.1:PORT/introspect`.
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn introspection_url(&self) -> String {
+        self.url(INTROSPECT)
+    }
+
+    /// The revocation endpoint (RFC 7009): `http://127.0.0.1:PORT/revoke`.
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn revocation_url(&self) -> String {
+        self.url(REVOKE)
+    }
+
+    /// A path of the API: `/documents` gives `http://127.0.0.1:PORT/api/documents`.
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn api_url(&self, path: &str) -> String {
+        format!("{}/api/{}", self.origin(), path.trim_start_matches('/'))
+    }
+
+    /// Any path of the server: `/redirect` gives `http://127.0.0.1:PORT/redirect`.
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/{}", self.origin(), path.trim_start_matches('/'))
+    }
+
+    /// The origin: `http://127.0.0.1:PORT`.
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The issuer: the value of `iss`, and the base of the discovery document's address (RFC 8414 §3).
+    ///
+    /// Example: [addresses](AuthorizationServer#addresses).
+    pub fn issuer(&self) -> String {
+        self.origin()
+    }
+}
+
+/// Stop.
+impl AuthorizationServer {
+    /// Stops the server, and waits until its port and its connections are closed. Answers under way are cut off.
+    ///
+    /// ```
+    /// use tower_bearer::testing::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let server = AuthorizationServer::start().await?;
+    /// let url = server.token_url();
+    /// server.shutdown().await;
+    /// assert!(reqwest::get(url).await.unwrap_err().is_connect());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// If this future is dropped, the server stops all the same. Nobody waits for it then.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // If the task ended with its runtime, it has stopped already.
+            let _ = stop.send(());
+        }
+        let _ = (&mut self.task).await;
+    }
+
+    /// Binds a free port of loopback, and serves it on a task of its own.
+    async fn spawn(mut state: State) -> io::Result<AuthorizationServer> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         state.rules.issuer = format!("http://{address}");
@@ -94,139 +172,6 @@ impl AuthorizationServer {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(connection::serve(listener, Arc::clone(&shared), stopped));
         Ok(AuthorizationServer { address, shared, stop: Some(stop), task })
-    }
-
-    /// The token endpoint: `http://127.0.0.1:PORT/token`, unless it has [another path](Builder::token_path).
-    pub fn token_url(&self) -> String {
-        let path = self.shared.lock().rules.token_path.clone();
-        self.url(&path)
-    }
-
-    /// A path of the API: `/documents` gives `http://127.0.0.1:PORT/api/documents`.
-    pub fn api_url(&self, path: &str) -> String {
-        format!("{}/api/{}", self.origin(), path.trim_start_matches('/'))
-    }
-
-    /// Any path of the server: `/redirect` gives `http://127.0.0.1:PORT/redirect`.
-    pub fn url(&self, path: &str) -> String {
-        format!("{}/{}", self.origin(), path.trim_start_matches('/'))
-    }
-
-    /// `http://127.0.0.1:PORT`
-    pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Stops the server and waits until its port is closed and its connections are cut, answers under way included.
-    ///
-    /// # Cancel safety
-    ///
-    /// The server stops even if this future is dropped; it just isn't waited for.
-    pub async fn shutdown(mut self) {
-        if let Some(stop) = self.stop.take() {
-            // The task may be gone with its runtime; then it is stopped already.
-            let _ = stop.send(());
-        }
-        let _ = (&mut self.task).await;
-    }
-}
-
-/// What it saw.
-impl AuthorizationServer {
-    /// Every request that reached the token endpoint, those met by a fault included.
-    pub fn token_requests(&self) -> u64 {
-        *self.shared.token_requests.borrow()
-    }
-
-    /// Waits until [`token_requests`](Self::token_requests) is at least `count`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future has no effect.
-    pub async fn wait_for_token_requests(&self, count: u64) {
-        // An error would mean that the sender is gone; `self` holds it.
-        let _ = self.shared.token_requests.subscribe().wait_for(|seen| *seen >= count).await;
-    }
-
-    /// The access tokens issued so far, also those whose answer was cut off or came too late.
-    pub fn tokens_issued(&self) -> u64 {
-        self.shared.lock().ledger.access.count()
-    }
-
-    /// The last 1 024 token requests, oldest first.
-    pub fn recorded(&self) -> Vec<TokenRequest> {
-        self.shared.lock().recorded.iter().cloned().collect()
-    }
-
-    /// How the requests to the API fared.
-    pub fn api(&self) -> ApiCounts {
-        self.shared.lock().api
-    }
-}
-
-/// What it does from now on.
-impl AuthorizationServer {
-    /// Revokes a token: API requests with it are answered 401 `invalid_token`. Says whether it was live until now.
-    pub fn revoke(&self, access_token: &str) -> bool {
-        self.shared.lock().ledger.access.revoke(access_token, Instant::now())
-    }
-
-    /// Revokes every live token and says how many they were.
-    pub fn revoke_all(&self) -> usize {
-        self.shared.lock().ledger.access.revoke_all(Instant::now())
-    }
-
-    /// The next token request meets `fault`. Faults queue: each call adds one more.
-    pub fn fault(&self, fault: Fault) {
-        self.faults(1, fault);
-    }
-
-    /// The next `times` token requests meet `fault`, after those already queued.
-    pub fn faults(&self, times: usize, fault: Fault) {
-        self.shared.lock().token_faults.queue(times, fault);
-    }
-
-    /// Every token request within `time` from now meets `fault`, except those that take a queued one.
-    ///
-    /// A second call replaces the first.
-    pub fn fault_for(&self, time: Duration, fault: Fault) {
-        self.shared.lock().token_faults.set_window(Instant::now(), time, fault);
-    }
-
-    /// Every token request meets `fault` unless another is due, until [`clear_faults`](Self::clear_faults).
-    ///
-    /// A second call replaces the first.
-    pub fn fault_always(&self, fault: Fault) {
-        self.shared.lock().token_faults.set_always(fault);
-    }
-
-    /// Forgets every fault that has not been met yet, of the token endpoint and of the API.
-    pub fn clear_faults(&self) {
-        let mut state = self.shared.lock();
-        state.token_faults.clear();
-        state.api_faults.clear();
-    }
-
-    /// The next request to the API meets `fault`, whatever token it carries. Faults queue.
-    ///
-    /// What bends a token answer only ([`Fault::token_type`], [`Fault::member`], …) changes nothing here.
-    pub fn api_fault(&self, fault: Fault) {
-        self.api_faults(1, fault);
-    }
-
-    /// The next `times` requests to the API meet `fault`, after those already queued.
-    pub fn api_faults(&self, times: usize, fault: Fault) {
-        self.shared.lock().api_faults.queue(times, fault);
-    }
-
-    /// The lifetime of tokens issued from now on; see [`Builder::lifetime`].
-    pub fn set_lifetime(&self, lifetime: Option<Duration>) {
-        self.shared.lock().rules.lifetime = lifetime;
-    }
-
-    /// The secret of the client `id` from now on: a rotation, or a new client. Empty makes it public.
-    pub fn set_secret(&self, id: impl Into<String>, secret: impl Into<String>) {
-        self.shared.lock().rules.clients.set(id.into(), secret.into());
     }
 }
 

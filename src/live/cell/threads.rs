@@ -1,4 +1,4 @@
-//! The cell between real threads: more of them than it has slots, pinned to cores, which come and go while tokens change all the time.
+//! The cell between real threads: more of them than it has shards, pinned to cores, which come and go while tokens change all the time.
 //!
 //! A second in all, or as many as `TOWER_BEARER_STRESS_SECONDS` says (`scripts/deep` and `scripts/threads` say it).
 
@@ -8,18 +8,23 @@ use std::{
         Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
 
 use super::*;
+use crate::live::shard::Sharded;
+
+/// What a service holds of its layer.
+type Service = Sharded<(Arc<()>, CellView)>;
 
 /// A cell, what its publisher says of it, and services that read it.
 struct Bench {
     name: char,
     cell: Arc<Cell>,
-    first: PerThread<Arc<()>>,
+    first: Service,
     counted: Arc<()>,
     /// The newest token whose publication is over.
     newest: AtomicU64,
@@ -33,7 +38,7 @@ impl Bench {
     fn new(name: char) -> Self {
         let cell = Arc::new(Cell::empty(Arc::new(Timeline::new(Arc::new(crate::clock::SystemClock)))));
         let counted = Arc::new(());
-        let first = PerThread::new(counted.clone(), cell.clone());
+        let first = Sharded::new((counted.clone(), CellView::of(cell.clone())));
         let bench = Self {
             name,
             cell,
@@ -85,7 +90,7 @@ impl Bench {
 /// One thread's view of a bench: a service that stays, clones that come and go, and the newest token that any of them has seen.
 struct Visitor<'a> {
     bench: &'a Bench,
-    services: Vec<(PerThread<Arc<()>>, Reader)>,
+    services: Vec<(Service, Reader)>,
     last: Generation,
 }
 
@@ -112,11 +117,11 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    fn read(&mut self, link: &PerThread<Arc<()>>, reader: &mut Reader) {
+    fn read(&mut self, link: &Service, reader: &mut Reader) {
         let bench = self.bench;
         let (newest, back) = (bench.newest.load(SeqCst), bench.back.load(SeqCst));
         let mut headers = HeaderMap::new();
-        let seen = reader.authorize(link.seat(), &mut headers);
+        let seen = reader.authorize(&link.1, &mut headers);
         bench.reads.fetch_add(1, Ordering::Relaxed);
         if seen == Generation::NONE {
             assert!(headers.is_empty());
@@ -136,7 +141,7 @@ fn whatever_threads_do_each_request_has_one_whole_token_and_never_an_older_one()
     println!("seed {seed}");
     let seconds = env::var("TOWER_BEARER_STRESS_SECONDS").map_or(1.0, |seconds| seconds.parse().expect("seconds"));
     let end = now() + Duration::from_secs_f64(seconds);
-    // A token of the one must never be seen at the other, although threads have the same slot in both.
+    // A token of the one must never be seen at the other, although threads have the same shard in both.
     let benches = [Bench::new('a'), Bench::new('b')];
     let done = AtomicBool::new(false);
     let lives = AtomicU64::new(0);
@@ -146,10 +151,10 @@ fn whatever_threads_do_each_request_has_one_whole_token_and_never_an_older_one()
     let published = thread::scope(|scope| {
         let publishers = [(0, seed), (1, seed + 1)]
             .map(|(bench, seed)| scope.spawn(move || benches[bench].keep_publishing(&mut Rng::with_seed(seed), done)));
-        for place in 0..slots() + 3 {
+        for place in 0..shards() + 3 {
             let mut rng = Rng::with_seed(seed + 2 + place as u64);
             scope.spawn(move || {
-                // One thread after the other, each with a slot of its own.
+                // One thread after the other, each with a shard of its own.
                 while now() < end {
                     let mut rng = rng.fork();
                     let live = move || {
@@ -180,7 +185,7 @@ fn whatever_threads_do_each_request_has_one_whole_token_and_never_an_older_one()
         assert_eq!(published.iter().filter(|published| published.strong_count() > 0).count(), 0);
     }
     println!("{} threads", lives.load(Ordering::Relaxed));
-    assert!(lives.load(Ordering::Relaxed) > 3 * slots() as u64, "too few threads to mean anything");
+    assert!(lives.load(Ordering::Relaxed) > 3 * shards() as u64, "too few threads to mean anything");
 }
 
 #[test]
@@ -188,7 +193,7 @@ fn nothing_of_a_service_is_left_when_the_last_clone_goes_on_whatever_thread() {
     for _ in 0..50 {
         let Bench { cell, first, counted, .. } = Bench::new('a');
         let clones: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..slots() + 3).map(|_| scope.spawn(|| first.clone())).collect();
+            let threads: Vec<_> = (0..shards() + 3).map(|_| scope.spawn(|| first.clone())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         drop(first);

@@ -26,9 +26,10 @@ impl Decider {
         let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
         self.refused = false;
         let fetched = fetched.and_then(|token| self.judge(token, flight, now));
+        let known_for = self.slowest_exchange().max(now.since(flight.started));
         let is_old = |token: &AccessToken| {
             let is_same = self.held.as_ref().is_some_and(|held| held.token.is_same_secret(token));
-            !is_same && !token.is_younger_than(OLD)
+            !is_same && !token.is_younger_than(known_for + OLD)
         };
         match &fetched {
             // Another process has stored it, perhaps before what the refusal is about: a refusal of that is worth a fetch at once.
@@ -40,7 +41,7 @@ impl Decider {
         match fetched {
             Ok((token, sent)) => {
                 // Who asked while it was under way wanted a token, and this is one.
-                self.asked = false;
+                self.wants_refresh = false;
                 self.accept(token, sent, flight, now, wall)
             }
             Err(error) => {
@@ -78,6 +79,10 @@ impl Decider {
     fn lifetime(&self, token: &AccessToken) -> Option<Duration> {
         let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
         schedule::timed(known.or(self.rules.assumed_lifetime))
+    }
+
+    fn slowest_exchange(&self) -> Duration {
+        self.paces.pace(self.rules.longest_exchange).slowest
     }
 
     pub(super) fn held_lifetime(&self) -> Option<Duration> {
@@ -131,8 +136,9 @@ impl Decider {
                 was_accepted: false,
             });
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
-            // Its age counts from when it was asked for: a slow exchange, of this process or of another, must not make it old.
-            let known_for = if sent < flight.started { pace.slowest } else { now.since(flight.started) };
+            // Its age counts from when it was asked for: a slow exchange, of this process or of another that it has waited for, must not make
+            // it old.
+            let known_for = pace.slowest.max(now.since(flight.started));
             let is_fresh = token.is_younger_than(known_for + YOUNG);
             let trust = match flight.after_refusal {
                 _ if !is_fresh => Trust::Proven,
@@ -146,12 +152,12 @@ impl Decider {
         {
             refresh_at = Some(now + schedule::again(end.since(now), lifetime, &mut self.rng));
         }
+        let gap = schedule::gap(lifetime);
         let left = expires_at.filter(|_| !same && sent < flight.started).map(|end| end.since(now));
-        let gap = left.map_or(Duration::MAX, |left| schedule::gap_after(lifetime, left)).min(schedule::gap(lifetime));
-        // Not twice in a row: a source may bring nothing but tokens that are near their end.
-        let is_late = gap < schedule::gap(lifetime);
-        let was_late = std::mem::replace(&mut self.was_late, is_late);
-        self.not_before = Some(flight.started + if was_late { schedule::gap(lifetime) } else { gap });
+        let sooner = left.map(|left| schedule::gap_after(lifetime, left)).filter(|sooner| *sooner < gap);
+        // Once, until one comes that isn't late: a source may bring nothing but tokens that are near their end.
+        let was_late = std::mem::replace(&mut self.was_late, sooner.is_some());
+        self.not_before = Some(flight.started + sooner.filter(|_| !was_late).unwrap_or(gap));
         self.retry = Retry::Free;
         self.failures = 0;
         self.failure = None;

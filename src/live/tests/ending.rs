@@ -179,6 +179,20 @@ async fn without_its_driver_a_token_is_stopped_and_nobody_waits() {
     }
 }
 
+/// Whatever was hoped for from the fetch that ends with it.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_fetch_that_has_ended_with_the_task() {
+    let scene = Scene::new([fresh(HOUR)], fresh(HOUR).taking(secs(9)));
+    scene.until(secs(10)).await;
+    let token = scene.token.clone();
+    tokio::spawn(async move { token.refresh().await });
+    settle().await;
+    assert!(scene.token.status().is_fetching());
+    scene.driver.abort();
+    settle().await;
+    assert_eq!(at_once(scene.token.acquire(HOUR)).await.unwrap_err().kind(), ErrorKind::Stopped);
+}
+
 #[test]
 fn with_its_runtime_a_token_is_stopped() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

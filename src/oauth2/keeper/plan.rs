@@ -9,7 +9,7 @@ use crate::{
     AccessToken, FetchError, FetchReason, FetchRequest,
     store::{
         Credentials, TokenSet,
-        record::{Dead, End, Failure, Guess, Record, Suspicion},
+        record::{Dead, End, Guess, Record, Suspicion},
     },
 };
 
@@ -85,7 +85,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
     if let Some(set) = good.filter(|set| is_due(set)) {
         return Plan::HandOn(set.clone());
     }
-    if let Some(error) = failed_elsewhere(record, question) {
+    if let Some(error) = wait_after_failure(record, question) {
         return Plan::Fail(error);
     }
     let held = |dead: Option<&Dead>| {
@@ -162,11 +162,14 @@ pub(super) fn is_worth_handing_on(set: &TokenSet, question: &Question<'_>) -> bo
     new && set.is_alive(question.now) && !refused
 }
 
-/// The failure of another process, while it holds for this one as well: so one attempt stands for all.
-fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchError> {
-    let same =
-        |failure: &&Failure| failure.keeper != question.keeper && failure.configuration == question.configuration;
-    let failure = record.failure.as_ref().filter(same)?;
+/// Why to wait without a request: the last failure still holds. One of another keeper stands for all. This keeper's own one counts if the
+/// server asked for a wait, and only a change in the store has caused this fetch.
+fn wait_after_failure(record: &Record, question: &Question<'_>) -> Option<FetchError> {
+    let failure = record.failure.as_ref().filter(|failure| failure.configuration == question.configuration)?;
+    let is_own = failure.keeper == question.keeper;
+    if is_own && !(failure.server_asked && question.request.reason() == FetchReason::Changed) {
+        return None;
+    }
     let left = failure.until.duration_since(question.now).ok()?;
     // A wait that is too long, or a failure in the future, means that the machines' clocks don't agree. Then it doesn't count.
     let longest = if failure.server_asked { LONGEST_WAIT } else { LONGEST_BACKOFF };
@@ -174,7 +177,8 @@ fn failed_elsewhere(record: &Record, question: &Question<'_>) -> Option<FetchErr
     {
         return None;
     }
-    let text = format!("another process that shares the store has just failed: {}", failure.text);
+    let whose = if is_own { "the token endpoint" } else { "another process that shares the store" };
+    let text = format!("{whose} has just failed: {}", failure.text);
     let seems_over = failure
         .guess
         .as_ref()

@@ -1,6 +1,6 @@
 //! One fetch, from its beginning to its end: it waits for the store, for the lease and for the token endpoint. `plan` decides what it does.
 
-use std::{future::Future, mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use tokio::time::{sleep, timeout};
@@ -80,6 +80,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         memo.look_for_authorization_at = waits_for_user.then(|| now + LOOK_FOR_AUTHORIZATION);
         memo.server_wait_until = wait.map(|wait| now + wait);
         memo.last_authorization = memo.newest.authorized_at();
+        if error.is_none() {
+            memo.abandoned = None;
+        }
     }
 
     /// A fetch while the store works and has every set that this keeper has.
@@ -114,7 +117,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                             continue;
                         }
                         Attempt::GiveWay(wait) => {
-                            self.wait_or_adopt(sleep(wait)).await?;
+                            self.wait_for_store(wait).await?;
                             continue;
                         }
                     }
@@ -127,12 +130,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             // After this time the holder is done or has died.
             let wait = self.wait_for_holder(left);
-            self.wait_or_adopt(async { drop(timeout(wait, self.store_changed()).await) }).await?;
+            self.wait_for_store(wait).await?;
         }
     }
 
-    /// Waits. If a set is adopted meanwhile, stores it at once.
-    async fn wait_or_adopt(self: &Arc<Self>, wait: impl Future<Output = ()>) -> Result<(), RenewError> {
+    /// Waits until the store has changed, at most for this time. If a set is adopted meanwhile, stores it at once.
+    async fn wait_for_store(self: &Arc<Self>, longest: Duration) -> Result<(), RenewError> {
         let adopted = async {
             while !self.inbox.has_adopted() {
                 self.inbox.changed.notified().await;
@@ -141,7 +144,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         tokio::select! {
             biased;
             () = adopted => Ok(self.store_pending().await?),
-            () = wait => Ok(()),
+            _ = timeout(longest, self.store_changed()) => Ok(()),
         }
     }
 

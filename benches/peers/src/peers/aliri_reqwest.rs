@@ -58,8 +58,8 @@ impl Peer for AliriReqwest {
     const ABOUT: About = About {
         name: "aliri_reqwest",
         crates: &["aliri_reqwest", "aliri_tokens"],
-        how: "`AccessTokenMiddleware` with a `TokenWatcher` on client credentials; a `reqwest::Request` that a \
-              last middleware answers",
+        how: "`AccessTokenMiddleware` with a `TokenWatcher` on client credentials. The requests are \
+              `reqwest::Request`; a last middleware responds",
         life: Duration::from_secs(2),
         usable: Duration::from_secs(1),
         renews: Renews::InTheBackground,

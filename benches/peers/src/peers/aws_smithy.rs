@@ -101,8 +101,8 @@ impl Peer for AwsSmithy {
     const ABOUT: About = About {
         name: "aws-smithy",
         crates: &["aws-smithy-runtime", "aws-smithy-runtime-api"],
-        how: "`IdentityCache::lazy()` and the signer of `BearerAuthScheme`, called as the orchestrator does; its \
-              own request type",
+        how: "`IdentityCache::lazy()` and the signer of `BearerAuthScheme`, called as the orchestrator calls them, \
+              with its own request type",
         life: Duration::from_millis(500),
         usable: Duration::from_millis(300),
         renews: Renews::InARequest,

@@ -75,8 +75,8 @@ impl Peer for Azure {
     const ABOUT: About = About {
         name: "azure",
         crates: &["azure_core", "azure_identity"],
-        how: "`BearerTokenAuthorizationPolicy` with a `ClientSecretCredential`; a request of azure_core's, whose \
-              last policy answers",
+        how: "`BearerTokenAuthorizationPolicy` with a `ClientSecretCredential`. The requests are azure_core's; its \
+              last policy responds",
         life: Duration::from_secs(301),
         usable: Duration::from_secs(1),
         renews: Renews::InARequest,

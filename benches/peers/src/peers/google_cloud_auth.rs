@@ -103,7 +103,7 @@ impl Peer for GoogleCloudAuth {
 impl Peer for Tagged {
     const ABOUT: About = About {
         name: "google-cloud-auth-tagged",
-        how: "the same with the entity tag of the headers that were seen last, which are kept",
+        how: "the same with the entity tag of the last headers, which are kept",
         ..ABOUT
     };
 

@@ -87,8 +87,8 @@ impl Peer for ReqwestMiddleware {
     const ABOUT: About = About {
         name: "reqwest-middleware",
         crates: &["reqwest-middleware", "reqwest"],
-        how: "a middleware of one's own: a token in a `tokio::sync::RwLock`, fetched by the request that finds it \
-              too old; a `reqwest::Request` that a last middleware answers",
+        how: "a hand-written middleware: a token in a `tokio::sync::RwLock`, fetched by the request that finds it \
+              too old. The requests are `reqwest::Request`; a last middleware responds",
         life: Duration::from_millis(500),
         usable: Duration::from_millis(300),
         renews: Renews::InARequest,

@@ -38,7 +38,8 @@ impl Peer for Tonic {
     const ABOUT: About = About {
         name: "tonic-interceptor",
         crates: &["tonic"],
-        how: "an `Interceptor` of one's own with `Arc<RwLock<String>>`, which a task of one's own replaces in time",
+        how: "a hand-written `Interceptor` with `Arc<RwLock<String>>`, whose token a hand-written task replaces in \
+              time",
         life: Duration::from_millis(500),
         usable: Duration::from_millis(300),
         renews: Renews::InTheBackground,

@@ -53,7 +53,7 @@ impl Peer for Default {
 impl Peer for WithoutRecovery {
     const ABOUT: About = About {
         name: "tower-bearer-without-recovery",
-        how: "the same layer `.without_recovery()`: a 401 is handed on, as by all others here",
+        how: "the same layer `.without_recovery()`: a 401 is returned to the caller, as by all others here",
         ..ABOUT
     };
 

@@ -53,14 +53,14 @@ fn found(input: &Input) -> Result<String, String> {
     };
     Ok(format!(
         "# Performance\n\n\
-         A request that has its token pays {} times what tower-http's header costs that never changes{}, and {} times by default, \
-         which keeps a copy to send again after a 401 (other ways to have a live token: {} times); while tokens are renewed, {} of \
-         the requests are held up for more than 5 ms (others: {}).\n\n\
-         The real crates, {} of them, and this one did the same work in one run on one machine. Ratios carry over to other machines, \
-         times don't. This file is written by [`scripts/performance`](../scripts/performance); nobody edits it.\n",
+         By default this crate's layer costs a request {} times what tower-http's layer costs, whose header never changes. The reason is \
+         a copy of the request, which is kept to send it again after a 401. Without recovery this crate costs {} times as much{}, and \
+         other crates {} times. While tokens are renewed, {} of the requests are held up for more than 5 ms (others: {}).\n\n\
+         {} other crates and this one did the same work in one run on one machine. Ratios carry over to other machines, times don't. \
+         [`scripts/performance`](../scripts/performance) writes this file: don't edit it by hand.\n",
+        number(default.cost.one_thread.median),
         number(plain.cost.one_thread.median),
         alone(&input.benches),
-        number(default.cost.one_thread.median),
         range(|entry| entry.cost.one_thread.median, number),
         held_up(plain.refresh.stalled.max(default.refresh.stalled), results),
         range(|entry| entry.refresh.stalled, percent),
@@ -71,7 +71,7 @@ fn found(input: &Input) -> Result<String, String> {
 /// What the bench `hot_path` finds, where no other code of the same program moves it.
 fn alone(benches: &[Found]) -> String {
     let one_thread = benches.iter().find(|found| found.figure.key == "one_thread").and_then(|found| found.measured);
-    one_thread.map_or(String::new(), |ratio| format!(" ({} where each has a program of its own)", number(ratio)))
+    one_thread.map_or(String::new(), |ratio| format!(" ({} if each has a program of its own)", number(ratio)))
 }
 
 /// A machine with something else to do holds up requests too; those of the static header say how many.
@@ -81,7 +81,7 @@ fn held_up(share: f64, results: &Results) -> String {
         (0.0, _) => "none".into(),
         (share, 0.0) => percent(share),
         (share, machine) => {
-            format!("{} ({} without any renewal, for the machine was busy)", percent(share), percent(machine))
+            format!("{} ({} without any renewal, because the machine was busy)", percent(share), percent(machine))
         }
     }
 }
@@ -115,17 +115,17 @@ fn request_path(input: &Input) -> String {
     let head = ["", "one thread", "two threads that share the token", "allocations"];
     format!(
         "## What a request pays\n\n\
-         The cost of a request that finds its token there, beyond the same request to the same inner service without any, as a ratio \
-         to tower-http's static header (here {} on one thread, {} on two). Median of {} samples, quartiles of their blocks in \
-         brackets; less is better.\n\n\
+         The extra cost of a request with a valid token, compared with the same request to the same inner service without a \
+         token. It is given as a ratio to the extra cost of tower-http's static header (here {} on one thread, {} on two). \
+         Median of {} samples, with the quartiles of their blocks in brackets. Less is better.\n\n\
          ![Cost of a request, as bars]({HOT_PATH_PLOT})\n\n{}\n\
-         A token of 1 KiB, an https URL, five other headers, an extension where requests have such. The inner service answers \
-         at once. A sample is a batch of 100 requests made beforehand; floor and peer take turns within microseconds, forwards \
-         and backwards. On two threads each has its own clone and both run the same batches; samples in which the two were not \
-         at work together are left out, and who loses a lock tries again at once instead of being put to sleep, which favours \
-         those with locks. Allocations are counted in a run of their own. Of Azure's pipeline, AWS's orchestrator and kube-client's \
-         stack only the part that authorizes is run, which favours them; all peers were built and driven, Azure's \
-         credential, which insists on https, through a transport that goes to loopback.\n\n\
+         Each request has a token of 1 KiB, an https URL, five other headers, and an extension if its type has extensions. The \
+         inner service responds at once. A sample is a batch of 100 requests that were made beforehand. Floor and peer take \
+         turns within microseconds, forwards and backwards. On two threads each thread has its own clone, and both run the same \
+         batches. Samples in which the two threads did not work at the same time are left out. A thread that doesn't get a lock \
+         tries again at once instead of sleeping, which favours peers with locks. Allocations are counted in a separate run. Of \
+         Azure's pipeline, AWS's orchestrator and kube-client's stack only the part that authorizes is run, which favours them. \
+         All peers were built and run. Azure's credential insists on https, so it uses a transport that goes to loopback.\n\n\
          {}",
         one,
         two,
@@ -169,7 +169,7 @@ fn expiry(input: &Input) -> String {
     });
     let head = [
         "",
-        "a token lives (of that in use)",
+        "lifetime of a token (of that in use)",
         "renewed by",
         "held up",
         "p50",
@@ -177,26 +177,27 @@ fn expiry(input: &Input) -> String {
         "p99.9",
         "longest",
         "fetches (needed)",
-        "expired sent",
+        "expired tokens sent",
         "failed",
         "machine stood still",
-        "fetches of a cold start",
+        "fetches at a cold start",
     ];
     format!(
         "## The moment of expiry\n\n\
-         128 tasks send some 4 000 requests a second for {} s while tokens are renewed from an endpoint that takes 100 ms. The time \
-         is from when a request begins to when it has reached the inner service with its token; *held up* are those that took more \
-         than 5 ms.\n\n\
+         128 tasks send some 4 000 requests a second for {} s. Meanwhile tokens are renewed from an endpoint that takes 100 ms. \
+         The time counts from the beginning of a request until it has reached the inner service with its token. Requests that \
+         took more than 5 ms count as *held up*.\n\n\
          ![The longest wait in each hundredth of a second, for each]({EXPIRY_PLOT})\n\n{}\n\
-         Tokens of half a second where a peer takes such: with tokens of an hour the same happens once in an hour, to as many \
-         requests as come in 100 ms. Where a peer renews a fixed time before the end (kube-client 60 s, yup-oauth2 60 s, gcp_auth \
-         20 s, Azure five minutes, google-cloud-auth four), tokens live half a second or a second longer than that, so that it \
-         renews as often; where it reads whole seconds or waits a second between fetches (middle, aliri_reqwest), they live two. \
-         *Needed* is how often the part of the life in use fits into the run. A request that was held up by the one before it \
-         counts from when it was due. Where a peer leaves the token request to its user, it is made two fifths of the life before \
-         the end. A cold start is 128 requests at once without a token. What tower-http's row shows, \
-         which renews nothing, is what the machine itself does to requests. *Machine stood still* is the longest time for which a \
-         processor gave nothing to a thread that only looks at the clock; where that is more than 5 ms, the run is the calmest of six.\n",
+         Tokens live for half a second if the peer accepts that. With tokens of an hour the same happens once in an hour, to as \
+         many requests as come in 100 ms. Some peers renew a fixed time before the end (kube-client 60 s, yup-oauth2 60 s, \
+         gcp_auth 20 s, Azure five minutes, google-cloud-auth four): their tokens live half a second or a second longer than \
+         that, so that they renew as often. Other peers read whole seconds, or wait a second between fetches (middle, \
+         aliri_reqwest): their tokens live for two seconds. *Needed* is how often the part of the lifetime in use fits into the \
+         run. If a request was held up by the one before it, its time counts from when it was due. If a peer leaves the token \
+         request to its user, the user makes it two fifths of the lifetime before the end. A cold start is 128 requests at once \
+         without a token. tower-http renews nothing, so its row shows what the machine itself does to requests. *Machine stood \
+         still* is the longest time for which a thread that only reads the clock got no processor. If that is more than 5 ms, \
+         the run is the calmest of six.\n",
         number(input.results.seconds),
         table(&head, true, rows),
     )
@@ -218,7 +219,7 @@ fn life_and_usable(life: f64, usable: f64) -> String {
 }
 
 fn where_better(results: &Results) -> String {
-    let mut text = String::from("## Where a peer is better\n\nMeasured above, less is better:\n\n");
+    let mut text = String::from("## Where a peer is better\n\nMeasured above; less is better:\n\n");
     let lines = better::lines(results);
     if lines.is_empty() {
         text.push_str("- nowhere, in this run\n");
@@ -230,13 +231,13 @@ fn where_better(results: &Results) -> String {
         "\nNot measured, from their documentation and source:\n\n\
          - google-cloud-auth, gcp_auth, yup-oauth2, azure_identity, kube-client and AWS's clients find credentials by themselves \
          (files, metadata servers, command lines, workload identity). This crate asks OAuth 2.0 token endpoints and reads token \
-         files; the rest is for you to write as a `TokenSource`.\n\
+         files. For anything else, write a `TokenSource`.\n\
          - tower-http needs no task and no runtime.\n\
-         - On two threads: there are twice as many copies of a header as cores (eight at most), given to threads in the order in which \
-         they first ask; in a program with more threads than copies, two that have the same one share it as all threads share \
-         tower-http's.\n\
-         - Who fetches in a request asks for no token while there are no requests. This crate renews a token that nobody uses, as \
-         middle, aliri_reqwest and google-cloud-auth do.\n\
+         - On two threads: this crate makes twice as many copies of a header as there are cores (eight at most). Threads get \
+         them in the order in which they first ask. In a program with more threads than copies, two threads may share a copy, as \
+         all threads share tower-http's header.\n\
+         - A peer that fetches in a request makes no token request while there are no requests. This crate renews a token that \
+         nobody uses, as middle, aliri_reqwest and google-cloud-auth do.\n\
          - A fixed margin before the end of long tokens (five minutes of an hour) costs fewer token requests than 75 to 85 % of the \
          life does.\n\
          - aws-smithy-runtime also signs requests in ways other than with a bearer token.\n",
@@ -258,10 +259,10 @@ fn promises(benches: &[Found]) -> String {
     });
     format!(
         "## What this crate promises\n\n\
-         Its own benches (`cargo bench`) measure more closely and fail when a promise is broken. They time each way of sending a request \
-         in a program of its own, with its data at many places in memory; above, all share one program, and where its code happens to \
-         lie there moves costs near the floor's by up to a fifth. What token endpoints see of a whole \
-         fleet is in [Stores and fleets](fleets.md).\n\n{}",
+         Its own benches (`cargo bench`) measure more exactly, and fail when a promise is broken. They time each way of sending \
+         a request in a program of its own, with its data at many places in memory. Above, all share one program. There, costs \
+         near that of the floor change by up to a fifth with the place of the code in memory. [Stores and fleets](fleets.md) \
+         shows what token endpoints see of a whole fleet.\n\n{}",
         table(&["", "promised", "measured", "held"], false, rows)
     )
 }
@@ -271,12 +272,12 @@ fn repeat(results: &Results) -> String {
     format!(
         "## How to repeat it\n\n\
          ```console\n\
-         scripts/performance           # everything, and writes this file anew\n\
-         scripts/performance --quick   # the peers only, shorter, and writes nothing\n\
+         scripts/performance           # everything; writes this file anew\n\
+         scripts/performance --quick   # the peers only, for a shorter time; writes nothing\n\
          target/peers/release/peers --only kube-client   # one of them, after either\n\
          ```\n\n\
-         The peers are in [`benches/peers/src/peers/`](../benches/peers/src/peers), a file each: there one sees whether each is used \
-         as it should be. Names for `--only`: {}. Anything else that the machine does shows in the longest times first.\n",
+         The peers are in [`benches/peers/src/peers/`](../benches/peers/src/peers), a file each, which shows how each is used. \
+         Names for `--only`: {}. Anything else that the machine does shows in the longest times first.\n",
         names.join(", ")
     )
 }
@@ -364,9 +365,9 @@ mod tests {
         let text = write(&input()).unwrap();
         let first = text.lines().nth(2).unwrap();
         assert!(
-            first.contains("pays 1.25 times")
-                && first.contains("(1.25 where each has a program of its own)")
-                && first.contains("9.50 times by default"),
+            first.contains("By default this crate's layer costs a request 9.50 times")
+                && first.contains("Without recovery this crate costs 1.25 times")
+                && first.contains("(1.25 if each has a program of its own)"),
             "{first}"
         );
         assert!(
@@ -397,7 +398,7 @@ mod tests {
         let mut fixed = entry("fixed", 1.0, 0.033);
         fixed.life = None;
         input.results.peers.insert(0, fixed);
-        assert!(write(&input).unwrap().contains("0.9 % (3.3 % without any renewal, for the machine was busy) of"));
+        assert!(write(&input).unwrap().contains("0.9 % (3.3 % without any renewal, because the machine was busy) of"));
     }
 
     #[test]

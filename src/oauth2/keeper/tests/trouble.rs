@@ -152,7 +152,7 @@ async fn what_is_not_ours_is_left_as_it_is() {
         shelf.put(foreign.clone());
         let (token, _account) = begin(&server, &shelf);
         let error = token.ready().await.unwrap_err().to_string();
-        let begins = "there is no valid token (no token until somebody mends this: the token store can't be used: ";
+        let begins = "there is no valid token: the token store can't be used: ";
         assert!(error.starts_with(begins) && !error.contains("credentials"), "{error}");
         sleep(HOUR).await;
         assert_eq!((token.status().state(), token.status().storage()), (State::Rejected, Storage::Unreachable));

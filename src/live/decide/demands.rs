@@ -1,0 +1,122 @@
+//! What is asked for: a fetch, another token after a 401. And what requests carry while the API may not know the present token yet.
+
+use std::time::Duration;
+
+use super::Decider;
+use crate::{
+    AccessToken,
+    clock::Moment,
+    live::{cell::Generation, demand::Demand, doubt::Turn},
+};
+
+impl Decider {
+    /// Takes in what the outside asks for.
+    pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
+        self.stopped |= demand.stop;
+        self.wants_refresh = demand.refresh.is_some() && !self.stopped;
+        let is_present = |generation: Option<Generation>| generation == Some(self.generation);
+        let (recovered, accepted) = (is_present(demand.recovered), is_present(demand.accepted));
+        if recovered {
+            self.refusals.helped();
+        }
+        if accepted {
+            let was_refused = self.held.as_mut().is_some_and(|held| std::mem::take(&mut held.was_refused));
+            self.refusals.accepted(was_refused);
+        }
+        if let Some(stand_in) = self.doubt.doubted_stand_in()
+            && [demand.accepted, demand.recovered].contains(&Some(stand_in))
+        {
+            self.doubt.stand_in_accepted();
+        }
+        if (recovered || accepted)
+            && let Some(turn) = self.doubt.accepted()
+        {
+            // Those that were refused meanwhile try it again, and say so if it is refused once more.
+            self.turn = Some(turn);
+            return;
+        }
+        let refused = demand.refused.filter(|refused| refused.generation == self.in_use());
+        let Some(refused) = refused else {
+            self.refused = false;
+            return;
+        };
+        let on_its_way = self.is_another_on_its_way();
+        let Some(held) = &mut self.held else { return };
+        // The one before the present token is judged by the doubt alone.
+        if (!on_its_way || self.doubt.stand_in().is_some())
+            // While none is fetched, another is not to be had, and those who wait must not pay for who can't.
+            && let Some(turn) = self.doubt.refused(
+                now,
+                now.since(held.since),
+                refused.wants_another && !self.refusals.are_paused(now),
+            )
+        {
+            self.turn = turn.or(self.turn);
+            if self.doubt.is_contradicted() {
+                self.refusals.contradict();
+            }
+            return;
+        }
+        // The same report stays until it is answered, and says nothing new.
+        if self.last_refusal != refused.number as u32 {
+            (held.was_refused, held.was_ever_refused) = (true, true);
+            self.last_refusal = refused.number as u32;
+        }
+        self.refused = !self.stopped && (on_its_way || !self.refusals.are_paused(now));
+    }
+
+    /// Which token requests carry.
+    pub(super) fn in_use(&self) -> Generation {
+        self.doubt.stand_in().map_or(self.generation, |before| before.generation)
+    }
+
+    /// What requests do from now on, because the API doesn't take the present token yet, or may do so now.
+    pub(crate) fn turn(&mut self, now: Moment) -> Option<Turn> {
+        let age = self.held.as_ref().map_or(Duration::MAX, |held| now.since(held.since));
+        let pending = self.turn.take();
+        let turn = self.doubt.step(now, age).or(pending);
+        if turn == Some(Turn::Forward) {
+            self.ended_by_issue = self.doubt.stand_in_served().map_or(self.ended_by_issue, |served| !served);
+        }
+        turn
+    }
+
+    /// What requests carry now.
+    pub(crate) fn carried(&self) -> Option<(&AccessToken, Generation, Option<Moment>)> {
+        if let Some(before) = self.doubt.stand_in() {
+            return Some((&before.token, before.generation, before.expires_at));
+        }
+        let held = self.held.as_ref().filter(|held| !held.expired)?;
+        Some((&held.token, self.generation, held.expires_at))
+    }
+
+    /// The token whose acceptance by a first attempt is news.
+    pub(crate) fn doubted(&self) -> Generation {
+        if let Some(generation) = self.doubt.doubted_stand_in() {
+            return generation;
+        }
+        let was_refused = self.held.as_ref().is_some_and(|held| held.was_refused);
+        let wants_to_know = was_refused || self.refusals.wants_to_know() || self.doubt.wants_to_know();
+        if wants_to_know { self.generation } else { Generation::NONE }
+    }
+
+    /// Whether refused requests may be told what became of the fetch that they wait for, and don't wait for the present token's turn.
+    pub(crate) fn may_answer_refusals(&self) -> bool {
+        !self.doubt.is_open()
+    }
+
+    /// Whether nothing is asked for any more, so that whoever asked can be told.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.in_flight.is_none() && !self.wants_refresh && !self.refused && !self.doubt.is_open()
+    }
+
+    /// Whether a request that can't try the same token again may wait for another one.
+    pub(crate) fn may_wait_for_another(&self, now: Moment) -> bool {
+        self.is_another_on_its_way() || !self.refusals.are_paused(now)
+    }
+
+    /// Whether another token is being fetched, or will be because this one was refused.
+    pub(crate) fn is_another_on_its_way(&self) -> bool {
+        self.refused || self.in_flight.is_some()
+    }
+}

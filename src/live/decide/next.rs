@@ -1,0 +1,114 @@
+//! What the clock asks for: the end of a token, a warning, the next fetch and why.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Decider, InFlight};
+use crate::{
+    FetchReason, FetchRequest,
+    clock::Moment,
+    live::{
+        doubt::Doubt,
+        schedule::{self, Left, Retry},
+    },
+};
+
+impl Decider {
+    /// Whether the token in use ends now: `true` once.
+    pub(crate) fn expire(&mut self, now: Moment) -> bool {
+        match &mut self.held {
+            Some(held) if !held.expired && held.expires_at.is_some_and(|end| end <= now) => {
+                held.expired = true;
+                self.doubt = Doubt::default();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is time to say that the user must authorize again soon, and how soon that is: once for each token.
+    pub(crate) fn warn_of_authorization(&mut self, now: Moment) -> Option<Duration> {
+        let authorization = self.held.as_mut()?.authorization.as_mut()?;
+        authorization.warns(now).then(|| authorization.ends.since(now))
+    }
+
+    /// Looks at the wall clock: where the token is over by it, although by elapsed time it isn't, the machine was perhaps
+    /// suspended without counting it. The token stays in use, but is renewed. Once per token: the wall clock may be wrong.
+    pub(crate) fn compare_with_wall(&mut self, now: Moment, wall: SystemTime) {
+        if let Some(held) = &mut self.held
+            && held.wall_end.is_some_and(|end| end <= wall)
+        {
+            held.wall_end = None;
+            held.refresh_at = held.refresh_at.map(|at| at.min(now));
+        }
+    }
+
+    /// When the next fetch is to begin, and why.
+    pub(crate) fn next_fetch(&self, now: Moment) -> Option<(Moment, FetchReason)> {
+        if self.stopped || self.in_flight.is_some() {
+            return None;
+        }
+        let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
+        if self.source_changed {
+            // A person may wait for it, so that it waits for nothing; but a source that says it all the time is not believed.
+            let at = self.fetched_change_at.map_or(now, |last| now.max(last + schedule::gap(None)));
+            return Some((at, FetchReason::Changed));
+        }
+        if self.wants_refresh {
+            // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
+            let distance = schedule::gap(self.held_lifetime());
+            let at = self.last_began.map_or(now, |began| now.max(began + distance));
+            return Some((spaced(at), FetchReason::Asked));
+        }
+        let (at, reason) = match &self.held {
+            None => (now, FetchReason::First),
+            Some(_) if self.refused => (now, FetchReason::Refused),
+            Some(held) => (held.refresh_at?, FetchReason::Due),
+        };
+        match self.retry {
+            Retry::Free => Some((spaced(at), reason)),
+            Retry::At(retry) => Some((spaced(at).max(retry), reason)),
+            Retry::WhenTokenEnds => match (reason, &self.held) {
+                (FetchReason::Due, Some(held)) => Some((spaced(at).max(held.expires_at?), reason)),
+                _ => Some((spaced(at), reason)),
+            },
+            Retry::WhenAsked => None,
+        }
+    }
+
+    /// When something is to be done: the next fetch, or the end of the token.
+    pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
+        let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
+        let fetch = self.next_fetch(now).map(|(at, _)| at);
+        let warning = self.held.as_ref().and_then(|held| held.authorization?.warning);
+        let turn = self.held.as_ref().and_then(|held| self.doubt.wake_at(held.since));
+        [end, fetch, warning, turn].into_iter().flatten().min()
+    }
+
+    /// How long a fetch may take altogether.
+    pub(crate) fn longest_fetch(&self) -> Duration {
+        schedule::longest_fetch(self.rules.longest_exchange)
+    }
+
+    /// A fetch begins.
+    pub(crate) fn begin(&mut self, now: Moment, reason: FetchReason) -> FetchRequest {
+        let after_refusal = self.refused;
+        if after_refusal {
+            self.refusals.fetching();
+        }
+        self.last_began = Some(now);
+        self.wants_refresh = false;
+        self.source_changed = false;
+        if reason == FetchReason::Changed {
+            self.fetched_change_at = Some(now);
+        }
+        self.in_flight = Some(InFlight { started: now, after_refusal, reason });
+        let left = match &self.held {
+            Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
+            _ => Left::Nothing,
+        };
+        let refused = self.held.as_ref().filter(|held| held.was_refused).map(|held| held.token.clone());
+        let pace = self.paces.pace(self.rules.longest_exchange);
+        FetchRequest::because(reason, refused, schedule::timeout(left, &pace), left == Left::Nothing)
+            .longest(self.rules.longest_exchange)
+    }
+}
