@@ -18,19 +18,20 @@
 //! |---|---|
 //! | `grant` | [`Grant`], and a file for each grant that the crate has. A grant fills in a [`Form`]. |
 //! | `endpoint` | [`TokenEndpoint`]: adds the client's authentication, and sends the request |
-//! | `answer` | reads what came back: a token set, or what is shown of an answer without one |
+//! | `response` | reads what came back: a token set, or what is shown of a response without one |
 //! | `endpoint_error` | [`EndpointError`]: finds what the server reports, and judges what to do next |
-//! | `masking` | what an error may show of an answer: nothing that was sent, and nothing that looks like a token |
+//! | `masking` | what an error may show of a response: nothing that was sent, and nothing that looks like a token |
 //! | `stored` | [`Stored`], the one owner of a [`TokenSet`]: it alone spends it, stores it, and hands its access token on |
+//! | `keeper` | the work of [`Stored`]: plans a fetch, holds the lease, stores the set |
 //! | `introspection`, `revocation`, `verification` | requests about a token, to other endpoints |
 
-mod answer;
 mod endpoint;
 mod endpoint_error;
 mod grant;
 mod introspection;
 mod keeper;
 mod masking;
+mod response;
 mod revocation;
 mod stored;
 mod verification;
@@ -42,7 +43,6 @@ pub(crate) use {
     masking::Masks,
 };
 
-pub use answer::shape::AnswerMember;
 pub use endpoint::{Form, InvalidEndpoint, TokenEndpoint};
 pub use endpoint_error::EndpointError;
 pub use grant::{
@@ -50,6 +50,7 @@ pub use grant::{
     PendingAuthorization, RefreshToken,
 };
 pub use introspection::Introspection;
+pub use response::shape::AnswerMember;
 pub use stored::{Stored, StoredHandle};
 pub use verification::ProvedBy;
 

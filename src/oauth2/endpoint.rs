@@ -11,7 +11,7 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::Service;
 
-use super::answer::shape::{AnswerMember, AnswerShape};
+use super::response::shape::{AnswerMember, ResponseShape};
 use crate::{
     BoxError,
     clock::{Clock, SystemClock},
@@ -47,7 +47,7 @@ pub struct TokenEndpoint {
     pub(super) client: ClientAuth,
     issuer: Option<String>,
     pub(super) encoding: Encoding,
-    pub(super) shape: Arc<AnswerShape>,
+    pub(super) shape: Arc<ResponseShape>,
     /// The user's, or the crate's own. That one is made for the first exchange, because setting up TLS takes milliseconds.
     transport: Arc<OnceLock<Transport>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -132,14 +132,14 @@ impl TokenEndpoint {
         self
     }
 
-    /// Reads the token out of a member of the answer. Default: out of the answer itself (RFC 6749 §5.1).
+    /// Reads the token out of a member of the response. Default: out of the response itself (RFC 6749 §5.1).
     ///
     /// For servers that wrap it: `{"code":0,"msg":"success","data":{"access_token":…}}`. A path of several members is joined by dots:
     /// `response.data`. (A member with a dot in its name can't be named.) An access token anywhere else is ignored. An error is read
     /// both from the wrapper (`"code":20003,"msg":…`, with `"data":null`) and from within.
     ///
-    /// [`answer_member`](Self::answer_member) changes the names within this member. Answers to [`verify`](Self::verify) are read in the
-    /// same way, those to [`introspect`](Self::introspect) as RFC 7662 has them. An answer that is a form can't be wrapped, and is read
+    /// [`answer_member`](Self::answer_member) changes the names within this member. Responses to [`verify`](Self::verify) are read in the
+    /// same way, those to [`introspect`](Self::introspect) as RFC 7662 has them. A response that is a form can't be wrapped, and is read
     /// as it is.
     ///
     /// ```
@@ -156,7 +156,7 @@ impl TokenEndpoint {
         self
     }
 
-    /// Reads a member of the answer under another name, and no longer under its own. Default: the names of RFC 6749 §5.1.
+    /// Reads a member of the response under another name, and no longer under its own. Default: the names of RFC 6749 §5.1.
     ///
     /// ```
     /// use tower_bearer::oauth2::{AnswerMember, TokenEndpoint};
@@ -213,7 +213,7 @@ impl TokenEndpoint {
 
     /// Sends the requests through this client. Default: one of the crate's own.
     ///
-    /// Build it with `redirect(Policy::none())`: an answer after a redirect is an error. Don't take the API's client, so that token
+    /// Build it with `redirect(Policy::none())`: a response after a redirect is an error. Don't take the API's client, so that token
     /// requests have their own connections ([`http_service`](Self::http_service) says why).
     ///
     /// ```

@@ -63,7 +63,7 @@ pub trait Grant: Send + Sync + 'static {
     /// A set without an access token is stored for its refresh token, and the exchange is tried again.
     ///
     /// # Errors
-    /// A [`FetchError`] says what to do next; [`TokenEndpoint::exchange`](super::TokenEndpoint::exchange) judges the answers of
+    /// A [`FetchError`] says what to do next; [`TokenEndpoint::exchange`](super::TokenEndpoint::exchange) judges the responses of
     /// token endpoints.
     fn exchange(
         &self,
@@ -71,7 +71,7 @@ pub trait Grant: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = Result<TokenSet, FetchError>> + Send;
 
-    /// Whether an exchange with `held` can be tried again after its answer was lost. Default: yes, unless `held` has a refresh token.
+    /// Whether an exchange with `held` can be tried again after its response was lost. Default: yes, unless `held` has a refresh token.
     ///
     /// Return `false` if the exchange spends something: a code, or a refresh token that works once. Then its time limit is always 30 s,
     /// because giving up early would lose what it spent.

@@ -51,11 +51,11 @@ impl TokenEndpoint {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
         let arrived = self.post(&uri, Form::empty().field("token", token), REQUEST_LIMIT).await?.whole()?;
         if !arrived.status.is_success() {
-            return Err(arrived.answer().refusal(GrantKind::Repeatable, &arrived.masks));
+            return Err(arrived.response().refusal(GrantKind::Repeatable, &arrived.masks));
         }
-        let answer = arrived.answer();
-        let members: Members = serde_json::from_slice(answer.text()).map_err(|_| {
-            if let Some(error) = answer.error_in_success(&arrived.masks, None) {
+        let response = arrived.response();
+        let members: Members = serde_json::from_slice(response.text()).map_err(|_| {
+            if let Some(error) = response.error_in_success(&arrived.masks, None) {
                 return error;
             }
             let text = format!("the authorization server answered {}, but no introspection", arrived.status);
@@ -106,7 +106,7 @@ impl Introspection {
     }
 }
 
-/// The members of an answer. Some servers have a string for a flag, or a list where RFC 7662 has a string.
+/// The members of a response. Some servers have a string for a flag, or a list where RFC 7662 has a string.
 #[derive(Deserialize)]
 struct Members {
     active: Value,

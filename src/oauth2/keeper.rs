@@ -14,7 +14,7 @@
 //!
 //! A keeper has an entry in the store, and shares it with the keepers of other processes. A few words are used in all of them. An
 //! *authorization* begins when a user authorizes, or when a configuration brings another initial set; each *renewal* replaces the set
-//! within it. An *intent* in the entry says that a refresh token is about to be sent. If it stays there, the answer was lost, and the
+//! within it. An *intent* in the entry says that a refresh token is about to be sent. If it stays there, the response was lost, and the
 //! refresh token may be *spent*. It is *dead* when it is not to be used any more, and the entry says why.
 
 use std::{

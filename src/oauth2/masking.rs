@@ -1,4 +1,4 @@
-//! What an error may show of a server's answer: a short text, with everything masked that was sent or that looks like a token. Pure.
+//! What an error may show of a server's response: a short text, with everything masked that was sent or that looks like a token. Pure.
 //!
 //! `spelling` finds a value however a server escapes it. `white_space` notes white space at the ends of credentials, which no mask shows.
 

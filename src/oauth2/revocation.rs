@@ -34,11 +34,11 @@ impl TokenEndpoint {
     pub async fn revoke(&self, url: &str, token: &str) -> Result<(), FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
         let arrived = self.post(&uri, Form::empty().field("token", token), REQUEST_LIMIT).await?;
-        let answer = arrived.answer();
+        let response = arrived.response();
         match arrived.status.is_success() {
             // Slack's errors come with 200. An error about the token says that it isn't valid, and that is the purpose.
-            true => answer.error_in_success(&arrived.masks, Some(Topic::Grant)).map_or(Ok(()), Err),
-            false => Err(answer.refusal(GrantKind::Repeatable, &arrived.masks)),
+            true => response.error_in_success(&arrived.masks, Some(Topic::Grant)).map_or(Ok(()), Err),
+            false => Err(response.refusal(GrantKind::Repeatable, &arrived.masks)),
         }
     }
 }

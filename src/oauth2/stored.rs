@@ -17,7 +17,7 @@ use crate::{
 
 /// A grant with the token set it has brought, as a [`TokenSource`].
 ///
-/// Nothing is lost between the token endpoint's answer and the store: each exchange runs to its end on a task of its own. If the
+/// Nothing is lost between the token endpoint's response and the store: each exchange runs to its end on a task of its own. If the
 /// fetch that began it is dropped, the next fetch takes its result.
 ///
 /// ```no_run
@@ -30,7 +30,7 @@ use crate::{
 /// let account = source.handle();
 /// let token = LiveToken::spawn(source);
 ///
-/// // Weeks later the refresh token is dead, and the user authorizes again: the same `token` goes on.
+/// // Weeks later the refresh token no longer works, and the user authorizes again. The same `token` continues.
 /// account.adopt(TokenSet::of_refresh_token("a new one")).await;
 /// # Ok(())
 /// # }
@@ -76,9 +76,9 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
         self
     }
 
-    /// How long a refresh token may be sent again after an answer was lost. Default: 60 s.
+    /// How long a refresh token may be sent again after a response was lost. Default: 60 s.
     ///
-    /// A lost answer may have spent the refresh token. Many servers answer the same refresh token once more within a short time, their
+    /// A lost response may have spent the refresh token. Many servers answer the same refresh token once more within a short time, their
     /// grace; later they take it for stolen. **Set this to zero for a server without a grace**: such a server also ends the access
     /// token in use when it sees a refresh token twice. `docs/fleets.md` lists the grace of some servers. The time is measured by the
     /// wall clock, because it also counts while no process runs.
@@ -106,7 +106,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// access token has expired.
     ///
     /// This is for servers that raise an alarm when they see a spent refresh token. Its price: the user must authorize again after a
-    /// lost answer, even if the server never spent the refresh token. [`LiveToken::refresh`](crate::LiveToken::refresh) still sends
+    /// lost response, even if the server never spent the refresh token. [`LiveToken::refresh`](crate::LiveToken::refresh) still sends
     /// it. [`replay_grace`](Self::replay_grace) has an example.
     #[must_use]
     pub fn without_last_resort(self) -> Self {
@@ -116,7 +116,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// How long a lease lasts that its holder doesn't renew. Default: 1 s; at most 5 min.
     ///
     /// Only the process with the lease fetches. When it dies, the others wait for two leases: until its lease has ended, and once more
-    /// in case the store lost the lease of a process that is well. Choose a longer lease for stores that answer slowly, and where
+    /// in case the store lost the lease of a process that is well. Choose a longer lease for stores that response slowly, and where
     /// processes are paused.
     ///
     /// ```

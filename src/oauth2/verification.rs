@@ -23,7 +23,7 @@ pub enum ProvedBy {
 }
 
 impl TokenEndpoint {
-    /// Asks a provider's own URL about an access token, with `GET`. The answer is like that to a token request. Prefer
+    /// Asks a provider's own URL about an access token, with `GET`. The response is like that to a token request. Prefer
     /// [`introspect`](Self::introspect) (RFC 7662) if the provider has it. signNow has this, at its token endpoint.
     ///
     /// Returns the token with the lifetime that it has left.
@@ -65,9 +65,9 @@ impl TokenEndpoint {
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
         let arrived = self.send(request, Some(authorization), masks, REQUEST_LIMIT).await?.whole()?;
-        let tokens = arrived.answer().read_about_token(GrantKind::Repeatable, &arrived.masks)?;
+        let tokens = arrived.response().read_about_token(GrantKind::Repeatable, &arrived.masks)?;
         if tokens.access_token.is_none() && tokens.lifetime.is_none() {
-            return Err(arrived.answer().malformed("it says nothing about a token".into()));
+            return Err(arrived.response().malformed("it says nothing about a token".into()));
         }
         let mut set = arrived.with(tokens);
         set.access_token.get_or_insert_with(|| SecretString::from(access_token));

@@ -40,7 +40,7 @@ pub(crate) struct Record {
     pub(crate) failure: Option<Failure>,
 }
 
-/// A refresh token is about to be spent. If this stays, the answer was lost.
+/// A refresh token is about to be spent. If this stays, the response was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Intent {
     pub(crate) at: SystemTime,
@@ -184,7 +184,7 @@ impl Unreadable {
 }
 
 /// A hash of an initial set, to tell whether a configuration begins with the same one as last time.
-pub(crate) fn seed(set: &TokenSet) -> String {
+pub(crate) fn initial_set_hash(set: &TokenSet) -> String {
     let secret = set.refresh_token().or(set.access_token()).unwrap_or_default();
     hex(Sha256::digest(secret))
 }

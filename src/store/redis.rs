@@ -28,7 +28,7 @@ mod durability;
 mod redis_error;
 mod scripts;
 
-use announcements::{Heard, News};
+use announcements::{Change, Heard};
 use connection::{Answers, Connection, LIMIT};
 use durability::Durability;
 use redis_error::redis_error;
@@ -264,7 +264,7 @@ impl TokenStore for RedisStore {
         if self.is_in_doubt() {
             self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
         }
-        // The answer includes every change that was announced until now.
+        // The response includes every change that was announced until now.
         let heard = self.heard_so_far().number;
         let mut command = redis::cmd("HMGET");
         // Read as bytes, so that a version that is no number is a damaged entry, not a failed call.
@@ -311,14 +311,14 @@ impl TokenStore for RedisStore {
     }
 
     async fn changed(&self, known: u64) {
-        // Loaded once, so that of two waiting calls neither takes the other's news.
+        // Loaded once, so that of two waiting calls neither takes the other's change.
         let (mut heard, known_events) = (self.heard(), self.known_events.load(Ordering::SeqCst));
         loop {
             let now = *heard.borrow_and_update();
-            match now.news_for(known_events, known) {
-                News::None => {}
-                News::Known => self.note_known_events(now.number),
-                News::Other => return self.note_known_events(now.number),
+            match now.change_for(known_events, known) {
+                Change::None => {}
+                Change::Known => self.note_known_events(now.number),
+                Change::Other => return self.note_known_events(now.number),
             }
             if heard.changed().await.is_err() {
                 // The listening task ended, because the runtime shuts down.

@@ -1,4 +1,4 @@
-//! The tokens of a token endpoint's answer (RFC 6749 §5.1).
+//! The tokens of a token endpoint's response (RFC 6749 §5.1).
 
 use std::{
     fmt,
@@ -34,7 +34,7 @@ pub struct TokenSet {
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_requested_at: SystemTime,
-    /// Why an answer brought a refresh token without an access token. Not stored.
+    /// Why a response brought a refresh token without an access token. Not stored.
     pub(crate) flaw: Option<FetchError>,
     /// A renewal with the same parameters has worked before. Not stored.
     pub(crate) worked: bool,

@@ -1,4 +1,4 @@
-//! One request to an authorization server, and its whole answer, within one time limit.
+//! One request to an authorization server, and its whole response, within one time limit.
 
 use std::{
     error,
@@ -22,19 +22,19 @@ use crate::{
     error::is_unsent,
     oauth2::{
         EndpointError, TokenSet,
-        answer::{
-            Answer,
-            body::{self, End, Read},
-            shape::AnswerShape,
-            token_response::TokenResponse,
-        },
         endpoint_error::verdict::may_have_acted,
         grant::GrantKind,
         masking::Masks,
+        response::{
+            EndpointResponse,
+            body::{self, End, Read},
+            shape::ResponseShape,
+            token_response::TokenResponse,
+        },
     },
 };
 
-/// An answer that arrived, and what an error must not show of it.
+/// A response that arrived, and what an error must not show of it.
 pub(crate) struct Arrived {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -42,17 +42,17 @@ pub(crate) struct Arrived {
     /// Why the body isn't complete.
     pub(crate) broken: Option<FetchError>,
     pub(crate) masks: Masks,
-    pub(crate) shape: Arc<AnswerShape>,
+    pub(crate) shape: Arc<ResponseShape>,
     /// By the wall clock.
     pub(crate) requested_at: SystemTime,
     pub(crate) answered_at: SystemTime,
 }
 
 impl TokenEndpoint {
-    /// Sends a form, and reads the token set in the answer. For grants; [`Grant`](crate::oauth2::Grant) has an example. `limit` is the time
+    /// Sends a form, and reads the token set in the response. For grants; [`Grant`](crate::oauth2::Grant) has an example. `limit` is the time
     /// limit for connecting, sending and reading together.
     ///
-    /// If the answer has a refresh token but no usable access token, the set has the refresh token alone. It must not be lost, because
+    /// If the response has a refresh token but no usable access token, the set has the refresh token alone. It must not be lost, because
     /// the old one may be spent for it.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl TokenEndpoint {
         self.send(request, authenticated.authorization, masks, limit).await
     }
 
-    /// Sends a request, and reads the whole answer.
+    /// Sends a request, and reads the whole response.
     pub(crate) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
@@ -105,8 +105,8 @@ impl TokenEndpoint {
         let requested_at = self.clock.wall();
         let answered = tokio::time::timeout(limit, send_and_read(transport, request)).await;
         let failed = |status: Option<StatusCode>, acted: bool, what: &str| {
-            let answer = status.map(|status| format!("answered {status}, but ")).unwrap_or_default();
-            let text = format!("the authorization server {answer}{what}");
+            let response = status.map(|status| format!("answered {status}, but ")).unwrap_or_default();
+            let text = format!("the authorization server {response}{what}");
             FetchError::try_again(EndpointError { status, code: None, text, acted })
         };
         let (head, body) = match answered {
@@ -144,8 +144,8 @@ impl TokenEndpoint {
 }
 
 impl Arrived {
-    pub(crate) fn answer(&self) -> Answer<'_> {
-        Answer {
+    pub(crate) fn response(&self) -> EndpointResponse<'_> {
+        EndpointResponse {
             status: self.status,
             headers: &self.headers,
             body: &self.body,
@@ -154,7 +154,7 @@ impl Arrived {
         }
     }
 
-    /// The answer, or why it isn't complete.
+    /// The response, or why it isn't complete.
     pub(crate) fn whole(self) -> Result<Self, FetchError> {
         match self.broken {
             Some(error) => Err(error),
@@ -164,13 +164,13 @@ impl Arrived {
 
     pub(crate) fn token_set(&self, grant: GrantKind) -> Result<TokenSet, FetchError> {
         let tokens = match &self.broken {
-            None => self.answer().read_tokens(grant, &self.masks)?,
-            Some(error) => self.answer().salvage(error.clone())?,
+            None => self.response().read_tokens(grant, &self.masks)?,
+            Some(error) => self.response().salvage(error.clone())?,
         };
         Ok(self.with(tokens))
     }
 
-    /// The token set of an answer, with the time of its request.
+    /// The token set of a response, with the time of its request.
     pub(crate) fn with(&self, tokens: TokenResponse) -> TokenSet {
         TokenSet {
             access_token: tokens.access_token,
@@ -186,7 +186,7 @@ impl Arrived {
     }
 }
 
-/// Sends the request, and reads the answer's body.
+/// Sends the request, and reads the response's body.
 async fn send_and_read(transport: Transport, request: Request<Full<Bytes>>) -> Result<(Parts, Read), BoxError> {
     let (head, body) = transport.oneshot(request).await?.into_parts();
     let read = body::read(body, body::longest(head.status)).await;

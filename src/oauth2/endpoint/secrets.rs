@@ -1,4 +1,4 @@
-//! The secrets that a request carries: what an error about its answer must not show.
+//! The secrets that a request carries: what an error about its response must not show.
 
 use http::Uri;
 

@@ -8,7 +8,7 @@ use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::BoxError;
 
-/// Sends one request and returns the answer.
+/// Sends one request and returns the response.
 pub(crate) type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<AnswerBody>, BoxError>;
 
 type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;

@@ -1,7 +1,7 @@
 //! Error codes and words of authorization servers, sorted by what they are about. Pure.
 //!
 //! RFC 6749 §5.2 has six codes. Servers have hundreds, in other spellings and other members, or only a description.
-//! [`ReportedError`](super::reported_error::ReportedError) finds the words in an answer and sorts them by these tables; `verdict` decides
+//! [`ReportedError`](super::reported_error::ReportedError) finds the words in a response and sorts them by these tables; `verdict` decides
 //! what they mean.
 
 /// What an error is about.
@@ -131,7 +131,7 @@ pub(crate) const REGISTERED: [(&str, Topic); 19] = [
     ("account_selection_required", Topic::Interaction),
 ];
 
-/// Providers' own codes, from their documentation and their answers.
+/// Providers' own codes, from their documentation and their responses.
 const PROVIDERS: [(&str, Topic); 26] = [
     // GitHub
     ("bad_refresh_token", Topic::Grant),

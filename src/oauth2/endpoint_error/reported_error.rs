@@ -1,11 +1,11 @@
-//! Finds the error that an answer reports, in the members where servers put it. RFC 6749 §5.2 has `error` and `error_description`. Pure.
+//! Finds the error that a response reports, in the members where servers put it. RFC 6749 §5.2 has `error` and `error_description`. Pure.
 
 use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::codes::{REGISTERED, Topic, known_topic, normalized, topic_of_code, topic_of_text};
 
-/// The error that an answer reports.
+/// The error that a response reports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReportedError {
     /// The codes as the server wrote them. The one that says most comes first.
@@ -14,9 +14,9 @@ pub(crate) struct ReportedError {
     pub(crate) text: String,
     /// Members that were split into a code and a text.
     pub(crate) splits: Vec<Split>,
-    /// The answer has a code, or says `"ok": false`. Otherwise it has only a text.
+    /// The response has a code, or says `"ok": false`. Otherwise it has only a text.
     pub(crate) is_error: bool,
-    /// The answer seems to report an error: `"status": "error"`, `"success": "false"`.
+    /// The response seems to report an error: `"status": "error"`, `"success": "false"`.
     seems_error: bool,
     /// The server says that the error passes.
     is_transient: bool,
@@ -34,11 +34,14 @@ pub(crate) struct Split {
 }
 
 impl ReportedError {
-    /// Finds the error in the members of an answer, or in those of several objects in it. `None` if it reports none.
-    pub(crate) fn of<'a>(status: StatusCode, answer: impl IntoIterator<Item = &'a Map<String, Value>>) -> Option<Self> {
+    /// Finds the error in the members of a response, or in those of several objects in it. `None` if it reports none.
+    pub(crate) fn of<'a>(
+        status: StatusCode,
+        objects: impl IntoIterator<Item = &'a Map<String, Value>>,
+    ) -> Option<Self> {
         let mut reported = Self { has_success_status: status.is_success(), ..Self::default() };
         let (mut refuses, mut all_is_well) = (false, false);
-        for members in answer {
+        for members in objects {
             refuses |= reported.read_members(members);
             // Only with a success status: Yii's errors have `"code": 0`, too.
             all_is_well |= reported.has_success_status && says_all_is_well(members);
@@ -47,23 +50,23 @@ impl ReportedError {
         (reported.is_refusal() || !reported.text.is_empty() && !all_is_well).then_some(reported)
     }
 
-    /// Whether the answer reports an error by a code or a flag. Otherwise it has only a text.
+    /// Whether the response reports an error by a code or a flag. Otherwise it has only a text.
     pub(crate) fn is_refusal(&self) -> bool {
         self.is_error || self.seems_error
     }
 
     /// Reads the members of an object. Returns whether a flag says that this is an error.
-    fn read_members(&mut self, answer: &Map<String, Value>) -> bool {
+    fn read_members(&mut self, members: &Map<String, Value>) -> bool {
         // RFC 6749 §5.2 has a string. Facebook and Google's APIs have an object.
-        match answer.get("error") {
+        match members.get("error") {
             Some(Value::Object(error)) => self.add_error_object(error),
             Some(error) => self.add_code(error),
             None => {}
         }
         for name in CODES {
-            answer.get(name).into_iter().for_each(|code| self.add_code(code));
+            members.get(name).into_iter().for_each(|code| self.add_code(code));
         }
-        if let Some(Value::Array(errors)) = answer.get("errors") {
+        if let Some(Value::Array(errors)) = members.get("errors") {
             for error in errors.iter().take(MOST) {
                 match error {
                     Value::Object(error) => self.add_error_object(error),
@@ -73,30 +76,31 @@ impl ReportedError {
         }
         // HubSpot has a code in `status`; others have `failure` or a number there.
         let status =
-            answer.get("status").filter(|status| status.as_str().is_some_and(|word| topic_of_code(word).is_some()));
+            members.get("status").filter(|status| status.as_str().is_some_and(|word| topic_of_code(word).is_some()));
         status.into_iter().for_each(|status| self.add_code(status));
         // Feishu and DingTalk have a numeric error code in `code`. Others have a number there in a success, too.
-        let code = answer.get("code").filter(|code| !is_success(code) && self.is_error_code(code, answer));
+        let code = members.get("code").filter(|code| !is_success(code) && self.is_error_code(code, members));
         code.into_iter().for_each(|code| self.add_code(code));
-        NUMBERS.iter().filter_map(|name| answer.get(*name)).for_each(|code| self.add_number(code));
+        NUMBERS.iter().filter_map(|name| members.get(*name)).for_each(|code| self.add_number(code));
         // Withings has this number for too many requests. Its other numbers don't have the meaning of HTTP's.
-        if self.has_success_status && answer.get("status").and_then(number) == Some(601) {
+        if self.has_success_status && members.get("status").and_then(number) == Some(601) {
             self.topic_of_number.get_or_insert(Topic::Busy);
         }
-        self.add_texts(answer);
-        self.seems_error |= ["ok", "success"].iter().any(|name| answer.get(*name).is_some_and(|ok| is_flag(ok, false)));
-        self.seems_error |= answer.get("status").and_then(Value::as_str).is_some_and(is_word_of_failure);
-        ["ok", "success"].iter().any(|name| answer.get(*name) == Some(&Value::Bool(false)))
+        self.add_texts(members);
+        self.seems_error |=
+            ["ok", "success"].iter().any(|name| members.get(*name).is_some_and(|ok| is_flag(ok, false)));
+        self.seems_error |= members.get("status").and_then(Value::as_str).is_some_and(is_word_of_failure);
+        ["ok", "success"].iter().any(|name| members.get(*name) == Some(&Value::Bool(false)))
     }
 
     /// Whether the member `code` is an error code. In a success it may be an authorization code, or a number for success.
-    fn is_error_code(&self, code: &Value, answer: &Map<String, Value>) -> bool {
+    fn is_error_code(&self, code: &Value, members: &Map<String, Value>) -> bool {
         match code {
             _ if !self.has_success_status => true,
             Value::String(word) if number(code).is_none() => {
-                topic_of_code(word).is_some() || texts(answer).next().is_some()
+                topic_of_code(word).is_some() || texts(members).next().is_some()
             }
-            _ => !says_success(answer),
+            _ => !says_success(members),
         }
     }
 
@@ -230,11 +234,11 @@ pub(crate) fn is_error_member(name: &str) -> bool {
         || TEXTS.contains(&name)
 }
 
-/// Whether an answer says that all is well. Then its text is no error.
-fn says_all_is_well(answer: &Map<String, Value>) -> bool {
-    let is_true = ["ok", "success"].iter().any(|name| answer.get(*name).is_some_and(|ok| is_flag(ok, true)));
-    let is_code = ["code", "errcode", "status"].iter().any(|name| answer.get(*name).is_some_and(is_success));
-    is_true || is_code || answer.get("code").and_then(number).is_some() && says_success(answer)
+/// Whether a response says that all is well. Then its text is no error.
+fn says_all_is_well(members: &Map<String, Value>) -> bool {
+    let is_true = ["ok", "success"].iter().any(|name| members.get(*name).is_some_and(|ok| is_flag(ok, true)));
+    let is_code = ["code", "errcode", "status"].iter().any(|name| members.get(*name).is_some_and(is_success));
+    is_true || is_code || members.get("code").and_then(number).is_some() && says_success(members)
 }
 
 /// Whether a code means success, at Feishu, WeChat and others.
@@ -246,8 +250,8 @@ fn is_success(code: &Value) -> bool {
 }
 
 /// Whether the text is that of a success. The number beside it may be anything: 1, 20000.
-fn says_success(answer: &Map<String, Value>) -> bool {
-    let words = ["msg", "message"].iter().filter_map(|name| answer.get(*name)?.as_str());
+fn says_success(members: &Map<String, Value>) -> bool {
+    let words = ["msg", "message"].iter().filter_map(|name| members.get(*name)?.as_str());
     words.into_iter().any(is_word_of_success)
 }
 
@@ -273,8 +277,8 @@ fn is_word_of_failure(text: &str) -> bool {
 }
 
 /// The texts for people, without those that only say that all is well.
-fn texts(answer: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    let texts = TEXTS.iter().filter_map(|name| answer.get(*name)?.as_str());
+fn texts(members: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let texts = TEXTS.iter().filter_map(|name| members.get(*name)?.as_str());
     texts.filter(|text| !text.trim().is_empty() && !is_word_of_success(text))
 }
 

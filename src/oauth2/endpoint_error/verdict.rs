@@ -36,7 +36,7 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    /// The server has a known code for it. Otherwise it is a guess: the answer may come from a proxy, or mean something else. A guess is
+    /// The server has a known code for it. Otherwise it is a guess: the response may come from a proxy, or mean something else. A guess is
     /// final only when it was seen several times.
     pub(crate) certain: bool,
     /// What to tell people to do.
@@ -54,7 +54,7 @@ impl Judgement {
     }
 }
 
-/// Judges an answer without a token. `reported`: the error that it reports (RFC 6749 §5.2). The first row that matches decides.
+/// Judges a response without a token. `reported`: the error that it reports (RFC 6749 §5.2). The first row that matches decides.
 pub(crate) fn judge(grant: GrantKind, status: StatusCode, reported: Option<&ReportedError>) -> Judgement {
     use GrantKind::{AuthorizationCode, Password, RefreshToken, Repeatable};
     let (topic, coded) =
@@ -120,7 +120,7 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, reported: Option<&Repo
         (_, Some(Topic::Interaction)) => by(Reauthorize, "the server wants to ask the user"),
 
         // The rest has no known code, so the status decides. RFC 6749 §5.2: a refused client gets 401, another refusal 400. Some servers
-        // send 403, or 422 after a check of the form. A 403, or an answer without JSON, may also come from a proxy.
+        // send 403, or 422 after a check of the form. A 403, or a response without JSON, may also come from a proxy.
         (Password, _) if is_refusal && reported.is_some() && status != 403 => {
             certain(RejectedForGood, "check user name and password")
         }
@@ -149,7 +149,7 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, reported: Option<&Repo
     }
 }
 
-/// Whether the server may have acted on the request before this answer. Then a refresh token may be spent.
+/// Whether the server may have acted on the request before this response. Then a refresh token may be spent.
 pub(crate) fn may_have_acted(status: StatusCode, reported: Option<&ReportedError>) -> bool {
     let topic = reported.and_then(ReportedError::topic);
     match status.as_u16() {

@@ -79,10 +79,10 @@ impl RefreshToken {
         self
     }
 
-    /// The provider's refresh tokens can be used several times, so a lost answer never spends one. Default: each counts as single-use
+    /// The provider's refresh tokens can be used several times, so a lost response never spends one. Default: each counts as single-use
     /// (RFC 9700 §4.14.2), until a renewal brings no other one.
     ///
-    /// The default is safe for both kinds. This only saves a wait: when an answer was lost for longer than
+    /// The default is safe for both kinds. This only saves a wait: when a response was lost for longer than
     /// [`Stored::replay_grace`](crate::oauth2::Stored::replay_grace), a refresh token that counts as single-use is not sent again before
     /// the access token expires.
     #[must_use]

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) struct Options {
     /// How long a refresh token that may be spent is sent again.
     pub(crate) grace: Duration,
-    /// Whether it is sent once more after that, when the access token is over.
+    /// Whether it is sent once more after that, when the access token can no longer be used.
     pub(crate) last_resort: bool,
     /// How long a lease lasts that isn't renewed.
     pub(crate) lease: Duration,

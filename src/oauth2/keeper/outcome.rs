@@ -65,7 +65,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         !matches!(self.swap_if_unchanged(version, before, record).await, Ok(Swap::Lost))
     }
 
-    /// The record after an answer, and an error if the answer has no access token.
+    /// The record after a response, and an error if the response has no access token.
     pub(super) fn record_after(
         &self,
         record: &Record,
@@ -79,7 +79,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let asks = if brought.access_token.is_some() { self.account.asks() } else { &record.asks };
         let mut next = record.clone().with_set(brought.succeed(held), asks);
         if spent.is_some() {
-            // One rotation is enough: some servers rotate only late in the life of a refresh token.
+            // One rotation is enough: some servers rotate only late in the lifetime of a refresh token.
             next.rotates = Some(rotated || record.rotates == Some(true));
         }
         let Some(flaw) = flaw else { return (next, None) };

@@ -33,7 +33,7 @@ pub(super) struct Question<'a> {
     pub(super) check_refresh_token: bool,
     /// How long a refresh token that may be spent is sent again.
     pub(super) grace: Duration,
-    /// Whether it is sent once more after that, when the access token is over.
+    /// Whether it is sent once more after that, when the access token can no longer be used.
     pub(super) last_resort: bool,
     pub(super) now: SystemTime,
 }
@@ -45,7 +45,7 @@ pub(super) enum Plan {
     HandOn(TokenSet),
     /// Fail without a request.
     Fail(FetchError),
-    /// Fail, unless another keeper has the lease: then wait for its answer.
+    /// Fail, unless another keeper has the lease: then wait for its response.
     Later(FetchError),
     /// Ask for a new set.
     Fetch(Fetch),
@@ -112,7 +112,7 @@ pub(super) fn plan(record: &Record, question: &Question<'_>, repeatable: impl Fn
         return fetch(Spend::Again);
     }
     // After the grace a server takes a second use for a theft (RFC 9700 §4.14.2), and may end the access token in use. So this waits until
-    // that token is over. Then nothing can be lost: without the refresh token the user must authorize again anyway.
+    // that token can no longer be used. Then nothing can be lost: without the refresh token the user must authorize again anyway.
     match (question.last_resort, is_over(record, question) && !is_doubted(record, question)) {
         (true, true) => fetch(Spend::Again),
         (true, false) => Plan::Later(FetchError::try_again(LATER).until_token_ends()),
@@ -140,7 +140,7 @@ pub(super) fn is_over(record: &Record, question: &Question<'_>) -> bool {
     refused || (question.request.is_urgent() && (unusable || question.handed_on == token))
 }
 
-/// Whether the access token is alive and only the API's 401s speak against it, not for long yet. One route that answers 401 to everybody
+/// Whether the access token is alive and only the API's 401s speak against it, not for long yet. One route that responses 401 to everybody
 /// must not end a token that all other routes accept.
 fn is_doubted(record: &Record, question: &Question<'_>) -> bool {
     let alive = record.set.as_ref().is_some_and(|set| set.is_alive(question.now));
@@ -200,7 +200,7 @@ pub(super) fn distance(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap_or_default()
 }
 
-/// The guess after it was seen once more, and whether it is final: it was seen three times, over a minute, and the access token is over.
+/// The guess after it was seen once more, and whether it is final: it was seen three times, over a minute, and the access token can no longer be used.
 /// `seen_here`: for how long this process has seen it.
 pub(super) fn guess(
     record: &Record,
@@ -224,7 +224,7 @@ fn is_final(guess: &Guess, seen_here: Duration, record: &Record, question: &Ques
     guess.seen >= GUESSES && lasted && is_over(record, question)
 }
 
-/// How long to wait when the server asked for a wait. If an answer may be lost, there must be another attempt within the grace.
+/// How long to wait when the server asked for a wait. If a response may be lost, there must be another attempt within the grace.
 pub(super) fn within_grace(record: &Record, question: &Question<'_>, asked: Duration) -> Duration {
     let left = record.intent.as_ref().map(|intent| question.grace.saturating_sub(distance(intent.at, question.now)));
     match left {

@@ -47,7 +47,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Stores the initial set, unless the configuration began with the same one last time.
     async fn save_initial(&self) -> Result<(), StoreError> {
         let Some(set) = self.inbox.initial() else { return Ok(()) };
-        let seed = record::seed(&set);
+        let seed = record::initial_set_hash(&set);
         // A single-use refresh token that was configured before is spent. During a rollout old replicas still begin with it.
         let is_single_use = set.refresh_token.is_some() && !self.grant.is_repeatable(Some(&set));
         loop {

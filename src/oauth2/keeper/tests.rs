@@ -2,13 +2,14 @@
 //! it.
 
 mod adopting;
-mod answers;
+
 mod attacks;
 mod emptied;
 mod fleet;
 mod lost;
 mod moving;
 mod races;
+mod responses;
 mod scene;
 mod set_back;
 mod trouble;

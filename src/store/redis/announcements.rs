@@ -1,4 +1,4 @@
-//! The subscription to changes of the entry: what is heard there, what counts as news, and when to subscribe again.
+//! The subscription to changes of the entry: what is heard there, what counts as a change, and when to subscribe again.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -45,13 +45,13 @@ impl Heard {
     }
 
     /// What this means for a caller that knows this version, and all events up to this number.
-    pub(super) fn news_for(&self, known_events: u64, known_version: u64) -> News {
+    pub(super) fn change_for(&self, known_events: u64, known_version: u64) -> Change {
         if self.number <= known_events {
-            News::None
+            Change::None
         } else if self.must_read_at <= known_events && self.version == Some(known_version) {
-            News::Known
+            Change::Known
         } else {
-            News::Other
+            Change::Other
         }
     }
 
@@ -63,7 +63,7 @@ impl Heard {
 
 /// What [`Heard`] means for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum Change {
     /// No new announcement.
     None,
     /// The version that was announced is known.
@@ -212,17 +212,17 @@ mod tests {
     #[test]
     fn any_other_version_is_news_and_a_known_one_is_none() {
         let mut heard = Heard::default();
-        assert_eq!(heard.news_for(0, 0), News::None);
+        assert_eq!(heard.change_for(0, 0), Change::None);
         heard.subscribed();
-        assert_eq!(heard.news_for(0, 3), News::Other, "the subscription itself");
-        assert_eq!(heard.news_for(1, 3), News::None);
+        assert_eq!(heard.change_for(0, 3), Change::Other, "the subscription itself");
+        assert_eq!(heard.change_for(1, 3), Change::None);
         heard.announced(Some(2));
-        assert_eq!(heard.news_for(1, 2), News::Other, "it may be another one of this version");
+        assert_eq!(heard.change_for(1, 2), Change::Other, "it may be another one of this version");
         heard.announced(Some(3));
-        assert_eq!(heard.news_for(2, 2), News::Other);
-        assert_eq!(heard.news_for(2, 3), News::Known);
-        assert_eq!(heard.news_for(2, 5), News::Other, "an older one: 5 was removed");
-        assert_eq!(heard.news_for(3, 5), News::None, "it was told already");
+        assert_eq!(heard.change_for(2, 2), Change::Other);
+        assert_eq!(heard.change_for(2, 3), Change::Known);
+        assert_eq!(heard.change_for(2, 5), Change::Other, "an older one: 5 was removed");
+        assert_eq!(heard.change_for(3, 5), Change::None, "it was told already");
     }
 
     #[test]
@@ -232,20 +232,20 @@ mod tests {
             for version in versions {
                 heard.announced(Some(*version));
             }
-            assert_eq!(heard.news_for(1, *versions.last().unwrap()), News::Other, "{versions:?}");
+            assert_eq!(heard.change_for(1, *versions.last().unwrap()), Change::Other, "{versions:?}");
             assert!(!heard.is_covered_by(9, 1), "{versions:?}");
-            assert_eq!(heard.news_for(heard.number, 9), News::None);
+            assert_eq!(heard.change_for(heard.number, 9), Change::None);
         }
         let mut heard = Heard::default();
         heard.subscribed();
         for version in 1..=3 {
             heard.announced(Some(version));
         }
-        assert_eq!(heard.news_for(1, 3), News::Other, "another entry has come to the same version");
+        assert_eq!(heard.change_for(1, 3), Change::Other, "another entry has come to the same version");
         let mut heard = Heard::default();
         heard.announced(Some(5));
         heard.announced(None);
-        assert_eq!(heard.news_for(1, 5), News::Other, "what is no version");
+        assert_eq!(heard.change_for(1, 5), Change::Other, "what is no version");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 /// One connection at a time, and none before it is needed.
 ///
 /// Any error ends it. After a failover the old server still answers, with `READONLY`, `MASTERDOWN`, `LOADING` or `MOVED`, and only a new
-/// connection leads to the new server. A list of such answers would never be complete. A new connection after each failed call is cheap,
+/// connection leads to the new server. A list of such responses would never be complete. A new connection after each failed call is cheap,
 /// because callers slow down while the store fails.
 pub(super) struct Connection {
     client: Client,
@@ -34,7 +34,7 @@ struct Slot {
     connection: Option<MultiplexedConnection>,
 }
 
-/// The answers to the commands. The first one is no error.
+/// The responses to the commands. The first one is no error.
 pub(super) struct Answers {
     pub(super) values: Vec<Value>,
     /// Why an earlier connection ended over which the commands were sent before. They may have been executed then.
@@ -43,7 +43,7 @@ pub(super) struct Answers {
     pub(super) connection: u64,
 }
 
-/// Why there are no answers.
+/// Why there are no responses.
 enum Failure {
     /// Redis refused the commands, so nothing was done.
     Refused(StoreError),
@@ -63,12 +63,12 @@ impl Connection {
         &self.client
     }
 
-    /// The time limit of each answer, and of connecting.
+    /// The time limit of each response, and of connecting.
     pub(super) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Changes when a new connection has brought an answer. It may lead to another server.
+    /// Changes when a new connection has brought a response. It may lead to another server.
     pub(super) fn replaced(&self) -> watch::Receiver<u64> {
         self.replaced.subscribe()
     }
@@ -161,5 +161,5 @@ pub(super) const LIMIT: Duration = Duration::from_secs(1);
 
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// `Stored` drops a call after 5 s. A late answer must be noticed before, or the connection would be used again.
+/// `Stored` drops a call after 5 s. A late response must be noticed before, or the connection would be used again.
 const LONGEST: Duration = Duration::from_secs(4);

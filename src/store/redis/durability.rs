@@ -21,7 +21,7 @@ pub(super) enum Durability {
 impl Durability {
     /// The command that is sent after a write, on the same connection: `WAIT` and `WAITAOF` are about the writes of a connection.
     pub(super) fn wait(self, limit: Duration) -> Option<Cmd> {
-        // Half of the limit, because the answer must come within the limit. Zero would mean for ever.
+        // Half of the limit, because the response must come within the limit. Zero would mean for ever.
         let time = u64::try_from((limit / 2).as_millis()).unwrap_or(u64::MAX).max(1);
         let mut command = Cmd::new();
         match self {
@@ -32,7 +32,7 @@ impl Durability {
         Some(command)
     }
 
-    /// Whether enough servers have the write, by the answer to that command.
+    /// Whether enough servers have the write, by the response to that command.
     ///
     /// # Errors
     /// [`StoreError::unreachable`] if too few have it, [`StoreError::unusable`] if the server can't tell.

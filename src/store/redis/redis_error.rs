@@ -12,7 +12,7 @@ pub(super) fn redis_error(error: &RedisError) -> StoreError {
         _ => matches!(error.code(), Some("WRONGTYPE" | "NOAUTH" | "WRONGPASS" | "NOPERM")),
     };
     let text = match error.kind() {
-        // Their own text shows the answer, which may hold a token.
+        // Their own text shows the response, which may hold a token.
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => "Redis: an answer that makes no sense".to_owned(),
         _ => format!("Redis: {error}"),
     };

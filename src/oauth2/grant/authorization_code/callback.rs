@@ -93,7 +93,7 @@ fn read(query: &str) -> Result<Callback, AuthorizationError> {
     Ok(params)
 }
 
-/// Real callbacks have up to some KiB. The code is sent on, and masked in the answer.
+/// Real callbacks have up to some KiB. The code is sent on, and masked in the response.
 const LONGEST: usize = 32 * 1024;
 
 #[cfg(test)]

@@ -280,7 +280,7 @@ async fn what_is_adopted_is_not_thrown_away_for_what_a_wrong_clock_has_written()
     );
 }
 
-/// An answer could not be stored, and then the store is empty.
+/// A response could not be stored, and then the store is empty.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_stored_yet_comes_before_a_seed() {
     let (server, shelf) = (Server::new(), Shelf::new());

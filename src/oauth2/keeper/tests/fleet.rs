@@ -120,7 +120,7 @@ async fn who_slept_past_its_lease_does_not_overwrite_its_successor() {
     assert_eq!((carried(&successor).as_deref(), carried(&sleeper)), (Some("a2"), None));
     let stored = shelf.entry();
 
-    // Its answer comes late, and nobody uses its token: all continue with the stored one.
+    // Its response comes late, and nobody uses its token: all continue with the stored one.
     sleep(3 * SECOND).await;
     assert_eq!(shelf.entry(), stored);
     assert_eq!((carried(&successor).as_deref(), carried(&sleeper).as_deref()), (Some("a2"), Some("a2")));

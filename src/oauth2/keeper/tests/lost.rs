@@ -154,11 +154,11 @@ async fn a_refusal_by_the_server_is_the_end_for_all_and_a_human_may_try() {
     assert_eq!((token.status().state(), other.status().state()), (State::Live, State::Live));
 }
 
-/// A store after a process has died while it waited for an answer.
+/// A store after a process has died while it waited for a response.
 async fn crash(server: &Server, shelf: &Shelf) {
     let (token, _account) = begin(server, shelf);
     token.ready().await.unwrap();
-    // Due at the latest point, and the answer takes longer than the process lives.
+    // Due at the latest point, and the response takes longer than the process lives.
     server.takes(HOUR);
     sleep(51 * SECOND).await;
     assert!(shelf.record().intent.is_some());

@@ -36,7 +36,7 @@ async fn who_sent_nothing_does_not_know_what_others_have_sent() {
         shelf.fault(Fault::ReadOnly);
     });
     assert!(shelf.record().intent.is_some());
-    // Another process asks again, and that answer is lost.
+    // Another process asks again, and that response is lost.
     shelf.fault(Fault::None);
     server.mood(Mood::Mute);
     fetch(&mut other).await.unwrap_err();

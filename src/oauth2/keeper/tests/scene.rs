@@ -267,7 +267,7 @@ impl TokenStore for Shelf {
 pub(super) enum Mood {
     #[default]
     Fine,
-    /// It acts, and the answer is lost.
+    /// It acts, and the response is lost.
     Mute,
     /// It has an internal error before it acts, which the client can't know.
     Broken,
@@ -351,7 +351,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    /// One request. The answer comes after the time that it takes.
+    /// One request. The response comes after the time that it takes.
     async fn ask(&self, refresh_token: Option<&str>) -> Result<TokenSet, FetchError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let error = |status: u16, code: Option<&str>, acted| EndpointError {

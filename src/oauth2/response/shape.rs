@@ -1,6 +1,6 @@
-//! Where a server has the members of its answers, and what it calls them, if not as in RFC 6749 §5.1.
+//! Where a server has the members of its responses, and what it calls them, if not as in RFC 6749 §5.1.
 
-/// A member of a token endpoint's answer, for [`TokenEndpoint::answer_member`](crate::oauth2::TokenEndpoint::answer_member), which has an
+/// A member of a token endpoint's response, for [`TokenEndpoint::answer_member`](crate::oauth2::TokenEndpoint::answer_member), which has an
 /// example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -23,12 +23,12 @@ pub enum AnswerMember {
 
 /// The path to the object with the members, and their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AnswerShape {
+pub(crate) struct ResponseShape {
     pub(crate) path: Vec<String>,
     names: Vec<(AnswerMember, String)>,
 }
 
-impl AnswerShape {
+impl ResponseShape {
     /// Whether it is that of RFC 6749.
     pub(crate) fn is_standard(&self) -> bool {
         *self == Self::default()

@@ -1,6 +1,6 @@
-//! A hint for people: how to configure the shape of an answer in which no token was found. Pure.
+//! A hint for people: how to configure the shape of a response in which no token was found. Pure.
 
-use super::{byte_search, members::Members, shape::AnswerShape};
+use super::{byte_search, members::Members, shape::ResponseShape};
 
 /// The calls with which the access token would be found.
 pub(super) fn that_fits(body: &[u8]) -> Option<String> {
@@ -8,7 +8,7 @@ pub(super) fn that_fits(body: &[u8]) -> Option<String> {
     let is_there = |name: &str| name.is_empty() || byte_search::holds(body, name.as_bytes());
     let mut shapes = WRAPPERS.iter().flat_map(|wrapper| NAMES.iter().map(move |name| (*wrapper, *name)));
     let (wrapper, name) = shapes.find(|(wrapper, name)| {
-        let shape = AnswerShape::of_access_token(path(wrapper), name);
+        let shape = ResponseShape::of_access_token(path(wrapper), name);
         let members = || Members::of_json::<false>(&shape, body);
         is_there(wrapper) && is_there(name) && members().is_ok_and(|members| members.access_token.is_some())
     })?;

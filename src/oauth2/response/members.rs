@@ -1,4 +1,4 @@
-//! Parses an answer, JSON or a form, into the members that matter. Pure.
+//! Parses a response, JSON or a form, into the members that matter. Pure.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::shape::AnswerShape;
+use super::shape::ResponseShape;
 use crate::oauth2::endpoint_error::reported_error;
 
 /// The members that matter. If a member comes twice, the last one counts, as in JavaScript.
@@ -35,7 +35,7 @@ pub(super) enum Text {
 
 impl Members {
     /// Parses JSON (RFC 8259): all members that matter, or the tokens alone.
-    pub(super) fn of_json<const ALL: bool>(shape: &AnswerShape, json: &[u8]) -> serde_json::Result<Self> {
+    pub(super) fn of_json<const ALL: bool>(shape: &ResponseShape, json: &[u8]) -> serde_json::Result<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let members = deserializer.deserialize_map(Fill::<ALL> { shape, path: &shape.path })?;
         deserializer.end()?;
@@ -43,7 +43,7 @@ impl Members {
     }
 
     /// Parses a form (RFC 6749 appendix B), with which some servers answer.
-    pub(super) fn of_form(shape: &AnswerShape, body: &[u8]) -> Self {
+    pub(super) fn of_form(shape: &ResponseShape, body: &[u8]) -> Self {
         // A form can't nest members. If it has one with the wrapper's name, the tokens are in its text, which isn't parsed.
         let fields = || form_urlencoded::parse(body.trim_ascii());
         let wrapper = shape.path.first().filter(|wrapper| fields().any(|(name, _)| name == wrapper.as_str()));
@@ -108,7 +108,7 @@ fn is_used(name: &str) -> bool {
 
 /// Parses the members of an object, or of the object at a path within it.
 struct Fill<'a, const ALL: bool> {
-    shape: &'a AnswerShape,
+    shape: &'a ResponseShape,
     path: &'a [String],
 }
 

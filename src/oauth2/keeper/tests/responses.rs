@@ -1,4 +1,4 @@
-//! Answers that are easily mistaken: what counts as a refresh token in them, and what as the server's refusal.
+//! Responses that are easily mistaken: what counts as a refresh token in them, and what as the server's refusal.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,13 +11,13 @@ use crate::{
     FetchError, LiveToken, State,
     oauth2::{
         EndpointError, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet,
-        answer::{Answer, shape::AnswerShape},
         endpoint_error::{
             reported_error::ReportedError,
             verdict::{Verdict, judge},
         },
         grant::GrantKind,
         masking::Masks,
+        response::{EndpointResponse, shape::ResponseShape},
     },
     store::Account,
 };
@@ -25,14 +25,15 @@ use crate::{
 fn read(status: u16, kind: &'static str, body: &[u8]) -> Option<String> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static(kind));
-    let answer = Answer {
+    let response = EndpointResponse {
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
         body,
-        shape: &AnswerShape::default(),
+        shape: &ResponseShape::default(),
         now: SystemTime::UNIX_EPOCH,
     };
-    let brought = answer.read_tokens(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())).ok()?;
+    let brought =
+        response.read_tokens(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())).ok()?;
     use secrecy::ExposeSecret;
     brought.refresh_token.map(|token| token.expose_secret().to_owned())
 }
@@ -92,7 +93,7 @@ fn no_success_loses_its_refresh_token() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// An answer that was cut off after the tokens.
+/// A response that was cut off after the tokens.
 /// The value of another member, or a sentence, is no refresh token.
 #[test]
 fn what_only_speaks_of_a_refresh_token_is_none() {
@@ -109,15 +110,15 @@ fn what_only_speaks_of_a_refresh_token_is_none() {
 fn no_form_that_breaks_off_loses_its_refresh_token() {
     let headers = HeaderMap::new();
     let body = b"access_token=a2&refresh_token=r2&scope=x&token_type=bea";
-    let answer = Answer {
+    let response = EndpointResponse {
         status: StatusCode::OK,
         headers: &headers,
         body,
-        shape: &AnswerShape::default(),
+        shape: &ResponseShape::default(),
         now: SystemTime::UNIX_EPOCH,
     };
     let broken = FetchError::try_again(EndpointError::unsent("reset"));
-    assert!(answer.salvage(broken).is_ok_and(|brought| brought.refresh_token.is_some()));
+    assert!(response.salvage(broken).is_ok_and(|brought| brought.refresh_token.is_some()));
 }
 
 /// A proxy answers 503 when it lost the connection to the server after it had sent the request.
@@ -147,15 +148,15 @@ impl Grant for Behind {
         let breaks = *self.1.borrow();
         let brought = Rotating(self.0.clone()).exchange(held, limit).await;
         if breaks && brought.is_ok() {
-            let answer = Answer {
+            let response = EndpointResponse {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 headers: &HeaderMap::new(),
                 now: SystemTime::UNIX_EPOCH,
-                shape: &AnswerShape::default(),
+                shape: &ResponseShape::default(),
                 body:
                     b"upstream connect error or disconnect/reset before headers. reset reason: connection termination",
             };
-            return Err(answer.refusal(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())));
+            return Err(response.refusal(GrantKind::RefreshToken { worked: true }, &Masks::new(std::iter::empty())));
         }
         brought
     }

@@ -1,12 +1,12 @@
-//! What an error shows of an answer. Pure.
+//! What an error shows of a response. Pure.
 //!
-//! An answer that may hold a token is not shown at all, because any part of it may be a copy of the token. Otherwise only known members are
+//! A response that may hold a token is not shown at all, because any part of it may be a copy of the token. Otherwise only known members are
 //! shown. If there is none, an error shows the media type and the length, the title of a page, or a short text without structure that came
 //! with an error status: the text of a proxy ("upstream connect error") is often the only explanation.
 
 use http::header::CONTENT_ENCODING;
 
-use super::{Answer, FORM, shape::AnswerMember, shape_hint, token_members};
+use super::{EndpointResponse, FORM, shape::AnswerMember, shape_hint, token_members};
 use crate::{
     FetchError,
     oauth2::{
@@ -16,15 +16,15 @@ use crate::{
     },
 };
 
-/// What an error shows of an answer that refuses.
+/// What an error shows of a response that refuses.
 pub(super) struct Shown {
     pub(super) code: Option<String>,
     /// The status, the code and the server's explanation.
     pub(super) text: String,
 }
 
-impl Answer<'_> {
-    /// What is shown of an answer that refuses. `beside_a_token`: it has a token as well, so nothing of it is shown.
+impl EndpointResponse<'_> {
+    /// What is shown of a response that refuses. `beside_a_token`: it has a token as well, so nothing of it is shown.
     pub(super) fn shown(&self, reported: Option<&ReportedError>, masks: &Masks, beside_a_token: bool) -> Shown {
         let is_hidden = beside_a_token || self.may_hold_a_token() || reported.is_some_and(may_hold_a_token);
         // A secret that was cut in two would not be masked.
@@ -40,7 +40,7 @@ impl Answer<'_> {
             _ if code.is_some() => None,
             _ => self.foreign_bytes(masks).or_else(|| self.page(masks)).or_else(|| self.plain_text(masks)),
         };
-        // An empty error answer has nothing else to show.
+        // An empty error response has nothing else to show.
         let is_unnamed = code.is_none() && (self.status.is_success() || !self.text().trim_ascii().is_empty());
         let what = what.or_else(|| is_unnamed.then(|| self.kind_and_length(masks)));
         let mut text = format!("the authorization server answered {}", self.status);
@@ -78,7 +78,7 @@ impl Answer<'_> {
             (true, ..) => "it is empty".into(),
             (_, Some(other), _) => format!("it is {other}, not an object ({kind_and_length})"),
             (.., Some(title)) => format!("it is a page with the title \"{title}\" ({kind_and_length})"),
-            // The parser's own text could show a part of the answer.
+            // The parser's own text could show a part of the response.
             _ => format!(
                 "it is no JSON object as far as line {} column {} ({kind_and_length})",
                 error.line(),
@@ -103,7 +103,7 @@ impl Answer<'_> {
         format!("there is no `{name}` in {place} ({}){}", self.kind_and_length(masks), hint.unwrap_or_default())
     }
 
-    /// Media type and length, for an answer without a known member.
+    /// Media type and length, for a response without a known member.
     fn kind_and_length(&self, masks: &Masks) -> String {
         format!("{}, {} bytes", masks.excerpt(&self.content_type()), self.body.len())
     }
@@ -186,7 +186,7 @@ const LONGEST_CODE: usize = 64;
 /// In bytes: a sentence or two.
 const LONGEST_PLAIN: usize = 512;
 
-/// Answers up to this length are parsed again for a hint.
+/// Responses up to this length are parsed again for a hint.
 const LONGEST_HINTED: usize = 4 * 1024;
 
 /// Longer than `compress`, the longest common content coding.

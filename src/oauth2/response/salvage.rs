@@ -1,10 +1,10 @@
-//! Finds the refresh token in an answer that can't be parsed. Pure.
+//! Finds the refresh token in a response that can't be parsed. Pure.
 
 use secrecy::SecretString;
 
 use super::{byte_search, members::can_be_token};
 
-/// The last refresh token in a text that looks like a token endpoint's answer, and not like a page about one. `name`: the server's name for
+/// The last refresh token in a text that looks like a token endpoint's response, and not like a page about one. `name`: the server's name for
 /// this member.
 pub(super) fn salvage_refresh_token(body: &[u8], name: &str) -> Option<SecretString> {
     let refresh_token = name.as_bytes();
@@ -42,7 +42,7 @@ pub(super) fn salvage_refresh_token(body: &[u8], name: &str) -> Option<SecretStr
     values.take(MOST).find(can_be_token)
 }
 
-/// More placeholders than any answer has.
+/// More placeholders than any response has.
 const MOST: usize = 64;
 
 /// Members that come with a refresh token.

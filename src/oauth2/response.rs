@@ -1,15 +1,15 @@
-//! An answer of an authorization server, and how it is read. Pure, apart from `body`.
+//! A response of an authorization server, and how it is read. Pure, apart from `body`.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `body` | reads the body, up to a limit on its size |
-//! | `shape` | where a server has the members of its answers, and what it calls them |
+//! | `shape` | where a server has the members of its responses, and what it calls them |
 //! | `members` | parses JSON or a form into members |
 //! | `token_response`, `lifetime` | read the tokens and their lifetimes |
-//! | `salvage` | finds the refresh token in an answer that can't be parsed |
-//! | `error_text` | what an error shows of an answer |
-//! | `shape_hint` | says how to configure the shape of an answer without a token |
-//! | `token_members` | whether an answer may hold a token, and so must not be shown |
+//! | `salvage` | finds the refresh token in a response that can't be parsed |
+//! | `error_text` | what an error shows of a response |
+//! | `shape_hint` | says how to configure the shape of a response without a token |
+//! | `token_members` | whether a response may hold a token, and so must not be shown |
 //! | `byte_search` | finds a word in bytes |
 
 use std::time::{Duration, SystemTime};
@@ -30,19 +30,19 @@ mod shape_hint;
 pub(crate) mod token_members;
 pub(crate) mod token_response;
 
-use shape::AnswerShape;
+use shape::ResponseShape;
 
-/// An answer, with what is needed to read it.
-pub(crate) struct Answer<'a> {
+/// A response, with what is needed to read it.
+pub(crate) struct EndpointResponse<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
-    pub(crate) shape: &'a AnswerShape,
+    pub(crate) shape: &'a ResponseShape,
     /// The wall-clock time of its arrival.
     pub(crate) now: SystemTime,
 }
 
-impl Answer<'_> {
+impl EndpointResponse<'_> {
     /// The body without a byte order mark.
     pub(super) fn text(&self) -> &[u8] {
         self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body)
@@ -108,14 +108,14 @@ mod tests {
             if let Some(date) = date {
                 headers.insert(DATE, date.parse().unwrap());
             }
-            let answer = Answer {
+            let response = EndpointResponse {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 headers: &headers,
                 body: b"",
-                shape: &AnswerShape::default(),
+                shape: &ResponseShape::default(),
                 now: SystemTime::UNIX_EPOCH,
             };
-            assert_eq!(answer.retry_after().map(|wait| wait.as_secs()), expected, "{date:?} {retry_after}");
+            assert_eq!(response.retry_after().map(|wait| wait.as_secs()), expected, "{date:?} {retry_after}");
         }
     }
 }

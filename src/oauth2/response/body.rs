@@ -1,4 +1,4 @@
-//! Reads the body of an answer, up to a limit on its size. `endpoint::exchange` limits the time.
+//! Reads the body of a response, up to a limit on its size. `endpoint::exchange` limits the time.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -46,7 +46,7 @@ pub(crate) async fn read(mut body: impl Body<Data = Bytes, Error = BoxError> + U
     Read { bytes: read, end: End::Whole }
 }
 
-/// The limit on the size of a body, in bytes. Real answers have one to ten KiB. A success may be longer, because its refresh token can't be
+/// The limit on the size of a body, in bytes. Real responses have one to ten KiB. A success may be longer, because its refresh token can't be
 /// fetched again.
 pub(crate) fn longest(status: StatusCode) -> usize {
     if status.is_success() { 1024 * 1024 } else { 64 * 1024 }

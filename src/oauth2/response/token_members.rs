@@ -1,6 +1,6 @@
-//! Whether an answer may hold a token: in a member with a token's name, at any depth. Pure, and in linear time.
+//! Whether a response may hold a token: in a member with a token's name, at any depth. Pure, and in linear time.
 
-/// Whether an answer, JSON or a form, has a member with a token's name and a value that may be a token.
+/// Whether a response, JSON or a form, has a member with a token's name and a value that may be a token.
 pub(super) fn in_answer(body: &[u8]) -> bool {
     in_json(body) || !body.trim_ascii_start().starts_with(b"{") && in_bytes(body)
 }

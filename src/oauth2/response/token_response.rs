@@ -1,4 +1,4 @@
-//! Reads the tokens out of an answer (RFC 6749 §5.1). Lenient about what servers write differently, strict about the tokens. Pure.
+//! Reads the tokens out of a response (RFC 6749 §5.1). Lenient about what servers write differently, strict about the tokens. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, FORM, byte_search,
+    EndpointResponse, FORM, byte_search,
     lifetime::{left, lifetime},
     members::{Members, Text, kind_of},
     salvage::salvage_refresh_token,
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// The tokens of an answer.
+/// The tokens of a response.
 pub(crate) struct TokenResponse {
     pub(crate) access_token: Option<SecretString>,
     pub(crate) refresh_token: Option<SecretString>,
@@ -35,8 +35,8 @@ pub(crate) struct TokenResponse {
     pub(crate) flaw: Option<FetchError>,
 }
 
-impl Answer<'_> {
-    /// Reads an answer that should bring an access token.
+impl EndpointResponse<'_> {
+    /// Reads a response that should bring an access token.
     ///
     /// # Errors
     /// Why it has none, judged. No error if a success has a refresh token: the one that was sent may be spent for it.
@@ -56,10 +56,10 @@ impl Answer<'_> {
         Ok(tokens)
     }
 
-    /// Reads an answer about a token, which may or may not repeat the token.
+    /// Reads a response about a token, which may or may not repeat the token.
     ///
     /// # Errors
-    /// What the answer reports, or what is wrong with it, judged.
+    /// What the response reports, or what is wrong with it, judged.
     pub(crate) fn read_about_token(&self, grant: GrantKind, masks: &Masks) -> Result<TokenResponse, FetchError> {
         let members = match self.members() {
             Ok(members) => members,
@@ -98,7 +98,7 @@ impl Answer<'_> {
         (!is_excepted).then(|| self.refused(GrantKind::Repeatable, Some(&reported), masks, is_hidden))
     }
 
-    /// Judges an answer that refuses. `beside_a_token`: it has a token as well, or may have one.
+    /// Judges a response that refuses. `beside_a_token`: it has a token as well, or may have one.
     fn refused(
         &self,
         grant: GrantKind,
@@ -118,7 +118,7 @@ impl Answer<'_> {
         }
     }
 
-    /// Looks for a refresh token in an answer that can't be read: one with warnings around it, cut off, nested, or a text within a text.
+    /// Looks for a refresh token in a response that can't be read: one with warnings around it, cut off, nested, or a text within a text.
     ///
     /// # Errors
     /// The given error, if there is no refresh token.
@@ -141,7 +141,7 @@ impl Answer<'_> {
         tokens.or_error(error)
     }
 
-    /// The members of an answer: JSON (RFC 8259), also with some faults, or a form.
+    /// The members of a response: JSON (RFC 8259), also with some faults, or a form.
     fn members(&self) -> Result<Members, serde_json::Error> {
         let body = self.text();
         let is_json = body.trim_ascii_start().starts_with(b"{");
@@ -149,7 +149,7 @@ impl Answer<'_> {
             return Ok(Members::of_form(self.shape, body));
         }
         Members::of_json::<true>(self.shape, body).or_else(|error| {
-            // An answer that doesn't begin like an object isn't read again.
+            // A response that doesn't begin like an object isn't read again.
             let first = body.iter().find(|byte| !byte.is_ascii_whitespace() && !byte.is_ascii_control());
             if first != Some(&b'{') {
                 return self.form_with_a_token().ok_or(error);
@@ -175,7 +175,7 @@ impl Answer<'_> {
         members.hold_a_token() || !self.shape.is_standard() && self.may_hold_a_token()
     }
 
-    /// Reads the answer as a form, whatever its media type, if it has a token then.
+    /// Reads the response as a form, whatever its media type, if it has a token then.
     fn form_with_a_token(&self) -> Option<Members> {
         let tokens = [AnswerMember::AccessToken, AnswerMember::RefreshToken].map(|token| self.shape.name_of(token));
         // A cheap look first. Names that a form would encode are not found.
@@ -183,7 +183,7 @@ impl Answer<'_> {
         tokens.into_iter().any(is_form).then(|| Members::of_form(self.shape, self.body)).filter(Members::hold_a_token)
     }
 
-    /// Judges an answer that is no success.
+    /// Judges a response that is no success.
     pub(crate) fn refusal(&self, grant: GrantKind, masks: &Masks) -> FetchError {
         let members = self.members().unwrap_or_default();
         self.refused(grant, members.reported_error(self.status).as_ref(), masks, self.is_beside_a_token(&members))
@@ -236,7 +236,7 @@ impl Members {
         };
         let flaw = match (other_type, self.access_token) {
             (Some(kind), _) => format!("its `token_type` is {kind}, not Bearer, the only one this client can send"),
-            // Checked here as well as where it is used, because the error here can show what the answer is.
+            // Checked here as well as where it is used, because the error here can show what the response is.
             (None, Some(Text::Secret(secret))) => match AccessToken::new(secret.expose_secret()) {
                 Ok(_) => {
                     tokens.access_token = Some(secret);
@@ -290,22 +290,22 @@ const BEARER: [&str; 5] = ["", "bearer", "bearertoken", "bot", "user"];
 mod tests {
     use http::HeaderMap;
 
-    use super::{super::shape::AnswerShape, *};
+    use super::{super::shape::ResponseShape, *};
     use crate::FetchErrorKind;
 
-    fn read(shape: &AnswerShape, status: u16, body: impl AsRef<[u8]>) -> Result<TokenResponse, FetchError> {
-        let answer = Answer {
+    fn read(shape: &ResponseShape, status: u16, body: impl AsRef<[u8]>) -> Result<TokenResponse, FetchError> {
+        let response = EndpointResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: &HeaderMap::new(),
             body: body.as_ref(),
             shape,
             now: SystemTime::UNIX_EPOCH,
         };
-        answer.read_tokens(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty()))
+        response.read_tokens(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty()))
     }
 
     fn read_standard(status: u16, body: impl AsRef<[u8]>) -> Result<TokenResponse, FetchError> {
-        read(&AnswerShape::default(), status, body)
+        read(&ResponseShape::default(), status, body)
     }
 
     fn endpoint_error(error: &FetchError) -> &EndpointError {
@@ -328,9 +328,9 @@ mod tests {
     #[test]
     fn who_refuses_beside_a_token_or_breaks_off_may_have_acted() {
         let reset = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
-        let own = &mut AnswerShape::default();
+        let own = &mut ResponseShape::default();
         own.rename(AnswerMember::AccessToken, "jwt".into());
-        let (standard, own) = (&AnswerShape::default(), &*own);
+        let (standard, own) = (&ResponseShape::default(), &*own);
         for (shape, status, body, acted) in [
             (standard, 400, r#"{"error":"invalid_grant"}"#, false),
             (standard, 400, r#"{"error":"invalid_grant","access_token":"wz5q-kx8j"}"#, true),
@@ -372,15 +372,15 @@ mod tests {
     #[test]
     fn an_empty_refresh_token_is_none() {
         let body = br#"{"access_token":"a","refresh_token":""}"#;
-        let answer = Answer {
+        let response = EndpointResponse {
             status: StatusCode::OK,
             headers: &HeaderMap::new(),
             body,
-            shape: &AnswerShape::default(),
+            shape: &ResponseShape::default(),
             now: SystemTime::UNIX_EPOCH,
         };
         let tokens =
-            answer.read_tokens(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
+            response.read_tokens(GrantKind::RefreshToken { worked: false }, &Masks::new(std::iter::empty())).unwrap();
         assert!(tokens.refresh_token.is_none(), "the old one would be lost");
     }
 
@@ -399,9 +399,10 @@ mod tests {
         ] {
             let body = format!(r#"{{"access_token":"a",{members}}}"#);
             let headers = HeaderMap::new();
-            let shape = &AnswerShape::default();
-            let answer = Answer { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), shape, now };
-            let tokens = answer.read_tokens(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
+            let shape = &ResponseShape::default();
+            let response =
+                EndpointResponse { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), shape, now };
+            let tokens = response.read_tokens(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
             assert_eq!(tokens.lifetime.map(|left| left.as_secs()), expected, "{members}");
         }
     }
