@@ -121,7 +121,9 @@ impl fmt::Display for TokenError {
         // Not the failure's own text, which says once more what the kind says.
         let Some(cause) = &self.cause else { return f.write_str(self.kind.text()) };
         match self.kind {
-            ErrorKind::Rejected if cause.spares_credentials() => write!(f, "there is no valid token: {}", cause.cause()),
+            ErrorKind::Rejected if cause.spares_credentials() => {
+                write!(f, "there is no valid token: {}", cause.cause())
+            }
             ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Stopped => {
                 write!(f, "{}; the last attempt failed: {}", self.kind.text(), cause.cause())
             }
