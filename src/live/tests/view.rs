@@ -237,5 +237,5 @@ async fn a_status_says_for_people_how_it_is() {
     assert!(!format!("{:?}", scene.token.status()).contains("snapshot"));
     let endless = Scene::always(endless());
     settle().await;
-    assert_eq!(said(&endless), "live, token 1 of unknown life");
+    assert_eq!(said(&endless), "live, token 1 of unknown lifetime");
 }
