@@ -2,7 +2,7 @@
 //!
 //! Two clocks matter. *Elapsed* time decides when a token expires. It is tokio's clock, which tests pause, plus the time for which the
 //! machine was suspended, if the system tells it (Linux: boot time). *Wall* time never decides whether a token is valid. If it disagrees
-//! with elapsed time, the token is fetched again, and nothing else happens.
+//! with elapsed time, the token is fetched again, and nothing else happens. See the example of [`Clock`].
 
 use std::{
     fmt,

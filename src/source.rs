@@ -120,7 +120,7 @@ pub trait IntoTokenSource {
     /// The source that it becomes.
     type Source: TokenSource;
 
-    /// Makes the source. [`LiveToken::spawn`](crate::LiveToken::spawn) calls this.
+    /// Makes the source. [`LiveToken::spawn`](crate::LiveToken::spawn) calls this: see the example of [`LiveToken`](crate::LiveToken).
     fn into_token_source(self) -> Self::Source;
 }
 
