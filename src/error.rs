@@ -2,8 +2,10 @@
 //!
 //! [`FetchError`] is what a source says when it has no token: above all, what to do next. [`TokenError`] is what that means for
 //! somebody who waits. [`Error`] is the error of a wrapped service: its own, or one of ours. None of them holds a secret.
+//!
+//! The text of each contains its cause, so `source()` goes on behind that: nothing is shown twice, neither by `{}` nor by anyhow's `{:#}`.
 
-use std::{error, fmt, marker::PhantomData};
+use std::{error, fmt, marker::PhantomData, sync::Arc};
 
 mod fetch;
 mod unsent;
@@ -19,8 +21,7 @@ pub type BoxError = Box<dyn error::Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The wrapped service failed, the token has nothing to do with it. The error itself is the
-    /// [`source`](std::error::Error::source).
+    /// The wrapped service failed, the token has nothing to do with it. [`Error::inner`] is its error.
     Inner,
     /// The request was addressed to an origin that the layer was not made for. Nothing was sent. It will fail again: send it
     /// through another client, or add the origin to the layer.
@@ -78,12 +79,19 @@ impl ErrorKind {
 #[derive(Clone, Debug)]
 pub struct TokenError {
     kind: ErrorKind,
+    /// What the token was called.
+    token: Option<Arc<str>>,
     cause: Option<FetchError>,
 }
 
 impl TokenError {
     pub(crate) fn new(kind: ErrorKind, cause: Option<FetchError>) -> Self {
-        Self { kind, cause }
+        Self { kind, token: None, cause }
+    }
+
+    /// The same, of the token with this name.
+    pub(crate) fn of(self, token: Option<Arc<str>>) -> Self {
+        Self { token, ..self }
     }
 
     /// What went wrong. Never [`ErrorKind::Inner`] or [`ErrorKind::ForeignOrigin`].
@@ -107,19 +115,27 @@ impl TokenError {
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Some(cause) if self.kind == ErrorKind::Rejected && cause.spares_credentials() => {
-                write!(f, "there is no valid token ({cause})")
+        if let Some(token) = &self.token {
+            write!(f, "token `{token}`: ")?;
+        }
+        // Not the failure's own text, which says once more what the kind says.
+        let Some(cause) = &self.cause else { return f.write_str(self.kind.text()) };
+        match self.kind {
+            ErrorKind::Rejected if cause.spares_credentials() => {
+                write!(f, "there is no valid token: {}", cause.cause())
             }
-            Some(cause) => write!(f, "{} ({cause})", self.kind.text()),
-            None => f.write_str(self.kind.text()),
+            ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Stopped => {
+                write!(f, "{}; the last attempt failed: {}", self.kind.text(), cause.cause())
+            }
+            kind => write!(f, "{}: {}", kind.text(), cause.cause()),
         }
     }
 }
 
 impl error::Error for TokenError {
+    /// What is behind [`cause`](Self::cause), whose text is part of this one's.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.cause.as_ref().map(|cause| cause as _)
+        self.cause.as_ref().and_then(error::Error::source)
     }
 }
 
@@ -138,15 +154,15 @@ enum Repr {
 }
 
 impl<E> Error<E> {
-    pub(crate) fn inner(error: E) -> Self
+    pub(crate) fn of_inner(error: E) -> Self
     where
         E: Into<BoxError>,
     {
-        Self::boxed(error.into())
+        Self::of_boxed(error.into())
     }
 
     /// The inner error, boxed.
-    pub(crate) fn boxed(error: BoxError) -> Self {
+    pub(crate) fn of_boxed(error: BoxError) -> Self {
         Self::from(Repr::Inner(error))
     }
 
@@ -184,6 +200,24 @@ impl<E> Error<E> {
     pub fn as_token(&self) -> Option<&TokenError> {
         match &self.repr {
             Repr::Token(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The wrapped service's error, if it is one.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// fn is_reset(error: &tower_bearer::Error<io::Error>) -> bool {
+    ///     let inner = error.inner().and_then(|inner| inner.downcast_ref::<io::Error>());
+    ///     inner.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn inner(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
+        match &self.repr {
+            Repr::Inner(error) => Some(&**error),
             _ => None,
         }
     }
@@ -227,7 +261,7 @@ impl<E> fmt::Debug for Error<E> {
 impl<E> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.repr {
-            Repr::Inner(_) => f.write_str(ErrorKind::Inner.text()),
+            Repr::Inner(error) => write!(f, "{}: {error}", ErrorKind::Inner.text()),
             Repr::Token(error) => error.fmt(f),
             Repr::ForeignOrigin(origin) => write!(f, "{}: {origin}", ErrorKind::ForeignOrigin.text()),
         }
@@ -235,9 +269,10 @@ impl<E> fmt::Display for Error<E> {
 }
 
 impl<E> error::Error for Error<E> {
+    /// What is behind [`inner`](Self::inner), or behind the cause of a [`TokenError`]: their texts are part of this one's.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.repr {
-            Repr::Inner(error) => Some(&**error),
+            Repr::Inner(error) => error.source(),
             Repr::Token(error) => error.source(),
             Repr::ForeignOrigin(_) => None,
         }
@@ -252,13 +287,15 @@ mod tests {
 
     #[test]
     fn the_inner_error_comes_back_as_it_was() {
-        let error = Error::<io::Error>::inner(io::Error::other("refused"));
+        let error = Error::<io::Error>::of_inner(io::Error::other("refused"));
         assert_eq!(error.kind(), ErrorKind::Inner);
-        assert_eq!(error.source().unwrap().to_string(), "refused");
+        assert_eq!(error.inner().unwrap().to_string(), "refused");
+        assert_eq!(error.to_string(), "the request failed: refused");
+        assert!(error.source().is_none(), "{:?}", error.source());
         assert_eq!(error.into_inner().unwrap().to_string(), "refused");
 
         // Timeout, Buffer and boxed services have a boxed error.
-        let error = Error::<BoxError>::inner("refused".into());
+        let error = Error::<BoxError>::of_inner("refused".into());
         assert_eq!(error.into_inner_boxed().unwrap().to_string(), "refused");
     }
 
@@ -269,7 +306,7 @@ mod tests {
         let error = error.into_inner().unwrap_err();
         assert_eq!(error.as_token().unwrap().kind(), ErrorKind::Rejected);
         assert!(error.to_string().contains("unknown client"));
-        assert!(error.source().unwrap().is::<FetchError>());
+        assert!(error.source().is_none() && error.inner().is_none());
     }
 
     #[test]

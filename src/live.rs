@@ -106,6 +106,13 @@ pub(crate) struct Shared {
     telemetry: Telemetry,
 }
 
+impl Shared {
+    /// What somebody is told who has no token.
+    fn error(&self, kind: ErrorKind, snapshot: &Snapshot) -> TokenError {
+        TokenError::new(kind, snapshot.failure.clone()).of(self.telemetry.shared_name())
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         self.id.leave();
@@ -156,12 +163,12 @@ impl LiveToken {
                         // The source may have got something new since: the task looks once more before the wait counts as in vain.
                         None if kind != ErrorKind::Stopped => looked_up = Some(self.shared.demands.ping()),
                         Some(number) if snapshot.progress.read < number => {}
-                        _ => return Err(TokenError::new(kind, snapshot.failure.clone())),
+                        _ => return Err(self.shared.error(kind, &snapshot)),
                     }
                 }
             }
             if status.changed().await.is_err() {
-                return Err(TokenError::new(ErrorKind::Stopped, None));
+                return Err(self.shared.error(ErrorKind::Stopped, &status.borrow()));
             }
         }
     }
@@ -190,7 +197,7 @@ impl LiveToken {
     pub async fn ready_within(&self, limit: Duration) -> Result<(), TokenError> {
         match time::timeout(limit, self.ready()).await {
             Ok(ready) => ready,
-            Err(_) => Err(TokenError::new(ErrorKind::Timeout, self.shared.status.borrow().failure.clone())),
+            Err(_) => Err(self.shared.error(ErrorKind::Timeout, &self.shared.status.borrow())),
         }
     }
 
@@ -219,16 +226,16 @@ impl LiveToken {
     pub async fn refresh(&self) -> Result<(), TokenError> {
         let number = self.shared.demands.refresh();
         let mut status = self.shared.status.subscribe();
-        let stopped = TokenError::new(ErrorKind::Stopped, None);
         let is_over = |snapshot: &Snapshot| {
             snapshot.progress.refreshes_answered.max(snapshot.progress.refreshes_declined) >= number
         };
-        let snapshot = status.wait_for(is_over).await.map_err(|_| stopped)?;
+        let is_stopped = status.wait_for(is_over).await.is_err();
+        let snapshot = status.borrow();
         match &snapshot.failure {
-            failure if snapshot.progress.refreshes_answered < number => {
-                Err(TokenError::new(ErrorKind::Stopped, failure.clone()))
+            _ if is_stopped || snapshot.progress.refreshes_answered < number => {
+                Err(self.shared.error(ErrorKind::Stopped, &snapshot))
             }
-            Some(failure) => Err(TokenError::new(snapshot.failure_kind(), Some(failure.clone()))),
+            Some(_) => Err(self.shared.error(snapshot.failure_kind(), &snapshot)),
             None => Ok(()),
         }
     }
@@ -305,7 +312,7 @@ impl LiveToken {
     #[cfg(feature = "tonic")]
     pub(crate) fn absence(&self) -> TokenError {
         let snapshot = self.shared.status.borrow();
-        TokenError::new(snapshot.error_kind(), snapshot.failure.clone())
+        self.shared.error(snapshot.error_kind(), &snapshot)
     }
 
     /// The number by which [`find`](Self::find) finds this live token.

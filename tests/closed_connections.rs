@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error as _,
     io,
     sync::{Arc, Mutex},
 };
@@ -168,7 +167,7 @@ async fn lost(times: u32, unsent: bool, method: Method) -> (Result<u16, String>,
     let result = service.oneshot(request).await;
     let result = result.map(|response| response.status().as_u16());
     let calls = *calls.lock().unwrap();
-    (result.map_err(|error| error.source().unwrap().to_string()), calls)
+    (result.map_err(|error| error.inner().unwrap().to_string()), calls)
 }
 
 #[tokio::test(start_paused = true)]

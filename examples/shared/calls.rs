@@ -163,16 +163,8 @@ impl Report {
 }
 
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    // The text of a token error contains its causes; that of an HTTP client's error doesn't.
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if !text.contains(&error.to_string()) {
-            text += &format!(": {error}");
-        }
-        cause = error.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(crate) fn pair(separator: char) -> impl Fn(&str) -> Result<(String, String), String> + Clone {

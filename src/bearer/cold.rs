@@ -234,7 +234,7 @@ where
                         *self = Self::Readying { service, request, link, after, left, ends };
                         return Poll::Pending;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::inner(error)))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::of_inner(error)))),
                     // The header is taken now, when the request is sent: the token may have expired while the service got ready.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {

@@ -122,7 +122,7 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Plain { inner } => inner.poll(cx).map_err(Error::inner),
+            StateProjection::Plain { inner } => inner.poll(cx).map_err(Error::of_inner),
             StateProjection::Watched { watched } => watched.poll(cx),
         }
     }
@@ -152,7 +152,7 @@ where
         match answer {
             Poll::Ready(Ok(response)) if told => self.consider(response, refused, cx),
             Poll::Ready(Err(error)) => self.failed(error.into(), cx),
-            answer => answer.map_err(Error::inner),
+            answer => answer.map_err(Error::of_inner),
         }
     }
 
@@ -191,7 +191,7 @@ where
             return self.go_on(cx);
         }
         *this.cold = None;
-        Poll::Ready(Err(Error::boxed(error)))
+        Poll::Ready(Err(Error::of_boxed(error)))
     }
 
     /// What to do with this response: what the layer's judge says, or else the rule. Cleans up if the response is returned.

@@ -69,7 +69,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Only the inner service. An error here would tell tower that this service is dead, and waiting for a token here would make it look
         // busy.
-        self.inner.poll_ready(cx).map_err(Error::inner)
+        self.inner.poll_ready(cx).map_err(Error::of_inner)
     }
 
     #[inline]

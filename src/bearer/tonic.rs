@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn the_inner_error_is_what_it_would_be_without_the_layer() {
-        let status = Status::from(Error::<Status>::inner(Status::resource_exhausted("full")));
+        let status = Status::from(Error::<Status>::of_inner(Status::resource_exhausted("full")));
         assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "full"));
-        let status = Status::from(Error::<BoxError>::inner("reset".into()));
+        let status = Status::from(Error::<BoxError>::of_inner("reset".into()));
         assert_eq!((status.code(), status.message()), (Code::Unknown, "reset"));
     }
 

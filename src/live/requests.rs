@@ -85,11 +85,11 @@ impl LiveToken {
             let in_vain = {
                 let snapshot = self.shared.status.borrow();
                 let kind = snapshot.in_vain(Waiter::Request { until: deadline });
-                kind.map(|kind| TokenError::new(kind, snapshot.failure.clone()))
+                kind.map(|kind| self.shared.error(kind, &snapshot))
             };
             self.current().map(Ok).or(in_vain.map(Err))
         });
-        let timeout = || Err(TokenError::new(ErrorKind::Timeout, self.shared.status.borrow().failure.clone()));
+        let timeout = || Err(self.shared.error(ErrorKind::Timeout, &self.shared.status.borrow()));
         found.await.unwrap_or_else(timeout)
     }
 

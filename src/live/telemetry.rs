@@ -150,6 +150,10 @@ impl Telemetry {
         self.name.as_deref()
     }
 
+    pub(super) fn shared_name(&self) -> Option<Arc<str>> {
+        self.name.clone()
+    }
+
     /// How often to call [`refresh`](Self::refresh), if at all.
     pub(super) fn beat(&self) -> Option<Duration> {
         metrics::BEAT.filter(|_| self.name.is_some())

@@ -114,8 +114,9 @@ impl fmt::Display for AuthorizationError {
 }
 
 impl error::Error for AuthorizationError {
+    /// What is behind the cause, whose text is part of this one's.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.cause.as_ref().map(|cause| cause as _)
+        self.cause.as_ref().and_then(error::Error::source)
     }
 }
 
