@@ -12,7 +12,7 @@ use crate::{
     oauth2::{self, Arrived, AuthorizationError, GrantKind, Masks, PendingAuthorization, TokenSet},
 };
 
-/// Reads an answer of a token endpoint to a request with this grant type in which `sent` was secret.
+/// Reads a response of a token endpoint to a request with this grant type in which `sent` was secret.
 ///
 /// # Errors
 /// What users get for it.

@@ -12,59 +12,45 @@
 //! # }
 //! ```
 //!
-//! In the order of an exchange's way: a `grant` (here [`ClientCredentials`]) fills a [`Form`], the [`TokenEndpoint`] adds the
-//! client's authentication (`client_auth`) and sends it (`transport`), the `answer` is read (`response`, its `members`, by its
-//! `answer_shape`; a `lifetime` as servers write it; a refresh token is `salvage`d from what can't be read, where `find` looks for it), a
-//! refusal is judged (`refusal`, by what is `said` in the `vocabulary` of servers; `blanks` looks at what was sent), and what may be `shown`
-//! of it is cut out (`excerpt`, with `spelling`; not beside a token, `token_places`), with a `hint` how it may have to be read. [`Stored`] is the one owner of the [`TokenSet`] that results: it alone
-//! spends it, stores it, and hands its access token to the request wing.
+//! A token request passes through these modules in this order:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `grant` | [`Grant`], and a file for each grant that the crate has. A grant fills in a [`Form`]. |
+//! | `endpoint` | [`TokenEndpoint`]: adds the client's authentication, and sends the request |
+//! | `response` | reads what came back: a token set, or what is shown of a response without one |
+//! | `endpoint_error` | [`EndpointError`]: finds what the server reports, and judges what to do next |
+//! | `masking` | what an error may show of a response: nothing that was sent, and nothing that looks like a token |
+//! | `stored` | [`Stored`], the one owner of a [`TokenSet`]: it alone spends it, stores it, and hands its access token on |
+//! | `keeper` | the work of [`Stored`]: plans a fetch, holds the lease, stores the set |
+//! | `introspection`, `revocation`, `verification` | requests about a token, to other endpoints |
 
-mod address;
-mod answer;
-mod answer_shape;
-mod authorization_code;
-mod blanks;
-mod client_auth;
-mod client_credentials;
 mod endpoint;
-mod excerpt;
-mod exchange;
-mod find;
-mod form;
+mod endpoint_error;
 mod grant;
-mod hint;
 mod introspection;
-mod legacy_password;
-mod lifetime;
-mod members;
-mod refresh_token;
-mod refusal;
+mod keeper;
+mod masking;
 mod response;
 mod revocation;
-mod said;
-mod salvage;
-mod shown;
-mod spelling;
 mod stored;
-mod token_places;
-mod transport;
 mod verification;
-mod vocabulary;
 
 #[cfg(fuzzing)]
-pub(crate) use {authorization_code::code, excerpt::Masks, exchange::Arrived, refusal::GrantKind};
+pub(crate) use {
+    endpoint::exchange::Arrived,
+    grant::{GrantKind, code},
+    masking::Masks,
+};
 
-pub use address::InvalidEndpoint;
-pub use answer_shape::AnswerMember;
-pub use authorization_code::{AuthorizationCode, AuthorizationError, AuthorizationErrorKind, PendingAuthorization};
-pub use client_credentials::ClientCredentials;
-pub use endpoint::TokenEndpoint;
-pub use form::Form;
-pub use grant::Grant;
+pub use endpoint::{Form, InvalidEndpoint, TokenEndpoint};
+pub use endpoint_error::EndpointError;
+pub use grant::{
+    AuthorizationCode, AuthorizationError, AuthorizationErrorKind, ClientCredentials, Grant, LegacyPassword,
+    PendingAuthorization, RefreshToken,
+};
 pub use introspection::Introspection;
-pub use legacy_password::LegacyPassword;
-pub use refresh_token::RefreshToken;
-pub use refusal::EndpointError;
+pub use response::shape::AnswerMember;
 pub use stored::{Stored, StoredHandle};
 pub use verification::ProvedBy;
 

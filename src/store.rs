@@ -1,8 +1,8 @@
-//! What outlives a fetch, a process, or a machine: the stores that a token set is kept in.
+//! Stores for token sets: in memory, in a file, in Redis, or your own.
 //!
-//! A [`TokenStore`] keeps one entry of bytes with a version, and says who may work on it. [`Stored`](crate::oauth2::Stored) does
-//! the rest, with every store alike: it reads again before it spends a refresh token, writes down that it is about to, stores what
-//! it got before anybody relies on it, and takes over what another process stored.
+//! A [`TokenStore`] keeps one entry of bytes with a version, and grants leases on it. [`Stored`](crate::oauth2::Stored) does the rest, in
+//! the same way with every store. It reads the entry again before it spends a refresh token. It notes there that it is about to spend it.
+//! It stores the new set before anybody relies on it. And it uses what another process has stored.
 //!
 //! | store | shared by | survives |
 //! |---|---|---|
@@ -11,34 +11,39 @@
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
 #![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
 //!
-//! # What can be seen of it
+//! # Status, metrics and events
 //!
-//! [`Status::storage`](crate::Status::storage) says how it is with the store, and so do [metrics and events](crate::telemetry). Why
-//! it failed, `tracing` is told at the level warn: "the token store failed", and "a token set that nobody uses any more could not be
-//! stored: given up", both with the field `error`; "the token store was set back: what is missing is put there again"; "announcements of
-//! the token store can't be heard; this is tried again, less and less often" (`error`); and "the group of a token file could read or write
-//! it: taken away (chmod 600)" (`path`).
+//! [`Status::storage`](crate::Status::storage) says whether the set is stored, and so do [metrics and events](crate::telemetry). Events of
+//! `tracing` at the level warn say why it isn't:
+//!
+//! | event | field |
+//! |---|---|
+//! | "the token store failed" | `error` |
+//! | "a token set that nobody uses any more could not be stored: given up" | `error` |
+//! | "the token store was set back: what is missing is put there again" | |
+//! | "announcements of the token store can't be heard; this is tried again, less and less often" | `error` |
+//! | "the group of a token file could read or write it: taken away (chmod 600)" | `path` |
 //!
 //! # What is stored
 //!
-//! JSON, format 2. What is unknown (a newer format, another program's file) is refused and left as it is.
+//! JSON, format 2. An entry in a newer format, or another program's, is left unchanged, and is an error.
 //!
 //! | member | |
 //! |---|---|
 //! | `format` | 2 |
-//! | `generation` | counts every change; a store that was set back has a lower one than its users have seen |
+//! | `generation` | counts every change; in a store that was set back it is lower than before |
 //! | `account` | whose tokens these are: `server`, `client`, `subject` of an [`Account`] |
 //! | `set` | `access_token`, `refresh_token`, `scope`, `lifetime_ms`, `requested_at_ms`, `refresh_lifetime_ms`, `refresh_requested_at_ms` (times since the Unix epoch) |
-//! | `authorized_at_ms` | when the authorization began: a later one replaces an earlier one, whatever their generations |
-//! | `renewals` | how many sets came in this authorization: one that was replaced is older, whoever has put it back |
-//! | `restored_at_ms` | when somebody put back what the store had lost, or found it empty: for one lease nobody spends, so that whoever knows more comes first |
-//! | `asks` | what the access token was asked for, hashed |
-//! | `rotates` | whether renewals bring another refresh token |
-//! | `from_seed` | the one of `seeds` that the authorization began with |
-//! | `seeds` | hashes of the sets that configurations began with, the last one last, so that a restart doesn't go back to one |
-//! | `intent` | `at_ms`, `by`: a refresh token is about to be spent; if it stays, an answer was lost |
-//! | `dead` | `end`, `text`, `refused_with`, `salt`: why the refresh token in `set`, or the password, is not used any more, and marks of the client's credentials that were told so |
-//! | `failure` | `count`, `at_ms`, `until_ms`, `asked`, `by`, `of` (a mark of the configuration), `text`, `guess`: how the last fetch failed, how long everybody waits, and what the server seems to say |
+//! | `authorized_at_ms` | when the authorization began. A later one replaces an earlier one, whatever their generations |
+//! | `renewals` | how many sets this authorization has brought. A set with fewer is older |
+//! | `restored_at_ms` | when a process restored an entry that the store had lost, or found the store empty. For one lease nobody spends, so that a process that knows a newer set can store it |
+//! | `asks` | what the access token was asked for (scope, parameters), hashed |
+//! | `rotates` | whether renewals bring new refresh tokens |
+//! | `from_seed` | the initial set that the authorization began with, one of `seeds` |
+//! | `seeds` | hashes of the initial sets of all configurations, the newest last. A restart with one of them doesn't go back to it |
+//! | `intent` | `at_ms`, `by` (the lease): a refresh token is about to be spent. If this stays, a response was lost |
+//! | `dead` | `end`, `text`, `refused_with`, `salt`: why the refresh token in `set`, or the password, is no longer used, and marks of the client credentials that were refused |
+//! | `failure` | `count`, `at_ms`, `until_ms` (nobody tries again before), `asked` (the server asked for that wait), `by` (the process), `of` (a mark of the configuration), `text`, `guess` (what the failure seems to mean): the last failed fetch |
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -63,12 +68,13 @@ pub use memory::Memory;
 pub use redis::RedisStore;
 pub use token_set::TokenSet;
 
-/// Keeps one entry: bytes that it doesn't look into, and their version.
+/// Keeps one entry: opaque bytes, and their version. Implement it for other databases.
 ///
-/// To be implemented for other databases. Two things must be true of it, whatever crashes: [`swap`](Self::swap) is atomic, and when
-/// it has returned, the entry is there to stay. The version is what fences: a process that was paused past its lease finds another
-/// version, and changes nothing. So versions never start anew while somebody uses the entry, and leases need not be exact: two
-/// holders at once cost a token request, never a token. A holder is named anew for each fetch.
+/// Two things must hold, whatever crashes: [`swap`](Self::swap) is atomic, and when it has returned, the entry is durable.
+///
+/// The version protects the entry: a process that was paused beyond its lease finds another version, and changes nothing. So versions must
+/// never start again from 1 while somebody uses the entry. Leases need not be exact: two holders at once cost a token request, never a
+/// token. Each fetch has a new holder name.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,7 +86,7 @@ pub use token_set::TokenSet;
 /// #     async fn change(&self, _: &str, _: u64, _: &[u8]) -> io::Result<u64> { Ok(1) }
 /// # }
 ///
-/// /// The one row of a table `token (version, data, holder, until)`. What stands for parameters is left out here.
+/// /// The only row of a table `token (version, data, holder, until)`.
 /// struct Row(Database);
 ///
 /// impl TokenStore for Row {
@@ -122,13 +128,14 @@ pub use token_set::TokenSet;
     note = "a type of your own implements `TokenStore`"
 )]
 pub trait TokenStore: Send + Sync + 'static {
-    /// Called once, before anything else: whose tokens these are, for stores that derive from it where they keep them.
+    /// Called once, before anything else, with the account whose tokens these are. A store may derive the entry's key from it. Default:
+    /// does nothing.
     fn bind(&mut self, account: &Account) {
         _ = account;
     }
 
-    /// Whether anybody else, or a later run, may find what is kept here. Then it must be known whose tokens these are: see
-    /// [`Account::subject`]. Default: yes.
+    /// Whether another process, or a later run, may read the entry. Then [`Account::subject`] must say whose tokens these are. Default:
+    /// yes.
     fn is_shared(&self) -> bool {
         true
     }
@@ -136,41 +143,41 @@ pub trait TokenStore: Send + Sync + 'static {
     /// The entry, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::unreachable`] if trying again may help, [`StoreError::unusable`] if somebody has to do something.
+    /// [`StoreError::unreachable`] if trying again may help, [`StoreError::unusable`] if somebody has to mend something.
     fn load(&self) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
 
-    /// Puts `data` in the place of the entry of version `expected` (0: of none), as version `expected + 1`.
+    /// Replaces the entry of version `expected` with `data`, as version `expected + 1`. With `expected` 0 there must be no entry.
     ///
     /// # Errors
-    /// As for [`load`](Self::load). Then the data may be there or not, or arrive later, while the version is still `expected`.
+    /// As for [`load`](Self::load). After an error the data may be stored or not, or be stored later if the version is still `expected`.
     ///
     /// # Cancel safety
-    /// The future is dropped when it takes longer than five seconds, as those of all other calls are. That may leave it done or not, but
+    /// The future is dropped when it takes longer than 5 s, as those of all other methods are. The swap must then be done or not, and
     /// nothing between.
     fn swap(&self, expected: u64, data: &[u8]) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
-    /// Asks for the right to work on the entry, for so long; or prolongs it, if `holder` has it.
+    /// Asks for a lease: the right to work on the entry for this time. If `holder` has it already, it is renewed.
     ///
     /// # Errors
     /// As for [`load`](Self::load).
     fn lease(&self, holder: &str, time: Duration) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
-    /// Gives that right back, if `holder` still has it.
+    /// Releases the lease, if `holder` still has it.
     ///
     /// # Errors
-    /// As for [`load`](Self::load). Then it ends by itself.
+    /// As for [`load`](Self::load). After an error the lease ends by itself.
     fn release(&self, holder: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Resolves when there may be an entry of another version than `known`, or a lease may have been given back. The sooner it does,
-    /// the less others wait; nothing is lost if it never does. A store that can't tell may sleep for a while and return: one that
-    /// returns in vain is asked again at a slowing pace.
+    /// Resolves when the entry may have another version than `known`, or a lease may have been released. The sooner it does, the less
+    /// other processes wait. Nothing is lost if it never does. A store that can't tell may sleep for a while and return: after each
+    /// false report it is called again later.
     ///
     /// # Cancel safety
-    /// The future is dropped and made anew at any time, with each fetch at the least.
+    /// The future is dropped and called again at any time, at least with each fetch.
     fn changed(&self, known: u64) -> impl Future<Output = ()> + Send;
 }
 
-/// What a store keeps. `Debug` doesn't show the data: there are tokens in it.
+/// An entry of a store. `Debug` doesn't show its data, because it holds tokens. [`TokenStore`] has an example.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     version: u64,
@@ -178,18 +185,18 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry as a store has found it.
+    /// An entry that a store has read.
     pub fn new(version: u64, data: Vec<u8>) -> Self {
         Self { version, data: Zeroizing::new(data) }
     }
 
-    /// Counts the swaps; the first entry is version 1.
+    /// The version, which counts the swaps. The first entry has version 1.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// What was stored. Zeroized when the entry is dropped.
+    /// The stored bytes. They are zeroized when the entry is dropped.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data
@@ -202,20 +209,20 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// How a [`swap`](TokenStore::swap) went.
+/// The result of a [`swap`](TokenStore::swap). [`TokenStore`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swap {
     /// The data is stored.
     Done,
-    /// There was an entry of another version; nothing was changed.
+    /// The entry had another version. Nothing was changed.
     Lost,
 }
 
-/// Who may work on an entry.
+/// The result of asking for a [`lease`](TokenStore::lease). [`TokenStore`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// The one who asked, for the time asked for.
+    /// The holder has the lease, for the time that it asked for.
     Granted,
-    /// Somebody else, for at most this time from now on.
+    /// Another holder has it, for at most this time from now on.
     Held(Duration),
 }

@@ -240,22 +240,22 @@ async fn a_refusal_names_what_begins_or_ends_with_white_space() {
     for (source, expected) in [
         (
             ClientCredentials::new(endpoint().client_secret_basic("client", "secret\n")).into_token_source().boxed(),
-            "; the client secret ends with a line end: is that meant?)",
+            "; the client secret ends with a line end: is that meant?",
         ),
         (
             ClientCredentials::new(endpoint().client_secret_post(" client", "secret")).into_token_source().boxed(),
-            "; the client id begins with a blank: is that meant?)",
+            "; the client id begins with a blank: is that meant?",
         ),
         (
             // `echo client:secret | base64`
             ClientCredentials::new(endpoint().client_basic_value("Y2xpZW50OnNlY3JldAo=")).into_token_source().boxed(),
-            "; the client secret in the Basic value ends with a line end: is that meant?)",
+            "; the client secret in the Basic value ends with a line end: is that meant?",
         ),
         (
             LegacyPassword::new(good(), "ann", "pa55word\r\n").into_token_source().boxed(),
-            "; the password ends with a line end: is that meant?)",
+            "; the password ends with a line end: is that meant?",
         ),
-        (with_refresh_token(good(), &format!("{held}\n")), "; the refresh token ends with a line end: is that meant?)"),
+        (with_refresh_token(good(), &format!("{held}\n")), "; the refresh token ends with a line end: is that meant?"),
         // What a refusal isn't about, it doesn't name.
         (with_refresh_token(good(), "another"), ""),
         (ClientCredentials::new(good()).scope("unknown").param("note", "x\n").into_token_source().boxed(), ""),

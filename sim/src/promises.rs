@@ -52,7 +52,7 @@ type Found = Option<(Duration, String)>;
 type Look = fn(&Run) -> Found;
 
 /// All of them.
-pub const PROMISES: [(&str, Look); 28] = [
+pub const PROMISES: [(&str, Look); 30] = [
     ("nothing spins", nothing_spins),
     ("nothing panics", nothing_panics),
     ("every request ends", requests::all_end),
@@ -71,12 +71,14 @@ pub const PROMISES: [(&str, Look); 28] = [
     ("one fetch at a time for a fleet", fetches::one_at_a_time_for_a_fleet),
     ("after a fetch that worked there is none for a second, or half of a life that is shorter", fetches::keep_distance),
     ("two leases after a member has died at work, the fleet goes on", fetches::go_on_without_the_dead),
+    ("what one of a fleet has fetched, all have as soon as the store tells of it", fetches::all_have_what_one_has),
     ("half of a life without a fetch, for a whole fleet with a store", fetches::rest_for_half_a_life),
     ("an outage is met by ever fewer fetches", fetches::back_off),
     ("`Retry-After` is obeyed", fetches::come_when_told),
     ("a route that refuses everybody costs a fetch a minute in the end", fetches::are_few_where_all_are_refused),
     ("where nothing goes wrong, no request fails", endings::calm_runs_fail_no_request),
     ("where nothing goes wrong, nobody shows that a fetch has failed", endings::calm_runs_show_no_failure),
+    ("where nothing goes wrong, nobody is without a token for longer than a life", endings::calm_runs_have_tokens),
     ("once everything is well, everything works again", endings::everything_works_again),
     ("only the server's word ends an authorization", endings::only_the_server_ends_it),
     ("a spent refresh token is shown again only where an answer may be lost", endings::reuse_has_a_reason),

@@ -25,8 +25,10 @@ struct Shard<T> {
     value: T,
     number: usize,
     /// The other shards by their number. `None` in all but the first shard.
-    others: Option<OnceLock<Box<[OnceLock<Sharded<T>>]>>>,
+    others: Option<OnceLock<Others<T>>>,
 }
+
+type Others<T> = Box<[OnceLock<Sharded<T>>]>;
 
 impl<T: Clone> Sharded<T> {
     pub(crate) fn new(value: T) -> Self {

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2): where it is, how the client proves itself to it, and what carries the requests.
+//! The token endpoint (RFC 6749 §3.2): its URL, the client's authentication, and the HTTP client for its requests.
 
 use std::{
     fmt,
@@ -11,20 +11,27 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::Service;
 
-use super::{
-    address::{self, InvalidEndpoint},
-    answer_shape::{AnswerMember, AnswerShape},
-    client_auth::{Client, ClientAuth},
-    form::Encoding,
-    transport::{self, Transport},
-};
+use super::response::shape::{AnswerMember, ResponseShape};
 use crate::{
     BoxError,
     clock::{Clock, SystemClock},
     store::{Account, Credentials},
 };
 
-/// A token endpoint, and how the client proves to it who it is.
+pub(crate) mod address;
+mod client_auth;
+pub(crate) mod exchange;
+pub(crate) mod form;
+mod secrets;
+mod transport;
+
+pub use address::InvalidEndpoint;
+use client_auth::{Client, ClientAuth};
+use form::Encoding;
+pub use form::Form;
+use transport::Transport;
+
+/// A token endpoint, and how the client authenticates to it.
 ///
 /// ```
 /// use tower_bearer::oauth2::TokenEndpoint;
@@ -40,8 +47,8 @@ pub struct TokenEndpoint {
     pub(super) client: ClientAuth,
     issuer: Option<String>,
     pub(super) encoding: Encoding,
-    pub(super) shape: Arc<AnswerShape>,
-    /// The user's, or the crate's own from the first exchange on: setting up TLS takes milliseconds.
+    pub(super) shape: Arc<ResponseShape>,
+    /// The user's, or the crate's own. That one is made for the first exchange, because setting up TLS takes milliseconds.
     transport: Arc<OnceLock<Transport>>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -55,8 +62,15 @@ impl TokenEndpoint {
         Self::at(url, false)
     }
 
-    /// The same, with plain `http` to any host: whoever is on the way can read the client's secret and the tokens. For networks
-    /// that encrypt below HTTP (a service mesh, a VPN).
+    /// The endpoint at this URL, which may be plain `http` on any host. Anybody on the network path can read the client's secret and
+    /// the tokens. For networks that encrypt below HTTP (a service mesh, a VPN).
+    ///
+    /// ```
+    /// use tower_bearer::oauth2::TokenEndpoint;
+    ///
+    /// let endpoint = TokenEndpoint::insecure_http("http://id.mesh.internal/token")?.client_secret_basic("id", "secret");
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidEndpoint`] if it is no http or https URL, or holds user info or a fragment.
@@ -77,26 +91,28 @@ impl TokenEndpoint {
         })
     }
 
-    /// Id and secret in HTTP Basic, form-encoded first, as RFC 6749 §2.3.1 asks. Makes a difference to
-    /// [`client_secret_basic_raw`](Self::client_secret_basic_raw) only if there is more in them than letters, digits and `-._*`.
+    /// The client's id and secret in HTTP Basic, form-encoded first (RFC 6749 §2.3.1).
+    ///
+    /// This differs from [`client_secret_basic_raw`](Self::client_secret_basic_raw) only if id or secret have other characters than
+    /// letters, digits and `-._*`. The example of [`TokenEndpoint`] uses it.
     #[must_use]
     pub fn client_secret_basic(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.client(ClientAuth::Basic(Client { id: id.into(), secret: secret.into().into() }))
     }
 
-    /// Id and secret in HTTP Basic as they are, for servers that don't decode them.
+    /// The client's id and secret in HTTP Basic without encoding, for servers that don't decode them.
     #[must_use]
     pub fn client_secret_basic_raw(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.client(ClientAuth::BasicRaw(Client { id: id.into(), secret: secret.into().into() }))
     }
 
-    /// HTTP Basic from the value that the provider hands out encoded already; with or without the word `Basic` before it.
+    /// HTTP Basic with a value that the provider has encoded already; with or without the word `Basic` before it.
     #[must_use]
     pub fn client_basic_value(self, value: impl Into<String>) -> Self {
         self.client(ClientAuth::BasicValue(value.into().into()))
     }
 
-    /// Id and secret as `client_id` and `client_secret` in the form (RFC 6749 §2.3.1).
+    /// The client's id and secret as `client_id` and `client_secret` in the form (RFC 6749 §2.3.1).
     #[must_use]
     pub fn client_secret_post(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.client(ClientAuth::Post(Client { id: id.into(), secret: secret.into().into() }))
@@ -108,7 +124,7 @@ impl TokenEndpoint {
         self.client(ClientAuth::Public { id: id.into() })
     }
 
-    /// Sends forms as `multipart/form-data` (RFC 7578), which RFC 6749 doesn't know but some providers ask for.
+    /// Sends forms as `multipart/form-data` (RFC 7578). Default: form-urlencoded, as RFC 6749 has it. Some providers ask for this.
     #[cfg(feature = "multipart")]
     #[must_use]
     pub fn multipart(mut self) -> Self {
@@ -116,14 +132,15 @@ impl TokenEndpoint {
         self
     }
 
-    /// Reads the token out of a member of the answer, for servers that wrap it: `{"code":0,"msg":"success","data":{"access_token":…}}`.
-    /// A path of members is joined by dots: `response.data`. (So a member with a dot in its name can't be named.) Default: the answer itself,
-    /// as RFC 6749 §5.1 has it. What [`answer_member`](Self::answer_member) calls otherwise is looked for in there. A form is read as it is:
-    /// it has nothing to wrap them in.
+    /// Reads the token out of a member of the response. Default: out of the response itself (RFC 6749 §5.1).
     ///
-    /// An access token anywhere else is not taken. What the wrapper says of an error (`"code":20003,"msg":…`, with `"data":null`) is read
-    /// as one, and so is an error within. Answers to [`verify`](Self::verify) are read in the same way, those to
-    /// [`introspect`](Self::introspect) as RFC 7662 has them.
+    /// For servers that wrap it: `{"code":0,"msg":"success","data":{"access_token":…}}`. A path of several members is joined by dots:
+    /// `response.data`. (A member with a dot in its name can't be named.) An access token anywhere else is ignored. An error is read
+    /// both from the wrapper (`"code":20003,"msg":…`, with `"data":null`) and from within.
+    ///
+    /// [`answer_member`](Self::answer_member) changes the names within this member. Responses to [`verify`](Self::verify) are read in the
+    /// same way, those to [`introspect`](Self::introspect) as RFC 7662 has them. A response that is a form can't be wrapped, and is read
+    /// as it is.
     ///
     /// ```
     /// use tower_bearer::oauth2::TokenEndpoint;
@@ -139,8 +156,7 @@ impl TokenEndpoint {
         self
     }
 
-    /// Reads a member of the answer under another name, and no longer under its own; within [`answer_in`](Self::answer_in), if that is
-    /// said. Default: the names of RFC 6749 §5.1.
+    /// Reads a member of the response under another name, and no longer under its own. Default: the names of RFC 6749 §5.1.
     ///
     /// ```
     /// use tower_bearer::oauth2::{AnswerMember, TokenEndpoint};
@@ -156,20 +172,31 @@ impl TokenEndpoint {
     /// ```
     #[must_use]
     pub fn answer_member(mut self, member: AnswerMember, name: impl Into<String>) -> Self {
-        Arc::make_mut(&mut self.shape).call(member, name.into());
+        Arc::make_mut(&mut self.shape).rename(member, name.into());
         self
     }
 
-    /// Sends the requests through this service instead of the crate's own client: for proxies, client certificates, tracing,
-    /// or an HTTP library of your own.
+    /// Sends the requests through this service: for proxies, client certificates, tracing, or another HTTP library. Default: a
+    /// `reqwest::Client` of the crate's own (feature `reqwest`).
     ///
     /// - It must not follow redirects: the client's secret would go with them (RFC 9700 §4.12).
-    /// - It should say when a request was certainly not sent, so that a refresh token isn't taken for spent: with [`NotSent`](crate::NotSent) in the chain
-    ///   of its error's sources. Refused connections are known without that, and with the features `reqwest` and `hyper-util`
-    ///   whatever keeps those clients from connecting (names that don't resolve, TLS that fails).
-    /// - A connection of its own is wanted: where requests wait for a limit that the API's requests use up, so do token requests. And
-    ///   all streams of an HTTP/2 connection share one window (RFC 9113 §5.2): answers of the API that nobody reads keep the token
-    ///   endpoint's out.
+    /// - It should say when a request was certainly not sent, so that a refresh token doesn't count as spent: with
+    ///   [`NotSent`](crate::NotSent) in the chain of its error's sources. Refused connections are recognized without that. With the
+    ///   features `reqwest` and `hyper-util` so are the other reasons why those clients can't connect (DNS, TLS).
+    /// - It should have its own connections. If it shares a limit with the API's requests, token requests wait with them. And all
+    ///   streams of an HTTP/2 connection share one flow-control window (RFC 9113 §5.2): unread answers of the API would block the token
+    ///   endpoint's.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::Full;
+    /// use tower_bearer::oauth2::TokenEndpoint;
+    ///
+    /// # async fn send(_: http::Request<Full<Bytes>>) -> Result<http::Response<Full<Bytes>>, std::io::Error> { unimplemented!() }
+    /// let service = tower::service_fn(send); // or hyper-util's client
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret").http_service(service);
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
     #[must_use]
     pub fn http_service<S, B>(mut self, service: S) -> Self
     where
@@ -184,9 +211,21 @@ impl TokenEndpoint {
         self
     }
 
-    /// Sends the requests through this client. Build it with `redirect(Policy::none())`: an answer that came by a redirect is
-    /// refused. A client of its own is wanted, not that of the API: with it goes a connection of its own, where both are on one
-    /// server ([`http_service`](Self::http_service) says why).
+    /// Sends the requests through this client. Default: one of the crate's own.
+    ///
+    /// Build it with `redirect(Policy::none())`: a response after a redirect is an error. Don't take the API's client, so that token
+    /// requests have their own connections ([`http_service`](Self::http_service) says why).
+    ///
+    /// ```
+    /// use reqwest::{Client, redirect::Policy};
+    /// use tower_bearer::oauth2::TokenEndpoint;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder().redirect(Policy::none()).build()?;
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret").reqwest_client(client);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "reqwest")]
     #[must_use]
     pub fn reqwest_client(mut self, client: reqwest::Client) -> Self {
@@ -194,34 +233,45 @@ impl TokenEndpoint {
         self
     }
 
-    /// Another wall clock, for tests.
+    /// Another wall clock, for tests. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The issuer of the authorization server (RFC 8414 §2), as a part of [`account`](Self::account): with it, path and query of the
-    /// endpoint may change without a change of the account. Default: none.
+    /// The issuer of the authorization server (RFC 8414 §2). Default: unknown.
+    ///
+    /// It is the server's name in [`account`](Self::account). With it the URL of the endpoint may change, and the account stays the same.
+    ///
+    /// ```
+    /// use tower_bearer::oauth2::TokenEndpoint;
+    ///
+    /// let [old, new] = ["https://id.example.com/token", "https://login.example.com/token"].map(|url| {
+    ///     TokenEndpoint::new(url).map(|endpoint| endpoint.client_secret_basic("id", "secret").issuer("https://id.example.com"))
+    /// });
+    /// assert_eq!(old?.account().id(), new?.account().id());
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// This client at this authorization server, for a [`Grant::account`](super::Grant::account). Say whose tokens it is about:
-    /// [`Account::subject`].
+    /// This client at this authorization server, for [`Grant::account`](super::Grant::account). [`Account::subject`] adds whose tokens
+    /// they are. [`Grant`](super::Grant) has an example.
     ///
-    /// The server is known by its [`issuer`](Self::issuer). Default: the origin, with what in path and query may name a tenant
-    /// (`/realms/a`, `?tenant=a`). A version or a word of OAuth at the end of the path doesn't count, and neither do other parameters.
-    /// Where something else tells tenants apart (a header, a client certificate), name them by the issuer or the subject.
+    /// The server's name is its [`issuer`](Self::issuer). Default: the origin of the URL, and the parts of its path and query that may
+    /// name a tenant (`/realms/a`, `?tenant=a`). A version or an OAuth term at the end of the path is left out, and so are other
+    /// parameters. If something else tells tenants apart (a header, a client certificate), name them in the issuer or the subject.
     #[must_use]
     pub fn account(&self) -> Account {
         let server = self.issuer.clone().unwrap_or_else(|| address::server(&self.uri));
         Account::new(server, self.client.identity())
     }
 
-    /// What the client proves itself with, for a [`Grant::credentials`](super::Grant::credentials).
+    /// The client's credentials, hashed, for [`Grant::credentials`](super::Grant::credentials). [`Grant`](super::Grant) has an example.
     #[must_use]
     pub fn credentials(&self) -> Credentials {
         self.client.credentials()

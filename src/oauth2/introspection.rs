@@ -1,4 +1,4 @@
-//! Asking the server about a token in hand (RFC 7662).
+//! Token introspection (RFC 7662).
 
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Form, TokenEndpoint, TokenSet, address,
-    refusal::{EndpointError, GrantKind},
+    EndpointError, Form, TokenEndpoint, TokenSet,
+    endpoint::{address, exchange::REQUEST_LIMIT},
+    grant::GrantKind,
 };
 use crate::FetchError;
 
@@ -19,9 +20,9 @@ use crate::FetchError;
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
-/// let told = endpoint.introspect("https://id.example.com/introspect", "access").await?;
-/// if told.is_active() {
-///     let set = told.to_token_set("access").with_refresh_token("refresh");
+/// let introspection = endpoint.introspect("https://id.example.com/introspect", "access").await?;
+/// if introspection.is_active() {
+///     let set = introspection.to_token_set("access").with_refresh_token("refresh");
 ///     let token = LiveToken::spawn(Stored::new(RefreshToken::new(endpoint)).holding(set));
 /// }
 /// # Ok(())
@@ -37,29 +38,30 @@ pub struct Introspection {
 }
 
 impl TokenEndpoint {
-    /// Asks the introspection endpoint at this URL about a token, with the client's proof of who it is (RFC 7662 §2.1).
+    /// Asks the introspection endpoint at this URL about a token, with the client's authentication (RFC 7662 §2.1).
+    /// [`Introspection`] has an example.
     ///
     /// # Errors
-    /// [`FetchError::rejected`] if the URL is none, or if the server doesn't let this client ask; otherwise as for a token
-    /// request. That the token isn't valid is no error.
+    /// [`FetchError::rejected`] if the URL is invalid, or if the server refuses the client. Otherwise as for a token request. A token
+    /// that isn't valid is no error.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn introspect(&self, url: &str, token: &str) -> Result<Introspection, FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
-        let arrived = self.post(&uri, Form::empty().field("token", token), LIMIT).await?.whole()?;
+        let arrived = self.post(&uri, Form::empty().field("token", token), REQUEST_LIMIT).await?.whole()?;
         if !arrived.status.is_success() {
-            return Err(arrived.answer().refusal(GrantKind::Repeatable, &arrived.masks));
+            return Err(arrived.response().refusal(GrantKind::Repeatable, &arrived.masks));
         }
-        let answer = arrived.answer();
-        let told: Told = serde_json::from_slice(answer.text()).map_err(|_| {
-            if let Some(error) = answer.error_in_success(&arrived.masks, None) {
+        let response = arrived.response();
+        let members: Members = serde_json::from_slice(response.text()).map_err(|_| {
+            if let Some(error) = response.error_in_success(&arrived.masks, None) {
                 return error;
             }
             let text = format!("the authorization server answered {}, but no introspection", arrived.status);
             FetchError::try_again(EndpointError { status: Some(arrived.status), code: None, text, acted: true })
         })?;
-        Ok(told.at(arrived.answered_at))
+        Ok(members.read_at(arrived.answered_at))
     }
 }
 
@@ -70,31 +72,31 @@ impl Introspection {
         self.active
     }
 
-    /// The life it has left; `None` if the server doesn't say.
+    /// The lifetime that the token has left. `None` if the server doesn't say.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.left
     }
 
-    /// Its scope, space-delimited.
+    /// The scope, space-delimited.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// The client it was issued to; the first one, where a server names several.
+    /// The client that the token was issued to. If the server names several, the first one.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
     }
 
-    /// The user who authorized it, for people to read.
+    /// The user who authorized it, as a name for people.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
     }
 
-    /// The access token that was asked about, with the life it has left, to be adopted.
+    /// A token set with this access token, the lifetime that it has left, and the scope.
     #[must_use]
     pub fn to_token_set(&self, access_token: &str) -> TokenSet {
         let mut set = TokenSet::of_access_token(access_token);
@@ -104,9 +106,9 @@ impl Introspection {
     }
 }
 
-/// Servers write a flag as a text, and lists where RFC 7662 has texts.
+/// The members of a response. Some servers have a string for a flag, or a list where RFC 7662 has a string.
 #[derive(Deserialize)]
-struct Told {
+struct Members {
     active: Value,
     exp: Option<Value>,
     scope: Option<Value>,
@@ -114,39 +116,36 @@ struct Told {
     username: Option<Value>,
 }
 
-/// A text, or the texts of a list.
-fn texts(value: Option<Value>) -> Vec<String> {
-    let texts = match value {
+/// The strings in a value: itself, or those of a list.
+fn strings(value: Option<Value>) -> Vec<String> {
+    let values = match value {
         Some(Value::Array(values)) => values,
         value => value.into_iter().collect(),
     };
-    texts.into_iter().filter_map(|text| text.as_str().map(str::to_owned)).filter(|text| !text.is_empty()).collect()
+    values.into_iter().filter_map(|text| text.as_str().map(str::to_owned)).filter(|text| !text.is_empty()).collect()
 }
 
-impl Told {
-    fn at(self, now: SystemTime) -> Introspection {
+impl Members {
+    fn read_at(self, now: SystemTime) -> Introspection {
         let exp = self.exp.as_ref().and_then(|exp| exp.as_f64().or_else(|| exp.as_str()?.parse().ok()));
         let active = match &self.active {
             Value::String(text) => text.eq_ignore_ascii_case("true"),
             active => active.as_bool() == Some(true),
         };
         let end = exp
-            // Some mean "unknown" by zero.
+            // Some servers mean "unknown" by zero.
             .filter(|exp| *exp > 0.0)
             .and_then(|exp| Duration::try_from_secs_f64(exp).ok())
             .and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp));
         Introspection {
             active,
             left: end.map(|end| end.duration_since(now).unwrap_or_default()),
-            scope: Some(texts(self.scope).join(" ")).filter(|scope| !scope.is_empty()),
-            client_id: texts(self.client_id).into_iter().next(),
-            username: texts(self.username).into_iter().next(),
+            scope: Some(strings(self.scope).join(" ")).filter(|scope| !scope.is_empty()),
+            client_id: strings(self.client_id).into_iter().next(),
+            username: strings(self.username).into_iter().next(),
         }
     }
 }
-
-/// For a request that somebody waits for.
-const LIMIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -157,8 +156,8 @@ mod tests {
     #[test]
     fn what_servers_write_in_another_way_is_understood() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        let told = |value: Value| serde_json::from_value::<Told>(value).unwrap().at(now);
-        let seconds = |told: &Introspection| told.time_left().map(|left| left.as_secs());
+        let read = |value: Value| serde_json::from_value::<Members>(value).unwrap().read_at(now);
+        let seconds = |read: &Introspection| read.time_left().map(|left| left.as_secs());
         for (value, active, left, scope, client) in [
             (
                 json!({"active": true, "exp": 1060, "scope": "a b", "client_id": "app"}),
@@ -179,10 +178,10 @@ mod tests {
             (json!({"active": "false"}), false, None, None, None),
             (json!({"active": 1, "scope": 7}), false, None, None, None),
         ] {
-            let told = told(value.clone());
-            assert_eq!((told.is_active(), seconds(&told)), (active, left), "{value}");
-            assert_eq!((told.scope(), told.client_id()), (scope, client), "{value}");
+            let read = read(value.clone());
+            assert_eq!((read.is_active(), seconds(&read)), (active, left), "{value}");
+            assert_eq!((read.scope(), read.client_id()), (scope, client), "{value}");
         }
-        assert!(serde_json::from_value::<Told>(json!({"scope": "a"})).is_err());
+        assert!(serde_json::from_value::<Members>(json!({"scope": "a"})).is_err());
     }
 }

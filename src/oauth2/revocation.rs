@@ -1,15 +1,18 @@
-//! Giving a token back (RFC 7009).
+//! Token revocation (RFC 7009).
 
-use std::time::Duration;
-
-use super::{Form, TokenEndpoint, address, refusal::GrantKind, vocabulary::Topic};
+use super::{
+    Form, TokenEndpoint,
+    endpoint::{address, exchange::REQUEST_LIMIT},
+    endpoint_error::codes::Topic,
+    grant::GrantKind,
+};
 use crate::FetchError;
 
 impl TokenEndpoint {
-    /// Revokes an access token or a refresh token at the revocation endpoint at this URL, with the client's proof of who it is
-    /// (RFC 7009 §2.1). Servers end with a refresh token what was issued with it.
+    /// Revokes an access token or a refresh token at the revocation endpoint at this URL, with the client's authentication (RFC 7009
+    /// §2.1). With a refresh token, servers also revoke the access tokens that were issued for it.
     ///
-    /// A token that the server doesn't know is as good as revoked, and no error (RFC 7009 §2.2).
+    /// An unknown token counts as revoked, and is no error (RFC 7009 §2.2).
     ///
     /// ```no_run
     /// use tower_bearer::oauth2::TokenEndpoint;
@@ -23,22 +26,19 @@ impl TokenEndpoint {
     /// ```
     ///
     /// # Errors
-    /// [`FetchError::rejected`] if the URL is none, or if the server refuses the client or the kind of token; otherwise as for a
+    /// [`FetchError::rejected`] if the URL is invalid, or if the server refuses the client or the kind of token. Otherwise as for a
     /// token request.
     ///
     /// # Cancel safety
-    /// When the future is dropped, the token may be revoked or not.
+    /// When the future is dropped, the token may be revoked already.
     pub async fn revoke(&self, url: &str, token: &str) -> Result<(), FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
-        let arrived = self.post(&uri, Form::empty().field("token", token), LIMIT).await?;
-        let answer = arrived.answer();
+        let arrived = self.post(&uri, Form::empty().field("token", token), REQUEST_LIMIT).await?;
+        let response = arrived.response();
         match arrived.status.is_success() {
-            // Slack's errors come with 200. One about the token says that it isn't valid, which is what was wanted.
-            true => answer.error_in_success(&arrived.masks, Some(Topic::Grant)).map_or(Ok(()), Err),
-            false => Err(answer.refusal(GrantKind::Repeatable, &arrived.masks)),
+            // Slack's errors come with 200. An error about the token says that it isn't valid, and that is the purpose.
+            true => response.error_in_success(&arrived.masks, Some(Topic::Grant)).map_or(Ok(()), Err),
+            false => Err(response.refusal(GrantKind::Repeatable, &arrived.masks)),
         }
     }
 }
-
-/// For a request that somebody waits for.
-const LIMIT: Duration = Duration::from_secs(30);

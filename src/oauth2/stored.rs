@@ -1,49 +1,24 @@
-//! The one owner of a token set: it alone spends it, stores it, and hands its access token on.
-//!
-//! `mod` is the source that a live token calls; `keeper` does the work, waiting; `plan` decides it, pure; `verdict` says what a failure
-//! means; `entry` reads and writes what is stored, under a `lease`; `handed` is what the live token gets of it; `saving` is for what is not stored yet, `news` for what others have stored; `memo` is
-//! what an owner remembers; `handle` gives it another set; `moving` brings a set here from another name or place.
+//! The one owner of a token set: it alone spends the refresh token, stores the set, and hands the access token on. `keeper` does the work.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use fastrand::Rng;
-use tokio::{sync, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::Instrument;
 
-use super::{Grant, TokenSet};
+use super::{
+    Grant, TokenSet,
+    keeper::{AgedToken, Keeper, inbox::Inbox, move_set, options::Options},
+};
 use crate::{
     AccessToken, FetchError, FetchRequest, Storage, TokenSource,
-    clock::{Clock, SystemClock, Timeline},
+    clock::{Clock, Timeline},
     store::{Memory, StoreError, Swap, TokenStore},
 };
 
-mod entry;
-mod handed;
-mod handle;
-mod keeper;
-mod lease;
-mod memo;
-mod moving;
-mod news;
-mod plan;
-mod saving;
-mod verdict;
-
-#[cfg(test)]
-mod tests;
-
-use handed::Handed;
-pub use handle::StoredHandle;
-use keeper::{Keeper, Options};
-
 /// A grant with the token set it has brought, as a [`TokenSource`].
 ///
-/// From the answer of a token endpoint to the store nothing can be dropped: an exchange runs to its end on a task of its own,
-/// whatever becomes of the fetch that began it, and the next fetch goes on with it.
+/// Nothing is lost between the token endpoint's response and the store: each exchange runs to its end on a task of its own. If the
+/// fetch that began it is dropped, the next fetch takes its result.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet}};
@@ -55,14 +30,15 @@ use keeper::{Keeper, Options};
 /// let account = source.handle();
 /// let token = LiveToken::spawn(source);
 ///
-/// // Weeks later the refresh token is dead, and the user authorizes again: the same `token` goes on.
+/// // Weeks later the refresh token no longer works, and the user authorizes again. The same `token` continues.
 /// account.adopt(TokenSet::of_refresh_token("a new one")).await;
 /// # Ok(())
 /// # }
 /// ```
 pub struct Stored<G, S = Memory> {
     keeper: Arc<Keeper<G, S>>,
-    under_way: Option<JoinHandle<Result<Handed, FetchError>>>,
+    /// The exchange that runs now.
+    under_way: Option<JoinHandle<Result<AgedToken, FetchError>>>,
 }
 
 impl<G: Grant> Stored<G> {
@@ -73,72 +49,92 @@ impl<G: Grant> Stored<G> {
 }
 
 impl<G: Grant, S: TokenStore> Stored<G, S> {
-    /// Keeps what the grant brings in this store, and takes up what is there already: of an earlier run, or of another process.
+    /// Keeps what the grant brings in this store. What an earlier run or another process stored there is used.
     ///
-    /// **An entry is one account's** (server, client, user: see [`Account`](crate::store::Account)): two users need two files. A
-    /// [`RefreshToken`](super::RefreshToken) must say whose it is: [`RefreshToken::subject`](super::RefreshToken::subject). The secret,
-    /// scope and parameters of the client, and the endpoint's path, may change from one run to the next.
-    pub fn in_store(grant: G, mut store: S) -> Self {
-        let account = grant.account();
-        store.bind(&account);
-        let keeper = Keeper {
-            grant,
-            store,
-            account,
-            time: Timeline::new(Arc::new(SystemClock)),
-            inbox: Arc::default(),
-            options: Options { grace: GRACE, last_resort: true, lease: LEASE },
-            me: name(getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))),
-            state: Mutex::default(),
-            saving: sync::Mutex::default(),
-        };
-        Self { keeper: Arc::new(keeper), under_way: None }
+    /// **An entry belongs to one account** (server, client, user: see [`Account`](crate::store::Account)), so two users need two
+    /// files. A [`RefreshToken`](super::RefreshToken) must say whose it is:
+    /// [`RefreshToken::subject`](super::RefreshToken::subject). The client's secret, the scope, the parameters and the path of the
+    /// endpoint may change from one run to the next.
+    ///
+    /// [`FileStore`](crate::store::FileStore) has an example.
+    pub fn in_store(grant: G, store: S) -> Self {
+        Self { keeper: Arc::new(Keeper::new(grant, store)), under_way: None }
     }
 
-    /// Begins with this set: tokens that came from elsewhere, or what an authorization has just brought.
+    /// The set to begin with: tokens that came from elsewhere, or those of a new authorization.
     ///
-    /// A store that outlives the process knows which set a configuration began with: when the process is started anew with the
-    /// same one, it goes on with what is stored, and with another one it begins anew. A single-use refresh token that was configured
-    /// before is ignored: it is spent. (An old replica may still be configured with it during a rollout.)
+    /// A store that outlives the process remembers this set. When the process starts again with the same one, the stored set is used,
+    /// because it is newer. When it starts with another one, that one replaces the stored set. A single-use refresh token that was
+    /// configured before is ignored: it is spent. (An old replica may still be configured with it during a rollout.)
     ///
-    /// While the store can't be reached, a good access token in this set is used at once.
+    /// While the store can't be reached, the access token in this set is used as long as it is valid.
+    ///
+    /// [`FileStore`](crate::store::FileStore) has an example.
     #[must_use]
     pub fn holding(self, set: TokenSet) -> Self {
-        self.keeper.inbox.plant(set);
+        self.keeper.inbox.put_initial(set);
         self
     }
 
-    /// How long after a refresh token was spent it is sent again, if the answer was lost on its way: as long as the server answers it
-    /// again instead of taking it for stolen. By the wall clock, because it counts while no process runs as well.
+    /// How long a refresh token may be sent again after a response was lost. Default: 60 s.
     ///
-    /// Default: 60 s. **Set it to zero for a server without a grace**: there a refresh token that is sent again ends the token in use,
-    /// too. `docs/fleets.md` has the grace of some servers.
+    /// A lost response may have spent the refresh token. Many servers answer the same refresh token once more within a short time, their
+    /// grace; later they take it for stolen. **Set this to zero for a server without a grace**: such a server also ends the access
+    /// token in use when it sees a refresh token twice. `docs/fleets.md` lists the grace of some servers. The time is measured by the
+    /// wall clock, because it also counts while no process runs.
     ///
-    /// After that the access token in use serves to its end, and then the refresh token is tried as the last resort. Only the server's
-    /// word ends the authorization ([`State::ReauthorizationRequired`](crate::State::ReauthorizationRequired)).
+    /// When the grace is over, the access token is used until it expires. Then the refresh token is sent once more, as the last
+    /// resort. Only the server's refusal ends the authorization
+    /// ([`State::ReauthorizationRequired`](crate::State::ReauthorizationRequired)).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::oauth2::{RefreshToken, Stored, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), tower_bearer::oauth2::InvalidEndpoint> {
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+    /// let strict = Stored::new(RefreshToken::new(endpoint)).replay_grace(Duration::ZERO).without_last_resort();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn replay_grace(self, grace: Duration) -> Self {
         self.option(|options| options.grace = grace)
     }
 
-    /// Never sends a refresh token that may be spent after the [grace](Self::replay_grace), for servers that raise an alarm when they see
-    /// one: then the user must authorize again, though the answer may never have been lost. Somebody who calls
-    /// [`LiveToken::refresh`](crate::LiveToken::refresh) sends it nevertheless. Default: it is sent when nothing else is left.
+    /// Never sends a refresh token that may be spent after the [grace](Self::replay_grace). Default: it is sent once more, when the
+    /// access token has expired.
+    ///
+    /// This is for servers that raise an alarm when they see a spent refresh token. Its price: the user must authorize again after a
+    /// lost response, even if the server never spent the refresh token. [`LiveToken::refresh`](crate::LiveToken::refresh) still sends
+    /// it. [`replay_grace`](Self::replay_grace) has an example.
     #[must_use]
     pub fn without_last_resort(self) -> Self {
         self.option(|options| options.last_resort = false)
     }
 
-    /// How long the right to fetch lasts when its holder doesn't prolong it. When a process dies while it fetches, the others wait for
-    /// twice as long: until the lease has ended, and once more in case the store has lost it and its holder is well.
+    /// How long a lease lasts that its holder doesn't renew. Default: 1 s; at most 5 min.
     ///
-    /// Default: one second; at most five minutes. Use a longer one for stores that answer slowly, and where processes are paused.
+    /// Only the process with the lease fetches. When it dies, the others wait for two leases: until its lease has ended, and once more
+    /// in case the store lost the lease of a process that is well. Choose a longer lease for stores that response slowly, and where
+    /// processes are paused.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::oauth2::{ClientCredentials, Stored, TokenEndpoint};
+    ///
+    /// # fn main() -> Result<(), tower_bearer::oauth2::InvalidEndpoint> {
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+    /// let source = Stored::new(ClientCredentials::new(endpoint)).lease(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn lease(self, time: Duration) -> Self {
-        self.option(|options| options.lease = time.clamp(SHORTEST_LEASE, LONGEST_LEASE))
+        self.option(|options| options.set_lease(time))
     }
 
-    /// Another wall clock, for tests.
+    /// Another wall clock, for tests. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         if let Some(keeper) = Arc::get_mut(&mut self.keeper) {
@@ -147,35 +143,67 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
         self
     }
 
-    /// The seed of everything random, for tests that give the same result every time: the name by which stores know this owner, and how
-    /// long a failure is waited out.
+    /// A seed for what is random: the name of this process in the store, and the time to wait after a failure. Tests with a seed give
+    /// the same result every time. Default: the system's random numbers.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         if let Some(keeper) = Arc::get_mut(&mut self.keeper) {
-            let mut rng = Rng::with_seed(seed);
-            keeper.me = name(rng.u64(..));
-            keeper.memo().rng = rng;
+            keeper.seed(seed);
         }
         self
     }
 
     fn option(mut self, set: impl FnOnce(&mut Options)) -> Self {
-        // Nobody else has it before it is at work.
+        // There is no other reference before the first fetch.
         if let Some(keeper) = Arc::get_mut(&mut self.keeper) {
             set(&mut keeper.options);
         }
         self
     }
 
-    /// A handle to give it another set later.
+    /// A handle that replaces the set later, for example when the user authorizes again.
     pub fn handle(&self) -> StoredHandle {
         StoredHandle(self.keeper.inbox.clone())
     }
 
-    /// Removes what is stored, and returns it: to log a user out. Other processes that share the store renew it no more; an access token that they
-    /// have serves to its end, unless it is revoked.
+    /// Moves the set that is stored under another name, or in another store, to this one. Use it when the user's name in
+    /// [`RefreshToken::subject`](crate::oauth2::RefreshToken::subject) changes, or when tokens move from files to Redis.
     ///
-    /// Whoever only deletes the file or the keys doesn't log anybody out: a process that still runs puts back what it knows.
+    /// Stop the processes that use the old name first. Then call this at each start until everything has moved. Where nothing is left
+    /// to move, it does nothing, and a later authorization under the new name stays. When the process dies during a move, the next
+    /// call continues it.
+    ///
+    /// Client and server must be the same: a refresh token belongs to the client that it was issued to (RFC 6749 §6). With another
+    /// client or server the user must authorize again. If only the server's host changes,
+    /// [`TokenEndpoint::issuer`](crate::oauth2::TokenEndpoint::issuer) keeps the account the same.
+    ///
+    /// ```
+    /// # use tower_bearer::oauth2::{RefreshToken, Stored, TokenEndpoint};
+    /// # use tower_bearer::store::{FileStore, StoreError};
+    /// # async fn begin(endpoint: TokenEndpoint) -> Result<(), StoreError> {
+    /// let before = RefreshToken::new(endpoint.clone()).subject("anna@example.com");
+    /// let before = Stored::in_store(before, FileStore::new("/var/lib/app/anna.token"));
+    /// let grant = RefreshToken::new(endpoint).subject("user/42");
+    /// let source = Stored::in_store(grant, FileStore::new("/var/lib/app/42.token")).moved_from(before).await?;
+    /// # drop(source);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if one of the stores fails or holds something else, or if client or server differ.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the set may be stored under the old name, the new one or both: call it again.
+    pub async fn moved_from<H: Grant, T: TokenStore>(self, before: Stored<H, T>) -> Result<Self, StoreError> {
+        move_set(&before.keeper, &self.keeper).await?;
+        Ok(self)
+    }
+
+    /// Removes the stored set and returns it, to log a user out.
+    ///
+    /// Other processes that share the store stop renewing it. They use their access token until it expires or is revoked. Deleting the
+    /// file or the keys logs nobody out: a process that still runs stores again what it knows.
     ///
     /// ```
     /// # use tower_bearer::oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet};
@@ -193,12 +221,12 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// [`StoreError`] if the store fails, or holds another account's set.
     ///
     /// # Cancel safety
-    /// It may be removed or not when the future is dropped, and nothing between.
+    /// When the future is dropped, the set is either removed or unchanged.
     pub async fn remove(self) -> Result<Option<TokenSet>, StoreError> {
         loop {
             let (record, version, set_back) = self.keeper.load().await?;
             let (set, asks) = (record.set.clone(), record.asks.clone());
-            // Where nothing is stored, somebody may remember what was.
+            // An entry that is missing doesn't count as removed: another process may remember the set and store it again.
             let is_removed = set.is_none() && record.authorized_at.is_some() && !set_back;
             if is_removed
                 || self.keeper.swap(version, &record.authorized(None, &asks, self.keeper.time.wall())).await?
@@ -212,23 +240,23 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
 
 impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
-        self.keeper.inbox.confirm();
+        self.keeper.inbox.confirm_use();
         let keeper = &self.keeper;
         let task = self.under_way.get_or_insert_with(|| tokio::spawn(keeper.clone().renew(request).in_current_span()));
         let ended = task.await;
         self.under_way = None;
-        // A panic in a grant, or the end of the runtime; what it says may hold anything.
+        // A panic in a grant, or the end of the runtime. The panic's message isn't shown, because it may hold a secret.
         let fetched = ended.map_err(|_| FetchError::try_again("the exchange ended before it was done"))??;
-        // What a fetch brought that was given up before may have lain here for a while.
-        let lain = self.keeper.time.now().since(fetched.at);
-        Ok(fetched.token.age(fetched.age + lain))
+        // A fetch that was dropped may have finished a while ago.
+        let since_then = self.keeper.time.now().since(fetched.at);
+        Ok(fetched.token.age(fetched.age + since_then))
     }
 
     async fn changed(&mut self) {
-        self.keeper.inbox.confirm();
-        // What has arrived may have been taken up without this, and what told of it may have led to an older exchange.
-        if !self.keeper.inbox.has_news() {
-            self.keeper.news().await;
+        self.keeper.inbox.confirm_use();
+        // The notification of a set that was adopted may be used up by an earlier exchange, so the set itself counts.
+        if !self.keeper.inbox.has_adopted() {
+            self.keeper.wait_for_change().await;
         }
     }
 
@@ -243,25 +271,45 @@ impl<G, S> Drop for Stored<G, S> {
     }
 }
 
+/// Gives a [`Stored`] another token set while it is in use. [`Stored::handle`] makes it, and [`Stored`] has an example.
+#[derive(Clone)]
+pub struct StoredHandle(Arc<Inbox>);
+
+impl StoredHandle {
+    /// Replaces the set: this one is used and renewed from now on. For a user who has authorized again. The live token takes it at
+    /// once, whatever its state, and so do the other processes that share the store.
+    ///
+    /// The future resolves when requests carry the new access token, or when they can't: then the status says why. After
+    /// [`LiveToken::shutdown`](crate::LiveToken::shutdown), or when the live token was dropped, this does nothing and the future
+    /// resolves at once.
+    ///
+    /// # Cancel safety
+    /// The set is adopted even if the future is never polled.
+    pub fn adopt(&self, set: TokenSet) -> impl Future<Output = ()> + Send + 'static {
+        let (sender, used) = oneshot::channel();
+        self.0.adopt(set, sender);
+        // An error means that the live token is gone.
+        async move { drop(used.await) }
+    }
+
+    /// The set in use now, for example to revoke its refresh token when the user logs out ([`TokenEndpoint::revoke`]). With rotation
+    /// it changes with each renewal. `None` before the first set.
+    ///
+    /// [`TokenEndpoint::revoke`]: crate::oauth2::TokenEndpoint::revoke
+    #[must_use]
+    pub fn token_set(&self) -> Option<TokenSet> {
+        self.0.token_set()
+    }
+}
+
+impl fmt::Debug for StoredHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredHandle").finish_non_exhaustive()
+    }
+}
+
 impl<G, S> fmt::Debug for Stored<G, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stored").field("account", &self.keeper.account).finish_non_exhaustive()
     }
 }
-
-/// Two owners must not have the same.
-fn name(number: u64) -> String {
-    format!("{number:016x}")
-}
-
-/// What Okta allows at most, and twice what an exchange may take.
-const GRACE: Duration = Duration::from_secs(60);
-
-/// Long enough for a few round trips to a store, short enough to wait for when its holder dies.
-const LEASE: Duration = Duration::from_secs(1);
-
-/// Nobody waits longer for somebody who is dead.
-const LONGEST_LEASE: Duration = Duration::from_secs(300);
-
-/// It is prolonged every third of it.
-const SHORTEST_LEASE: Duration = Duration::from_millis(30);

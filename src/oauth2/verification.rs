@@ -1,30 +1,32 @@
-//! Asking a provider about a token in hand, at a URL of its own.
-
-use std::time::Duration;
+//! Asking a provider's own URL whether a token is valid.
 
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
 use secrecy::SecretString;
 
-use super::{Form, TokenEndpoint, TokenSet, address, blanks::Blanks, excerpt::Masks, refusal::GrantKind};
+use super::{
+    Form, TokenEndpoint, TokenSet,
+    endpoint::{address, exchange::REQUEST_LIMIT},
+    grant::GrantKind,
+};
 use crate::{AccessToken, FetchError};
 
-/// What a verification request is authorized with.
+/// What a verification request is authorized with. [`TokenEndpoint::verify`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProvedBy {
-    /// The token that it is about, as `Bearer`.
+    /// The access token itself, as `Bearer`.
     Token,
-    /// The client's `Basic`.
+    /// The client's HTTP Basic.
     Client,
 }
 
 impl TokenEndpoint {
-    /// Asks a provider's own URL about an access token, with `GET`: the answer has the form of a token response. signNow does it
-    /// like this at its token endpoint. Where there is introspection (RFC 7662), prefer [`introspect`](Self::introspect).
+    /// Asks a provider's own URL about an access token, with `GET`. The response is like that to a token request. Prefer
+    /// [`introspect`](Self::introspect) (RFC 7662) if the provider has it. signNow has this, at its token endpoint.
     ///
-    /// Returns the token with the life that it has left, to be adopted.
+    /// Returns the token with the lifetime that it has left.
     ///
     /// ```no_run
     /// use tower_bearer::oauth2::{ProvedBy, TokenEndpoint};
@@ -40,7 +42,7 @@ impl TokenEndpoint {
     /// ```
     ///
     /// # Errors
-    /// [`FetchError::rejected`] if the URL is none or the token isn't valid; otherwise as for a token request.
+    /// [`FetchError::rejected`] if the URL is invalid or the token isn't valid. Otherwise as for a token request.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -50,32 +52,25 @@ impl TokenEndpoint {
         let authorization = match by {
             ProvedBy::Token => token.authorization(),
             ProvedBy::Client => {
-                let proof = self.client.prove(Form::empty()).map_err(FetchError::rejected)?;
-                proof.authorization.ok_or_else(|| FetchError::rejected("the client doesn't use HTTP Basic"))?
+                let authenticated = self.client.authenticate(Form::empty()).map_err(FetchError::rejected)?;
+                authenticated.authorization.ok_or_else(|| FetchError::rejected("the client doesn't use HTTP Basic"))?
             }
         };
-        let mut secrets = self.client.sent();
-        secrets.extend(address::query_values(&uri));
-        let blanks = match by {
-            ProvedBy::Token => Blanks::default(),
-            ProvedBy::Client => Blanks::of(&self.client, &Form::empty()),
+        let masks = self.masks(&uri, [access_token].into_iter());
+        let masks = match by {
+            ProvedBy::Token => masks,
+            ProvedBy::Client => masks.with_white_space(self.white_space(&Form::empty())),
         };
-        let masks = Masks::new(secrets.iter().map(|secret| secret.as_str()).chain([access_token]))
-            .with_words(self.client.word().iter().map(|id| id.as_str()))
-            .with_blanks(blanks);
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
-        let arrived = self.send(request, Some(authorization), masks, LIMIT).await?.whole()?;
-        let told = arrived.answer().read_about(GrantKind::Repeatable, &arrived.masks)?;
-        if told.access_token.is_none() && told.lifetime.is_none() {
-            return Err(arrived.answer().malformed("it says nothing about a token".into()));
+        let arrived = self.send(request, Some(authorization), masks, REQUEST_LIMIT).await?.whole()?;
+        let tokens = arrived.response().read_about_token(GrantKind::Repeatable, &arrived.masks)?;
+        if tokens.access_token.is_none() && tokens.lifetime.is_none() {
+            return Err(arrived.response().malformed("it says nothing about a token".into()));
         }
-        let mut set = arrived.with(told);
+        let mut set = arrived.with(tokens);
         set.access_token.get_or_insert_with(|| SecretString::from(access_token));
         Ok(set)
     }
 }
-
-/// For a request that somebody waits for.
-const LIMIT: Duration = Duration::from_secs(30);

@@ -1,18 +1,18 @@
-//! Whose tokens are kept, and what a client proves itself with.
+//! Whose tokens a store keeps, and hashes of the client's credentials.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Whose tokens are kept in a store: the authorization server, the client, and the user (the *subject*) for whom it acts. A store
-/// hands tokens only to the account that stored them.
+/// Whose tokens a store keeps: the authorization server, the client, and the user (the *subject*) for whom the client acts. A store returns
+/// tokens only to the account that stored them.
 ///
-/// [`TokenEndpoint::account`](crate::oauth2::TokenEndpoint::account) makes one of a token endpoint. It has no subject yet: say
-/// [`for_client`](Self::for_client) where the client acts for itself, or whose tokens these are with [`subject`](Self::subject).
+/// [`TokenEndpoint::account`](crate::oauth2::TokenEndpoint::account) makes one for a token endpoint. It has no subject yet: call
+/// [`subject`](Self::subject), or [`for_client`](Self::for_client) if the client acts for itself.
 ///
-/// What may change without ending an authorization is no part of it: the client's secret, the path and the query of the token
-/// endpoint, scope and parameters. [`asking`](Self::asking) names what of that the access tokens are for.
+/// It leaves out what may change during an authorization: the client's secret, the endpoint's path and query, the scope and the parameters.
+/// [`asking`](Self::asking) adds what access tokens are asked for, so that one for another scope isn't used.
 ///
 /// ```
 /// use tower_bearer::oauth2::TokenEndpoint;
@@ -29,11 +29,11 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     owner: Owner,
-    /// Hashed: parameters may hold secrets.
+    /// What access tokens are asked for. Hashed, because parameters may hold secrets.
     asks: Sha256Hex,
 }
 
-/// What of an account is stored, in words that people can compare.
+/// The part of an account that is stored as text, so that people can compare it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Owner {
@@ -45,7 +45,7 @@ pub(crate) struct Owner {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Subject {
-    /// Nobody has said.
+    /// Not set.
     Unknown,
     /// The client itself.
     Client,
@@ -55,13 +55,13 @@ pub(crate) enum Subject {
 type Sha256Hex = String;
 
 impl Account {
-    /// The account of a client at an authorization server: its issuer, or another name that no other server has.
+    /// The account of a client at an authorization server. `server`: its issuer, or another unique name.
     pub fn new(server: impl Into<String>, client: impl Into<String>) -> Self {
         let owner = Owner { server: server.into(), client: client.into(), subject: Subject::Unknown };
         Self { owner, asks: String::new() }
     }
 
-    /// Whose tokens these are: the user's id in your application, or whatever else tells those apart for whom this client acts.
+    /// Whose tokens these are: the user's id in your application, or another name that no other user of this client has.
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.owner.subject = Subject::User(subject.into());
@@ -75,16 +75,16 @@ impl Account {
         self
     }
 
-    /// One more thing that access tokens are asked for: a scope, a resource, a parameter. An access token that was asked for with others
-    /// is not used; the refresh token of the account is. The order matters.
+    /// Adds something that access tokens are asked for: a scope, a resource, a parameter. The order matters. A stored access token for
+    /// anything else isn't used; the refresh token of the account is.
     #[must_use]
     pub fn asking(mut self, part: impl AsRef<[u8]>) -> Self {
         self.asks = chain(&self.asks, part.as_ref());
         self
     }
 
-    /// As a part of keys and file names: 32 hexadecimal digits. Of clients that act for themselves, whose tokens can always be fetched
-    /// again, another one for each scope and parameter.
+    /// An id for keys and file names: 32 hexadecimal digits. For a client that acts for itself, it differs for each scope and parameter,
+    /// because such tokens can always be fetched again.
     #[must_use]
     pub fn id(&self) -> String {
         let Owner { server, client, subject } = &self.owner;
@@ -94,12 +94,12 @@ impl Account {
             Subject::Client => chain(&id, self.asks.as_bytes()),
             Subject::User(subject) => chain(&chain(&id, b"user"), subject.as_bytes()),
         };
-        // Half of a SHA-256 is enough to tell them apart, and keys stay short.
+        // Half of a SHA-256 is still unique, and keeps keys short.
         id.truncate(32);
         id
     }
 
-    /// A parameter, which may name a tenant.
+    /// Adds a parameter of the token request, which may name a tenant.
     pub(crate) fn with_param(mut self, name: &str, value: &str) -> Self {
         self.owner.server += &tenant(name, value);
         self.asking(name).asking(value)
@@ -113,14 +113,14 @@ impl Account {
         &self.asks
     }
 
-    /// Whether somebody has said whose tokens these are.
+    /// Whether it is known whose tokens these are.
     pub(crate) fn is_known(&self) -> bool {
         self.owner.subject != Subject::Unknown
     }
 }
 
 impl Owner {
-    /// Whether both are about the same user, as far as that is known. Server and client may have changed.
+    /// Whether both may have the same user. Server and client may differ.
     pub(crate) fn may_be(&self, other: &Self) -> bool {
         self.subject == other.subject || [self, other].iter().any(|owner| owner.subject == Subject::Unknown)
     }
@@ -143,26 +143,26 @@ impl fmt::Debug for Account {
     }
 }
 
-/// What is added to a server's name for a parameter of a token request or of a URL that says which tenant, or which of the server's users,
-/// it is about; nothing for others. The value is hashed: nobody knows what it holds.
+/// The addition to a server's name for a parameter that may name a tenant or a user; empty for other parameters. The value is hashed,
+/// because it may be a secret.
 pub(crate) fn tenant(name: &str, value: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    // `p` is a policy of Azure AD B2C, `hd` a domain of Google's, `resource` that of RFC 8707. Whatever has an id is somebody.
-    let names_somebody = has(&TENANTS)
+    // `p` is a policy of Azure AD B2C, `hd` a domain at Google, `resource` that of RFC 8707. Any id may be a tenant's.
+    let names_tenant = has(&TENANTS)
         || lower.ends_with("_id")
         || name.ends_with("Id")
         || ["p", "hd", "tid", "resource"].contains(&&*lower);
-    match names_somebody && !has(&SECRETS) {
+    match names_tenant && !has(&SECRETS) {
         true => format!("?{name}={}", &chain("", value.as_bytes())[..16]),
         false => String::new(),
     }
 }
 
-/// What is changed without a change of the account.
+/// Words in the names of parameters that may change without a change of the account.
 const SECRETS: [&str; 5] = ["key", "secret", "token", "pass", "code"];
 
-/// Whatever servers call those whose tokens must not be mixed up. A word too many costs a question, one too few a leak.
+/// Words for tenants and users in the names of parameters. A word too many costs a new login, a missing one could mix up users' tokens.
 const TENANTS: [&str; 29] = [
     "tenant",
     "realm",
@@ -195,10 +195,10 @@ const TENANTS: [&str; 29] = [
     "environment",
 ];
 
-/// What a client proves itself with, hashed: its authentication method and secret, a person's password. What was refused with one is
-/// tried once more with another.
+/// A hash of the credentials that an exchange uses: the client's authentication method and secret, a user's password. When they change
+/// after a refusal, the exchange is tried once more.
 ///
-/// [`TokenEndpoint::credentials`](crate::oauth2::TokenEndpoint::credentials) has those of a client.
+/// [`TokenEndpoint::credentials`](crate::oauth2::TokenEndpoint::credentials) returns those of a client.
 ///
 /// ```
 /// use tower_bearer::oauth2::TokenEndpoint;
@@ -212,19 +212,19 @@ const TENANTS: [&str; 29] = [
 pub struct Credentials(Sha256Hex);
 
 impl Credentials {
-    /// Of this.
+    /// The hash of this part.
     pub fn of(part: impl AsRef<[u8]>) -> Self {
         Self(chain("", part.as_ref()))
     }
 
-    /// And of this. The order matters.
+    /// Adds a part. The order matters.
     #[must_use]
     pub fn with(self, part: impl AsRef<[u8]>) -> Self {
         Self(chain(&self.0, part.as_ref()))
     }
 
-    /// What is stored of it: enough to tell another password from the same one (two in a million look alike), and too little to
-    /// find out which one it is.
+    /// A short mark to be stored. It tells whether credentials have changed (with an error of one in a million), and is too short to find
+    /// out what they are.
     pub(crate) fn mark(&self, salt: &str) -> String {
         let mut mark = chain(&chain("", salt.as_bytes()), self.0.as_bytes());
         mark.truncate(5);
@@ -238,7 +238,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What was hashed before is of fixed length: whatever the parts are, no two lists of them are the same bytes.
+/// Hashes a part onto the hash before it. That has a fixed length, so different lists of parts never make the same bytes.
 fn chain(before: &str, part: &[u8]) -> Sha256Hex {
     hex(Sha256::new().chain_update(hex(Sha256::digest(before))).chain_update(part).finalize())
 }

@@ -1,34 +1,34 @@
-//! What can be wrong with a store.
+//! Errors of stores.
 
 use std::{error, fmt, sync::Arc, time::Duration};
 
 use crate::{BoxError, FetchError};
 
-/// Why a store could not do what it was asked to. Its text says what to do, and holds no token.
+/// Why a call to a store failed. The text says what to do, and holds no token. [`StoreError::unusable`] has an example.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     cause: Arc<dyn error::Error + Send + Sync>,
 }
 
-/// What a [`StoreError`] asks for.
+/// What to do after a [`StoreError`]. [`StoreError::unusable`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It may work next time, without anybody doing anything.
+    /// It may work next time. Nobody has to do anything.
     Unreachable,
-    /// It will not work until somebody does something: the entry is damaged, of a newer format, somebody else's, or may not be read
-    /// or written. Whatever is there is left as it is.
+    /// It will not work until somebody mends something: the entry is damaged, in a newer format or another account's, or the rights to
+    /// read or write it are missing. The entry is left unchanged.
     Unusable,
 }
 
 impl StoreError {
-    /// It may work next time.
+    /// An error after which it may work next time.
     pub fn unreachable(cause: impl Into<BoxError>) -> Self {
         Self { kind: StoreErrorKind::Unreachable, cause: cause.into().into() }
     }
 
-    /// It will not work until somebody does something.
+    /// An error that stays until somebody mends something.
     ///
     /// ```
     /// use tower_bearer::store::{StoreError, StoreErrorKind};
@@ -39,7 +39,7 @@ impl StoreError {
         Self { kind: StoreErrorKind::Unusable, cause: cause.into().into() }
     }
 
-    /// What it asks for.
+    /// What to do.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -58,21 +58,21 @@ impl fmt::Display for StoreError {
 
 impl error::Error for StoreError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        // The cause's own text is part of ours, so the chain goes on behind it.
+        // This error's text has the cause's own, so the chain continues with the cause's source.
         self.cause.source()
     }
 }
 
 impl From<StoreError> for FetchError {
-    /// Without the store nothing is spent: what to do next is what the store's error says.
+    /// The store's error says what to do: without the store no refresh token is spent.
     fn from(error: StoreError) -> Self {
         match error.kind {
             StoreErrorKind::Unreachable => Self::try_again(error),
-            // Looking at it costs nobody anything, and whoever mends it wants to see it work.
+            // Looked at often: it costs little, and whoever mends the store wants to see it work.
             StoreErrorKind::Unusable => Self::rejected(error).spare_credentials().pace(LOOK_AGAIN),
         }
     }
 }
 
-/// How soon a store that was mended is noticed.
+/// How soon a mended store is noticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -1,4 +1,12 @@
-//! A file, shared by the processes of one machine.
+//! [`FileStore`]: a file, shared by the processes of one machine.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `atomic_file` | where the file is, and how it is read and replaced |
+//! | `content` | the bytes in it |
+//! | `lock` | the lock file, with the lease |
+//! | `permissions` | who may open the files, and to whom they belong |
+//! | `file_error` | what an error of the file system asks for |
 
 use std::{
     path::PathBuf,
@@ -11,29 +19,29 @@ use zeroize::Zeroizing;
 
 use super::{Entry, Lease, StoreError, Swap, TokenStore};
 
-mod access;
+mod atomic_file;
 mod content;
-mod failure;
+mod file_error;
 mod lock;
-mod place;
+mod permissions;
 
-use place::Place;
+use atomic_file::AtomicFile;
 
 /// A file that survives restarts, crashes and power cuts, and may be shared by the processes of one machine.
 ///
-/// - Nobody but its owner can ever read it (mode 0600 from its first moment on). A file that everybody may read or write is refused.
-/// - What its group may do (Kubernetes gives an `fsGroup` that each time a pod starts) is taken away if the file is ours. If it is
-///   somebody else's, it is used through its group, and stays usable by that group. Otherwise it keeps its owner: root may use the file
-///   of a service. So the processes that share a file run as one user, or all of them through the group.
-/// - It is replaced, never rewritten: written beside its place, synced, renamed, and the directory synced. What is there is always
-///   whole, the old or the new.
-/// - A file that is empty, damaged, of a newer version or another program's is refused and left as it is.
-/// - Beside it lie `NAME.lock`, which says who is fetching, and for moments `NAME.new`. Neither is ever in the way: locks and leases
-///   end with their processes.
+/// - Only its owner can read it: it has mode 0600 from the beginning. A file that everybody may read or write is an error.
+/// - The group's rights are removed if this process owns the file. (Kubernetes gives an `fsGroup` such rights each time a pod starts.) If
+///   another user owns it, the file is used through its group, and keeps owner and group. So root may use a service's file. The processes
+///   that share a file run as one user, or all use it through the group.
+/// - It is replaced, never rewritten: a new file is written, synced and renamed, and the directory is synced. So the file is always
+///   complete, the old one or the new one.
+/// - A file that is empty, damaged, in a newer format or another program's is an error, and is left unchanged.
+/// - Beside it are `NAME.lock`, which says who fetches, and for moments `NAME.new`. Both can stay there: locks and leases end with their
+///   processes.
 ///
-/// One file is for one token set. The directory must exist. The path may be a symbolic link; `NAME.lock` must be a regular file. The
-/// file is replaced, so a container needs the directory as a volume, not the file alone. On a network file system locks must work
-/// (`flock`), and machines that share it need clocks that agree to a fraction of a second.
+/// One file holds one token set. The directory must exist. The path may be a symbolic link; `NAME.lock` must be a regular file. Because the
+/// file is replaced, a container must mount the directory, not the file alone. On a network file system locks (`flock`) must work, and the
+/// clocks of the machines must agree to a fraction of a second.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet}, store::FileStore};
@@ -42,7 +50,7 @@ use place::Place;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
 /// let store = FileStore::new("/var/lib/app/account.token");
-/// // The first time it begins with this one; from then on with what is stored.
+/// // Used the first time. From then on the stored set is used.
 /// let first = TokenSet::of_refresh_token(std::env::var("REFRESH_TOKEN")?);
 /// let token = LiveToken::spawn(Stored::in_store(RefreshToken::new(endpoint).subject("account"), store).holding(first));
 /// # Ok(())
@@ -51,9 +59,9 @@ use place::Place;
 #[derive(Clone, Debug)]
 pub struct FileStore {
     path: PathBuf,
-    /// A file system that hangs costs one thread: a call whose future was dropped goes on, and the next one waits for its end.
+    /// Held by each call, even after its future was dropped. So a file system that hangs blocks one thread, not one for each call.
     one_at_a_time: Arc<Mutex<()>>,
-    /// Whether it was said that the group had rights on it.
+    /// There was a warning about the group's rights.
     warned: Arc<AtomicBool>,
 }
 
@@ -65,18 +73,18 @@ impl FileStore {
 
     async fn read(&self) -> Result<Option<Entry>, StoreError> {
         let warned = self.warned.clone();
-        self.blocking(move |place| place.load(&warned)).await
+        self.blocking(move |file| file.load(&warned)).await
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Place) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&AtomicFile) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
         let turn = self.one_at_a_time.clone().lock_owned().await;
         let work = move || {
             let _until_the_end = turn;
-            Place::of(&path).and_then(|place| work(&place))
+            AtomicFile::of(&path).and_then(|file| work(&file))
         };
         spawn_blocking(work).await.map_err(|_| StoreError::unreachable("the runtime is shutting down"))?
     }
@@ -90,23 +98,23 @@ impl TokenStore for FileStore {
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let data = Zeroizing::new(data.to_vec());
         let warned = self.warned.clone();
-        self.blocking(move |place| place.swap(expected, &data, &warned)).await
+        self.blocking(move |file| file.swap(expected, &data, &warned)).await
     }
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         let holder = holder.to_owned();
-        self.blocking(move |place| place.lease(&holder, time)).await
+        self.blocking(move |file| file.lease(&holder, time)).await
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
         let holder = holder.to_owned();
-        self.blocking(move |place| place.release(&holder)).await
+        self.blocking(move |file| file.release(&holder)).await
     }
 
     async fn changed(&self, known: u64) {
         loop {
             sleep(POLL).await;
-            // What is wrong with it, whoever loads it will say.
+            // An error counts as a change: the next load returns it.
             match self.read().await {
                 Ok(entry) if entry.as_ref().map_or(0, |entry| entry.version()) == known => {}
                 _ => return,
@@ -115,7 +123,7 @@ impl TokenStore for FileStore {
     }
 }
 
-/// How often a process looks whether another one has stored something: a read of a small file, four times a second.
+/// How often a process looks for a change: it reads a small file four times a second.
 const POLL: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

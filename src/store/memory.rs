@@ -1,4 +1,4 @@
-//! Nothing outlives the process.
+//! [`Memory`]: a store that ends with the process.
 
 use std::{
     fmt,
@@ -9,7 +9,16 @@ use std::{
 
 use super::{Entry, Lease, StoreError, Swap, TokenStore};
 
-/// In memory, and its owner's alone: gone with the process.
+/// Keeps the entry in memory, for this process alone. [`Stored::new`](crate::oauth2::Stored::new) uses it.
+///
+/// ```
+/// use tower_bearer::oauth2::{ClientCredentials, Stored, TokenEndpoint};
+/// use tower_bearer::store::Memory;
+///
+/// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+/// let source = Stored::in_store(ClientCredentials::new(endpoint), Memory::default());
+/// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+/// ```
 #[derive(Default)]
 pub struct Memory {
     entry: Mutex<Option<Entry>>,

@@ -1,4 +1,12 @@
-//! A Redis server, shared by a fleet.
+//! [`RedisStore`]: a Redis server, shared by a fleet.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `connection` | the connection for commands |
+//! | `scripts` | the Lua scripts that the server runs |
+//! | `durability` | who must have a write before it counts |
+//! | `announcements` | the subscription to changes |
+//! | `redis_error` | what an error of Redis asks for |
 
 use std::{
     fmt,
@@ -14,34 +22,33 @@ use tokio::sync::watch;
 
 use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
 
+mod announcements;
 mod connection;
 mod durability;
-mod failure;
-mod news;
+mod redis_error;
 mod scripts;
 
+use announcements::{Change, Heard};
 use connection::{Answers, Connection, LIMIT};
 use durability::Durability;
-use failure::failed;
-use news::{Heard, News};
+use redis_error::redis_error;
 
-/// A Redis server, or another that speaks its protocol and runs Lua scripts (Valkey, KeyDB, Dragonfly), shared by a fleet: one of
-/// its processes fetches, and all have the new token at once.
+/// A Redis server, shared by a fleet: one process fetches, and all have the new token at once. Other servers with the same protocol and Lua
+/// scripts work as well (Valkey, KeyDB, Dragonfly).
 ///
-/// Reconnects by itself, also after a failover behind a name or a proxy: any error ends the connection, and the next call makes a new one.
-/// Addresses, TLS (`rediss://`), names and passwords are the client's: see [`redis::Client`].
+/// The store reconnects by itself, also after a failover behind a DNS name or a proxy: any error ends the connection, and the next call
+/// makes a new one. Addresses, TLS (`rediss://`), user names and passwords are the client's: see [`redis::Client`].
 ///
-/// - **Durable as the server is.** For refresh tokens that work once: `appendonly yes` and `appendfsync always`, and no eviction
-///   (`maxmemory-policy noeviction`). With replicas that may take over: [`wait_for_replicas`](Self::wait_for_replicas) or
+/// - **Durability is the server's.** For single-use refresh tokens set `appendonly yes`, `appendfsync always` and `maxmemory-policy
+///   noeviction`. With replicas that may take over, call [`wait_for_replicas`](Self::wait_for_replicas) or
 ///   [`wait_for_disks`](Self::wait_for_disks).
-/// - **Not encrypted there.** Whoever can read the database has the tokens, so give it a user of its own (ACL: keys
+/// - **Tokens are not encrypted.** Everybody who can read the database has them, so create a Redis user for them (ACL: keys
 ///   `~tower-bearer:*`, channels `&tower-bearer:*`).
-/// - **Two connections**: one for commands, made when it is first needed, and one that hears what others have stored. The second one is
-///   kept alive by a `PING` every 30 seconds. When it can't be made, it is tried again after a quarter of a second, and then less and less
-///   often, up to every 30 seconds.
-/// - Three names for each token set: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
-///   `:changed` for the channel. They lie in one slot of a cluster; this
-///   client itself follows no redirections, so a cluster needs a proxy, or a name that leads to the node with that slot.
+/// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one
+///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s.
+/// - **Each token set has three keys**: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
+///   `:changed` for the channel. They are in one slot of a cluster. The client follows no redirections, so a cluster needs a proxy, or a
+///   DNS name for the node with that slot.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{ClientCredentials, Stored, TokenEndpoint}, store::RedisStore};
@@ -59,11 +66,11 @@ pub struct RedisStore {
     keys: Keys,
     durability: Durability,
     connection: Arc<Connection>,
-    /// What others have announced, from the first question on.
+    /// The announcements of other processes, from the first call of `changed` on.
     heard: OnceLock<watch::Receiver<Heard>>,
-    /// The number of the event up to which the caller knows everything.
-    told: AtomicU64,
-    /// Counts the writes that must be confirmed, and the last one of which it is known that enough have it.
+    /// The number of the last event that the caller knows.
+    known_events: AtomicU64,
+    /// The number of the last write that must be confirmed, and of the last one that is.
     written: AtomicU64,
     confirmed: AtomicU64,
 }
@@ -76,22 +83,33 @@ struct Keys {
 }
 
 impl RedisStore {
-    /// The token set of this name on the server at this URL (`redis://`, `rediss://`, `unix://`). Connects when it is first used.
+    /// The token set with this name on the server at this URL (`redis://`, `rediss://`, `unix://`). The store connects when it is used
+    /// first.
     ///
-    /// The name tells applications apart. Token sets of different accounts ([`Account`]: server, client, user) have keys of their own under the
-    /// same name.
+    /// The name tells applications apart. Different accounts ([`Account`]: server, client, user) have different keys under the same name.
+    /// [`RedisStore`] has an example.
     ///
     /// # Errors
-    /// [`StoreError`] if it is no such URL.
+    /// [`StoreError`] if this is no such URL.
     pub fn connect(url: &str, name: impl Into<String>) -> Result<Self, StoreError> {
-        // Its own text may hold the URL, with a password in it.
+        // The error of `redis` may show the URL, with the password.
         let client = Client::open(url).map_err(|_| {
             StoreError::unusable("that is no Redis URL; it should look like rediss://user:password@host:6379/0")
         })?;
         Ok(Self::of(client, name))
     }
 
-    /// The same with a client of yours, for certificates and whatever else a URL doesn't say.
+    /// The token set with this name, through your own client: for certificates, and other options that a URL doesn't have.
+    ///
+    /// ```
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), redis::RedisError> {
+    /// let client = redis::Client::open("rediss://redis.example.com")?;
+    /// let store = RedisStore::of(client, "documents");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(client: Client, name: impl Into<String>) -> Self {
         let name = name.into();
         Self {
@@ -100,17 +118,17 @@ impl RedisStore {
             durability: Durability::Primary,
             connection: Arc::new(Connection::new(client, LIMIT)),
             heard: OnceLock::new(),
-            told: AtomicU64::new(0),
+            known_events: AtomicU64::new(0),
             written: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
         }
     }
 
-    /// How long Redis may take to answer, and how long it may take to connect. Default: 1 s each. At most 4 s.
+    /// How long Redis may take to answer, and how long to connect. Default: 1 s each; at most 4 s.
     ///
-    /// A call that finds its connection closed connects and asks once more, so it may take longer than one of these.
-    /// [`Stored`](crate::oauth2::Stored) gives up a call after five seconds, whatever is set here, and its lease lasts for a second by
-    /// default. If the server often takes longer than that, make the lease longer as well.
+    /// A call that finds its connection closed connects and asks again, so it may take longer than one limit.
+    /// [`Stored`](crate::oauth2::Stored) gives up a call after 5 s, and its [lease](crate::oauth2::Stored::lease) is 1 s by default: if the
+    /// server is often slower, make the lease longer as well.
     ///
     /// ```
     /// use std::time::Duration;
@@ -127,16 +145,16 @@ impl RedisStore {
         self
     }
 
-    /// Counts as stored what so many replicas have in memory (`WAIT`). Default: what the primary has.
+    /// A write counts when so many replicas have it in memory (`WAIT`). Default: when the primary has it.
     ///
-    /// A replica that takes over may lack the last writes of its primary. With this, a refresh token is spent only after the replicas
-    /// have been told so, and until they have what it brought, nothing more is spent. Ask for as many replicas as a failover can
-    /// choose from: with one of two, the other may still be behind.
+    /// A replica that takes over may lack the primary's last writes. With this a refresh token is spent only after the replicas know that
+    /// it will be, and the next one only after they have the set that it brought. Name as many replicas as a failover can choose from:
+    /// with one of two, the other may be behind.
     ///
-    /// Too few of them within half of the [answer limit](Self::answer_limit) are an error, [`StoreError::unreachable`]. The primary has
-    /// the data then, and before it is used, this store waits for the replicas again.
+    /// If there are too few within half of the [answer limit](Self::answer_limit), the call is an error, [`StoreError::unreachable`]. The
+    /// primary has the data then, and the store waits for the replicas again before it uses the data.
     ///
-    /// Replaces [`wait_for_disks`](Self::wait_for_disks).
+    /// This replaces [`wait_for_disks`](Self::wait_for_disks).
     ///
     /// ```
     /// use tower_bearer::store::RedisStore;
@@ -152,11 +170,11 @@ impl RedisStore {
         self
     }
 
-    /// Counts as stored what the primary and so many replicas have on their disks (`WAITAOF`). Default: what the primary has.
+    /// A write counts when the primary and so many replicas have it on their disks (`WAITAOF`). Default: when the primary has it.
     ///
-    /// This is for servers with `appendfsync everysec`, which could lose the last second otherwise. It needs Redis 7.2 and
-    /// `appendonly yes`; without them every call that writes a token set is an error, [`StoreError::unusable`]. All else is as for
-    /// [`wait_for_replicas`](Self::wait_for_replicas), which this replaces.
+    /// For servers with `appendfsync everysec`, which may lose the last second. It needs Redis 7.2 and `appendonly yes`. Without them every
+    /// write is an error, [`StoreError::unusable`]. Everything else is as for [`wait_for_replicas`](Self::wait_for_replicas), which this
+    /// replaces.
     ///
     /// ```
     /// use std::time::Duration;
@@ -176,7 +194,7 @@ impl RedisStore {
         self
     }
 
-    /// Runs a script that writes, and waits until enough have what it wrote: if it says that it did.
+    /// Runs a script that writes. If it wrote, waits until enough servers have the write.
     async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
         let mut commands = Pipeline::new();
         commands.add_command(script);
@@ -184,23 +202,23 @@ impl RedisStore {
             return self.connection.ask(&commands).await.and_then(swapped);
         };
         commands.add_command(wait);
-        // Counted before it is sent: the future may be dropped, and then it may be written or not.
+        // Counted before it is sent: if the future is dropped, the write may arrive or not.
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
         let answers = self.connection.ask(&commands).await?;
-        let over = answers.connection;
+        let connection = answers.connection;
         let judged = self.durability.judge(answers.values.get(1).unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
             (Swap::Lost, _) => {
-                // Nothing was written: it is as it was before.
+                // Nothing was written, so nothing must be confirmed.
                 let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
             }
             (Swap::Done, Ok(())) => {
                 self.confirmed.fetch_max(number, Ordering::SeqCst);
             }
             (Swap::Done, Err(error)) => {
-                // A primary without replicas may be one that was replaced and doesn't know: the next call looks for another.
-                self.connection.end(over).await;
+                // A primary without replicas may have been replaced, without knowing it. The next call connects anew.
+                self.connection.end(connection).await;
                 return Err(error);
             }
         }
@@ -211,18 +229,18 @@ impl RedisStore {
         self.confirmed.load(Ordering::SeqCst) < self.written.load(Ordering::SeqCst)
     }
 
-    /// Asks one thing.
+    /// Sends one command.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let mut commands = Pipeline::new();
         commands.add_command(command.clone());
         read(self.connection.ask(&commands).await?.values.swap_remove(0))
     }
 
-    /// What was announced, from the first call on.
+    /// The announcements. The first call subscribes.
     fn heard(&self) -> watch::Receiver<Heard> {
         let listen = || {
             let (sender, receiver) = watch::channel(Heard::default());
-            tokio::spawn(news::listen(self.connection.clone(), self.keys.channel.clone(), sender));
+            tokio::spawn(announcements::listen(self.connection.clone(), self.keys.channel.clone(), sender));
             receiver
         };
         self.heard.get_or_init(listen).clone()
@@ -232,8 +250,8 @@ impl RedisStore {
         self.heard.get().map(|heard| *heard.borrow()).unwrap_or_default()
     }
 
-    fn note_told(&self, number: u64) {
-        self.told.fetch_max(number, Ordering::SeqCst);
+    fn note_known_events(&self, number: u64) {
+        self.known_events.fetch_max(number, Ordering::SeqCst);
     }
 }
 
@@ -246,10 +264,10 @@ impl TokenStore for RedisStore {
         if self.is_in_doubt() {
             self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
         }
-        // What was announced until now, the answer knows.
+        // The response includes every change that was announced until now.
         let heard = self.heard_so_far().number;
         let mut command = redis::cmd("HMGET");
-        // As bytes: a version that is no number is somebody's mistake, not an answer to wait for.
+        // Read as bytes, so that a version that is no number is a damaged entry, not a failed call.
         let found = self.ask(command.arg(&self.keys.entry).arg(&["version", "data"])).await?;
         let (version, data): (Option<Vec<u8>>, Option<Vec<u8>>) = found;
         let number = version.as_deref().and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
@@ -263,7 +281,7 @@ impl TokenStore for RedisStore {
                 )));
             }
         };
-        self.note_told(heard);
+        self.note_known_events(heard);
         Ok(entry)
     }
 
@@ -272,9 +290,9 @@ impl TokenStore for RedisStore {
         let mut script = script(scripts::SWAP, &self.keys.entry);
         script.arg(expected).arg(next).arg(data).arg(&self.keys.channel);
         let swapped = self.write(script).await?;
-        let (heard, told) = (self.heard_so_far(), self.told.load(Ordering::SeqCst));
-        if swapped == Swap::Done && heard.is_covered_by(next, told) {
-            self.note_told(heard.number);
+        let (heard, known_events) = (self.heard_so_far(), self.known_events.load(Ordering::SeqCst));
+        if swapped == Swap::Done && heard.is_covered_by(next, known_events) {
+            self.note_known_events(heard.number);
         }
         Ok(swapped)
     }
@@ -293,47 +311,47 @@ impl TokenStore for RedisStore {
     }
 
     async fn changed(&self, known: u64) {
-        // As it is now: of two who wait, none takes the news from the other.
-        let (mut heard, told) = (self.heard(), self.told.load(Ordering::SeqCst));
+        // Loaded once, so that of two waiting calls neither takes the other's change.
+        let (mut heard, known_events) = (self.heard(), self.known_events.load(Ordering::SeqCst));
         loop {
             let now = *heard.borrow_and_update();
-            match now.for_one_who(told, known) {
-                News::None => {}
-                News::Known => self.note_told(now.number),
-                News::Other => return self.note_told(now.number),
+            match now.change_for(known_events, known) {
+                Change::None => {}
+                Change::Known => self.note_known_events(now.number),
+                Change::Other => return self.note_known_events(now.number),
             }
             if heard.changed().await.is_err() {
-                // Nobody listens any more: the runtime is shutting down.
+                // The listening task ended, because the runtime shuts down.
                 return std::future::pending().await;
             }
         }
     }
 }
 
-/// A script that works on one key.
+/// A command that runs a script on one key.
 fn script(text: &str, key: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(text).arg(1).arg(key);
     command
 }
 
-/// What a script says that writes.
+/// The result of a script that writes.
 fn swapped(mut answers: Answers) -> Result<Swap, StoreError> {
     match (read(answers.values.swap_remove(0))?, answers.doubt) {
         (true, _) => Ok(Swap::Done),
         (false, None) => Ok(Swap::Lost),
-        // It may have been the first attempt of this very call that has changed it.
+        // This call's own first attempt may have changed the entry.
         (false, Some(doubt)) => Err(doubt),
     }
 }
 
 fn read<T: FromRedisValue>(value: redis::Value) -> Result<T, StoreError> {
-    redis::from_redis_value(value).map_err(|error| failed(&RedisError::from(error)))
+    redis::from_redis_value(value).map_err(|error| redis_error(&RedisError::from(error)))
 }
 
 impl Keys {
     fn of(account: &str, name: &str) -> Self {
-        // What stands in the first braces decides on the slot of a cluster; the account's id is never empty, and has no braces.
+        // The text in the first braces decides the slot of a cluster. The account's id is never empty, and has no braces.
         let entry = format!("tower-bearer:{{{account}:{name}}}");
         Self { lease: format!("{entry}:lease"), channel: format!("{entry}:changed"), entry }
     }
@@ -341,7 +359,7 @@ impl Keys {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client: its address may hold a password.
+        // Without the client, whose address may hold a password.
         f.debug_struct("RedisStore").field("key", &self.keys.entry).finish_non_exhaustive()
     }
 }

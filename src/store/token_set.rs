@@ -1,4 +1,4 @@
-//! What a token endpoint brings (RFC 6749 §5.1).
+//! The tokens of a token endpoint's response (RFC 6749 §5.1).
 
 use std::{
     fmt,
@@ -12,8 +12,8 @@ use crate::{
     clock::{Clock, SystemClock},
 };
 
-/// Everything a token endpoint brought: the access token, the refresh token, and what is known of their lives. Also made of
-/// tokens that came from elsewhere.
+/// The tokens that a token endpoint has issued: the access token, the refresh token, and their lifetimes. Can also be made of tokens from
+/// elsewhere.
 ///
 /// `Debug` shows no secret.
 ///
@@ -21,7 +21,7 @@ use crate::{
 /// use std::time::Duration;
 /// use tower_bearer::oauth2::TokenSet;
 ///
-/// // From another program's store: still good for ten minutes.
+/// // From another program's store: valid for another ten minutes.
 /// let set = TokenSet::of_access_token("access").expires_in(Duration::from_secs(600)).with_refresh_token("refresh");
 /// assert_eq!(set.refresh_token(), Some("refresh"));
 /// ```
@@ -34,19 +34,19 @@ pub struct TokenSet {
     pub(crate) refresh_lifetime: Option<Duration>,
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_requested_at: SystemTime,
-    /// Why there is no access token beside the refresh token that an answer brought. Not stored.
+    /// Why a response brought a refresh token without an access token. Not stored.
     pub(crate) flaw: Option<FetchError>,
-    /// A renewal with the same parameters has worked before. Not stored here.
+    /// A renewal with the same parameters has worked before. Not stored.
     pub(crate) worked: bool,
 }
 
 impl TokenSet {
-    /// An access token that came from elsewhere.
+    /// A set of an access token alone.
     pub fn of_access_token(secret: impl Into<String>) -> Self {
         Self { access_token: Some(secret.into().into()), ..Self::nothing() }
     }
 
-    /// A refresh token that came from elsewhere.
+    /// A set of a refresh token alone.
     pub fn of_refresh_token(secret: impl Into<String>) -> Self {
         Self::nothing().with_refresh_token(secret)
     }
@@ -66,21 +66,21 @@ impl TokenSet {
         }
     }
 
-    /// The life that the access token has left.
+    /// Sets the lifetime that the access token has left. Default: unknown.
     #[must_use]
     pub fn expires_in(mut self, left: Duration) -> Self {
         self.lifetime = Some(left);
         self
     }
 
-    /// The refresh token that goes with it.
+    /// Sets the refresh token.
     #[must_use]
     pub fn with_refresh_token(mut self, secret: impl Into<String>) -> Self {
         self.refresh_token = Some(secret.into().into());
         self
     }
 
-    /// The life that the refresh token has left.
+    /// Sets the lifetime that the refresh token has left. Default: unknown.
     #[must_use]
     pub fn refresh_expires_in(mut self, left: Duration) -> Self {
         self.refresh_lifetime = Some(left);
@@ -111,21 +111,21 @@ impl TokenSet {
         self.lifetime
     }
 
-    /// When it was asked for, by the wall clock, if that wasn't just now: its lifetimes count from then.
+    /// Sets when the set was requested, by the wall clock: lifetimes count from then. Default: now.
     #[must_use]
     pub fn with_requested_at(mut self, time: SystemTime) -> Self {
         (self.requested_at, self.refresh_requested_at) = (time, time);
         self
     }
 
-    /// When it was asked for, by the wall clock.
+    /// When the set was requested, by the wall clock.
     #[must_use]
     pub fn requested_at(&self) -> SystemTime {
         self.requested_at
     }
 
-    /// What it becomes when it takes the place of `previous`: a refresh token stays, with its life, unless a new one came
-    /// (RFC 6749 §6); and so does an access token, where only a refresh token came.
+    /// This set as the successor of `previous`. A refresh token stays, with its lifetime, unless there is a new one (RFC 6749 §6). An
+    /// access token stays if there is only a new refresh token.
     pub(crate) fn succeed(mut self, previous: Option<&Self>) -> Self {
         if let Some(previous) = previous.filter(|_| self.access_token.is_none()) {
             self.access_token.clone_from(&previous.access_token);
@@ -142,29 +142,29 @@ impl TokenSet {
         self
     }
 
-    /// What is left when the refresh token is dead.
+    /// The set without its refresh token, which no longer works.
     pub(crate) fn without_refresh_token(mut self) -> Self {
         (self.refresh_token, self.refresh_lifetime) = (None, None);
         self
     }
 
-    /// How old the access token is. A clock that was set back makes it look new, and a 401 tells.
+    /// How old the access token is. If the clock was set back it looks too young, and a 401 will tell.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.requested_at).unwrap_or_default()
     }
 
-    /// Whether the access token has any life left, as far as that is known.
+    /// Whether there is an access token that hasn't expired, as far as that is known.
     pub(crate) fn is_alive(&self, now: SystemTime) -> bool {
         self.access_token.is_some() && self.lifetime.is_none_or(|lifetime| self.age(now) < lifetime)
     }
 
-    /// The life that the refresh token has left; `None` if it isn't known, or there is none.
+    /// The lifetime that the refresh token has left. `None` if it is unknown, or if there is no refresh token.
     pub(crate) fn refresh_left(&self, now: SystemTime) -> Option<Duration> {
         let age = now.duration_since(self.refresh_requested_at).unwrap_or_default();
         self.refresh_token.as_ref().and(self.refresh_lifetime).map(|lifetime| lifetime.saturating_sub(age))
     }
 
-    /// The access token for the request wing. `None` if there is none.
+    /// The access token for requests. `None` if the set has none.
     pub(crate) fn to_access_token(&self, age: Duration, now: SystemTime) -> Option<Result<AccessToken, InvalidToken>> {
         let secret = self.access_token.as_ref()?.expose_secret();
         Some(AccessToken::new(secret).map(|token| {

@@ -118,6 +118,32 @@ pub fn calm_runs_show_no_failure(run: &Run) -> Found {
     })
 }
 
+/// A fleet that is always renewing keeps nobody out.
+pub fn calm_runs_have_tokens(run: &Run) -> Found {
+    let plan = run.plan;
+    let may_be_late = !plan.server.says_life || plan.any(|what| *what == What::Refresh);
+    if !plan.is_calm() || !run.has_room() || run.is_crowded() || run.refuses_all() || may_be_late {
+        return None;
+    }
+    let most = millis(plan.server.life) + 2 * run.fetch() + Duration::from_secs(4);
+    let mut without: BTreeMap<usize, Duration> = BTreeMap::new();
+    run.trace.iter().find_map(|entry| {
+        match entry.what {
+            Happened::Started { program } | Happened::Shows { program, usable: false, .. } => {
+                without.entry(program).or_insert(entry.at);
+            }
+            Happened::Shows { program, usable: true, .. } | Happened::Stopped { program } => {
+                without.remove(&program);
+            }
+            // Long after all have ended.
+            Happened::Left { .. } => return None,
+            _ => {}
+        }
+        let (program, since) = without.iter().find(|(_, since)| entry.at > **since + most)?;
+        Some((entry.at, format!("program {program} has been without a token since {since:?}")))
+    })
+}
+
 /// Once the server can be asked: requests are served, and the state says so.
 pub fn everything_works_again(run: &Run) -> Found {
     let plan = run.plan;

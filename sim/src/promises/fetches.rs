@@ -7,7 +7,7 @@ use std::{
 
 use super::{Found, Run};
 use crate::{
-    plan::{Grant, How, Route, What},
+    plan::{Grant, How, Route, Tells, What},
     program::PER_PROGRAM,
     trace::{Happened, Outcome},
     world::millis,
@@ -74,6 +74,46 @@ pub fn go_on_without_the_dead(run: &Run) -> Found {
                 waiting.retain(|request, _| request / PER_PROGRAM != program as u64);
             }
             Happened::Stopped { program } => waiting.retain(|request, _| request / PER_PROGRAM != program as u64),
+            Happened::Called { request, had_token: false } => drop(waiting.insert(request, entry.at)),
+            Happened::Sent { request, .. } | Happened::Ended { request, .. } => drop(waiting.remove(&request)),
+            _ => {}
+        }
+        None
+    })
+}
+
+/// A request that waits for a token goes on when another program has brought one, unless that dies before it is stored.
+pub fn all_have_what_one_has(run: &Run) -> Found {
+    let plan = run.plan;
+    let others = |what: &What| !matches!(what, What::Crash { .. } | What::Restart { .. } | What::Refresh);
+    let is_undisturbed = !plan.any(others) && plan.store.tells == Tells::AtOnce && plan.server.lies.is_none();
+    if !plan.has_store() || plan.programs == 1 || !is_undisturbed || plan.server.life < 10_000 {
+        return None;
+    }
+    let most = millis(20 * plan.store.takes.unwrap_or(2) + plan.skew * plan.programs as u64) + SOON;
+    // Who asked, and who has brought one lately: when.
+    let (mut whose, mut brought, mut waiting) = (BTreeMap::new(), None::<(usize, Duration)>, BTreeMap::new());
+    run.trace.iter().find_map(|entry| {
+        if let Some((_, at)) = brought
+            && entry.at > at + most
+        {
+            let late = waiting.iter().find(|(_, since)| **since < at).map(|(request, _)| *request);
+            brought = None;
+            if let Some(request) = late {
+                return Some((entry.at, format!("request {request} still waits, and there is a token since {at:?}")));
+            }
+        }
+        let of = |program: usize, request: u64| request / PER_PROGRAM == program as u64;
+        match entry.what {
+            Happened::Asked { program, exchange, .. } => drop(whose.insert(exchange, program)),
+            Happened::Answered { exchange, outcome: Outcome::Issued { .. } } => {
+                brought = whose.get(&exchange).map(|program| (*program, entry.at));
+            }
+            Happened::Crashed { program } | Happened::Stopped { program } => {
+                waiting.retain(|request, _| !of(program, *request));
+                // Perhaps before it was stored.
+                brought = brought.filter(|(whose, _)| *whose != program);
+            }
             Happened::Called { request, had_token: false } => drop(waiting.insert(request, entry.at)),
             Happened::Sent { request, .. } | Happened::Ended { request, .. } => drop(waiting.remove(&request)),
             _ => {}

@@ -1,10 +1,10 @@
-//! What is in a file: a line that tells a whole file of ours from any other, and the data.
+//! The bytes in a file: a first line, by which a complete file of this crate is recognized, and the data.
 
 use sha2::{Digest, Sha256};
 
 use crate::store::{Entry, account::hex};
 
-/// The first line: what it is, its version, and a sum that tells a whole file from a torn one.
+/// The first line: a magic word, the format, the version, and a checksum of the data.
 pub(super) fn head(version: u64, data: &[u8]) -> String {
     format!("{MAGIC} {FORMAT} {version} {}\n", hex(Sha256::digest(data)))
 }

@@ -7,17 +7,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{access, failure::failed, place::Place};
+use super::{atomic_file::AtomicFile, file_error::file_error, permissions};
 use crate::{
     clock::{Clock, SystemClock},
     store::{Lease, StoreError},
 };
 
-impl Place {
+impl AtomicFile {
     pub(super) fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         let mut lock = self.locked()?;
         let now = SystemClock.wall();
-        let failed = |error| failed(&self.lock, "can't be written", &error);
+        let failed = |error| file_error(&self.lock, "can't be written", &error);
         if let Some(left) = Leased::read(&mut lock).map_err(failed)?.left(holder, now) {
             return Ok(Lease::Held(left));
         }
@@ -28,37 +28,39 @@ impl Place {
 
     pub(super) fn release(&self, holder: &str) -> Result<(), StoreError> {
         let mut lock = self.locked()?;
-        let failed = |error| failed(&self.lock, "can't be written", &error);
+        let failed = |error| file_error(&self.lock, "can't be written", &error);
         if Leased::read(&mut lock).map_err(failed)?.holder == holder {
             lock.set_len(0).map_err(failed)?;
         }
         Ok(())
     }
 
-    /// The lock file, locked until it is dropped: for moments, by threads and processes alike, and never longer than its process lives.
+    /// Locks the lock file, until it is dropped or the process ends. It excludes other threads as well as other processes.
     pub(super) fn locked(&self) -> Result<File, StoreError> {
-        let failed = |error: &io::Error| failed(&self.lock, "can't be locked", error);
+        let failed = |error: &io::Error| file_error(&self.lock, "can't be locked", error);
         for attempt in 1..=LOCK_ATTEMPTS {
             let lock = match self.open_lock() {
                 Ok(Some(lock)) => lock,
-                // It comes and goes.
+                // Another process removes or makes it at the moment.
                 Ok(None) => continue,
-                // Root has just made it and gives it to the owner of the file.
-                Err(Trouble::Io(error)) if error.kind() == ErrorKind::PermissionDenied && attempt <= GIVEN_ATTEMPTS => {
+                // Root has just made it, and will give it to the owner of the file.
+                Err(LockError::Io(error))
+                    if error.kind() == ErrorKind::PermissionDenied && attempt <= GIVEN_ATTEMPTS =>
+                {
                     thread::sleep(LOCK_PAUSE);
                     continue;
                 }
-                Err(Trouble::Io(error)) => return Err(failed(&error)),
-                Err(Trouble::Foreign(what)) => {
+                Err(LockError::Io(error)) => return Err(failed(&error)),
+                Err(LockError::Foreign(what)) => {
                     return Err(StoreError::unusable(format!("{} {what}: remove it", self.lock.display())));
                 }
             };
             match lock.try_lock() {
-                // One that somebody has removed meanwhile locks nothing.
+                // A lock file that was removed meanwhile locks nothing.
                 Ok(()) if self.is_the_lock(&lock) => {
                     #[cfg(unix)]
-                    if let Ok(file) = fs::symlink_metadata(&self.file) {
-                        access::share(&lock, &file);
+                    if let Ok(file) = fs::symlink_metadata(&self.path) {
+                        permissions::share(&lock, &file);
                     }
                     return Ok(lock);
                 }
@@ -71,64 +73,64 @@ impl Place {
         Err(StoreError::unreachable(text))
     }
 
-    /// Opens it, or makes it. What is written to it must never end up in another file, so no link is followed, whoever put it there.
-    fn open_lock(&self) -> Result<Option<File>, Trouble> {
+    /// Opens or makes the lock file. No link is followed, so that nothing is ever written to another file.
+    fn open_lock(&self) -> Result<Option<File>, LockError> {
         let named = match fs::symlink_metadata(&self.lock) {
             Ok(named) => named,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return match access::private().read(true).write(true).create_new(true).open(&self.lock) {
+                return match permissions::private().read(true).write(true).create_new(true).open(&self.lock) {
                     Ok(lock) => Ok(Some(lock)),
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-                    Err(error) => Err(Trouble::Io(error)),
+                    Err(error) => Err(LockError::Io(error)),
                 };
             }
-            Err(error) => return Err(Trouble::Io(error)),
+            Err(error) => return Err(LockError::Io(error)),
         };
         if named.is_symlink() {
-            return Err(Trouble::Foreign("is a symbolic link"));
+            return Err(LockError::Foreign("is a symbolic link"));
         }
         if !named.is_file() {
-            return Err(Trouble::Foreign("is no regular file"));
+            return Err(LockError::Foreign("is no regular file"));
         }
         #[cfg(unix)]
-        if !access::has_one_name(&named) {
-            return Err(Trouble::Foreign("has another name, and may be another program's"));
+        if !permissions::has_one_name(&named) {
+            return Err(LockError::Foreign("has another name, and may be another program's"));
         }
-        let lock = match access::careful().read(true).write(true).open(&self.lock) {
+        let lock = match permissions::careful().read(true).write(true).open(&self.lock) {
             Ok(lock) => lock,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Trouble::Io(error)),
+            Err(error) => return Err(LockError::Io(error)),
         };
         #[cfg(unix)]
-        if !access::is_same(&named, &lock.metadata().map_err(Trouble::Io)?) {
-            // Another one has taken its place, and may be anything.
+        if !permissions::is_same(&named, &lock.metadata().map_err(LockError::Io)?) {
+            // It was replaced meanwhile. Look again.
             return Ok(None);
         }
         Ok(Some(lock))
     }
 
-    /// Whether this is the file that others would lock now.
+    /// Whether this is still the file under that name.
     #[cfg(unix)]
     fn is_the_lock(&self, lock: &File) -> bool {
         let (ours, named) = (lock.metadata(), fs::symlink_metadata(&self.lock));
-        matches!((ours, named), (Ok(ours), Ok(named)) if access::is_same(&ours, &named))
+        matches!((ours, named), (Ok(ours), Ok(named)) if permissions::is_same(&ours, &named))
     }
 
-    /// Where an open file can't be removed.
+    /// An open file can't be removed on this system.
     #[cfg(not(unix))]
     fn is_the_lock(&self, _: &File) -> bool {
         true
     }
 }
 
-/// Why there is no lock file.
-enum Trouble {
+/// Why the lock file can't be used.
+enum LockError {
     Io(io::Error),
-    /// It is this instead.
+    /// It is something else.
     Foreign(&'static str),
 }
 
-/// Who is fetching, as it stands in the lock file. By the wall clock, which all processes share.
+/// The lease in the lock file, by the wall clock, which all processes share.
 #[derive(Default)]
 struct Leased {
     from: u64,
@@ -137,7 +139,7 @@ struct Leased {
 }
 
 impl Leased {
-    /// What can't be read was being written when its process died: then nobody has it.
+    /// Reads the lease. If it can't be read, its process died while it wrote it, so nobody has it.
     fn read(lock: &mut File) -> io::Result<Self> {
         let mut text = String::new();
         lock.rewind()?;
@@ -156,14 +158,14 @@ impl Leased {
     fn write(&self, lock: &mut File) -> io::Result<()> {
         lock.set_len(0)?;
         lock.rewind()?;
-        // In one piece, and not synced: after a power cut nobody is fetching.
+        // One write. It isn't synced, because after a power cut nobody has a lease.
         lock.write_all(format!("{} {} {}\n", self.from, self.until, self.holder).as_bytes())
     }
 
-    /// How long somebody else has it.
+    /// How long another holder has it.
     fn left(&self, holder: &str, now: SystemTime) -> Option<Duration> {
         let now = to_ms(now);
-        // From a future that a clock was set back from: nobody knows when it ends.
+        // A lease that begins in the future was written before the clock was set back. It doesn't count.
         let holds = self.holder != holder && (self.from..self.until).contains(&now);
         holds.then(|| Duration::from_millis(self.until - now))
     }
@@ -174,9 +176,9 @@ fn to_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Two seconds in all; whoever has the lock has it for a few writes to a disk.
+/// 2 s in all. The lock is held for a few writes to a disk.
 const LOCK_ATTEMPTS: u32 = 400;
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// A tenth of a second, for what takes two system calls.
+/// 100 ms, for two system calls of another process.
 const GIVEN_ATTEMPTS: u32 = 20;

@@ -1,4 +1,4 @@
-//! The connection that commands go over, made when it is needed and given up as soon as anything is wrong with it.
+//! The connection for commands. It is made when it is needed, and ends with the first error.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::failure::failed;
+use super::redis_error::redis_error;
 use crate::store::StoreError;
 
 /// One connection at a time, and none before it is needed.
 ///
-/// Any error ends it. After a failover the old server still answers, with `READONLY`, `MASTERDOWN`, `LOADING` or `MOVED`, and a name or
-/// a proxy leads to the new one only who connects anew. A list of such answers would never be complete; a connection for each
-/// call that fails is cheap, because who asks a store that fails slows down.
+/// Any error ends it. After a failover the old server still answers, with `READONLY`, `MASTERDOWN`, `LOADING` or `MOVED`, and only a new
+/// connection leads to the new server. A list of such responses would never be complete. A new connection after each failed call is cheap,
+/// because callers slow down while the store fails.
 pub(super) struct Connection {
     client: Client,
     limit: Duration,
     slot: Mutex<Slot>,
-    /// The number of the last connection that has taken the place of another one and works.
+    /// The number of the last connection that replaced another one and has worked.
     replaced: watch::Sender<u64>,
 }
 
@@ -34,22 +34,22 @@ struct Slot {
     connection: Option<MultiplexedConnection>,
 }
 
-/// What Redis said to each command. To the first one it was no error.
+/// The responses to the commands. The first one is no error.
 pub(super) struct Answers {
     pub(super) values: Vec<Value>,
-    /// If the commands were sent once before, over a connection that ended: why. They may have been carried out then.
+    /// Why an earlier connection ended over which the commands were sent before. They may have been executed then.
     pub(super) doubt: Option<StoreError>,
-    /// The number of the connection that they came over.
+    /// The number of their connection.
     pub(super) connection: u64,
 }
 
-/// Why there are none.
+/// Why there are no responses.
 enum Failure {
-    /// Redis says so: nothing was done.
+    /// Redis refused the commands, so nothing was done.
     Refused(StoreError),
-    /// The connection ended: it may have been done.
+    /// The connection ended. The commands may have been executed.
     Ended(StoreError),
-    /// Nobody has said anything for as long as the limit.
+    /// There was no answer within the limit.
     Late(StoreError),
 }
 
@@ -63,20 +63,20 @@ impl Connection {
         &self.client
     }
 
-    /// How long each answer may take, and connecting.
+    /// The time limit of each response, and of connecting.
     pub(super) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Changes when another connection than before has brought an answer. It may lead to another server.
+    /// Changes when a new connection has brought a response. It may lead to another server.
     pub(super) fn replaced(&self) -> watch::Receiver<u64> {
         self.replaced.subscribe()
     }
 
-    /// Sends these commands in one piece.
+    /// Sends these commands together.
     ///
-    /// A connection of an earlier call may have been closed meanwhile, or lead to a server that has been demoted. So what fails on one is
-    /// sent once more on a new one.
+    /// The connection of an earlier call may have been closed, or lead to a server that was demoted. So commands that fail there are sent
+    /// again over a new connection.
     pub(super) async fn ask(&self, commands: &Pipeline) -> Result<Answers, StoreError> {
         let (number, connection, is_new) = self.connected().await?;
         let failure = match send(connection, commands, self.limit).await {
@@ -113,11 +113,11 @@ impl Connection {
         if let Some(connection) = &slot.connection {
             return Ok((slot.number, connection.clone(), false));
         }
-        // Whoever waits for the lock meanwhile waits no longer than this.
+        // This also limits how long other calls wait for the lock.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = timeout(self.limit, connecting).await.map_err(|_| late("connecting", self.limit))?;
-        let connection = connection.map_err(|error| failed(&error))?;
+        let connection = connection.map_err(|error| redis_error(&error))?;
         slot.number += 1;
         slot.connection = Some(connection.clone());
         Ok((slot.number, connection, true))
@@ -129,7 +129,7 @@ impl Connection {
         }
     }
 
-    /// Ends the connection of this number, unless another one has taken its place.
+    /// Ends the connection with this number, unless another one has replaced it.
     pub(super) async fn end(&self, number: u64) {
         let mut slot = self.slot.lock().await;
         if slot.number == number {
@@ -145,9 +145,9 @@ async fn send(
 ) -> Result<Vec<Value>, Failure> {
     let sent = timeout(limit, connection.req_packed_commands(commands, 0, commands.len())).await;
     let values = sent.map_err(|_| Failure::Late(late("waiting for an answer", limit)))?;
-    let values = values.map_err(|error| Failure::Ended(failed(&error)))?;
+    let values = values.map_err(|error| Failure::Ended(redis_error(&error)))?;
     match values.first() {
-        Some(Value::ServerError(error)) => Err(Failure::Refused(failed(&RedisError::from(error.clone())))),
+        Some(Value::ServerError(error)) => Err(Failure::Refused(redis_error(&RedisError::from(error.clone())))),
         _ => Ok(values),
     }
 }
@@ -156,10 +156,10 @@ fn late(what: &str, limit: Duration) -> StoreError {
     StoreError::unreachable(format!("Redis: timed out {what} after {limit:?}"))
 }
 
-/// As long as a lease by default: who has waited longer has lost it.
+/// As long as the default lease: a longer wait would lose it.
 pub(super) const LIMIT: Duration = Duration::from_secs(1);
 
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// `Stored` drops a call after five seconds. What is late must be found out before that, or the connection would be used again.
+/// `Stored` drops a call after 5 s. A late response must be noticed before, or the connection would be used again.
 const LONGEST: Duration = Duration::from_secs(4);

@@ -1,27 +1,27 @@
-//! How safe a write must be before it counts.
+//! Who must have a write before it counts.
 
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, Value};
 
-use super::failure::failed;
+use super::redis_error::redis_error;
 use crate::store::StoreError;
 
 /// Who must have a write before it counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// The primary; how it keeps it is its own affair.
+    /// The primary, as durable as its configuration makes it.
     Primary,
-    /// So many replicas, in memory.
+    /// This number of replicas, in memory.
     Replicas(u32),
-    /// The primary and so many replicas, on disk.
+    /// The primary and this number of replicas, on disk.
     Disks(u32),
 }
 
 impl Durability {
-    /// What is sent behind a write, on the same connection: `WAIT` and `WAITAOF` speak of what that connection has written.
+    /// The command that is sent after a write, on the same connection: `WAIT` and `WAITAOF` are about the writes of a connection.
     pub(super) fn wait(self, limit: Duration) -> Option<Cmd> {
-        // The connection does nothing else meanwhile, and the answer must come within the limit. (Zero would be for ever.)
+        // Half of the limit, because the response must come within the limit. Zero would mean for ever.
         let time = u64::try_from((limit / 2).as_millis()).unwrap_or(u64::MAX).max(1);
         let mut command = Cmd::new();
         match self {
@@ -32,10 +32,10 @@ impl Durability {
         Some(command)
     }
 
-    /// Whether as many have it as was asked for, by the answer to that.
+    /// Whether enough servers have the write, by the response to that command.
     ///
     /// # Errors
-    /// [`StoreError::unreachable`] if too few have it, [`StoreError::unusable`] if this server can't tell.
+    /// [`StoreError::unreachable`] if too few have it, [`StoreError::unusable`] if the server can't tell.
     pub(super) fn judge(self, answer: &Value) -> Result<(), StoreError> {
         match (self, answer) {
             (_, Value::ServerError(error)) => Err(self.refused(&RedisError::from(error.clone()))),
@@ -71,7 +71,7 @@ impl Durability {
                 StoreError::unusable("Redis: to wait for disks, the server must have `appendonly yes`")
             }
             _ if is_unknown => StoreError::unusable("Redis: the server can't wait for replicas (WAIT)"),
-            _ => failed(error),
+            _ => redis_error(error),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What happens on the server, each in one piece.
+//! The Lua scripts. The server runs each of them atomically.
 //!
-//! Sent as they are, not by their hashes: they are short, and a server that has just taken over doesn't know hashes.
+//! They are sent in full, not by their hashes: they are short, and a server that has just taken over doesn't know the hashes.
 
-/// Compare and swap. That nobody may publish must not stop it half way.
+/// Compare and swap. `pcall`, because a missing right to publish must not stop it half way.
 pub(super) const SWAP: &str = r"
 local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[1] then return 0 end
@@ -10,18 +10,19 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'data', ARGV[3])
 redis.pcall('PUBLISH', ARGV[4], ARGV[2])
 return 1";
 
-/// Writes what is there once more, so that waiting for this write is waiting for all that were made before.
+/// Writes the version again, so that waiting for this write includes all writes before it.
 pub(super) const TOUCH: &str = r"
 local version = redis.call('HGET', KEYS[1], 'version')
 if version then redis.call('HSET', KEYS[1], 'version', version) end
 return 1";
 
-/// Nothing if it was granted or prolonged, otherwise how many milliseconds somebody else has it.
+/// Returns nothing if the lease was granted or renewed, otherwise for how many milliseconds another holder has it.
 pub(super) const LEASE: &str = r"
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return nil end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.call('PTTL', KEYS[1]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return nil";
 
+/// Ends the lease, if this holder has it.
 pub(super) const RELEASE: &str =
     r"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1";

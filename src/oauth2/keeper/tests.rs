@@ -1,0 +1,15 @@
+//! One keeper, or several with one store, at a server that rotates refresh tokens. Time is tokio's paused clock, and the wall clock follows
+//! it.
+
+mod adopting;
+
+mod attacks;
+mod emptied;
+mod fleet;
+mod lost;
+mod moving;
+mod races;
+mod responses;
+mod scene;
+mod set_back;
+mod trouble;
