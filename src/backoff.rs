@@ -1,4 +1,4 @@
-//! How long to wait after a failure, and between fetches that 401s ask for: pure functions.
+//! How long to wait after a failed fetch, and how long 401s cause no fetch: pure functions.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use fastrand::Rng;
 
 use crate::{FetchError, FetchErrorKind};
 
-/// How long to wait before trying again after the `failures`-th failure in a row (1 is the first). `None`: until asked.
+/// How long to wait before the next attempt, after `failures` failures in a row (1 for the first). `None`: until `refresh` is called or the
+/// source has changed.
 ///
-/// `lifetime` is that of the token in use, if it has one: for short-lived tokens the first attempts come faster.
+/// `lifetime` is that of the current token, if it has one: for short lifetimes the first attempts come sooner.
 pub(crate) fn after_failure(
     error: &FetchError,
     failures: u32,
@@ -18,28 +19,28 @@ pub(crate) fn after_failure(
     if !error.is_tried_unattended() {
         return None;
     }
-    let asked = error.wait_asked().unwrap_or_default().min(LONGEST_ASKED);
+    let retry_after = error.wait_asked().unwrap_or_default().min(LONGEST_RETRY_AFTER);
     if let Some(pace) = error.pace_asked() {
-        return Some(pace.max(SECOND).max(asked));
+        return Some(pace.max(SECOND).max(retry_after));
     }
     if error.kind() == FetchErrorKind::Rejected {
-        return Some(REJECTED.max(asked));
+        return Some(REJECTED.max(retry_after));
     }
     let wait = exponential(failures, lifetime, rng);
-    // Never before the time the server named; a little later, so that those it told the same don't come together.
-    Some(if asked.is_zero() { wait } else { asked + wait.min(SPREAD) })
+    // Not before the time that the server named. Up to a second later, so that clients with the same `Retry-After` don't come together.
+    Some(if retry_after.is_zero() { wait } else { retry_after + wait.min(SPREAD) })
 }
 
-/// What is left of a wait after an attempt that took so long: from its beginning to the next one it is a minute at most, for an endpoint
-/// that doesn't answer, too. At least a quarter, and all of what the server asked for.
+/// What is left of a wait after an attempt that took this long. From the beginning of an attempt to the next it is a minute at most, even
+/// if the endpoint doesn't respond. At least a quarter of the wait is left, and all of it if the server asked for it.
 pub(crate) fn left(error: &FetchError, wait: Duration, took: Duration) -> Duration {
-    let asked = error.wait_asked().is_some() || error.pace_asked().is_some();
-    if asked || wait > LONGEST { wait } else { wait.min(LONGEST.saturating_sub(took)).max(wait / 4) }
+    let is_given = error.wait_asked().is_some() || error.pace_asked().is_some();
+    if is_given || wait > LONGEST { wait } else { wait.min(LONGEST.saturating_sub(took)).max(wait / 4) }
 }
 
-/// Uniform(½, 1) · min(60 s, b · 2ⁿ) with b = min(1 s, L/20) and n = 0 for the first failure: tokens of minutes and more start
-/// with a second; a token of two seconds can be renewed five times in the rest of its life. Half of it random, for a fleet that
-/// fails together.
+/// Uniform(½, 1) · min(60 s, b · 2ⁿ) with b = min(1 s, L/20) and n = 0 for the first failure. For a lifetime of 20 s or more this begins
+/// with a second. A token of two seconds can be renewed five times in the rest of its lifetime. Half of the wait is random, for a fleet
+/// whose processes fail together.
 fn exponential(failures: u32, lifetime: Option<Duration>, rng: &mut Rng) -> Duration {
     let base = lifetime.map_or(SECOND, |lifetime| (lifetime / 20).min(SECOND)).max(Duration::from_millis(1));
     let doublings = failures.saturating_sub(1).min(31);
@@ -47,26 +48,25 @@ fn exponential(failures: u32, lifetime: Option<Duration>, rng: &mut Rng) -> Dura
     whole.mul_f64(0.5 + 0.5 * rng.f64())
 }
 
-/// How long no 401 may cause a fetch, after the `streak`-th such fetch in a row of which none was seen to help.
+/// How long 401s cause no fetch, after the `streak`-th fetch in a row that a 401 caused and that was not seen to help.
 ///
-/// A route that answers 401 to everybody costs one fetch a minute in the end, and a true revocation is answered within a minute
-/// even then.
+/// In the end a route that refuses everybody causes one fetch a minute, and a real revocation is answered within a minute even then.
 pub(crate) fn after_refusal(streak: u32) -> Duration {
     SECOND.saturating_mul(1 << streak.saturating_sub(1).min(6)).min(LONGEST)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The longest pause: what an outage may cost beyond its own end.
+/// The longest backoff and the longest pause: after an outage it takes at most this much longer until a fetch works.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Between attempts with credentials that were rejected: mended secrets come into use within five minutes.
+/// The time between attempts with rejected credentials: a corrected secret is used within five minutes.
 const REJECTED: Duration = Duration::from_secs(300);
 
-/// A server that asks for more is misconfigured, or means "never", which it can say otherwise.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+/// The longest `Retry-After` that is obeyed. A server that asks for more is misconfigured, or means "never", which it can say otherwise.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// How far those who were told the same time spread.
+/// By how much clients with the same `Retry-After` spread.
 const SPREAD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

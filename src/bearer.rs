@@ -1,10 +1,10 @@
 //! The request path: the layer, the service it makes, and the future of a request.
 //!
-//! In the order of a request's way: `layer` (with `ext`, its short form) and `service`, `origin` (may it carry the token?),
-//! `options` (does this request, or this layer, want something else?), `replay` (can it be sent again?), `future` (send → 401 →
-//! renew → send; its rarer states are in `cold`, the `deadline` of gRPC calls limits them, `held` is the 401 meanwhile), `challenge` (is this
-//! answer about the token?). `request` says which types all of this works on; `tonic` and `reqwest_middleware` are for stacks that aren't
-//! tower's.
+//! In the order in which a request travels: `layer` (with `ext`, its short form) and `service`; `origin` says whether the request may carry
+//! the token; `options` are those of a single request, and a judge of responses; `replay` decides whether it can be sent again; `future`
+//! sends it, and after a 401 renews the token and sends it again. `cold` has the rarer states of that future, `deadline` the limit of gRPC
+//! calls, and `held` the 401 that is kept meanwhile. `challenge` says whether a response is about the token. `request` says for which types
+//! all of this works. `tonic` and `reqwest_middleware` are for stacks without tower.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub use service::BearerAuth;
 #[cfg(feature = "tonic")]
 pub use tonic::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
 
-/// What all services of one layer share.
+/// What all services of a layer share.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     token: LiveToken,
@@ -56,32 +56,32 @@ pub(crate) struct Link {
     keeps_authorization: bool,
     asks_requests: bool,
     judge: Option<Judge>,
-    /// One of the three options above is set, so no request gets the header before it was inspected.
+    /// One of the three options above is set, so each request is inspected before it gets the header.
     inspects_requests: bool,
 }
 
 impl Link {
-    /// A layer that inspects requests gives its services an empty cell. They find no token in it, so every request takes the path for requests
-    /// without one (`call_rarely`), which inspects it. Other layers pay nothing for that: no further condition on their path.
+    /// A layer that inspects requests gives its services an empty cell. They find no token in it, so each request takes the path for
+    /// requests without one (`call_rarely`), which inspects it. For other layers this costs nothing: their path has no further condition.
     fn share(mut self) -> Sharded<Self> {
         self.inspects_requests = self.keeps_authorization || self.asks_requests || self.judge.is_some();
         self.view = CellView::of(if self.inspects_requests { self.token.empty_cell() } else { self.token.cell() });
         Sharded::new(self)
     }
 
-    /// What this request wants for itself, if it is asked.
+    /// The options of this request, if the layer reads them.
     fn wishes_of(&self, request: &impl HttpRequest) -> PerRequest {
         let wishes = request.extensions().filter(|_| self.asks_requests).and_then(|all| all.get());
         wishes.copied().unwrap_or_default()
     }
 
-    /// How long this request may wait for a token, if it has to be done by then.
+    /// How long this request may wait for a token. `ends`: its deadline.
     fn max_wait(&self, request: &impl HttpRequest, ends: Option<Moment>) -> Duration {
         let wait = self.wishes_of(request).wait().unwrap_or(self.max_wait);
         ends.map_or(wait, |ends| wait.min(ends.since(self.token.time().now())))
     }
 
-    /// When a call must be done that was begun then, or now.
+    /// The deadline of a call that began at this moment, or now.
     fn deadline(&self, request: &impl HttpRequest, began: Option<&Stamp>) -> Option<Moment> {
         let timeout = deadline::timeout(request.headers())?;
         let time = self.token.time();
@@ -89,14 +89,14 @@ impl Link {
     }
 }
 
-/// What a refusal is judged by.
+/// What is needed to judge a response.
 #[derive(Clone, Copy, Debug)]
 struct Ticket {
-    /// The token to renew; nobody's if none is.
+    /// The live token to renew after a 401; [`TokenId::NONE`] if none is renewed.
     token: TokenId,
-    /// What the request was sent with.
+    /// The generation that the request carried.
     generation: Generation,
     sent_to: request::sealed::Mark,
-    /// Whether its sender expects it to be sent again.
+    /// Whether the user expects the request to be sent again.
     replays: bool,
 }

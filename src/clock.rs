@@ -1,8 +1,8 @@
 //! The only reader of time.
 //!
-//! Two clocks matter. *Elapsed* time decides when a token expires: tokio's clock (which tests pause) plus the time the machine
-//! was suspended, where the system tells (Linux: boot time). *Wall* time is never used to decide that a token works; where it
-//! disagrees with elapsed time, the token is fetched anew, nothing else.
+//! Two clocks matter. *Elapsed* time decides when a token expires. It is tokio's clock, which tests pause, plus the time for which the
+//! machine was suspended, if the system tells it (Linux: boot time). *Wall* time never decides whether a token is valid. If it disagrees
+//! with elapsed time, the token is fetched again, and nothing else happens. See the example of [`Clock`].
 
 use std::{
     fmt,
@@ -17,13 +17,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What the crate asks of the system, to be replaced in tests of suspend and of clock steps.
+/// What the crate asks of the system. Tests of suspends and of clock steps replace it by [`Builder::clock`](crate::Builder::clock).
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
 /// use tower_bearer::clock::Clock;
 ///
-/// /// It is always New Year 2030, and the machine never sleeps.
+/// /// It is always New Year 2030, and the machine is never suspended.
 /// struct Fixed;
 ///
 /// impl Clock for Fixed {
@@ -34,17 +34,29 @@ use tokio::time::Instant;
 ///         Duration::ZERO
 ///     }
 /// }
+///
+/// # use tower_bearer::{AccessToken, LiveToken};
+/// # let source = AccessToken::new("secret")?;
+/// let builder = LiveToken::builder(source).clock(Fixed);
+/// # Ok::<(), tower_bearer::InvalidToken>(())
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock.
+    /// The wall clock. See the example of [`Clock`].
     fn wall(&self) -> SystemTime;
 
-    /// How long the machine has been suspended since some fixed moment: what a monotonic clock leaves out. Zero where the
-    /// system doesn't tell.
+    /// How long the machine has been suspended since some fixed moment. A monotonic clock doesn't count that time. Zero if the system
+    /// doesn't tell it. See the example of [`Clock`].
     fn suspended(&self) -> Duration;
 }
 
 /// The clocks of the machine.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tower_bearer::clock::{Clock, SystemClock};
+///
+/// assert!(SystemClock.wall() > SystemTime::UNIX_EPOCH);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -58,8 +70,8 @@ impl Clock for SystemClock {
     fn suspended(&self) -> Duration {
         use nix::time::{ClockId, clock_gettime};
         let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-        // CLOCK_BOOTTIME is CLOCK_MONOTONIC plus the time in suspend (clock_gettime(2)). Read in this order, the nanoseconds
-        // between the two reads can only make the difference smaller, never report a suspend that wasn't.
+        // CLOCK_BOOTTIME is CLOCK_MONOTONIC plus the time in suspend (clock_gettime(2)). In this order, the nanoseconds between the two
+        // reads can only make the difference smaller. So no suspend is reported that didn't happen.
         let boot = read(ClockId::CLOCK_BOOTTIME);
         boot.saturating_sub(read(ClockId::CLOCK_MONOTONIC))
     }
@@ -70,8 +82,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A point in elapsed time, suspend included; it counts from when its [`Timeline`] was made. In nanoseconds, 584 years of them, and never
-/// zero: tokens remember a dozen moments that may not be there, and in eight bytes each.
+/// A point in elapsed time, suspends included, in nanoseconds: 584 years fit. It counts from when its [`Timeline`] was made. It is never
+/// zero, so an `Option<Moment>` takes eight bytes: a live token keeps a dozen of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(NonZeroU64);
 
@@ -105,12 +117,12 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// Elapsed and wall time, read together.
+/// Reads elapsed time and wall time.
 pub(crate) struct Timeline {
     clock: Arc<dyn Clock>,
     start: Instant,
     suspended_at_start: Duration,
-    /// The longest suspend seen, in nanoseconds: a reading that was interrupted comes out too small, and time must not go back.
+    /// The longest suspend that was read, in nanoseconds. A reading that was interrupted comes out too small, and time must not go back.
     suspended: AtomicU64,
 }
 
@@ -126,11 +138,11 @@ impl Timeline {
         let read = self.clock.suspended().saturating_sub(self.suspended_at_start);
         let read = nanos(read);
         let suspended = Duration::from_nanos(self.suspended.fetch_max(read, Ordering::Relaxed).max(read));
-        // A timeline starts one epoch in, so that moments before its making can be told.
+        // A timeline begins at this epoch, so that moments before it was made can be expressed.
         Moment::at(nanos(EPOCH + Instant::now().saturating_duration_since(self.start) + suspended))
     }
 
-    /// When that was. What the machine was suspended for since doesn't count: the stamp doesn't know of it.
+    /// The moment of a stamp. A suspend since then doesn't count, because the stamp doesn't know of it.
     pub(crate) fn at(&self, stamp: &Stamp) -> Moment {
         let now = self.now();
         now.back(stamp.elapsed())
@@ -162,7 +174,7 @@ impl fmt::Debug for Timeline {
     }
 }
 
-/// Longer than any lifetime that gets a timer (ten years), so that subtracting an age never runs into zero.
+/// Longer than any lifetime that gets a timer (ten years), so that a moment minus an age is never zero.
 const EPOCH: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 #[cfg(test)]
@@ -171,7 +183,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A clock whose hands are moved by the test.
+    /// A clock that the test sets.
     #[derive(Default)]
     pub(crate) struct ManualClock {
         suspended: Mutex<Duration>,

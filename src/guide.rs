@@ -1,5 +1,5 @@
-// The pages lie in `docs/guide`, so that they can be read without rustdoc: there the links at their ends lead to other files. Here `links.md` comes
-// first, because the first definition of a link counts (CommonMark §4.7). `tests/guide.rs` checks that it defines them all.
+// The pages are files in `docs/guide`, so that they can be read without rustdoc. The links at their ends lead to other files. `links.md`
+// comes first here, because the first definition of a link counts (CommonMark §4.7). `tests/guide.rs` checks that it defines them all.
 #![doc = include_str!("guide/links.md")]
 #![doc = include_str!("../docs/guide/README.md")]
 

@@ -1,7 +1,6 @@
 //! A Tower layer that keeps a live OAuth 2.0 bearer token on outgoing requests.
 //!
-//! A background task renews the token before it expires; a request reads it without a lock and never waits while there is a
-//! valid one.
+//! A background task renews the token before it expires. A request reads it without a lock, and never waits while a valid token exists.
 //!
 #![cfg_attr(feature = "oauth2", doc = "```no_run")]
 #![cfg_attr(not(feature = "oauth2"), doc = "```text")]
@@ -32,85 +31,85 @@
         feature = "testing",
         feature = "tonic"
     ),
-    doc = "The [guide] has a page for each question: which grant, which store, the lines for each stack, what a 401 sets off, tests, operation, \
-           security, your own sources and stores, and coming from other crates."
+    doc = "The [guide] has a page for each question: which grant, which store, the lines for each stack, what happens after a 401, tests, \
+           operation, security, your own sources and stores, and how to migrate from other crates."
 )]
 //!
 //! # How a token travels
 //!
 //! ```text
-//! TokenSource ──fetch──▶ refresh task ──publish──▶ cell ◀──load── BearerAuth::call ──▶ inner service
-//!     ▲   ▲                    ▲                                        │
-//!     │   │                    └────── demand: first use, 401 ◀─────────┘
-//!     │   └ store: what outlives the process, or is shared by many
-//!     └ oauth2: grants × client authentication ─▶ token endpoint ─▶ a tower HTTP service (reqwest by default)
+//! TokenSource ──fetch──▶ background task ──publish──▶ cell ◀──read── BearerAuth::call ──▶ inner service
+//!     ▲   ▲                      ▲                                         │
+//!     │   │                      └──────── demand: a fetch, a 401 ◀────────┘
+//!     │   └ store: token sets that outlive the process or that a fleet shares
+//!     └ oauth2: grants × client authentication ─▶ token endpoint ─▶ a tower HTTP service (default: reqwest)
 //! ```
 //!
-//! The modules stand in the order of that way. There are two wings, and [`TokenSource`] is the only door between them: the
-//! request wing ([`LiveToken`], [`BearerAuthLayer`]) knows nothing of OAuth 2.0, the OAuth 2.0 wing knows nothing of requests.
+//! The modules are declared in this order. The crate has two wings: the request wing ([`LiveToken`], [`BearerAuthLayer`]) knows nothing of
+//! OAuth 2.0, and the OAuth 2.0 wing knows nothing of requests. They meet only in [`TokenSource`].
 //!
 //! # What happens when
 //!
-//! | | |
+//! | What happens | What the crate does |
 //! |---|---|
-//! | a token is due | it is renewed at a random point of 75 to 85 % of its life, sooner if the token endpoint is slow |
-//! | a renewal fails | the token in use goes on; tried again after 1, 2, 4 … 60 s (faster for short lives), `Retry-After` obeyed |
-//! | the token expires meanwhile | requests wait for the next one, up to [`max_wait`](BearerAuthLayer::max_wait); at once an error if waiting is in vain |
-//! | the API answers 401 | the token is renewed once for all requests that were refused (one that may be too new for the API is tried again first), and they are [sent again](replay) where their body allows it |
-//! | the API doesn't know a new token yet (it is younger than five seconds) | the one before it serves for a moment, where it lives; without one, requests try the new one again after 0.5, 1 and 2 s, before another is fetched |
-//! | 401s go on with the new token | they are handed on, and cause a fetch ever more rarely, at most once a minute in the end |
-//! | the API answers 403 | it is handed on: another token would have no more scope |
-//! | the credentials are rejected | [`State::Rejected`]; tried once in five minutes and on [`LiveToken::refresh`], so a mended secret needs no restart |
-//! | the store can't be used until somebody mends it (rights, a damaged entry) | [`State::Rejected`], and the error speaks of the store; looked at again every ten seconds |
-//! | the refresh token is dead | [`State::ReauthorizationRequired`]; a new authorization, adopted, revives the same token |
-//! | an answer with a rotated refresh token is lost | it is asked for again while the server may allow it (`Stored::replay_grace`), and once more as the last resort when the token in use is over; only the server's word ends an authorization |
-//! | a request goes to another origin | it is an error and isn't sent: no token leaves for where it doesn't belong |
+//! | a token has used 75 to 85 % of its lifetime | the background task renews it, at a random point in this range; sooner if the token endpoint is slow |
+//! | a renewal fails | requests go on with the current token. The task tries again after at most 1, 2, 4 … 60 s (sooner if the lifetime is short), and obeys `Retry-After` |
+//! | the token expires before a renewal works | requests wait for the next token, at most [`max_wait`](BearerAuthLayer::max_wait). If none can come in that time, they fail at once |
+//! | the API responds with 401 | the token is renewed once for all requests that were refused. Then they are [sent again](replay) if their body allows it |
+//! | the API refuses a new token (younger than five seconds), perhaps because it doesn't know it yet | requests carry the previous token for a moment, if it is still valid. Otherwise the refused ones try the new token again after 0.5, 1 and 2 s, before another is fetched |
+//! | the API refuses the renewed token, too | the 401s are returned. They cause fetches more and more rarely, in the end at most once a minute |
+//! | the API responds with 403 | the response is returned: another token would have the same scope |
+//! | the token endpoint rejects the credentials | [`State::Rejected`]. The task tries again every five minutes and on [`LiveToken::refresh`], so a corrected secret needs no restart |
+//! | the store can't be used until somebody repairs it (permissions, a damaged entry) | [`State::Rejected`], with an error about the store. The task tries again every ten seconds |
+//! | the authorization has ended | [`State::ReauthorizationRequired`]. When the user has authorized again, `StoredHandle::adopt` makes the same live token work again |
+//! | a token response with a new single-use refresh token is lost | the spent one is sent again while the server may accept it (`Stored::replay_grace`), and once more as the last resort when the access token has expired. Only the server's word ends an authorization |
+//! | a request goes to a foreign origin | it fails and isn't sent, so the token goes to its own origins only |
 //!
 //! # Stacks
 //!
-//! The layer goes around any tower service of `http` requests or of reqwest's. What a request must be like to be sent again after
-//! a 401 is up to the [replay policy](replay):
+//! The layer wraps any tower service of `http::Request` or `reqwest::Request`. A [replay policy](replay) decides which requests can be sent
+//! again after a 401:
 //!
-//! | stack | policy | example |
+//! | Stack | Replay policy | Example |
 //! |---|---|---|
 //! | hyper-util's client | the default, for bodies in memory | `quickstart` |
 //! | `reqwest::Client` (0.13) as a tower service | the default; for streams `Buffered::new(limit, reqwest::Body::wrap)` | `reqwest_upload` |
 //! | `reqwest-middleware`: the layer is a middleware (feature `reqwest-middleware`) | as for reqwest | `reqwest_middleware` |
 //! | tonic (feature `tonic`) | [`for_tonic()`](BearerAuthLayer) chooses `Buffered::new(64 * 1024, tonic::body::Body::new)`: no gRPC request is empty | `grpc` |
 //! | a proxy with axum | `Buffered::new(64 * 1024, axum::body::Body::new)` | `reverse_proxy` |
-//! | boxed (`BoxCloneSyncService`), above and below | that of what is boxed | `layers` |
+//! | a boxed service (`BoxCloneSyncService`) below or above the layer | the policy for what is boxed | `layers` |
 //!
-//! Where something doesn't fit, the compiler says what to use instead, if it is told what the service is for: return it as
-//! `impl Service<Request<Body>>`, box it, or hand it to a client. Of a lone `service.ready()` or `service.oneshot(…)` it says only that
+//! If a type doesn't fit, the compiler says what to use instead, provided that it knows what the service is for: return it as
+//! `impl Service<Request<Body>>`, box it, or pass it to a client. For a `service.ready()` or `service.oneshot(…)` alone it only says that
 //! "its trait bounds were not satisfied".
 //!
 //! # Order of layers
 //!
-//! [`BearerAuthLayer`] belongs innermost, right around the client: then the token is chosen when the request is sent.
+//! Put [`BearerAuthLayer`] innermost, right around the client. Then the token is chosen when the request is sent.
 //!
-//! | | above (outside) | below (inside) |
+//! | Another layer | above [`BearerAuthLayer`] (outside) | below it (inside) |
 //! |---|---|---|
-//! | `Buffer`, `ConcurrencyLimit`, `RateLimit` | **right**: who leaves the queue gets the token of that moment | the token is chosen first and may have expired when the request leaves the queue |
-//! | `Retry` | **right**: each try gets the token of its moment | each try sends the same token again |
-//! | `Timeout` | for the whole: the wait for a token and all attempts | for each attempt alone, not for the wait, which [`max_wait`](BearerAuthLayer::max_wait) limits |
-//! | `LoadShed` | **right**: sheds what the client can't take, and never for want of a token | may shed the attempt after a 401 |
-//! | `FollowRedirect` | **right**: where a redirect leads to another origin, the fence stops it | whether the token goes along is up to that layer's policy |
+//! | `Buffer`, `ConcurrencyLimit`, `RateLimit` | **right**: a request gets its token when it leaves the queue | a request gets its token before it enters the queue, and the token may have expired when it leaves |
+//! | `Retry` | **right**: each attempt gets the current token | all attempts carry the same token |
+//! | `Timeout` | limits the whole: the wait for a token and all attempts | limits each attempt, but not the wait, which [`max_wait`](BearerAuthLayer::max_wait) limits |
+//! | `LoadShed` | **right**: sheds what the client can't take, but never because a token is missing | may shed the attempt after a 401 |
+//! | `FollowRedirect` | **right**: the fence stops a redirect to a foreign origin | that layer's own policy decides whether the token goes along |
 //!
 //! # Features
 //!
-//! | feature | default | |
+//! | Feature | Default | |
 //! |---|---|---|
 //! | `oauth2` | yes | token endpoints and grants |
-//! | `reqwest` | yes | reqwest as the way to token endpoints, and `reqwest::Client` as a service to wrap |
+//! | `reqwest` | yes | reqwest as the HTTP client for token requests, and `reqwest::Client` as a service to wrap |
 //! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `redis` | | token sets in Redis, shared by a fleet |
-//! | `tower` | yes, by `oauth2` | `ServiceBuilderExt`: the layer as a method of tower's builder |
-//! | `tonic` | | the layer for tonic in one word, errors as a gRPC status, and [`LiveToken`] as an interceptor |
+//! | `tower` | yes (`oauth2` includes it) | `ServiceBuilderExt`: the layer as a method of tower's builder |
+//! | `tonic` | | [`for_tonic()`](BearerAuthLayer), errors as a gRPC status, and [`LiveToken`] as an interceptor |
 //! | `reqwest-middleware` | | the layer as a middleware |
 //! | `multipart` | | token requests as `multipart/form-data`, which some providers ask for |
-//! | `rustls` | yes | TLS of reqwest's with rustls |
-//! | `native-tls` | | TLS of reqwest's with the system's library |
-//! | `testing` | | an authorization server on loopback, with faults to order, for your own tests |
+//! | `rustls` | yes | TLS for reqwest with rustls |
+//! | `native-tls` | | TLS for reqwest with the system's library |
+//! | `testing` | | an authorization server on loopback that fails on demand, for your own tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::mod_module_files)]
 

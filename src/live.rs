@@ -1,9 +1,10 @@
-//! The live token: one task that renews it, and handles that read it.
+//! The live token: one task renews it, and handles read it.
 //!
-//! In the order of a token's way: `task` (the only loop) asks `decide` (all rules, pure, with `schedule`, `pace`, `refusals`, `doubt` and
-//! `crate::backoff`) what to do; `desk` publishes into `cell` (the lock-free read, with a `shard` for each thread) and tells `status`. `requests` is what requests ask of it (`waiter`: whether waiting is
-//! in vain), and `demand` what comes back: first use, a 401, `refresh`.
-//! `telemetry` is what is told outside, and where all of its names stand.
+//! In the order in which a token travels: `task` is the only loop. It asks `decide` what to do (all rules, pure, with `schedule`, `pace`,
+//! `refusals`, `doubt` and `crate::backoff`). `desk` publishes tokens into `cell` (the lock-free read, with a `shard` for each thread) and
+//! updates `status`. `requests` is what a request asks of its live token, and `waiter` says whether its wait is in vain. `demand` is what
+//! handles ask of the task: a fetch, a report of a 401, a shutdown. `telemetry` tells all of this to the outside; all of its names are
+//! there.
 
 use std::{
     fmt,
@@ -56,11 +57,14 @@ pub use task::Driver;
 use telemetry::Telemetry;
 use waiter::Waiter;
 
-/// A token that is always valid: a background task renews it before it expires, and handles read it without waiting.
+/// A token that is kept valid: a background task renews it before it expires, and requests read it without waiting.
 ///
-/// This is a handle; its clones are handles to the same token. When the last one goes, the task ends. Layers and services hold
-/// handles too, and so do requests under way that wait, have waited, can be sent again or were, and all those whose answers the layer
-/// [judges](crate::BearerAuthLayer::on_unauthorized).
+/// This is a handle. Clones are handles to the same live token. The background task ends when the last handle is dropped. Handles are also
+/// held by:
+///
+/// - layers and services;
+/// - requests under way that wait or have waited for a token, and those that can be or were sent again;
+/// - all requests under way of a layer with [`on_unauthorized`](crate::BearerAuthLayer::on_unauthorized).
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,10 +73,10 @@ use waiter::Waiter;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let token = LiveToken::spawn(source_fn(async |_request| {
-///     // ask whoever knows …
+///     // ask the service that issues tokens …
 ///     Ok(AccessToken::new("mF_9.B5f-4.1JqM")?.expires_in(Duration::from_secs(3600)))
 /// }));
-/// token.ready().await?; // optional: fail at start-up
+/// token.ready().await?; // optional: wait for the first token
 /// assert_eq!(token.status().generation(), 1);
 /// # Ok(())
 /// # }
@@ -82,22 +86,22 @@ pub struct LiveToken {
     shared: Arc<Shared>,
 }
 
-/// What handles and task share.
+/// What the handles and the task share.
 ///
-/// What requests read of it is written when a token is published, and not in between: the pointer's reference counts, which handles
-/// write, lie on another cache line.
+/// Requests read it, and it is written only when a token is published. The alignment puts the reference counts of the `Arc`, which handles
+/// write, on another cache line.
 #[repr(align(64))]
 pub(crate) struct Shared {
     id: TokenId,
     cell: Arc<Cell>,
     status: watch::Sender<Snapshot>,
-    /// Told when there is something new in the status, for requests that wait for a token or another one: with receivers of the status,
-    /// ten thousand that are sent at once would all write to the count of receivers, and take a quarter longer.
+    /// Wakes requests that wait when the status has changed. If each of ten thousand requests had a receiver of the status, all would write
+    /// its count of receivers, which takes a quarter longer.
     news: Notify,
     demands: Arc<Demands>,
     time: Arc<Timeline>,
     warned: AtomicBool,
-    /// How much of responses is held that nobody reads, in KiB.
+    /// How many KiB of response bodies are held that nobody reads.
     held: AtomicU16,
     telemetry: Telemetry,
 }
@@ -118,32 +122,33 @@ impl Drop for Shared {
 }
 
 impl LiveToken {
-    /// Starts a task on the current tokio runtime that fetches a token at once and renews it from then on.
+    /// Starts a background task on the current tokio runtime. It fetches a token at once and renews it from then on.
     ///
-    /// Returns at once: requests wait for the first token, or [`LiveToken::ready`] does.
+    /// Returns at once: requests wait for the first token, and so does [`LiveToken::ready`]. See the example of [`LiveToken`].
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in one without time (`enable_time` or `enable_all` of the runtime's builder).
+    /// Outside of a tokio runtime, and in a runtime without time (`enable_time` or `enable_all` of its builder).
     #[track_caller]
     pub fn spawn(source: impl IntoTokenSource) -> Self {
         Self::builder(source).spawn()
     }
 
-    /// The same with options.
+    /// The same with options. See the example of [`Builder`].
     pub fn builder(source: impl IntoTokenSource) -> Builder {
         Builder::new(source)
     }
 
     /// Waits until there is a valid token.
     ///
-    /// It waits through failures that may pass, however long they take. To fail at start-up, [`ready_within`](Self::ready_within) a time.
+    /// Failures that may pass don't end the wait, however long they last. To fail at start-up, use [`ready_within`](Self::ready_within).
+    /// See the example of [`LiveToken`].
     ///
     /// # Errors
-    /// At once when waiting is in vain: the credentials were rejected, the user must authorize again, or the token was shut
-    /// down, and there is no valid token left.
+    /// At once if waiting is in vain: there is no valid token, and the credentials were rejected, the user must authorize again, or the
+    /// live token was shut down.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing: the fetch goes on.
+    /// Dropping the future loses nothing. The fetch goes on.
     pub async fn ready(&self) -> Result<(), TokenError> {
         let mut status = self.shared.status.subscribe();
         let mut looked_up = None;
@@ -155,7 +160,7 @@ impl LiveToken {
                 }
                 if let Some(kind) = snapshot.in_vain(Waiter::Start) {
                     match looked_up {
-                        // A source that has just been given something new is asked before it is called hopeless.
+                        // The source may have got something new since: the task looks once more before the wait counts as in vain.
                         None if kind != ErrorKind::Stopped => looked_up = Some(self.shared.demands.ping()),
                         Some(number) if snapshot.progress.read < number => {}
                         _ => return Err(self.shared.error(kind, &snapshot)),
@@ -168,7 +173,7 @@ impl LiveToken {
         }
     }
 
-    /// Waits until there is a valid token, no longer than this: to fail at start-up.
+    /// Waits until there is a valid token, but at most this long. For programs that should fail at start-up.
     ///
     /// ```
     /// use std::time::Duration;
@@ -184,11 +189,11 @@ impl LiveToken {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when the time is over, with the last failure as its cause, if there was one: the renewing goes on. Otherwise those
-    /// of [`ready`](Self::ready), as soon as waiting is in vain.
+    /// [`ErrorKind::Timeout`] if there was no valid token in this time. Its cause is the last failure, if there was one. The task goes on.
+    /// Otherwise those of [`ready`](Self::ready), as soon as waiting is in vain.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing: the fetch goes on.
+    /// Dropping the future loses nothing. The fetch goes on.
     pub async fn ready_within(&self, limit: Duration) -> Result<(), TokenError> {
         match time::timeout(limit, self.ready()).await {
             Ok(ready) => ready,
@@ -196,12 +201,25 @@ impl LiveToken {
         }
     }
 
-    /// Fetches a token now, whatever the schedule, a backoff or a pause say; only the distance between two fetches is kept (a
-    /// second, or half of the lifetime if that is shorter). Whoever calls meanwhile shares the fetch. One that runs already counts if it
-    /// works; if it fails it may have begun before what was wrong was mended, and another one follows. Requests go on with the token in use.
+    /// Fetches a token now, whatever the schedule, a backoff or a pause say. Only the gap between two fetches is kept: a second, or half of
+    /// the lifetime if that is shorter. Requests go on with the current token.
+    ///
+    /// Concurrent calls share one fetch. If a fetch already runs and works, it counts. If it fails, it may have begun before the cause was
+    /// repaired, so another one follows.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, LiveToken};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// token.refresh().await?; // for example after somebody has corrected the client's secret
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// Why the fetch failed. The token in use stays in use.
+    /// Why the fetch failed; [`ErrorKind::Stopped`] after `shutdown`. The current token stays in use.
     ///
     /// # Cancel safety
     /// Dropping the future doesn't cancel the fetch.
@@ -222,78 +240,104 @@ impl LiveToken {
         }
     }
 
-    /// How things are now.
+    /// The status now. See the example of [`Status`].
     #[must_use]
     pub fn status(&self) -> Status {
         Status::new(self.shared.status.borrow().clone(), &self.shared.time)
     }
 
-    /// Tells of every change from now on.
+    /// Reports each change of the status from now on. See the example of [`StatusWatch`].
     #[must_use]
     pub fn watch(&self) -> StatusWatch {
-        StatusWatch { receiver: self.shared.status.subscribe(), time: self.shared.time.clone(), seen: None }
+        StatusWatch { receiver: self.shared.status.subscribe(), time: self.shared.time.clone(), last: None }
     }
 
-    /// What the token was [called](Builder::name).
+    /// The [name](Builder::name) of the token. See the example there.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.shared.telemetry.name()
     }
 
-    /// The value for an `Authorization` header if there is a valid token now, for what is no tower service: the handshake of a
-    /// WebSocket, another HTTP library. Doesn't wait. Ask anew for every request.
+    /// The value of the `Authorization` header, if there is a valid token now. For everything that isn't a tower service: the handshake of
+    /// a WebSocket, another HTTP library. Doesn't wait. Call it for each request.
     ///
-    /// The value is marked sensitive. Nothing keeps you from sending it to the wrong place: the layer does.
+    /// The value is marked sensitive. Unlike the layer, this doesn't check where you send it.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, LiveToken};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// token.ready().await?;
+    /// assert_eq!(token.authorization().unwrap(), "Bearer secret");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn authorization(&self) -> Option<HeaderValue> {
         self.current().map(|(header, _)| header)
     }
 
-    /// Fetches nothing any more. Returns when a fetch under way has ended and what it brought is stored; a store that can't be reached
-    /// is waited for no longer than ten seconds, and [`Status::storage`] says so then. The token in use serves until it expires;
-    /// after that, requests fail with [`ErrorKind::Stopped`].
+    /// Ends the fetching. Returns when a fetch under way has ended and its token set is stored. If the store can't be reached, this waits
+    /// at most ten seconds for it, and then [`Status::storage`] says that the set is unsaved. Requests carry the current token until it
+    /// expires. After that they fail with [`ErrorKind::Stopped`].
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, LiveToken, State};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// token.ready().await?;
+    /// token.shutdown().await;
+    /// assert_eq!(token.status().state(), State::Stopped);
+    /// assert!(token.authorization().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
-    /// Dropping the future takes nothing back.
+    /// Dropping the future doesn't undo the shutdown.
     pub async fn shutdown(&self) {
         self.shared.demands.stop();
         let mut status = self.shared.status.subscribe();
-        // An error means that the task is gone, which is what is waited for.
+        // An error means that the task is gone, and that is what this waits for.
         let _ = status.wait_for(|snapshot| snapshot.state == State::Stopped && !snapshot.fetching).await;
         let stored = status.wait_for(|snapshot| snapshot.storage != Storage::Unsaved);
         let _ = time::timeout(LAST_STORING, stored).await;
     }
 
-    /// Why there is no token, for somebody who can't wait and found none.
+    /// Why there is no token, for a caller that can't wait.
     #[cfg(feature = "tonic")]
     pub(crate) fn absence(&self) -> TokenError {
         let snapshot = self.shared.status.borrow();
         self.shared.error(snapshot.error_kind(), &snapshot)
     }
 
-    /// The number to [find](Self::find) this token by.
+    /// The number by which [`find`](Self::find) finds this live token.
     #[inline]
     pub(crate) fn id(&self) -> TokenId {
         self.shared.id
     }
 
-    /// The token with this number, if anybody still has it.
+    /// The live token with this number, if it still has a handle.
     pub(crate) fn find(id: TokenId) -> Option<Self> {
         id.find().map(|shared| Self { shared })
     }
 
-    /// Where services read what to send.
+    /// The cell in which services read their header.
     pub(crate) fn cell(&self) -> Arc<Cell> {
         self.shared.cell.clone()
     }
 
-    /// The same for services that must always look first: nothing is ever in it.
+    /// A cell that stays empty, for services that must inspect each request first.
     pub(crate) fn empty_cell(&self) -> Arc<Cell> {
         Arc::new(Cell::empty(self.shared.time.clone()))
     }
 }
 
-/// How long a store is waited for at the end: supervisors that end a process give it ten to thirty seconds.
+/// How long `shutdown` waits for a store. Supervisors give a process ten to thirty seconds to end.
 const LAST_STORING: Duration = Duration::from_secs(10);
 
 impl fmt::Debug for LiveToken {

@@ -1,8 +1,8 @@
-//! Panics of others: in the `Display` of an error that a source made, in a tracing subscriber, in a source.
+//! Panics in users' code: in a source, in the `Display` of its errors, in a tracing subscriber.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Does it, and goes on if it panics: nobody loses a token because something could not be told.
+/// Runs this and goes on if it panics. A failed log message must not cost anybody the token.
 pub(crate) fn contained<T>(run: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run)).ok()
 }

@@ -1,4 +1,4 @@
-//! Where tokens come from: the one door between the wing that carries tokens and whatever obtains them.
+//! Where tokens come from. The request wing and the OAuth 2.0 wing meet only here.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -13,9 +13,8 @@ pub use func::{SourceFn, source_fn};
 
 /// Where tokens come from.
 ///
-/// One task owns the source and calls it one call at a time, so `&mut self` needs no lock. An [`AccessToken`] is itself a source
-/// (a fixed one), [`source_fn`] makes one of a closure, [`TokenFile`] follows a file, and the grants in `oauth2` ask a token
-/// endpoint.
+/// One task owns the source and calls it one call at a time, so `&mut self` needs no lock. An [`AccessToken`] is itself a source, of a
+/// fixed token. [`source_fn`] makes a source of a closure, [`TokenFile`] reads a file, and the grants in `oauth2` ask a token endpoint.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,36 +33,70 @@ pub use func::{SourceFn, source_fn};
 /// # async fn ask_the_vault() -> String { "secret".into() }
 /// ```
 pub trait TokenSource: Send + 'static {
-    /// Brings a token.
+    /// Fetches a token. See the example of [`TokenSource`].
     ///
-    /// A source that waits for a network keeps to [`FetchRequest::timeout`]. If it never returns, it is dropped after twice the
-    /// [longest](crate::Builder::fetch_timeout) (a minute by default) and called anew; if it panics, that counts as [`FetchError::try_again`].
+    /// A source that uses a network keeps to [`FetchRequest::timeout`]. A source that doesn't return is dropped after twice the [longest
+    /// timeout](crate::Builder::fetch_timeout) (default: after a minute) and called again. A panic counts as [`FetchError::try_again`].
     ///
     /// # Errors
-    /// A [`FetchError`] says what to do next. Whatever it says, a token that still works stays in use.
+    /// A [`FetchError`] says what to do next. Whatever it says, a token that is still valid stays in use.
     ///
     /// # Cancel safety
-    /// The future is dropped only when it takes longer than that and when the runtime ends: not by requests, not by
-    /// `shutdown`, and not when the last handle goes.
+    /// The future is dropped only if it takes longer than that, or if the runtime ends. Cancelled requests, `shutdown` and the end of the
+    /// last handle don't drop it.
     fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<AccessToken, FetchError>> + Send;
 
-    /// Resolves when the source has something new that is worth a [`fetch`](TokenSource::fetch) at once, whatever failed before:
-    /// a user who authorized again, a token that another process fetched. Never, unless a source says otherwise. Not asked while
-    /// a fetch runs, and acted upon once a second at the most.
+    /// Resolves when the source has something new that is worth a [`fetch`](TokenSource::fetch) at once, whatever failed before. For
+    /// example, the user has authorized again, or another process has fetched a token. It isn't polled while a fetch runs, and it causes at
+    /// most one fetch a second. Default: never.
     ///
     /// # Cancel safety
-    /// The future is dropped and made anew at any time, with each fetch at the least: what it has to tell must not be lost with it.
+    /// The future may be dropped and made again at any time; each fetch does that. What it reports must not be lost with it.
+    ///
+    /// ```
+    /// use tokio::sync::watch;
+    /// use tower_bearer::{AccessToken, FetchError, FetchRequest, TokenSource};
+    ///
+    /// /// The newest token, which another task writes.
+    /// struct Shared(watch::Receiver<String>);
+    ///
+    /// impl TokenSource for Shared {
+    ///     async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
+    ///         Ok(AccessToken::new(self.0.borrow_and_update().as_str())?)
+    ///     }
+    ///
+    ///     async fn changed(&mut self) {
+    ///         if self.0.changed().await.is_err() {
+    ///             std::future::pending().await // nobody writes any more
+    ///         }
+    ///     }
+    /// }
+    /// # let _ = Shared(watch::channel("secret".to_owned()).1).boxed();
+    /// ```
     fn changed(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
-    /// Whether what the source brought last is stored where it should be: asked after every fetch, and shown in
-    /// [`Status::storage`](crate::Status::storage). A source that keeps nothing says nothing.
+    /// Whether what the source returned last is stored. The task asks after each fetch, and [`Status::storage`](crate::Status::storage)
+    /// shows the answer. Default: [`Storage::Sound`]. See the example of [`Storage`].
     fn storage(&self) -> Storage {
         Storage::Sound
     }
 
-    /// The same source behind a pointer, for sources of several types in one place.
+    /// The same source in a box, so that sources of several types have one type.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, BoxTokenSource, TokenFile, TokenSource};
+    ///
+    /// fn source(path: Option<&str>) -> Result<BoxTokenSource, tower_bearer::InvalidToken> {
+    ///     Ok(match path {
+    ///         Some(path) => TokenFile::new(path).boxed(),
+    ///         None => AccessToken::new("secret")?.boxed(),
+    ///     })
+    /// }
+    /// # source(Some("/run/token")).and(source(None))?;
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
     fn boxed(self) -> BoxTokenSource
     where
         Self: Sized,
@@ -72,25 +105,26 @@ pub trait TokenSource: Send + 'static {
     }
 }
 
-/// What can be made into a [`TokenSource`]: every source, and everything that describes one, such as a grant.
+/// What can be made into a [`TokenSource`]: every source, and what describes a source, such as a grant.
+/// [`LiveToken::spawn`](crate::LiveToken::spawn) takes it: see the example of [`LiveToken`](crate::LiveToken).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source of tokens",
-    label = "can't be asked for tokens as it is",
-    note = "a grant that goes on with a refresh token needs a set to begin with: `Stored::new(grant).holding(set)`",
+    label = "tokens can't be fetched from this",
+    note = "a grant that renews with a refresh token needs an initial token set: `Stored::new(grant).holding(set)`",
     note = "a token endpoint needs a grant: `ClientCredentials::new(endpoint)`",
     note = "a closure becomes a source by `source_fn(async |request| ..)`, a text by `AccessToken::new(text)?`, a file by \
             `TokenFile::new(path)`",
     note = "a type of your own implements `TokenSource`, or `Grant` for `Stored::new(grant)`"
 )]
 pub trait IntoTokenSource {
-    /// The source it becomes.
+    /// The source that it becomes.
     type Source: TokenSource;
 
-    /// Makes the source.
+    /// Makes the source. [`LiveToken::spawn`](crate::LiveToken::spawn) calls this: see the example of [`LiveToken`](crate::LiveToken).
     fn into_token_source(self) -> Self::Source;
 }
 
-// So that the compiler speaks of the trait with the notes, and not of the one that this asks for.
+// So that the compiler shows the notes above, and not that `TokenSource` is missing.
 #[diagnostic::do_not_recommend]
 impl<T: TokenSource> IntoTokenSource for T {
     type Source = T;
@@ -100,7 +134,26 @@ impl<T: TokenSource> IntoTokenSource for T {
     }
 }
 
-/// Why a token is wanted, which one must not be handed out again, and how long it may take.
+/// What a source is told about a fetch: its reason, the token that the API refused, and how long it may take.
+///
+/// The task makes it. A program that calls a source itself makes one with [`FetchRequest::new`]:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, FetchReason, FetchRequest, TokenSource};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let request = FetchRequest::new(Duration::from_secs(10));
+/// assert_eq!((request.reason(), request.is_urgent()), (FetchReason::First, true));
+/// assert_eq!((request.timeout(), request.longest_timeout()), (Duration::from_secs(10), Duration::from_secs(30)));
+/// assert!(request.refused().is_none());
+///
+/// let mut source = AccessToken::new("secret")?;
+/// assert_eq!(source.fetch(request).await?.expose_secret(), "secret");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     reason: FetchReason,
@@ -110,39 +163,64 @@ pub struct FetchRequest {
     urgent: bool,
 }
 
-/// Why a token is wanted.
+/// Why a token is fetched. See the example of [`FetchRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FetchReason {
-    /// There was none yet.
+    /// There is no token yet.
     First,
-    /// The one in use has had most of its life, or is over.
+    /// The token has used most of its lifetime, or has expired.
     Due,
-    /// The API answered 401 to the one in use: see [`FetchRequest::refused`].
+    /// The API refused the current token with a 401: see [`FetchRequest::refused`].
     Refused,
     /// [`LiveToken::refresh`](crate::LiveToken::refresh) was called.
     Asked,
-    /// The source said that it has [changed](TokenSource::changed).
+    /// The source reported that it has [changed](TokenSource::changed).
     Changed,
 }
 
-/// How it is with the store that a source keeps its tokens in.
+/// Whether the tokens of a source are stored.
+///
+/// ```
+/// use tower_bearer::{AccessToken, FetchError, FetchRequest, LiveToken, Storage, TokenSource};
+///
+/// /// A source that can't reach its store.
+/// struct Unstored(AccessToken);
+///
+/// impl TokenSource for Unstored {
+///     async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
+///         Ok(self.0.clone())
+///     }
+///
+///     fn storage(&self) -> Storage {
+///         Storage::Unreachable
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let token = LiveToken::spawn(Unstored(AccessToken::new("secret")?));
+/// token.ready().await?;
+/// assert_eq!(token.status().storage(), Storage::Unreachable);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Storage {
-    /// Everything is where it should be, or there is no store.
+    /// Everything is stored, or there is no store.
     #[default]
     Sound,
-    /// The store can't be reached, or can't be used. Nothing is lost by that; a refresh token that can be used once only is not used,
-    /// everything else goes on, in this process alone.
+    /// The store can't be reached or used. Nothing is lost. A single-use refresh token is not spent; everything else goes on, in this
+    /// process alone.
     Unreachable,
-    /// What is in use is not stored yet, and can't be had again: if the process ended now, the user might have to authorize again.
-    /// Storing it is tried again and again.
+    /// The newest token set is not stored yet, and can't be fetched again. If the process ended now, the user might have to authorize
+    /// again. The source tries again and again to store it.
     Unsaved,
 }
 
 impl FetchRequest {
-    /// A request for a first token, for those who call a source themselves (tests above all).
+    /// A request for a first token, for programs that call a source themselves, above all tests. See the example of [`FetchRequest`].
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self {
@@ -158,54 +236,56 @@ impl FetchRequest {
         Self { reason, refused, timeout, longest: timeout.max(LONGEST_EXCHANGE), urgent }
     }
 
-    /// So long an exchange may take at the most.
+    /// Sets how long an exchange may take that can't be repeated.
     pub(crate) fn longest(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
     }
 
-    /// Why a token is wanted.
+    /// Why a token is fetched. See the example of [`FetchRequest`].
     #[must_use]
     pub fn reason(&self) -> FetchReason {
         self.reason
     }
 
-    /// The token that the API has just refused. A source with a cache must not hand this one out again.
+    /// The token that the API has refused. A source with a cache must not return it again. See the example of [`FetchRequest`].
     #[must_use]
     pub fn refused(&self) -> Option<&AccessToken> {
         self.refused.as_ref()
     }
 
-    /// Whether there is no valid token in use, so that requests wait.
+    /// Whether there is no valid token, so that requests wait. See the example of [`FetchRequest`].
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         self.urgent
     }
 
-    /// How long one exchange over the network may take: half of the time the token in use has left, so that there is time for a second
-    /// one; but at least 2 s, and twice as long as recent ones took. At most [`Builder::fetch_timeout`](crate::Builder::fetch_timeout), and
-    /// just that when there is no valid token.
+    /// How long one exchange over the network may take. It is half of the time for which the current token is still valid, so that there is
+    /// time for a second exchange. But it is at least 2 s, and at least twice as long as recent exchanges took.
+    /// [`Builder::fetch_timeout`](crate::Builder::fetch_timeout) is the upper limit, and just that holds if there is no valid token or if
+    /// its lifetime is unknown. See the example of [`TokenSource`].
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// How long an exchange may take that can't be repeated: whatever it spends would be lost if it were given up early.
-    /// [`Builder::fetch_timeout`](crate::Builder::fetch_timeout).
+    /// How long an exchange may take that can't be repeated, such as one that spends a single-use refresh token: if it were given up early,
+    /// the refresh token would be lost. It is [`Builder::fetch_timeout`](crate::Builder::fetch_timeout). See the example of
+    /// [`FetchRequest`].
     #[must_use]
     pub fn longest_timeout(&self) -> Duration {
         self.longest
     }
 }
 
-/// A fixed token: fetched again, it is the same, and as old as it is.
+/// A fixed token. Each fetch returns it again, and its lifetime goes on.
 impl TokenSource for AccessToken {
     async fn fetch(&mut self, _: FetchRequest) -> Result<AccessToken, FetchError> {
-        Ok(self.clone().settled())
+        Ok(self.clone().known_to_api())
     }
 }
 
-/// A [`TokenSource`] of any type, made by [`TokenSource::boxed`].
+/// A [`TokenSource`] of any type; made by [`TokenSource::boxed`]. See the example there.
 pub struct BoxTokenSource(Box<dyn DynTokenSource>);
 
 impl TokenSource for BoxTokenSource {
@@ -227,7 +307,7 @@ impl TokenSource for BoxTokenSource {
 }
 
 impl BoxTokenSource {
-    /// [`TokenSource::changed`], in a box.
+    /// [`TokenSource::changed`] in a box.
     pub(crate) fn news(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         self.0.changed()
     }

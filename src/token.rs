@@ -1,4 +1,4 @@
-//! The token itself: a secret, what is known of its life, and the header made of it.
+//! The access token: its secret, what is known of its lifetime, and the header made of it.
 
 use std::{borrow::Cow, error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -10,15 +10,17 @@ use crate::clock::{Moment, Stamp, Timeline};
 
 /// An OAuth 2.0 access token, to be sent as `Authorization: Bearer …`.
 ///
-/// Cloning is cheap (the secret is shared), `Debug` shows everything but the secret, and the memory of the secret and of
-/// every header made of it is overwritten when the last of them goes.
+/// Cloning is cheap: clones share the secret. `Debug` shows everything but the secret. The memory of the secret, and of each header made of
+/// it, is overwritten when its last clone is dropped.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_bearer::AccessToken;
 ///
-/// let token = AccessToken::new("mF_9.B5f-4.1JqM")?.expires_in(Duration::from_secs(3600));
+/// let token = AccessToken::new("mF_9.B5f-4.1JqM")?.expires_in(Duration::from_secs(3600)).scope("read write");
 /// assert_eq!(token.lifetime(), Some(Duration::from_secs(3600)));
+/// assert_eq!(token.scopes().collect::<Vec<_>>(), ["read", "write"]);
+/// assert_eq!(token.authorization(), "Bearer mF_9.B5f-4.1JqM");
 /// assert!(!format!("{token:?}").contains("mF_9"));
 /// # Ok::<(), tower_bearer::InvalidToken>(())
 /// ```
@@ -26,31 +28,31 @@ use crate::clock::{Moment, Stamp, Timeline};
 pub struct AccessToken {
     secret: Arc<Zeroizing<String>>,
     lifetime: Option<Duration>,
-    /// When its life was told.
-    told: Option<Stamp>,
+    /// When `expires_in` was called.
+    lifetime_set_at: Option<Stamp>,
     age: Option<Duration>,
     recheck_after: Option<Duration>,
     authorization_ends_in: Option<Duration>,
-    /// How long it lasted when it began, in whole seconds: in four bytes, because tokens lie in memory by the million.
+    /// How long the authorization lasted when it began, in whole seconds. In four bytes, because programs may hold millions of tokens.
     authorization_lifetime: Option<NonZeroU32>,
     scope: Option<Arc<str>>,
-    /// It comes from where tokens lie that aren't new.
-    settled: bool,
+    /// The API knows the token, although its age is unknown: it comes from a source whose tokens aren't new, such as a file.
+    known_to_api: bool,
 }
 
 impl AccessToken {
-    /// Takes the token as the server wrote it, without the word `Bearer`.
+    /// Makes a token of the text that the server issued, without the word `Bearer`. See the example of [`AccessToken`].
     ///
     /// # Errors
-    /// [`InvalidToken`] if it is empty or holds a character that can't be part of a bearer token in a header: white space, a
-    /// control character, or anything outside ASCII (RFC 6749 appendix A.12, RFC 6750 §2.1). What RFC 6750 leaves out but real
-    /// servers use (`|`, `!`, `:`) is taken.
+    /// [`InvalidToken`] if the text is empty or contains a character that can't be part of a bearer token in a header: white space, a
+    /// control character, or a character outside ASCII (RFC 6749 appendix A.12, RFC 6750 §2.1). Characters that RFC 6750 leaves out but
+    /// real servers use (`|`, `!`, `:`) are accepted.
     pub fn new(secret: impl Into<String>) -> Result<Self, InvalidToken> {
         let secret = Zeroizing::new(secret.into());
         if secret.is_empty() {
             return Err(InvalidToken("it is empty".into()));
         }
-        // The position helps to find the culprit and, unlike the character, gives nothing away.
+        // The position helps to find the character. The character itself would show a part of the secret.
         if let Some(at) = secret.bytes().position(|byte| !byte.is_ascii_graphic()) {
             let why = format!("byte {at} is white space, a control character or not ASCII");
             return Err(InvalidToken(why.into()));
@@ -58,79 +60,117 @@ impl AccessToken {
         Ok(Self {
             secret: Arc::new(secret),
             lifetime: None,
-            told: None,
+            lifetime_set_at: None,
             age: None,
             recheck_after: None,
             authorization_ends_in: None,
             authorization_lifetime: None,
             scope: None,
-            settled: false,
+            known_to_api: false,
         })
     }
 
-    /// How long the token lives, counted from when the fetch that brings it began, or from this call if that was earlier (see
-    /// [`AccessToken::age`] for other starts). A source that hands out the same token with the same lifetime again gives it no more life.
+    /// Sets the lifetime. It counts from the beginning of the fetch that brings the token, or from this call if that was earlier. If it
+    /// began at another time, set the [age](AccessToken::age) too. If a source returns the same token with the same lifetime again, the
+    /// lifetime goes on and doesn't begin again.
     ///
-    /// Zero means unknown, as does a life of ten years and more: then no timer renews the token, only a 401 does.
+    /// Zero means unknown, and so does a lifetime of ten years or more: no timer renews such a token, only a 401 does. Default: unknown.
+    /// See the example of [`AccessToken`].
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
-        self.told = Some(Stamp::now());
+        self.lifetime_set_at = Some(Stamp::now());
         self
     }
 
-    /// How much of the [lifetime](AccessToken::expires_in) had passed when `fetch` returned. A source that hands over a token
-    /// it got earlier (from a cache, from a store) says so with this; without it the lifetime starts when `fetch` was called.
+    /// Sets how much of the [lifetime](AccessToken::expires_in) had passed when `fetch` returned. A source that returns a token which it
+    /// got earlier, from a cache or a store, must set it. Default: the lifetime begins when `fetch` was called.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::AccessToken;
+    ///
+    /// // A cache has kept the token for ten minutes.
+    /// let token = AccessToken::new("cached")?.expires_in(Duration::from_secs(3600)).age(Duration::from_secs(600));
+    /// # let _ = token;
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
     #[must_use]
     pub fn age(mut self, age: Duration) -> Self {
         self.age = Some(age);
         self
     }
 
-    /// Asks to be fetched again after this time although the token may live longer: for sources that others change, such as
-    /// files. The same token fetched again keeps its generation: nothing happens to requests.
+    /// Fetches again after this time, although the token may be valid for longer. For sources that others change, such as files. If the
+    /// same token is fetched again, it keeps its generation and nothing changes for requests. Default: no.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::AccessToken;
+    ///
+    /// let token = AccessToken::new("from-a-keychain")?.recheck_after(Duration::from_secs(30));
+    /// # let _ = token;
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
     #[must_use]
     pub fn recheck_after(mut self, period: Duration) -> Self {
         self.recheck_after = Some(period);
         self
     }
 
-    /// How long the source can go on before the user must authorize again, counted from when `fetch` returned: the life that a
-    /// refresh token has left. Shown by [`Status::authorization_left`](crate::Status::authorization_left); nothing else depends
-    /// on it.
+    /// Sets how long it is, from when `fetch` returned, until the user must authorize again: the lifetime that the refresh token has left.
+    /// [`Status::authorization_left`](crate::Status::authorization_left) shows it. It has no influence on renewals. Default: unknown.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::AccessToken;
+    ///
+    /// // The refresh token expires in thirty days.
+    /// let token = AccessToken::new("secret")?.authorization_ends_in(Duration::from_secs(30 * 24 * 3600));
+    /// # let _ = token;
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
     #[must_use]
     pub fn authorization_ends_in(mut self, left: Duration) -> Self {
         self.authorization_ends_in = Some(left);
         self
     }
 
-    /// The scope that the server granted (RFC 6749 §3.3), as it wrote it: space-delimited.
+    /// Sets the scope that the server granted (RFC 6749 §3.3), as it wrote it: delimited by spaces. See the example of [`AccessToken`].
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into().into());
         self
     }
 
-    /// The lifetime as [given](AccessToken::expires_in).
+    /// The lifetime as [set](AccessToken::expires_in). See the example of [`AccessToken`].
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
     }
 
-    /// The granted scopes, one by one; none where the server did not say.
+    /// The granted scopes, one by one; none if the server didn't tell them. See the example of [`AccessToken`].
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scope.as_deref().unwrap_or_default().split_ascii_whitespace()
     }
 
-    /// The secret itself. Every use of it is a place where it can leak: prefer [`AccessToken::authorization`].
+    /// The secret itself. Each use of it may leak it: prefer [`AccessToken::authorization`].
+    ///
+    /// ```
+    /// use tower_bearer::AccessToken;
+    ///
+    /// assert_eq!(AccessToken::new("secret")?.expose_secret(), "secret");
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         &self.secret
     }
 
-    /// The value of the `Authorization` header, marked sensitive so that HTTP libraries neither print nor index it.
+    /// The value of the `Authorization` header. It is marked sensitive, so HTTP libraries neither print nor index it. See the example of
+    /// [`AccessToken`].
     ///
-    /// Each call makes a copy with memory and a reference count of its own. Its clones share them, and cost no allocation.
+    /// Each call makes a copy with memory and a reference count of its own. Clones of the value share them and allocate nothing.
     #[must_use]
     pub fn authorization(&self) -> HeaderValue {
         let mut bytes = Zeroizing::new(Vec::with_capacity(SCHEME.len() + self.secret.len()));
@@ -150,30 +190,30 @@ impl AccessToken {
         self.age
     }
 
-    /// The same, from where tokens lie that aren't new.
-    pub(crate) fn settled(mut self) -> Self {
-        self.settled = true;
+    /// The same token, marked as known to the API.
+    pub(crate) fn known_to_api(mut self) -> Self {
+        self.known_to_api = true;
         self
     }
 
-    /// Whether an API may not know it yet, that needs so long to know a new one.
+    /// Whether an API that needs this long to know a new token may not know this one yet.
     pub(crate) fn is_younger_than(&self, age: Duration) -> bool {
-        !self.settled && self.age.is_none_or(|known| known < age)
+        !self.known_to_api && self.age.is_none_or(|known| known < age)
     }
 
-    /// The same with the age it has if its life was told before this fetch began, and nothing else is known.
+    /// Sets the age, if it is unknown and `expires_in` was called before this fetch began.
     pub(crate) fn aged(self, time: &Timeline, began: Moment) -> Self {
-        match (self.age, self.told.as_ref().map(|told| time.at(told))) {
-            // Zero is no life that could have begun.
-            (None, Some(told)) if told < began && self.lifetime != Some(Duration::ZERO) => {
-                let age = time.now().since(told);
+        match (self.age, self.lifetime_set_at.as_ref().map(|stamp| time.at(stamp))) {
+            // A lifetime of zero is unknown, so it has no beginning.
+            (None, Some(set_at)) if set_at < began && self.lifetime != Some(Duration::ZERO) => {
+                let age = time.now().since(set_at);
                 self.age(age)
             }
             _ => self,
         }
     }
 
-    /// How long the authorization lasted when it began.
+    /// Sets how long the authorization lasted when it began.
     #[cfg(any(feature = "oauth2", test))]
     pub(crate) fn authorization_lasts(mut self, lifetime: Option<Duration>) -> Self {
         self.authorization_lifetime =
@@ -207,7 +247,15 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Why a string can't be an [`AccessToken`]. Never shows any of it.
+/// Why a text can't be an [`AccessToken`]. Never shows any of the text.
+///
+/// ```
+/// use tower_bearer::AccessToken;
+///
+/// let error = AccessToken::new("secret\n").unwrap_err();
+/// assert!(error.to_string().contains("byte 6 is white space"));
+/// # assert!(!error.to_string().contains("secret"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidToken(Cow<'static, str>);
 
@@ -221,8 +269,8 @@ impl error::Error for InvalidToken {}
 
 const SCHEME: &[u8] = b"Bearer ";
 
-/// The owner of a header's bytes. Its alignment makes `Bytes` keep the reference count on cache lines of its own (two of 64
-/// bytes, because processors fetch them in pairs), so that threads that use different copies don't slow each other down.
+/// The owner of a header's bytes. Its alignment makes `Bytes` keep the reference count on cache lines of its own (two of 64 bytes, because
+/// processors fetch them in pairs), so threads that use different copies don't slow each other down.
 #[repr(align(128))]
 struct OwnLine(Zeroizing<Vec<u8>>);
 

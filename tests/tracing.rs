@@ -197,7 +197,7 @@ async fn all_that_is_told_is_documented_and_the_other_way_round() {
     let all = told.all();
     let ours = || all.iter().filter(|entry| entry.what != "asked");
     for entry in ours() {
-        let what = entry.what.split(": the 401 is handed on").next().unwrap();
+        let what = entry.what.split(": the 401 is returned").next().unwrap();
         let (level, fields) = documented.get(what).unwrap_or_else(|| panic!("{entry:?} is not documented"));
         let mut seen: BTreeSet<_> = entry.fields.keys().map(|field| (*field).to_owned()).collect();
         if !seen.contains("token") {

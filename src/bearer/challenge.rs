@@ -1,18 +1,18 @@
-//! What a response says about the token it was asked with: a pure reading of status and headers.
+//! What a response says about the token of its request. Pure: it reads the status and the headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use http_auth::ChallengeParser;
 
-/// Whether the response says that the token is not, or no more, valid: a 401 (RFC 9110 §15.5.2, RFC 6750 §3), or gRPC's
-/// `UNAUTHENTICATED` in the headers, where servers put it that refuse a call before it begins.
+/// Whether the response refuses the token because it is not valid, or no longer: a 401 (RFC 9110 §15.5.2, RFC 6750 §3), or gRPC's
+/// `UNAUTHENTICATED` in the headers, where servers put it that reject a call before it begins.
 #[inline]
 pub(crate) fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     (status == StatusCode::UNAUTHORIZED || headers.get(&GRPC_STATUS).is_some_and(|status| status == UNAUTHENTICATED))
         && !is_for_scope(headers)
 }
 
-/// Whether the response shows that the token is valid. What a server answers that is down or busy doesn't, nor what is answered before
-/// anybody looks at the request, by a proxy or the server below: whoever answers so may not have looked at the token.
+/// Whether the response shows that the API accepted the token. The response of a server that is down or busy doesn't show that. Nor does a
+/// response that a proxy or the HTTP server itself gives before anybody looks at the token.
 #[cold]
 pub(crate) fn is_acceptance(status: StatusCode, headers: &HeaderMap) -> bool {
     let without_looking = status.is_server_error()
@@ -21,14 +21,14 @@ pub(crate) fn is_acceptance(status: StatusCode, headers: &HeaderMap) -> bool {
     !without_looking && !is_refusal(status, headers)
 }
 
-/// Whether the response says that the token is valid but not for this (RFC 6750 §3.1, `insufficient_scope`): another one of the
-/// same kind would be refused as well. Servers should answer 403 with it, and some answer 401.
+/// Whether the response says that the token is valid but lacks a scope (RFC 6750 §3.1, `insufficient_scope`). Another token of the same
+/// kind would be refused as well. Servers should say this with 403, and some say it with 401.
 #[cold]
 fn is_for_scope(headers: &HeaderMap) -> bool {
     headers.get_all(WWW_AUTHENTICATE).iter().any(names_scope)
 }
 
-/// Whether a refusal asks for a token as one does that came without: in a Bearer challenge that names no error (RFC 6750 §3.1).
+/// Whether a 401 asks for a token, as if the request had come without one: it has a Bearer challenge that names no error (RFC 6750 §3.1).
 #[cold]
 pub(crate) fn asks_for_a_token(headers: &HeaderMap) -> bool {
     let mut asks = false;
@@ -62,12 +62,12 @@ fn names_scope(value: &HeaderValue) -> bool {
     false
 }
 
-/// The same where it isn't written by the grammar (RFC 9110 §11.2): texts in other languages, a scheme with a token before it, colons,
-/// blanks and commas where there should be none or are none.
+/// The same for a header that breaks the grammar (RFC 9110 §11.2): with text in other languages, with a scheme and its token before it, or
+/// with colons, spaces and commas that are wrong or missing.
 fn holds_scope(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
     let is_part_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
-    // Texts in quotes are no parameters, unless somebody has forgotten to close one.
+    // Quoted text is no parameter, unless a quote isn't closed.
     let is_quoted = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
     let is_closed = !is_quoted(&value);
     value.windows(5).enumerate().filter(|(_, window)| *window == b"error").any(|(at, _)| {
@@ -83,7 +83,7 @@ fn holds_scope(value: &[u8]) -> bool {
 
 const SCOPE: &str = "insufficient_scope";
 
-/// Proxy authentication, a request that came too slowly, to the wrong server, too early or too often, or whose head is too large.
+/// Proxy authentication is missing; or the request came too slowly, to the wrong server, too early or too often, or its head is too large.
 const WITHOUT_LOOKING: [StatusCode; 6] = [
     StatusCode::PROXY_AUTHENTICATION_REQUIRED,
     StatusCode::REQUEST_TIMEOUT,
@@ -98,7 +98,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The number of `UNAUTHENTICATED` among gRPC's status codes.
 const UNAUTHENTICATED: &str = "16";
 
-/// The numbers of those that are 5xx or 429 in HTTP (google.rpc.Code, "HTTP Mapping"): `UNKNOWN`, `DEADLINE_EXCEEDED`,
+/// The numbers of the gRPC status codes that are 5xx or 429 in HTTP (google.rpc.Code, "HTTP Mapping"): `UNKNOWN`, `DEADLINE_EXCEEDED`,
 /// `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`.
 const FAILURES: [&str; 7] = ["2", "4", "8", "12", "13", "14", "15"];
 
@@ -109,7 +109,7 @@ mod tests {
     fn response(status: u16, headers: &[(&'static str, &'static str)]) -> (StatusCode, HeaderMap) {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            // Beyond ASCII in one byte, as HTTP has it.
+            // Characters beyond ASCII become one byte each, as in HTTP.
             let bytes: Vec<u8> = value.chars().map(|c| c as u8).collect();
             map.append(*name, HeaderValue::from_bytes(&bytes).unwrap());
         }
@@ -133,11 +133,11 @@ mod tests {
             (403, &[(www, r#"Bearer error="insufficient_scope""#)], false),
             (401, &[(www, r#"Basic realm="x", Bearer error="insufficient_scope""#)], false),
             (401, &[(www, r#"Basic realm="x""#), (www, r#"Bearer error="insufficient_scope""#)], false),
-            // Only as the value of the parameter, only of the scheme.
+            // Only as the value of the parameter, and only of this scheme.
             (401, &[(www, r#"Bearer error_description="not insufficient_scope""#)], true),
             (401, &[(www, r#"DPoP error="insufficient_scope""#)], true),
             (401, &[(www, r#"Bearer realm="api", error="invalid_token", DPoP algs="RS256 ES256""#)], true),
-            // As it is written.
+            // As some servers write it.
             (401, &[(www, r#"Bearer realm="unclosed, error=insufficient_scope"#)], false),
             (
                 401,

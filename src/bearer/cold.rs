@@ -12,8 +12,8 @@
 //!                                                    └───────────────────── the client is ready ──────┘
 //! ```
 //!
-//! In `Spare`, `SentOnce` and `Replayed` the inner future is polled instead. From `Replayed` a request goes to `Readying` once more if it was
-//! lost with its connection.
+//! In `Spare`, `SentOnce` and `Replayed` the inner future is polled instead. A request goes from `Replayed` to `Readying` once more if it
+//! was lost with its connection.
 
 use std::{
     future::Future,
@@ -34,30 +34,30 @@ use crate::{
     live::{Attempts, FIRST_STEP, Generation, Sharded, With},
 };
 
-/// The rarer states, and what is kept for them. No service in here is ready but while it is being asked to send: what it holds then, such
-/// as a place in a limit, is missing to others, perhaps to those who fetch the token.
+/// The rarer states, and what is kept for them. A service in here is ready only while it is about to send: a ready service may hold a
+/// permit of a limit, which others then lack, perhaps the fetch of the token.
 pub(super) enum Cold<S: Service<R>, R> {
-    /// Sent, and could be sent again. `ends`: when the call's deadline is over, as far as that was looked at (here and below).
+    /// Sent, and can be sent again. `ends`: the deadline of the call, if it was read (here and below).
     Spare { service: S, spare: Spare<R>, link: Sharded<Link>, ends: Option<Moment> },
-    /// Not sent yet for want of a token.
+    /// Not sent yet, because there is no token.
     Waiting { token: Wait<Acquired>, service: S, request: R, after: After<R>, ends: Option<Moment> },
     /// Sent, and can't be sent again.
     SentOnce { link: Sharded<Link> },
-    /// The token was refused: waits for another one, with what is left of the wait then, or for the news that there will be none.
+    /// The token was refused. Waits for another one, or until it is known that there will be none.
     Renewing { token: Wait<Replaced>, held: Option<Held<S::Response>>, service: S, spare: Spare<R>, resend: Resend },
-    /// There is a token; the service must be ready to send. `left`: how long it may wait if it needs one more.
+    /// There is a token. Waits until the service is ready. `left`: how long the request may still wait for a token, if it needs one more.
     Readying { service: S, request: R, link: Sharded<Link>, after: After<R>, left: Duration, ends: Option<Moment> },
-    /// Sent again. `more`: what is needed to do so once more.
+    /// Sent again. `more`: what is needed to send it once more.
     Replayed { link: Sharded<Link>, resend: Resend, more: Option<(S, Spare<R>)> },
-    /// Over before it began.
+    /// Failed before anything was sent.
     Failed(Error<S::Error>),
-    /// Between two of the others.
+    /// Between two other states.
     Moving,
 }
 
-/// What a request is, once it was sent, that had to wait.
+/// The state after the sending of a request that had to wait.
 pub(super) enum After<R> {
-    /// Sent for the first time, with what is sent again.
+    /// Sent for the first time. This is what can be sent again.
     Spare(Spare<R>),
     SentOnce,
     Replayed {
@@ -66,37 +66,37 @@ pub(super) enum After<R> {
     },
 }
 
-/// A second attempt, or a later one.
+/// A second or later attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Resend {
-    /// It carries a token that was fetched because of its own 401: what becomes of it says whether that helped.
+    /// It carries a token that was fetched because of its own 401: its response shows whether that helped.
     pub(super) has_its_fetch: bool,
-    /// Its last 401 may cause a fetch.
+    /// Its last 401 may have caused a fetch.
     causes_fetch: bool,
-    /// How many more there may be.
+    /// How many more attempts there may be.
     more: u8,
-    /// How long they may wait altogether.
+    /// How long they may wait in all.
     left: Duration,
     ends: Option<Moment>,
-    /// One of them was lost with its connection.
+    /// An attempt was lost with its connection.
     lost: bool,
-    /// What is answered is handed on: this is only to have a 401 in place of one that was dropped.
+    /// The response is returned, whatever it is: this attempt only replaces a 401 that was dropped.
     is_last: bool,
 }
 
 impl Resend {
-    /// Before the first one.
+    /// Before the first of them.
     fn first(left: Duration, ends: Option<Moment>) -> Self {
         Self { has_its_fetch: false, causes_fetch: false, more: RESENDS, left, ends, lost: false, is_last: false }
     }
 }
 
-/// How often a request is sent again at the most: four times with a token that isn't valid yet, three of them after a pause and one when it
-/// is accepted elsewhere, or with the one before it; and once with another that was fetched then. One that is lost with its connection
-/// counts, too.
+/// How often a request is sent again at most. Four times while the token is too new: three times after a wait, and once when another
+/// request with it is accepted, or with the previous token. And once with the token that is fetched after that. An attempt that is lost
+/// with its connection counts, too.
 const RESENDS: u8 = 5;
 
-/// What a state goes on to.
+/// What a state leads to.
 pub(super) enum Step<S: Service<R>, R> {
     Sent(S::Future, Generation),
     Over(Result<S::Response, Error<S::Error>>),
@@ -104,11 +104,11 @@ pub(super) enum Step<S: Service<R>, R> {
 
 type Wait<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What is left of the wait for a token, and the layer that waited for it: with a handle of its own each request would count the handles,
-/// which all write.
+/// What is left of the wait for a token, and the layer that waited for it. If each request had a handle of its own, all of them would write
+/// the count of handles.
 type Acquired = (Result<Duration, TokenError>, Sharded<Link>);
 
-/// What is left of the wait for another one, if there is one.
+/// What is left of the wait for another token, if there is one.
 type Replaced = (Option<(Duration, With)>, Sharded<Link>);
 
 impl<S, R> Cold<S, R>
@@ -116,7 +116,7 @@ where
     S: Service<R, Error: Into<BoxError>> + Clone,
     R: HttpRequest,
 {
-    /// The layer, where something was sent.
+    /// The layer, if something was sent.
     pub(super) fn link(&self) -> Option<&Link> {
         match self {
             Self::Spare { link, .. } | Self::SentOnce { link } | Self::Replayed { link, .. } => Some(link),
@@ -124,13 +124,13 @@ where
         }
     }
 
-    /// Whether somebody wants to know of answers that are no refusals, to what is sent with this generation.
+    /// Whether responses other than 401s are looked at, too, for an attempt with this generation.
     pub(super) fn is_told(&self, generation: Generation) -> bool {
         let is_told = |link: &Link| link.judge.is_some() || link.token.is_doubted(generation);
         matches!(self, Self::Replayed { .. }) || self.link().is_some_and(is_told)
     }
 
-    /// Whether what is kept can be sent again, whole and in time.
+    /// Whether the kept request can be sent again, whole and before its deadline.
     pub(super) fn hold(&mut self) -> bool {
         if let (Some(ends), Some(link)) = (self.ends(), self.link())
             && ends <= link.token.time().now()
@@ -144,7 +144,7 @@ where
         }
     }
 
-    /// When the deadline is over of a call that can be sent again.
+    /// The deadline of a call that can be sent again.
     fn ends(&self) -> Option<Moment> {
         match self {
             Self::Spare { spare, link, ends, .. } => ends.or_else(|| link.deadline(spare.request(), spare.kept_at())),
@@ -153,7 +153,7 @@ where
         }
     }
 
-    /// An attempt was answered with this, a 401, whose body takes so much room.
+    /// The response to an attempt is this 401, whose body takes so much room.
     pub(super) fn renew(&mut self, response: S::Response, kib: u16, refused: Generation) {
         let ends = self.ends();
         let (link, service, spare, resend) = match mem::replace(self, Self::Moving) {
@@ -164,10 +164,10 @@ where
             Self::Replayed { link, resend, more: Some((service, spare)) } => (link, service, spare, resend),
             _ => return,
         };
-        // The deadline may be nearer than it was.
+        // The deadline may be nearer than before.
         let left = resend.ends.map_or(resend.left, |ends| resend.left.min(ends.since(link.token.time().now())));
         let causes_fetch = link.token.is_reason_to_fetch(refused);
-        // Who can't wait until the same token is tried again wants another.
+        // A request that can't wait until the same token is tried again wants another one.
         let pause = FIRST_STEP * (1 << (RESENDS - resend.more));
         let resend = Resend { causes_fetch, more: resend.more - 1, ..resend };
         let held = Held::new(response, kib, &link, !spare.is_whole_for_certain());
@@ -177,7 +177,7 @@ where
         *self = Self::Renewing { token, held, service, spare, resend };
     }
 
-    /// A later attempt failed with this: sends it once more where it wasn't processed, or may be repeated (RFC 9110 §9.2.2).
+    /// A later attempt failed with this error. Sends it once more if it wasn't processed, or may be repeated (RFC 9110 §9.2.2).
     pub(super) fn send_once_more(&mut self, error: &(dyn std::error::Error + 'static)) -> bool {
         let Self::Replayed { resend: Resend { lost: false, .. }, more: Some((_, spare)), .. } = self else {
             return false;
@@ -215,9 +215,9 @@ where
                         return Poll::Pending;
                     }
                     Poll::Ready((None, _)) if held.is_some() => return Poll::Ready(over(held)),
-                    // Without it the API is asked once more, with the token that there is.
+                    // The 401 was dropped. Ask the API once more, with the current token.
                     Poll::Ready((replaced, link)) => match spare.take_over(resend.more > 0) {
-                        // The 401 goes, and with it the connection that its body occupies.
+                        // The 401 is dropped, which frees the connection that its body occupies.
                         Some((request, spare)) => {
                             let (left, with) = replaced.unwrap_or((Duration::ZERO, With::TheSame));
                             let has_its_fetch = resend.has_its_fetch || resend.causes_fetch && with == With::Another;
@@ -235,7 +235,7 @@ where
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Over(Err(Error::of_inner(error)))),
-                    // The header is taken now, when the request goes: getting ready may have taken longer than the token lived.
+                    // The header is taken now, when the request is sent: the token may have expired while the service got ready.
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
                             if let Some(ends) = ends {
@@ -260,7 +260,7 @@ where
                     },
                 },
                 Self::Failed(error) => return Poll::Ready(Step::Over(Err(error))),
-                // In these the response comes from the inner future, which is polled instead.
+                // In these states the response comes from the inner future, which is polled instead.
                 Self::Spare { .. } | Self::SentOnce { .. } | Self::Replayed { .. } | Self::Moving => {
                     panic!("`ResponseFuture` polled after it was done")
                 }
@@ -269,7 +269,7 @@ where
     }
 }
 
-/// The 401 is handed on.
+/// The 401 is returned.
 fn over<S: Service<R>, R>(held: Option<Held<S::Response>>) -> Step<S, R> {
     match held {
         Some(held) => Step::Over(Ok(held.into_response())),
@@ -277,7 +277,7 @@ fn over<S: Service<R>, R>(held: Option<Held<S::Response>>) -> Step<S, R> {
     }
 }
 
-/// Waits for a token, no longer than this.
+/// Waits for a token, at most this long.
 pub(super) fn acquire(link: Sharded<Link>, max_wait: Duration) -> Wait<Acquired> {
     Box::pin(async move { (link.token.wait(max_wait).await, link) })
 }

@@ -1,4 +1,4 @@
-//! The deadline of a gRPC call: how much of it is left, in the header `grpc-timeout` (gRPC over HTTP/2, "Requests"). Pure.
+//! The deadline of a gRPC call. The header `grpc-timeout` says how much of it is left (gRPC over HTTP/2, "Requests"). Pure.
 
 use std::time::Duration;
 
@@ -16,12 +16,11 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_nanos(count.saturating_mul(nanos)))
 }
 
-/// Says that so much is left: in the smallest unit in which it can be said, and not less than nothing, which some servers take for no
-/// deadline.
+/// Writes how much is left, in the smallest unit in which it fits. Never zero, because some servers take that for no deadline.
 pub(super) fn lower(headers: &mut HeaderMap, left: Duration) {
     let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX).max(1);
     let fits = UNITS.into_iter().find(|(_, nanos)| left / nanos < 10_u64.pow(DIGITS as u32));
-    // In its place: a second `insert` in this crate would be one that the hot path shares, and calls (`live::cell`).
+    // Changes the value in place: the hot path would share a second `insert` in this crate, and call it (`live::cell`).
     if let Some((unit, nanos)) = fits
         && let Ok(value) = HeaderValue::try_from(format!("{}{unit}", left / nanos))
         && let Some(said) = headers.get_mut(&GRPC_TIMEOUT)
@@ -32,10 +31,10 @@ pub(super) fn lower(headers: &mut HeaderMap, left: Duration) {
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// At most so many digits.
+/// How many digits a value has at most.
 const DIGITS: usize = 8;
 
-/// From the smallest to the largest, in nanoseconds.
+/// In nanoseconds, from the smallest to the largest.
 const UNITS: [(&str, u64); 6] =
     [("n", 1), ("u", 1_000), ("m", 1_000_000), ("S", 1_000_000_000), ("M", 60_000_000_000), ("H", 3_600_000_000_000)];
 

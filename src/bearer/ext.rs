@@ -24,8 +24,8 @@ use crate::LiveToken;
 /// # }
 /// ```
 pub trait ServiceBuilderExt<L>: sealed::Sealed {
-    /// Sends this token to this origin: [`BearerAuthLayer::new`] without options. With options it is
-    /// `layer(BearerAuthLayer::new(…)…)`.
+    /// Sends this token to this origin: [`BearerAuthLayer::new`] without options. With options, use `layer(BearerAuthLayer::new(…)…)`. See
+    /// the example of [`ServiceBuilderExt`].
     fn bearer_auth(self, token: LiveToken, origin: Origin) -> ServiceBuilder<Stack<BearerAuthLayer, L>>;
 }
 

@@ -1,4 +1,4 @@
-//! The future of one request: send → (401) → renew → send. What happens to few of them is in `cold`.
+//! The future of one request: send → (401) → renew → send. `cold` has its rarer states.
 
 use std::{
     fmt,
@@ -23,13 +23,13 @@ use crate::{
 };
 
 pin_project! {
-    /// The response of a request sent by [`BearerAuth`](crate::BearerAuth).
+    /// The response of a request sent by [`BearerAuth`](crate::BearerAuth). See the example of [`BearerAuthLayer`](crate::BearerAuthLayer).
     ///
-    /// While the first attempt is under way, this is the inner service's future and a few words; everything rarer (waiting for a
-    /// token, sending again) lies in one box.
+    /// During the first attempt, this is the inner service's future and a few words. Everything rarer (waiting for a token, sending again)
+    /// is in one box.
     ///
     /// # Cancel safety
-    /// Dropping it cancels the request. It never cancels the fetch of a token that others wait for.
+    /// Dropping it cancels the request. It never cancels a fetch, for which others may wait.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, R>
     where
@@ -43,9 +43,9 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, W> {
-        // Sent, and whatever is answered is handed on.
+        // Sent. The response is returned, whatever it is.
         Plain { #[pin] inner: F },
-        // What is answered says something about the token, or there is something to do before.
+        // The response may say something about the token, or something must be done first.
         Watched { #[pin] watched: W },
     }
 }
@@ -58,20 +58,21 @@ pin_project! {
         #[pin]
         inner: Option<S::Future>,
         ticket: Ticket,
-        // Whether somebody wants to know of answers that are no refusals: a judge, or the token's task after a later attempt, or because the token is new.
+        // Whether responses other than 401s are looked at, too: by a judge; for the task, after a later attempt or because the token is
+        // new.
         told: bool,
         cold: Option<SyncWrapper<Box<Cold<S, R>>>>,
     }
 }
 
 impl<S: Service<R>, R> ResponseFuture<S, R> {
-    /// Sent, and whatever is answered is handed on.
+    /// Sent. The response is returned, whatever it is.
     #[inline]
     pub(super) fn plain(inner: S::Future) -> Self {
         Self { state: State::Plain { inner } }
     }
 
-    /// Sent, perhaps with something kept to be sent again. `told`: somebody wants to know of answers that are no refusals.
+    /// Sent, perhaps with something kept to be sent again. `told`: responses other than 401s are looked at, too.
     #[inline]
     pub(super) fn sent(inner: S::Future, ticket: Ticket, kept: Option<Box<Cold<S, R>>>, told: bool) -> Self {
         let cold = kept.map(SyncWrapper::new);
@@ -117,7 +118,7 @@ where
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
-    // Small, and part of the caller: whatever happens to few requests is elsewhere.
+    // Small, because it is inlined into the caller. What happens to few requests is elsewhere.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -136,7 +137,7 @@ where
         let this = self.as_mut().project();
         let Some(inner) = this.inner.as_pin_mut() else { return self.go_on(cx) };
         let answer = inner.poll(cx);
-        // Looked at where it lies: each time a response is moved costs as much as all that is decided here.
+        // The response is read in place: to move it once costs as much as everything that is decided here.
         let (mut refused, mut told) = (false, false);
         if let Poll::Ready(Ok(response)) = &answer
             && this.ticket.token != TokenId::NONE
@@ -144,7 +145,7 @@ where
             refused = challenge::is_refusal(response.status(), response.headers());
             told = refused || *this.told;
             if !told {
-                // With what was kept to be sent again goes the reason to keep it: bodies may go on although the response is there.
+                // Drop what was kept to be sent again, so that no more of the body is copied: bodies may go on after the response has come.
                 *this.cold = None;
             }
         }
@@ -155,7 +156,7 @@ where
         }
     }
 
-    /// The rarer states, up to where there is something sent to wait for.
+    /// The rarer states, until an attempt is sent.
     #[cold]
     fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut this = self.as_mut().project();
@@ -166,7 +167,7 @@ where
                 this.inner.set(Some(future));
                 this.ticket.generation = generation;
                 *this.told = cold.is_told(generation);
-                // Goes round a few times at most.
+                // This recurses a few times at most.
                 self.poll(cx)
             }
             Step::Over(result) => {
@@ -176,7 +177,7 @@ where
         }
     }
 
-    /// The client failed. Where it was asked to send something again, that may be because the server closed the connection after its 401.
+    /// The client failed. In a later attempt that may be because the server closed the connection after its 401.
     #[cold]
     fn failed(
         mut self: Pin<&mut Self>,
@@ -193,7 +194,7 @@ where
         Poll::Ready(Err(Error::of_boxed(error)))
     }
 
-    /// What to do with this response: what the rule says, unless the layer has a judge. Tidies up if it is to be handed on.
+    /// What to do with this response: what the layer's judge says, or else the rule. Cleans up if the response is returned.
     #[cold]
     fn verdict(self: Pin<&mut Self>, response: &S::Response, by_rule: OnUnauthorized) -> OnUnauthorized {
         let this = self.project();
@@ -202,7 +203,7 @@ where
         let verdict = judge.map_or(by_rule, |judge| judge.judge(response.status(), response.headers()));
         if verdict == OnUnauthorized::HandOn {
             let cold = this.cold.take().map(SyncWrapper::into_inner);
-            // If that is what a fetch was for, the token's task should know that it helped: from then on the next 401 is worth one.
+            // If a fetch was made for this request, the task must learn that it helped: from then on the next 401 may cause a fetch.
             if challenge::is_acceptance(response.status(), response.headers())
                 && response.whence(this.ticket.sent_to) != Whence::Elsewhere
                 && let Some(token) = LiveToken::find(this.ticket.token)
@@ -218,8 +219,8 @@ where
         verdict
     }
 
-    /// The API refused the token by the rule, or somebody wants to know of any answer. The layer's judge has the last word, if there
-    /// is one.
+    /// The API refused the token by the rule, or the response must be looked at for another reason. The layer's judge decides, if there is
+    /// one.
     #[cold]
     fn consider(
         mut self: Pin<&mut Self>,
@@ -242,7 +243,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut this = self.as_mut().project();
-        // Before anything waits: what limits below count as under way must be over, or the next attempt can't begin.
+        // Before anything waits: limits below must not count this attempt as under way, or the next one can't begin.
         this.inner.set(None);
         let is_ours = match response.whence(this.ticket.sent_to) {
             Whence::Asked => true,

@@ -1,23 +1,24 @@
-//! A 401 that is held while its token is renewed, to be handed on if that fails. Nobody reads its body meanwhile.
+//! A 401 that is held while its token is renewed, and returned if that fails. Nobody reads its body meanwhile.
 //!
-//! What nobody reads takes room: in HTTP/1 its connection, in HTTP/2 a part of the window that all of a connection share (RFC 9113 §5.2),
-//! perhaps with the answer of the token endpoint that is waited for. So a token holds few at a time. The others are dropped, which frees
-//! their room, and if the renewal fails they are sent again with the token that there is: the API says once more what it says. (Where that has ended meanwhile, they fail for want of
-//! one.)
+//! A body that nobody reads takes room: in HTTP/1 its connection; in HTTP/2 a part of the window that all streams of a connection share
+//! (RFC 9113 §5.2), and the token response may come over the same connection. So a live token holds only a few 401s at a time. The others
+//! are dropped, which frees their room. If the renewal fails, their requests are sent again with the current token, and the API repeats its
+//! response. (If that token has expired meanwhile, they fail for want of a token.)
 
 use http::{HeaderMap, HeaderName, header::CONTENT_LENGTH};
 
 use super::Link;
 use crate::live::{MOST_HELD, Sharded};
 
-/// A response that is held. What it takes is free again when it goes.
+/// A response that is held. Dropping it frees its room.
 pub(super) struct Held<T> {
     response: T,
     _room: Room,
 }
 
 impl<T> Held<T> {
-    /// Holds a response with these headers; `None` if there is no room. `must_be_held`: the request can't be sent again for certain.
+    /// Holds a response whose body takes this much room; `None` if there is no room. `must_be_held`: the request may turn out not to be
+    /// whole when it is sent again.
     pub(super) fn new(response: T, kib: u16, link: &Sharded<Link>, must_be_held: bool) -> Option<Self> {
         let has_room = link.token.make_room(kib, must_be_held);
         has_room.then(|| Self { response, _room: Room { kib, link: link.clone() } })
@@ -41,7 +42,7 @@ impl Drop for Room {
 
 /// How much room the body of a response with these headers takes, in KiB.
 pub(super) fn size(headers: &HeaderMap) -> u16 {
-    // A gRPC answer with its status in the headers has no body.
+    // A gRPC response with its status in the headers has no body.
     if headers.contains_key(&GRPC_STATUS) {
         return 0;
     }
@@ -51,7 +52,7 @@ pub(super) fn size(headers: &HeaderMap) -> u16 {
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// What a body is taken for that doesn't say how long it is: of those, one is held at a time.
+/// Assumed for a body of unknown length: one of those is held at a time.
 const UNKNOWN: u16 = MOST_HELD;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The layer: options, and what every service of it shares.
+//! The layer: its options, and what all of its services share.
 
 use std::{fmt, time::Duration};
 
@@ -13,15 +13,16 @@ use crate::{
 
 /// Puts a live token on every request: `Authorization: Bearer …` (RFC 6750 §2.1).
 ///
-/// - A request to an origin that the layer was not made for is an error, and is not sent: a redirect followed above the layer
-///   can't carry the token away. URIs that are only a path count as the first origin.
-/// - While there is a valid token, no request waits. Without one it waits up to [`max_wait`](Self::max_wait), less if waiting is
-///   in vain.
-/// - A 401 renews the token; the request is sent again with the next one if its body allows it ([`replay`]). While the API may not know
-///   a new token yet, it is sent again up to five times.
-/// - An `Authorization` header that a request brings is replaced, unless [told otherwise](Self::keep_authorization).
+/// - A request to a foreign origin, one that the layer was not made for, fails and is not sent. So a redirect that is followed above the
+///   layer can't carry the token away. A URI that is only a path counts as the first origin.
+/// - While there is a valid token, no request waits. Without one a request waits at most [`max_wait`](Self::max_wait), and fails at once if
+///   no token can come in that time.
+/// - A 401 renews the token. The request is sent again with the next one if its body allows it ([`replay`]). While the API may not know a
+///   new token yet, the request is sent again up to five times.
+/// - An `Authorization` header that a request brings is replaced. [`keep_authorization`](Self::keep_authorization) changes that.
 ///
-/// Put it innermost, right around the client: then the token is chosen when the request is sent, not before it waits in a queue.
+/// Put it innermost, right around the client. Then the token is chosen when the request is sent, and not before the request waits in a
+/// queue.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -47,6 +48,25 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+///
+/// With options:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let token = LiveToken::builder(AccessToken::new("secret")?).name("documents").spawn();
+/// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?)
+///     .also_origin(Origin::parse("https://files.example.com")?)
+///     .max_wait(Duration::from_secs(3))
+///     .keep_authorization()
+///     .ask_requests();
+/// assert_eq!(layer.token().name(), Some("documents"));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer<P = replay::Auto> {
     link: Sharded<Link>,
@@ -54,7 +74,7 @@ pub struct BearerAuthLayer<P = replay::Auto> {
 }
 
 impl BearerAuthLayer {
-    /// A layer that sends this token to this origin.
+    /// A layer that sends this token to this origin. See the example of [`BearerAuthLayer`].
     pub fn new(token: LiveToken, origin: Origin) -> Self {
         let link = Link {
             view: CellView::of(token.cell()),
@@ -69,10 +89,11 @@ impl BearerAuthLayer {
         Self { link: link.share(), policy: replay::Auto }
     }
 
-    /// The same, with a token of its own from this source: [`LiveToken::spawn`] and [`BearerAuthLayer::new`] in one.
+    /// A layer with a live token of its own, from this source: [`LiveToken::spawn`] and [`BearerAuthLayer::new`] in one. See the example of
+    /// [`TokenFile`](crate::TokenFile).
     ///
     /// # Panics
-    /// As [`LiveToken::spawn`]: outside of a tokio runtime, and in one without time.
+    /// As [`LiveToken::spawn`]: outside of a tokio runtime, and in a runtime without time.
     #[track_caller]
     pub fn spawn(source: impl IntoTokenSource, origin: Origin) -> Self {
         Self::new(LiveToken::spawn(source), origin)
@@ -80,35 +101,52 @@ impl BearerAuthLayer {
 }
 
 impl<P> BearerAuthLayer<P> {
-    /// Sends the token to this origin as well.
+    /// Sends the token to this origin, too. See the example of [`BearerAuthLayer`].
     pub fn also_origin(self, origin: Origin) -> Self {
         self.with(|link| link.fence.admit(origin))
     }
 
-    /// Sends the token to whatever https origin a request names. Whoever can make this client request a URL, or redirect it,
-    /// gets the token.
+    /// Sends the token to any https origin. Whoever can make this client request a URL, or redirect it, gets the token.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// // For a token that is worth nothing to others.
+    /// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?).dangerous_any_https_origin();
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn dangerous_any_https_origin(self) -> Self {
         self.with(|link| link.fence.admit_any_https())
     }
 
-    /// How long a request may wait for a token, before it is first sent, and in all after 401s. 10 s unless said otherwise.
+    /// How long a request may wait for a token. Default: 10 s.
+    ///
+    /// A request can spend this time twice: once before it is first sent, and once after 401s, for all of its 401s together. A gRPC
+    /// deadline shortens both waits. See the example of [`BearerAuthLayer`].
     pub fn max_wait(self, wait: Duration) -> Self {
         self.with(|link| link.max_wait = wait)
     }
 
-    /// Sends a request that brings an `Authorization` header with that one, untouched, wherever it goes, and hands on whatever is
-    /// answered. Without this the header is replaced, so that a proxy that passes headers on is no confused deputy.
+    /// Keeps an `Authorization` header that a request brings. Such a request is sent unchanged, to any origin, and its response is
+    /// returned, whatever it is. Default: the header is replaced, so a proxy never forwards a caller's credentials. See the example of
+    /// [`BearerAuthLayer`].
     pub fn keep_authorization(self) -> Self {
         self.with(|link| link.keeps_authorization = true)
     }
 
-    /// Lets each request say what it wants different, by [`PerRequest`](crate::PerRequest) in its extensions.
+    /// Reads options of single requests, [`PerRequest`](crate::PerRequest), from their extensions. Default: no. See the example of
+    /// [`BearerAuthLayer`].
     pub fn ask_requests(self) -> Self {
         self.with(|link| link.asks_requests = true)
     }
 
-    /// Judges every response in place of the rule, [`OnUnauthorized::by_rule`]: for APIs that answer 403 to a token that has
-    /// expired, or 401 for reasons of their own.
+    /// Judges each response by this function. For APIs that respond with 403 to an expired token, or with 401 for other reasons. Default:
+    /// [`OnUnauthorized::by_rule`].
     ///
     /// ```
     /// use http::{StatusCode, header::WWW_AUTHENTICATE};
@@ -120,7 +158,7 @@ impl<P> BearerAuthLayer<P> {
     /// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?).on_unauthorized(|status, headers| {
     ///     match status {
     ///         StatusCode::FORBIDDEN => OnUnauthorized::Recover,
-    ///         // This API's own word for "not found".
+    ///         // This API means "not found" by that.
     ///         StatusCode::UNAUTHORIZED if !headers.contains_key(WWW_AUTHENTICATE) => OnUnauthorized::HandOn,
     ///         _ => OnUnauthorized::by_rule(status, headers),
     ///     }
@@ -130,8 +168,8 @@ impl<P> BearerAuthLayer<P> {
     /// # }
     /// ```
     ///
-    /// A request that the [replay policy](crate::replay) doesn't keep costs an allocation then. After
-    /// [`without_recovery`](Self::without_recovery) nobody is asked.
+    /// A request that the [replay policy](crate::replay) doesn't keep then costs an allocation. After
+    /// [`without_recovery`](Self::without_recovery) the function isn't called.
     pub fn on_unauthorized<F>(self, judge: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> OnUnauthorized + Send + Sync + 'static,
@@ -139,18 +177,42 @@ impl<P> BearerAuthLayer<P> {
         self.with(|link| link.judge = Some(Judge::new(judge)))
     }
 
-    /// What a 401 sets off: [`replay::Auto`] unless said otherwise.
+    /// Sets the [replay policy](crate::replay): which requests are kept to be sent again after a 401. Default: [`replay::Auto`].
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin, replay::Never};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?).replay(Never);
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn replay<Q>(self, policy: Q) -> BearerAuthLayer<Q> {
         BearerAuthLayer { link: self.link, policy }
     }
 
-    /// Hands on every 401 and draws no conclusions from it: the token is renewed on its schedule only. For APIs that answer 401
-    /// for reasons other than the token. The same as [`replay`](Self::replay) with [`replay::Off`]; the last of them counts.
+    /// Returns each 401 and draws no conclusions from it: the token is renewed on schedule only. For APIs that respond with 401 for reasons
+    /// other than the token. The same as [`replay`](Self::replay) with [`replay::Off`]. If both are called, the last one counts.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, LiveToken, Origin};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let token = LiveToken::spawn(AccessToken::new("secret")?);
+    /// let layer = BearerAuthLayer::new(token, Origin::parse("https://api.example.com")?).without_recovery();
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn without_recovery(self) -> BearerAuthLayer<replay::Off> {
         self.replay(replay::Off)
     }
 
-    /// The token that this layer sends.
+    /// The live token of this layer. See the example of [`BearerAuthLayer`].
     pub fn token(&self) -> &LiveToken {
         &self.link.token
     }

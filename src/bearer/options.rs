@@ -1,4 +1,4 @@
-//! What is rarely wanted: options of a single request, and another judgement of responses.
+//! Rarely used options: those of a single request, and a judge of responses.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,21 +6,28 @@ use http::{HeaderMap, StatusCode};
 
 use super::challenge;
 
-/// What one request wants different from its layer: goes into the request's extensions.
+/// What one request wants different from its layer. It goes into the request's extensions.
 ///
-/// Only layers that [ask](crate::BearerAuthLayer::ask_requests) look for it; to the others it is an extension like any other.
-/// `reqwest::Request` has no extensions to look at; those of `reqwest-middleware` do.
+/// Only a layer with [`ask_requests`](crate::BearerAuthLayer::ask_requests) reads it. `reqwest::Request` has no extensions that the layer
+/// could read; the requests of `reqwest-middleware` have.
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use bytes::Bytes;
 /// use http::{Request, header::AUTHORIZATION};
 /// use http_body_util::Empty;
 /// use tower_bearer::PerRequest;
 ///
-/// // This one has credentials of its own, and no use for a token.
+/// // This one has credentials of its own and needs no token.
 /// let request = Request::post("https://api.example.com/user")
 ///     .header(AUTHORIZATION, "Basic Y2xpZW50OnNlY3JldA==")
 ///     .extension(PerRequest::new().without_token())
+///     .body(Empty::<Bytes>::new())?;
+///
+/// // A person waits for this one.
+/// let request = Request::get("https://api.example.com/user")
+///     .extension(PerRequest::new().max_wait(Duration::from_secs(2)))
 ///     .body(Empty::<Bytes>::new())?;
 /// # Ok::<(), http::Error>(())
 /// ```
@@ -32,19 +39,20 @@ pub struct PerRequest {
 }
 
 impl PerRequest {
-    /// Everything as the layer has it.
+    /// Everything as in the layer. See the example of [`PerRequest`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends the request as it is, whatever its `Authorization` header and wherever it goes: no token travels with it, so there
-    /// is nothing to fence in. Whatever is answered is handed on.
+    /// Sends the request unchanged, with any `Authorization` header and to any origin: it carries no token, so the fence doesn't apply. Its
+    /// response is returned, whatever it is. See the example of [`PerRequest`].
     pub fn without_token(mut self) -> Self {
         self.without_token = true;
         self
     }
 
-    /// How long this request may wait for a token, in place of the layer's [`max_wait`](crate::BearerAuthLayer::max_wait).
+    /// How long this request may wait for a token, in place of the layer's [`max_wait`](crate::BearerAuthLayer::max_wait). See the example
+    /// of [`PerRequest`].
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = Some(wait);
         self
@@ -59,24 +67,25 @@ impl PerRequest {
     }
 }
 
-/// What to do with a response, as [`BearerAuthLayer::on_unauthorized`](crate::BearerAuthLayer::on_unauthorized) says.
+/// What to do with a response: the result of the function for
+/// [`BearerAuthLayer::on_unauthorized`](crate::BearerAuthLayer::on_unauthorized). See the example there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnUnauthorized {
-    /// It refuses the token: renew it, and send the request again if the [replay policy](crate::replay) has kept it.
+    /// It refuses the token. Renew the token, and send the request again if the [replay policy](crate::replay) has kept it.
     Recover,
-    /// It refuses the token: renew it for those who come later, and hand the response on.
+    /// It refuses the token. Renew the token for later requests, and return the response.
     Renew,
-    /// It says nothing about the token: hand it on.
+    /// It says nothing about the token. Return it.
     HandOn,
 }
 
 impl OnUnauthorized {
-    /// The rule without a judge: `Recover` for a 401 and for gRPC's `UNAUTHENTICATED` in the headers, unless the challenge says
-    /// `insufficient_scope` (RFC 6750 §3.1); `HandOn` for everything else.
+    /// The rule that holds by default: `Recover` for a 401 and for gRPC's `UNAUTHENTICATED` in the headers, unless the challenge says
+    /// `insufficient_scope` (RFC 6750 §3.1); `HandOn` for all other responses.
     ///
-    /// gRPC's status in the *trailers* isn't looked at: a call that ends with it has begun, and can't be sent again. Whoever gets one calls
-    /// [`LiveToken::refresh`](crate::LiveToken::refresh), so that later calls have another token.
+    /// gRPC's status in the *trailers* isn't read: the call has begun and can't be sent again. After such a response call
+    /// [`LiveToken::refresh`](crate::LiveToken::refresh), so that later calls carry another token.
     ///
     /// ```
     /// use http::{HeaderMap, StatusCode};
@@ -92,7 +101,7 @@ impl OnUnauthorized {
     }
 }
 
-/// Who judges responses in place of the rule.
+/// The user's function that judges responses in place of the rule.
 #[derive(Clone)]
 pub(crate) struct Judge(Arc<Verdict>);
 

@@ -1,4 +1,4 @@
-//! The origin fence: which places a token may be sent to.
+//! The fence: to which origins a token may be sent.
 
 use std::{
     borrow::Cow,
@@ -9,7 +9,7 @@ use std::{
 
 use http::{Uri, uri::Scheme};
 
-/// A scheme, a host and a port (RFC 6454 §4): the place that tokens may be sent to.
+/// A scheme, a host and a port (RFC 6454 §4). A token is sent to its origins only.
 ///
 /// ```
 /// use tower_bearer::Origin;
@@ -23,7 +23,7 @@ use http::{Uri, uri::Scheme};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     https: bool,
-    /// In lower case; IPv6 in brackets.
+    /// In lower case. IPv6 addresses are in brackets.
     host: String,
     port: u16,
     /// Host and port as clients write them: without the default port.
@@ -31,12 +31,11 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads an origin from its URL, such as `https://api.example.com`. Plain `http` is taken for loopback addresses and
-    /// `localhost` only.
+    /// Reads an origin from its URL, such as `https://api.example.com`. Plain `http` is accepted only for loopback addresses and
+    /// `localhost`. See the example of [`Origin`].
     ///
     /// # Errors
-    /// [`InvalidOrigin`] if it isn't a URL with just scheme, host and perhaps port, or if a token sent to it could be read on
-    /// the way.
+    /// [`InvalidOrigin`] if it isn't a URL of scheme, host and perhaps port alone, or if a token sent to it could be read on its way.
     pub fn parse(url: &str) -> Result<Self, InvalidOrigin> {
         let origin = Self::insecure_http(url)?;
         if origin.https || is_loopback(&origin.host) {
@@ -46,14 +45,22 @@ impl Origin {
         }
     }
 
-    /// The same, with plain `http` to any host: whoever is on the way can read the token and use it. For networks that encrypt
-    /// below HTTP (a service mesh, a VPN).
+    /// Reads an origin, and accepts plain `http` to any host: whoever is on the way can read the token and use it. For networks that
+    /// encrypt below HTTP (a service mesh, a VPN).
+    ///
+    /// ```
+    /// use tower_bearer::Origin;
+    ///
+    /// let api = Origin::insecure_http("http://documents.mesh:8080")?;
+    /// assert_eq!(api.to_string(), "http://documents.mesh:8080");
+    /// # Ok::<(), tower_bearer::InvalidOrigin>(())
+    /// ```
     ///
     /// # Errors
-    /// [`InvalidOrigin`] if it isn't a URL with just scheme, host and perhaps port.
+    /// [`InvalidOrigin`] if it isn't a URL of scheme, host and perhaps port alone.
     pub fn insecure_http(url: &str) -> Result<Self, InvalidOrigin> {
         let invalid = |why: &'static str| InvalidOrigin(Cow::Borrowed(why));
-        // A line end comes with what was read from a file.
+        // A URL from a file may end with a line end.
         let url = url.trim();
         if !url.is_ascii() {
             return Err(invalid("it isn't ASCII: write a host of other characters as it is sent (`xn--…`)"));
@@ -79,7 +86,7 @@ impl Origin {
             return Err(invalid("the host in it is empty"));
         }
         let default = default_port(https);
-        // `Uri` takes "host:" and "host:99999"; the first means the default, the second nothing.
+        // `Uri` accepts "host:" and "host:99999". The first means the default port, the second is invalid.
         let port = match authority.as_str()[authority.host().len()..].trim_start_matches(':') {
             "" => default,
             port => port.parse().map_err(|_| invalid("the port in it is not a number below 65536"))?,
@@ -93,7 +100,7 @@ impl Origin {
     }
 }
 
-/// One form for an address of IPv6, which can be written in many.
+/// The canonical form of an IPv6 address, which can be written in many ways.
 fn canonical(host: &str) -> Cow<'_, str> {
     let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
@@ -153,7 +160,14 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// Why a text is no [`Origin`] to send tokens to.
+/// Why a text is no [`Origin`] to which a token can be sent.
+///
+/// ```
+/// use tower_bearer::Origin;
+///
+/// let error = Origin::parse("http://api.example.com").unwrap_err();
+/// assert!(error.to_string().contains("plain http shows the token"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidOrigin(Cow<'static, str>);
 
@@ -165,13 +179,13 @@ impl fmt::Display for InvalidOrigin {
 
 impl error::Error for InvalidOrigin {}
 
-/// The origins of one layer. (`pub` because a sealed trait names it; nothing outside of the crate can.)
+/// The origins of one layer. (`pub` because a sealed trait names it. Nothing outside of the crate can name it.)
 #[derive(Clone)]
 pub struct Fence {
     first: Origin,
     others: Vec<Origin>,
     any_https: bool,
-    /// The authority of `first` if that is https; otherwise nothing, which no authority is.
+    /// The authority of `first` if that is https. Otherwise empty, which equals no authority.
     quick: Box<[u8]>,
 }
 
@@ -208,15 +222,15 @@ impl Fence {
         }
     }
 
-    /// The same, for any spelling.
+    /// The same for any way to write the URI.
     #[cold]
     fn admits_slowly(&self, uri: &Uri) -> bool {
         let Some(authority) = uri.authority() else {
-            // A path alone: the connection below is fixed (tonic, an HTTP/1 connection, a proxy's upstream).
+            // Only a path: the connection below is fixed (tonic, an HTTP/1 connection, the upstream of a proxy).
             return uri.scheme().is_none();
         };
         let Some(https) = uri.scheme().and_then(is_https) else { return false };
-        // `port_u16` can't tell "no port" from one that is no number.
+        // `port_u16` is `None` both for no port and for one that is no number.
         let port = match authority.port() {
             Some(port) => port.as_u16(),
             None if authority
@@ -232,7 +246,7 @@ impl Fence {
         self.admits_parts(https, authority.host(), port)
     }
 
-    /// The same for a URL in parts.
+    /// The same for the parts of a URL.
     pub(crate) fn admits_parts(&self, https: bool, host: &str, port: u16) -> bool {
         (self.any_https && https && !host.is_empty())
             || self.first.is(https, host, port)
@@ -247,7 +261,7 @@ impl fmt::Debug for Fence {
     }
 }
 
-/// The origin of a URI as a text for an error: without user info, path and query, which may hold secrets.
+/// The origin of a URI for an error: without user info, path and query, which may contain secrets.
 pub(crate) fn describe(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
@@ -257,8 +271,8 @@ pub(crate) fn describe(uri: &Uri) -> String {
     }
 }
 
-/// `==`, in place for hosts of 8 to 32 bytes: a call of `memcmp` costs as much as all the rest that a request pays for its origin.
-/// Two overlapping loads see all of a text that is at most twice as long as they are.
+/// `==`, inlined for hosts of 8 to 32 bytes: a call of `memcmp` costs as much as everything else that a request pays for its origin. Two
+/// overlapping loads read all of a text that is at most twice as long as each of them.
 #[inline]
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len()
@@ -288,7 +302,7 @@ fn default_port(https: bool) -> u16 {
     if https { 443 } else { 80 }
 }
 
-/// What never leaves the machine: loopback addresses, and the names that RFC 6761 §6.3 reserves for them.
+/// Whether requests to this host stay on this machine: loopback addresses, and the names that RFC 6761 §6.3 reserves for them.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     match address.parse::<IpAddr>() {
@@ -416,7 +430,7 @@ mod tests {
         }
     }
 
-    /// Short authorities are compared by loads that overlap: whatever differs, and wherever, is seen.
+    /// Short authorities are compared by overlapping loads. A difference in any byte must show.
     #[test]
     fn look_alikes_of_hosts_of_every_length_stay_outside() {
         for (origin, look_alikes) in [
@@ -460,7 +474,7 @@ mod tests {
                 other[at] ^= 1;
                 assert!(!is_same(&text, &other) && !is_same(&other, &text), "{length}, byte {at}");
             }
-            // Of one byte only, so that nothing but the length tells them apart.
+            // All bytes are the same, so only the length differs.
             let (text, longer) = (vec![b'a'; length], vec![b'a'; length + 1]);
             assert!(!is_same(&text, &longer) && !is_same(&longer, &text), "{length} and one more");
         }

@@ -1,32 +1,33 @@
-//! Which requests are kept so that they can be sent again after a 401.
+//! Which requests are kept so that they can be sent again after a 401. See the example of
+//! [`BearerAuthLayer::replay`](crate::BearerAuthLayer::replay).
 //!
-//! After a 401 the token is renewed, with all policies but [`Off`]. Whether the request itself is sent again is decided by a policy,
-//! before it is sent the first time, because afterwards its body is gone:
+//! After a 401 the token is renewed, with all policies but [`Off`]. A policy decides whether the request itself can be sent again. It
+//! decides before the request is first sent, because afterwards the body is gone:
 //!
-//! | policy | keeps | costs a request that is kept |
+//! | Policy | keeps | costs for a request that is kept |
 //! |---|---|---|
-//! | [`Auto`] (default) | requests whose body is empty or lies in memory as a whole | a copy of the head and one allocation (three for a boxed body with something in it) |
+//! | [`Auto`] (default) | requests whose body is empty or in memory as a whole | a copy of the head and one allocation (three for a boxed body that isn't empty) |
 //! | [`Never`] | nothing | nothing |
-//! | [`Off`] | nothing, and no answer is looked at | nothing |
-//! | [`WhenEmpty`] | requests of a body type that `Auto` doesn't know, when there is nothing in them | as `Auto`, and one allocation |
-//! | [`Cloned`] | requests whose body can be cloned and knows its length | as `Auto`, and the body's clone |
-//! | [`Buffered`] | all requests, up to a limit: what streams is copied while it is sent | as `Auto`, five allocations and a copy up to the limit |
+//! | [`Off`] | nothing, and no response is looked at | nothing |
+//! | [`WhenEmpty`] | requests with an empty body, of a type that `Auto` doesn't know | as `Auto`, and one allocation |
+//! | [`Cloned`] | requests whose body can be cloned and knows its length | as `Auto`, and the clone of the body |
+//! | [`Buffered`] | all requests, up to a limit: a body is copied while it is sent | as `Auto`, five allocations and a copy up to the limit |
 //!
-//! Which one for which stack:
+//! Which policy fits which stack:
 //!
-//! | stack | |
+//! | Stack | Policy |
 //! |---|---|
 //! | hyper-util with `Full`, `Empty` or `String`; reqwest without streams | `Auto` |
 //! | uploads, reqwest with streams | `Buffered::new(limit, reqwest::Body::wrap)` and the like |
 //! | tonic: no request is ever empty | `BearerAuthLayer::for_tonic` chooses `Buffered::new(64 * 1024, tonic::body::Body::new)` |
 //! | a proxy with axum's body | `Buffered::new(64 * 1024, axum::body::Body::new)`, or `WhenEmpty::new(axum::body::Body::empty)` |
 //!
-//! How often: with another token once, and before that up to four times with a token that is so new that the API may not know it yet. A
-//! policy of your own that makes its [`Spare`] by [`Spare::new`] can be sent again once, which is for another token.
+//! A request is sent again once with another token. Before that it is sent again up to four times while the token is so new that the API
+//! may not know it yet. If a policy of your own makes its [`Spare`] by [`Spare::new`], the request is sent again once, with another token.
 //!
-//! **No body is ever sent again in part.** What can't be sent again whole isn't: its 401 is handed on. And where another attempt
-//! takes a body over while the first still sends it, the first one gets an error, never an end, which a server could take for
-//! the body's.
+//! **No body is ever sent again in part.** A request that can't be sent again whole isn't sent again: its 401 is returned. If a second
+//! attempt takes over a body that the first one is still sending, the body of the first attempt ends with an error. It never just ends,
+//! because a server could take that for the end of the body.
 
 use std::fmt;
 
@@ -52,14 +53,14 @@ pub use off::Off;
 pub use tee::Tee;
 pub use when_empty::WhenEmpty;
 
-/// Decides which requests can be sent again. Implemented by the policies of this module.
+/// Decides which requests can be sent again. The policies of this module implement it, and so can your own:
 ///
 /// ```
 /// use http::Request;
 /// use http_body::Body;
 /// use tower_bearer::replay::{Auto, ReplayPolicy, Spare};
 ///
-/// /// Sends nothing again that may change something.
+/// /// Sends only requests again that change nothing on the server.
 /// struct OnlySafeMethods;
 ///
 /// impl<B> ReplayPolicy<Request<B>> for OnlySafeMethods
@@ -83,25 +84,29 @@ pub use when_empty::WhenEmpty;
     note = "for a tonic channel `BearerAuthLayer::for_tonic()` chooses one; `Never` and `Off` fit all requests"
 )]
 pub trait ReplayPolicy<R> {
-    /// A second copy of a request that is about to be sent, without the token; `None` if there can't be one.
+    /// Makes a copy of a request that is about to be sent, without the token; `None` if there can't be one. See the example of
+    /// [`ReplayPolicy`].
     fn keep(&self, request: &mut R) -> Option<Spare<R>>;
 
-    /// Whether somebody who chose this policy expects requests to be sent again, and should be told if one isn't.
+    /// Whether the user of this policy expects requests to be sent again, and should be warned if one isn't. Default: yes. See the example
+    /// of [`ReplayPolicy`].
     fn replays(&self) -> bool {
         true
     }
 
-    /// Whether answers are looked at: without, a 401 is handed on like any other, and renews no token.
+    /// Whether responses are looked at. If not, a 401 is returned like any other response and renews no token. Default: yes. See the
+    /// example of [`ReplayPolicy`].
     fn recovers(&self) -> bool {
         true
     }
 }
 
-/// A request kept to be sent again. `Debug` doesn't show it: there are secrets of others in requests.
+/// A copy of a request, kept to be sent again. `Debug` doesn't show the request, because it may contain secrets. See the example of
+/// [`ReplayPolicy`].
 pub struct Spare<R> {
     request: R,
     guard: Option<Box<dyn Guard<R>>>,
-    /// How to keep it once more when it is sent, unless the guard knows.
+    /// How to keep it once more when it is sent. `None` if only the guard knows, or if it can't be kept again.
     again: Option<Keep<R>>,
 }
 
@@ -109,6 +114,21 @@ type Keep<R> = fn(&mut R) -> Option<Spare<R>>;
 
 impl<R> Spare<R> {
     /// Keeps this request. It must be the same as the one that is sent, body included.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_bearer::replay::{ReplayPolicy, Spare};
+    ///
+    /// /// Sends requests without extensions again.
+    /// struct Plain;
+    ///
+    /// impl<B: Clone> ReplayPolicy<Request<B>> for Plain {
+    ///     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
+    ///         request.extensions().is_empty().then(|| Spare::new(request.clone()))
+    ///     }
+    /// }
+    /// # assert!(Plain.keep(&mut Request::new("text")).is_some());
+    /// ```
     pub fn new(request: R) -> Self {
         Self { request, guard: None, again: None }
     }
@@ -117,7 +137,7 @@ impl<R> Spare<R> {
         Self { request, guard: Some(Box::new(guard)), again: None }
     }
 
-    /// It can be sent more than twice.
+    /// Lets it be kept once more each time it is sent.
     fn again(mut self, keep: Keep<R>) -> Self {
         self.again = Some(keep);
         self
@@ -127,18 +147,18 @@ impl<R> Spare<R> {
         &self.request
     }
 
-    /// The first attempt was refused: whether this one can still be sent whole. If so, the first gets no more of the body until
-    /// it is decided, so that this stays true.
+    /// The attempt under way was refused. Whether this copy can still be sent whole. If so, that attempt gets no more of the body until the
+    /// recovery has ended, so that this stays true.
     pub(crate) fn hold(&mut self) -> bool {
         self.guard.as_mut().is_none_or(|guard| guard.hold(&self.request))
     }
 
-    /// Whether it stays whole once it is [held](Self::hold).
+    /// Whether it certainly stays whole once it is [held](Self::hold).
     pub(crate) fn is_whole_for_certain(&self) -> bool {
         self.guard.as_ref().is_none_or(|guard| guard.is_certain())
     }
 
-    /// When it was kept, if that matters.
+    /// When it was kept, if the call has a deadline.
     pub(crate) fn kept_at(&self) -> Option<&Stamp> {
         self.guard.as_ref()?.kept_at()
     }
@@ -148,8 +168,8 @@ impl<R> Spare<R> {
         self.again.is_some() || self.guard.is_some()
     }
 
-    /// The request, to be sent now, if it is still whole. (Dropping it instead lets the first attempt go on.) `once_more`: with another
-    /// one, where that can be.
+    /// The request, to be sent now, if it is still whole. (If this is dropped instead, the attempt under way goes on.) `once_more`: with
+    /// another copy, if there can be one.
     pub(crate) fn take_over(self, once_more: bool) -> Option<(R, Option<Self>)> {
         let Self { mut request, mut guard, again } = self;
         if guard.as_mut().is_some_and(|guard| !guard.take_over(&request)) {
@@ -170,7 +190,7 @@ impl<R> fmt::Debug for Spare<R> {
     }
 }
 
-/// Knows whether a request that was kept is still whole.
+/// Knows whether a kept request is still whole.
 trait Guard<R>: Send + Sync {
     fn hold(&mut self, _: &R) -> bool {
         true
@@ -180,23 +200,23 @@ trait Guard<R>: Send + Sync {
         true
     }
 
-    /// Whether it takes over in any case once it held.
+    /// Whether `take_over` certainly works after `hold` did.
     fn is_certain(&self) -> bool {
         true
     }
 
-    /// When it was kept, of a call with a deadline.
+    /// When it was kept, if the call has a deadline.
     fn kept_at(&self) -> Option<&Stamp> {
         None
     }
 
-    /// Keeps a request once more that has taken over.
+    /// Keeps a request once more after it has taken over.
     fn again(&self, _: &mut R) -> Option<Spare<R>> {
         None
     }
 }
 
-/// The present moment, for a call with a deadline: what is sent again must be done by the same time.
+/// The current moment, for a call with a deadline: all of its attempts share that deadline.
 fn stamp(headers: &HeaderMap) -> Option<Stamp> {
     deadline::timeout(headers).map(|_| Stamp::now())
 }

@@ -1,4 +1,4 @@
-//! The requests and responses that a token can travel with: those of `http`, and reqwest's own.
+//! The types of requests and responses that work with a token: those of `http`, and reqwest's own.
 
 use std::num::NonZeroU32;
 
@@ -6,19 +6,21 @@ use http::{Extensions, HeaderMap, Method, StatusCode};
 
 use super::origin::{self, Fence};
 
-/// A request that can carry a token: [`http::Request`] with any body, and `reqwest::Request`. Sealed.
+/// A request that can carry a token: [`http::Request`] with any body, and `reqwest::Request`. Sealed. See the example of
+/// [`BearerAuthLayer`](crate::BearerAuthLayer).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no request that a token can travel with",
+    message = "`{Self}` is no request that can carry a token",
     label = "neither `http::Request<_>` nor `reqwest::Request` (0.13, with the feature `reqwest`)",
-    note = "one with such a name is that of another version (`cargo tree --duplicates` shows it: http 1 and reqwest 0.13 fit), or the feature is missing"
+    note = "a type of that name is of another version (`cargo tree --duplicates` shows it; http 1 and reqwest 0.13 fit), or the feature is missing"
 )]
 pub trait HttpRequest: sealed::Request {}
 
-/// A response that can refuse a token: [`http::Response`] with any body, and `reqwest::Response`. Sealed.
+/// A response that can refuse a token: [`http::Response`] with any body, and `reqwest::Response`. Sealed. See the example of
+/// [`BearerAuthLayer`](crate::BearerAuthLayer).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no response that a token can be judged by",
+    message = "`{Self}` is no response that can refuse a token",
     label = "neither `http::Response<_>` nor `reqwest::Response` (0.13, with the feature `reqwest`)",
-    note = "one with such a name is that of another version (`cargo tree --duplicates` shows it: http 1 and reqwest 0.13 fit), or the feature is missing"
+    note = "a type of that name is of another version (`cargo tree --duplicates` shows it; http 1 and reqwest 0.13 fit), or the feature is missing"
 )]
 pub trait HttpResponse: sealed::Response {}
 
@@ -29,38 +31,38 @@ pub(crate) mod sealed {
     use super::{Extensions, Fence, HeaderMap, Method, NonZeroU32, StatusCode};
 
     pub trait Request {
-        /// Whether it may carry the token.
+        /// Whether the request may carry the token.
         fn is_within(&self, fence: &Fence) -> bool;
         fn describe_origin(&self) -> String;
-        /// Where it is sent to, as far as it says: responses of those who follow redirects inside are compared with it.
+        /// Where the request is sent, as far as it says. If the client follows redirects itself, the response is compared with this.
         fn mark(&self) -> Mark;
         fn method(&self) -> &Method;
         fn headers(&self) -> &HeaderMap;
         fn headers_mut(&mut self) -> &mut HeaderMap;
-        /// `None` where it doesn't show them.
+        /// `None` if the request doesn't show them.
         fn extensions(&self) -> Option<&Extensions>;
     }
 
     pub trait Response {
         fn status(&self) -> StatusCode;
         fn headers(&self) -> &HeaderMap;
-        /// Whether the answer comes from where the request was sent to, as far as can be told.
+        /// Whether the response comes from where the request was sent, as far as that is known.
         fn whence(&self, sent_to: Mark) -> Whence;
     }
 
-    /// Tells URLs apart in little space, by hashes: 24 bits of the origin's, 8 of the rest's. Two may look the same. `None`, the default, is
-    /// where nobody knows, and any answer is taken for its own.
+    /// Tells URLs apart in four bytes, by hashes: 24 bits for the origin, 8 for the rest. Two URLs may look the same. `None`, the default:
+    /// unknown, so any response counts as the request's own.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Mark(pub(super) Option<NonZeroU32>);
 
-    /// Where an answer comes from.
+    /// Where a response comes from.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Whence {
-        /// From where the request was sent to.
+        /// From the URL of the request.
         Asked,
-        /// From the same origin, but another URL: redirects lead there, perhaps through other origins. Then the token was lost on the way.
+        /// From another URL of the same origin. Redirects lead there, perhaps through other origins. Then the token was lost on the way.
         Redirected,
-        /// From another origin, to which the token wasn't sent.
+        /// From another origin, to which the token was not sent.
         Elsewhere,
     }
 }
@@ -162,8 +164,8 @@ mod for_reqwest {
             self.headers()
         }
 
-        /// reqwest follows redirects inside, and takes the token off where they lead to another host or port: what is answered
-        /// there says nothing about the token, even if the layer would send it there when asked to. It doesn't say which way it went.
+        /// reqwest follows redirects itself, and removes the token if they lead to another host or port. A response from there says nothing
+        /// about the token, even if the layer would send the token there. It doesn't tell the way that a request took.
         fn whence(&self, sent_to: sealed::Mark) -> sealed::Whence {
             let (Some(asked), Some(answered)) = (sent_to.0, mark(self.url()).0) else { return sealed::Whence::Asked };
             if asked == answered {
@@ -184,7 +186,7 @@ mod for_reqwest {
         sealed::Mark(NonZeroU32::new(origin & !0xff | rest >> 24))
     }
 
-    /// FNV-1a: a few multiplications, which a request of reqwest's doesn't notice.
+    /// FNV-1a: a few multiplications, which are nothing beside the cost of a reqwest request.
     fn hash(parts: [&[u8]; 3]) -> u32 {
         let bytes = parts.into_iter().flatten();
         bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))

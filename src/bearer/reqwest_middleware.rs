@@ -16,12 +16,12 @@ use tower_service::Service;
 
 use super::{BearerAuthLayer, PerRequest, replay::ReplayPolicy};
 
-/// Puts the token on every request, recovers from a 401 and keeps the fence, as around any other service.
+/// Puts the token on each request, recovers from a 401 and checks the origin, as around any other service.
 ///
-/// Add it last, so that it is innermost: middlewares that were added before it (tracing, retries) then see what the layer makes
-/// of a 401, and the token is chosen when the request is sent. The inner error comes back as it was, ours as
-/// [`Error::Middleware`] with a [`tower_bearer::Error`](crate::Error) in it. [`PerRequest`] is looked for in the extensions of
-/// the request (`RequestBuilder::with_extension`) if the layer [asks](BearerAuthLayer::ask_requests).
+/// Add it last, so that it is innermost. Middlewares that were added before it (tracing, retries) then get the response after the recovery,
+/// and the token is chosen when the request is sent. An error of the inner client is returned as it was. An error of this layer is
+/// [`Error::Middleware`] and contains a [`tower_bearer::Error`](crate::Error). If the layer reads [options of
+/// requests](BearerAuthLayer::ask_requests), it looks for [`PerRequest`] in the request's extensions (`RequestBuilder::with_extension`).
 ///
 /// ```
 /// use reqwest_middleware::ClientBuilder;
@@ -41,7 +41,7 @@ impl<P> Middleware for BearerAuthLayer<P>
 where
     P: ReplayPolicy<Request> + Clone + Send + Sync + 'static,
 {
-    // Written out: it is what `async_trait` would make of it, which this crate needs for nothing else.
+    // Written out as `async_trait` would do it. This crate needs that macro for nothing else.
     fn handle<'life0, 'life1, 'life2, 'run>(
         &'life0 self,
         request: Request,
@@ -65,7 +65,7 @@ where
                 None => self.clone(),
             };
             let rest = Rest { next, extensions: Arc::new(Mutex::new(mem::take(extensions))) };
-            // However this ends: whoever drops it may have others to run after it.
+            // In `Drop`, so that the extensions come back even if this future is dropped: the caller may run other middlewares after it.
             let _back = Back { travelled: rest.extensions.clone(), to: extensions };
             let result = layer.layer(rest).call(request).await;
             result.map_err(|error| error.into_inner().unwrap_or_else(Error::middleware))
@@ -85,7 +85,7 @@ impl Drop for Back<'_> {
     }
 }
 
-/// The extensions of one attempt, which go back when it ends or is dropped.
+/// The extensions of one attempt. They go back when it ends or is dropped.
 struct Borrowed {
     from: Arc<Mutex<Extensions>>,
     extensions: Extensions,
@@ -101,7 +101,7 @@ fn lock(extensions: &Mutex<Extensions>) -> MutexGuard<'_, Extensions> {
     extensions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What comes after this middleware, as a service. The extensions go from one attempt to the next.
+/// The rest of the stack after this middleware, as a service. The extensions go from one attempt to the next.
 #[derive(Clone)]
 struct Rest<'a> {
     next: Next<'a>,

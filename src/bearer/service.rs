@@ -1,4 +1,4 @@
-//! The service: it takes a header and sends the request.
+//! The service: it adds the header and sends the request.
 
 use std::{
     fmt,
@@ -18,12 +18,13 @@ use crate::{
     live::{Generation, Reader, Sharded, TokenId},
 };
 
-/// A service that sends its requests with a live token; made by [`BearerAuthLayer`](crate::BearerAuthLayer).
+/// A service that sends requests with a live token; made by [`BearerAuthLayer`](crate::BearerAuthLayer). See the example there.
 ///
-/// It is ready when the wrapped service is: a missing token makes a request wait or fail, not the service. Clones share the
-/// token; each keeps the header it used last, so a service that is used again is cheaper than one that is cloned every time.
+/// It is ready when the wrapped service is ready: without a token, requests wait or fail, and not the service. Clones share the live token.
+/// Each clone keeps the header that it used last, so a service that is used again is cheaper than one that is cloned for each request.
 ///
-/// The second parameter is the [replay policy](crate::replay), so with the default a field of this type is `BearerAuth<reqwest::Client>`.
+/// The second parameter is the [replay policy](crate::replay). With the default policy, a field of this type can be a
+/// `BearerAuth<reqwest::Client>`.
 pub struct BearerAuth<S, P = replay::Auto> {
     inner: S,
     reader: Reader,
@@ -37,6 +38,18 @@ impl<S, P> BearerAuth<S, P> {
     }
 
     /// The wrapped service.
+    ///
+    /// ```
+    /// use tower::Layer;
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, Origin};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = BearerAuthLayer::spawn(AccessToken::new("secret")?, Origin::parse("https://api.example.com")?);
+    /// assert_eq!(layer.layer("a service").get_ref(), &"a service");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
@@ -54,17 +67,17 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // Nothing but the inner service: an error here would tell tower that this service is dead, and waiting here for a token
-        // would count as a busy server.
+        // Only the inner service. An error here would tell tower that this service is dead, and waiting for a token here would make it look
+        // busy.
         self.inner.poll_ready(cx).map_err(Error::of_inner)
     }
 
     #[inline]
     fn call(&mut self, mut request: R) -> Self::Future {
         let kept = if self.link.inspects_requests { None } else { self.keep(&mut request) };
-        // First the header, then the fence: nothing is sent before both. What is read of the URI was written a moment ago, when the request
-        // was moved here, and the processor waits for it; this way it puts in the header meanwhile (1.0 instead of 1.15 times the time that
-        // a static header takes).
+        // First the header, then the fence: nothing is sent before both. The URI was written a moment ago, when the request was moved here,
+        // so reading it makes the processor wait. In this order it inserts the header meanwhile (1.0 instead of 1.15 times the time that a
+        // static header takes).
         let generation = self.reader.authorize(&self.link.view, request.headers_mut());
         if generation == Generation::NONE || !request.is_within(&self.link.fence) {
             return self.call_rarely(request, kept);
@@ -80,7 +93,7 @@ where
 }
 
 impl<S, P> BearerAuth<S, P> {
-    /// What is needed to send this request again, if it can be.
+    /// What is needed to send this request again, if that is possible.
     #[inline]
     fn keep<R>(&self, request: &mut R) -> Option<Box<Cold<S, R>>>
     where
@@ -88,13 +101,13 @@ impl<S, P> BearerAuth<S, P> {
         S: Service<R> + Clone,
     {
         let spare = self.policy.keep(request)?;
-        // Cloned now, polled ready when it comes to it. Into memory that is there already: otherwise what is kept, a request, is moved
-        // once more.
+        // Cloned now, and polled ready only when it is needed. Written into memory that is allocated already: otherwise what is kept, a
+        // request, would be moved once more.
         let kept = Box::new_uninit();
         Some(Box::write(kept, Cold::Spare { service: self.inner.clone(), spare, link: self.link.clone(), ends: None }))
     }
 
-    /// Requests that find no token, those to a foreign origin, and all of a layer that inspects them.
+    /// Requests that find no token, requests to a foreign origin, and all requests of a layer that inspects them.
     #[cold]
     #[inline(never)]
     fn call_rarely<R>(&mut self, mut request: R, mut kept: Option<Box<Cold<S, R>>>) -> ResponseFuture<S, R>
@@ -110,7 +123,7 @@ impl<S, P> BearerAuth<S, P> {
             return ResponseFuture::plain(self.inner.call(request));
         }
         if !request.is_within(&link.fence) {
-            // The ready one goes: nothing is sent with it, and it may hold a place in a limit below.
+            // Drop the ready service: nothing is sent with it, and it may hold a permit of a limit below.
             self.inner = self.inner.clone();
             return ResponseFuture::failed(Error::foreign_origin(request.describe_origin()));
         }
@@ -133,8 +146,8 @@ impl<S, P> BearerAuth<S, P> {
         ResponseFuture::sent(inner, ticket, kept, judged || self.link.token.is_doubted(generation))
     }
 
-    /// There is no valid token. The ready service goes, with what it holds: a place in a limit below is for those who can be sent now, and
-    /// perhaps for the fetch that is waited for.
+    /// There is no valid token. The ready service is dropped, with the permit that it may hold of a limit below: requests that can be sent
+    /// now need the permit, and perhaps the fetch that this request waits for.
     #[cold]
     fn wait_for_token<R>(&mut self, request: R, kept: Option<Box<Cold<S, R>>>) -> ResponseFuture<S, R>
     where

@@ -1,4 +1,4 @@
-//! For tonic: our errors as a gRPC status, the token as an interceptor, and the `layer` in one word.
+//! For tonic: errors of this crate as a gRPC status, the live token as an interceptor, and the layer for a tonic client.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ mod layer;
 
 pub use layer::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
 
-/// The status of a call that failed in a wrapped service: what [`BearerAuthLayer::for_tonic`](crate::BearerAuthLayer::for_tonic) makes of
-/// errors, and for `map_err` above a [`BearerAuthLayer`](crate::BearerAuthLayer). Without it tonic says `Unknown` whenever there is no token,
-/// and whoever tries again what is `Unavailable` wouldn't.
+/// The status of a call that failed in a wrapped service. [`BearerAuthLayer::for_tonic`](crate::BearerAuthLayer::for_tonic) converts errors
+/// in this way; use it with `map_err` above a [`BearerAuthLayer`](crate::BearerAuthLayer). Otherwise tonic says `Unknown` whenever there is
+/// no token, and a retry for `Unavailable` doesn't apply.
 ///
 /// | | |
 /// |---|---|
-/// | [`ErrorKind::Inner`] | what tonic makes of the wrapped service's error |
+/// | [`ErrorKind::Inner`] | the status that tonic makes of the wrapped service's error |
 /// | [`ErrorKind::Timeout`], [`ErrorKind::Unavailable`] | `Unavailable` |
 /// | [`ErrorKind::Rejected`], [`ErrorKind::ReauthorizationRequired`], [`ErrorKind::Stopped`] | `Unauthenticated` |
 /// | [`ErrorKind::ForeignOrigin`] | `FailedPrecondition` |
 ///
-/// A call's deadline (`grpc-timeout`) counts: it limits the wait for a token (before the first attempt the status is `Unavailable` then, after a refusal it is that), and an attempt that
-/// follows a wait or a refusal has what is left of it. (When the call began is known with `Buffered` and `Cloned`; other policies count from
-/// the refusal.)
+/// The deadline of a call (`grpc-timeout`) limits its wait for a token. If it ends the wait before the first attempt, the status is
+/// `Unavailable`; after a refusal, the refusal is returned. An attempt after a wait or a refusal gets the time that is left. (`Buffered`
+/// and `Cloned` know when the call began. With other policies the deadline counts from the refusal.)
 ///
-/// `UNAUTHENTICATED` is looked for in the headers, where servers put it that refuse a call before it begins. One that comes in the trailers,
-/// after the call has begun, is handed on and renews nothing: call [`LiveToken::refresh`] then.
+/// `UNAUTHENTICATED` is looked for in the headers, where servers put it that reject a call before it begins. If it comes in the trailers,
+/// the call has begun: the response is returned and renews nothing. Call [`LiveToken::refresh`] then.
 ///
 /// ```
 /// use tonic::{Status, body::Body, transport::Channel};
@@ -69,11 +69,11 @@ impl From<TokenError> for Status {
     }
 }
 
-/// Puts the token on every call, without more: for clients that are made `with_interceptor`, where a layer has no place.
+/// Puts the token on each call, and does nothing else: for clients that are made by `with_interceptor`, where no layer fits.
 ///
-/// An interceptor can't wait: before the first token (wait for [`LiveToken::ready`]) and after the last, calls fail, with the
-/// status that the error would have as one of the layer. It doesn't see responses either, so it recovers from no
-/// `UNAUTHENTICATED`, and no addresses, so there is no fence: the token goes wherever the channel leads.
+/// An interceptor can't wait. Without a valid token a call fails, with the status of the same error from a layer: so wait for
+/// [`LiveToken::ready`] first. An interceptor sees no responses, so it doesn't recover from `UNAUTHENTICATED`. It sees no addresses, so
+/// there is no fence: the token goes wherever the channel leads.
 ///
 /// ```
 /// use tonic::{Request, service::Interceptor};

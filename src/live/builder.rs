@@ -40,7 +40,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_bearer::InvalidToken> {
-/// // The server doesn't say how long its tokens live; by experience it is an hour.
+/// // This server doesn't tell the lifetime of its tokens. Its documentation says: an hour.
 /// let token = LiveToken::builder(AccessToken::new("secret")?)
 ///     .assume_lifetime(Duration::from_secs(3600))
 ///     .spawn();
@@ -67,8 +67,8 @@ impl Builder {
         }
     }
 
-    /// What the token is called in logs and metrics, which [`telemetry`](crate::telemetry) describes: one name for each token of a
-    /// program, the same from start to start. Only tokens with a name are measured.
+    /// The name of the token in logs and metrics, which [`telemetry`](crate::telemetry) describes. Give each token of a program its own
+    /// name, the same at each start. Only tokens with a name are measured. Default: none.
     ///
     /// ```
     /// use tower_bearer::{AccessToken, LiveToken};
@@ -86,17 +86,18 @@ impl Builder {
         self
     }
 
-    /// The lifetime of tokens that come without one. Without this, only a 401 renews such a token.
+    /// The lifetime of tokens that come without one. Default: unknown, so only a 401 renews such a token. See the example of [`Builder`].
     #[must_use]
     pub fn assume_lifetime(mut self, lifetime: Duration) -> Self {
         self.rules.assumed_lifetime = Some(lifetime);
         self
     }
 
-    /// Renews when this share of a token's life is over, between 0.5 and 0.99, or in the first quarter of what is left then: for servers
-    /// that refuse to renew earlier. Default: at a random point of 0.75 to 0.85. Takes the place of [`renew_before`](Self::renew_before).
+    /// Renews a token when this share of its lifetime has passed, or within the first quarter of what is left then. The share is between
+    /// 0.5 and 0.99. For servers that refuse to renew earlier. Default: at a random point between 0.75 and 0.85. Replaces
+    /// [`renew_before`](Self::renew_before).
     ///
-    /// Where fetches are so slow that there would be no time for one, it is done sooner.
+    /// If fetches are so slow that there would be no time for one, the renewal begins sooner.
     ///
     /// ```
     /// # use tower_bearer::{AccessToken, LiveToken};
@@ -106,16 +107,16 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn renew_at(mut self, share: f64) -> Self {
-        // NaN is none.
+        // NaN isn't a share.
         let share = if share >= 0.5 { share.min(0.99) } else { 0.5 };
         self.rules.renewal = Renewal::At(share);
         self
     }
 
-    /// Renews this long before a token's end, or up to a tenth of it earlier, but not in the first half of the life: for requests that
-    /// need a token that lives that long. Takes the place of [`renew_at`](Self::renew_at).
+    /// Renews a token this long before it expires, or up to a tenth of that earlier, but not in the first half of its lifetime. For
+    /// requests that need a token which is valid for that long. Replaces [`renew_at`](Self::renew_at).
     ///
-    /// Where fetches are so slow that there would be no time for one, it is done sooner.
+    /// If fetches are so slow that there would be no time for one, the renewal begins sooner.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -130,11 +131,11 @@ impl Builder {
         self
     }
 
-    /// How long one exchange with a token endpoint may take. It gets just that when there is no valid token, or when it can't be repeated,
-    /// and less while there is time for a second one ([`FetchRequest::timeout`](crate::FetchRequest::timeout)). A source that keeps to
-    /// nothing is given up after twice as long. Default: 30 s; at least one second.
+    /// How long one exchange with a token endpoint may take: at least one second, at most a day. Default: 30 s. An exchange gets all of
+    /// this time if there is no valid token, or if it can't be repeated. It gets less while there is time for a second one
+    /// ([`FetchRequest::timeout`](crate::FetchRequest::timeout)). A source that keeps to no timeout is dropped after twice this time.
     ///
-    /// How long a *request* waits for a token is another thing: [`BearerAuthLayer::max_wait`](crate::BearerAuthLayer::max_wait).
+    /// How long a *request* waits for a token is another option: [`BearerAuthLayer::max_wait`](crate::BearerAuthLayer::max_wait).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -149,31 +150,39 @@ impl Builder {
         self
     }
 
-    /// Another wall clock and another record of suspends, for tests. Timers are tokio's in any case.
+    /// Another wall clock and another record of suspends, for tests. Timers are tokio's in any case. Default: [`SystemClock`]. See the
+    /// example of [`Clock`].
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The seed of everything random in the schedule, for tests that give the same result every time.
+    /// The seed of everything random in the schedule, for tests that give the same result each time. Default: random.
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, LiveToken};
+    /// # let source = AccessToken::new("secret")?;
+    /// let builder = LiveToken::builder(source).seed(1);
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.rng = Some(Rng::with_seed(seed));
         self
     }
 
-    /// Starts the task on the current tokio runtime.
+    /// Starts the background task on the current tokio runtime. See the example of [`Builder`].
     ///
-    /// A runtime of one thread (`new_current_thread`) runs it only while somebody is in `block_on`: between two of them nothing is renewed,
-    /// and a token that ends meanwhile is neither sent nor called valid. A program that isn't async itself keeps a runtime with a worker
-    /// thread (`new_multi_thread().worker_threads(1)`) beside it, and hands it what it has to send.
+    /// A runtime of one thread (`new_current_thread`) runs the task only during `block_on`. Between two calls of `block_on` nothing is
+    /// renewed. A token that expires meanwhile is not sent, and not shown as valid. A program that isn't async should keep a runtime with a
+    /// worker thread (`new_multi_thread().worker_threads(1)`) and send its requests there.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in one without time (`enable_time` or `enable_all` of the runtime's builder).
+    /// Outside of a tokio runtime, and in a runtime without time (`enable_time` or `enable_all` of its builder).
     #[track_caller]
     pub fn spawn(self) -> LiveToken {
-        // These panic here, with what is missing, and not where nobody sees it.
+        // These panic here, where the caller sees it, and not in the task.
         assert!(Handle::try_current().is_ok(), "{OUTSIDE}");
         drop(tokio::time::sleep(Duration::ZERO));
         let (token, driver) = self.pair();
@@ -181,8 +190,8 @@ impl Builder {
         token
     }
 
-    /// Hands over the task as a future instead of starting it, for those who run their tasks themselves. Nothing is fetched
-    /// while it isn't polled; when it is dropped, the token is stopped.
+    /// Returns the task as a future instead of starting it, for programs that run their tasks themselves. Nothing is fetched unless the
+    /// future is polled. If it is dropped, the live token is stopped.
     ///
     /// ```
     /// use tower_bearer::{AccessToken, LiveToken};
@@ -217,7 +226,7 @@ impl Builder {
             source: Some(self.source),
             decider: Decider::new(self.rng.unwrap_or_default(), self.rules),
             desk: Desk { time, demands, shared: Arc::downgrade(&shared), since: None, progress: Progress::default() },
-            deaf_until: None,
+            changed_resumes_at: None,
             storing_pause: STORING_PAUSE,
         };
         (LiveToken { shared }, Driver::new(task))
@@ -234,5 +243,5 @@ const OUTSIDE: &str = "`LiveToken::spawn` outside of a tokio runtime, which runs
     `#[tokio::main]` or `Runtime::block_on` runs, or while `Runtime::enter` is in force; or take the task from \
     `LiveToken::builder(source).pair()` and run it yourself";
 
-/// A day: longer is no timeout, and twice as long must be a time still.
+/// A day. A longer timeout is none, and twice the timeout must still be a time that timers accept.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);

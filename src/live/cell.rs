@@ -1,20 +1,21 @@
 //! The lock-free read: how a request gets its header.
 //!
-//! What keeps it cheap, each measured on two cores as a ratio to a header that never changes (`benches/hot_path`,
-//! `benches/contention.rs`, `benches/programs`):
-//! - A service keeps the header it used last and compares one number, the version; equal means "still right". Loading an `ArcSwap`
-//!   for every request costs 1.4 times the instructions.
-//! - Counts that several threads write cost more than all the rest, and clones of a header value share one. So a token is published
-//!   as several headers, each on memory of its own, and threads spread over them (two threads: 0.3; with one shared header: 1.1 to
-//!   1.3).
-//! - Services that are cloned for every request share more: the layer's `Arc`, and the header, which a new clone has none of. Both are
-//!   there once for each thread, [`Sharded`] and [`CellView`] (one thread: 1.1, two threads: 0.3; with one `Arc` and a load from the
-//!   `ArcSwap` instead: 1.7 and 0.9).
-//! - "Expired" is published as one more version. The request path needs no clock, which takes as long as a third of the header; only where
-//!   the task may not have run for a while, because its runtime stands still between two `block_on`, every request looks at it.
-//! - The header is put into the request here, not in generic code: two thirds of what a request pays are `HeaderMap::insert`. Here it
-//!   is compiled once, as a part of [`Reader::authorize`]; in a program that inserts headers elsewhere too it would be a call, with
-//!   a hash that is computed instead of known (1.25 instead of 1.10 times the instructions).
+//! What keeps it cheap, each measured on two cores as a ratio to a header that never changes (`benches/hot_path`, `benches/contention.rs`,
+//! `benches/programs`):
+//! - A service keeps the header that it used last, and compares one number, the version. If the version is the same, the header is current.
+//!   Loading an `ArcSwap` for each request would cost 1.4 times the instructions.
+//! - A count that several threads write costs more than all the rest, and the clones of a header value share one count. So a token is
+//!   published as several headers, each with memory of its own, and threads are spread over them (two threads: 0.3; with one shared header:
+//!   1.1 to 1.3).
+//! - Services that are cloned for each request share more: the `Arc` of the layer, and the header, because a new clone has none. Both exist
+//!   once for each shard, in [`Sharded`] and [`CellView`] (one thread: 1.1, two threads: 0.3; with one `Arc` and a load from the `ArcSwap`
+//!   instead: 1.7 and 0.9).
+//! - The end of a token is published as one more version, so that a request needs no clock. Reading the clock takes a third as long as the
+//!   header. Each request reads it only if the task may not have run for a while, because its runtime stands still between two calls of
+//!   `block_on`.
+//! - The header is inserted here, not in generic code: two thirds of what a request pays are `HeaderMap::insert`. Here it is compiled once,
+//!   as a part of [`Reader::authorize`]. In a program that inserts headers elsewhere too it would be a call, with a hash that is computed
+//!   instead of known (1.25 instead of 1.10 times the instructions).
 
 use std::{
     fmt,
@@ -34,7 +35,7 @@ use crate::{
     clock::{Moment, Timeline},
 };
 
-/// Which token a request carried: tokens are numbered from 1 as they are published, 0 is none.
+/// The number of a token within a live token: 1 for the first, one more for each different one. 0: no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Generation(pub(crate) u64);
 
@@ -42,16 +43,16 @@ impl Generation {
     pub(crate) const NONE: Self = Self(0);
 }
 
-/// Holds what requests may use now. One task writes, everybody reads; on a cache line of its own, so that nobody waits for what is
-/// written more often.
+/// Holds the header that requests carry now. One task writes it, and all requests read it. It has a cache line of its own, so that no
+/// reader waits for data that is written more often.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Cell {
     version: AtomicU64,
     published: ArcSwapOption<Published>,
-    /// Whether the task may stand still while requests are made.
+    /// Whether the task may stand still while requests are sent.
     careful: AtomicBool,
-    /// The generation whose acceptance by a request is news.
+    /// The generation whose acceptance by the API must be reported.
     doubted: AtomicU64,
     time: Arc<Timeline>,
 }
@@ -60,7 +61,7 @@ pub(crate) struct Cell {
 struct Published {
     generation: Generation,
     expires_at: Option<Moment>,
-    /// One for each shard, and one at least.
+    /// One for each shard, and at least one.
     headers: Box<[HeaderValue]>,
 }
 
@@ -75,19 +76,19 @@ impl Cell {
         }
     }
 
-    /// What ends is used only after a look at the clock.
+    /// From now on, a token that expires is used only after a look at the clock.
     pub(crate) fn be_careful(&self) {
         self.careful.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it is news that a request with this generation was accepted; with none, nothing is.
+    /// From now on, the acceptance of a request with this generation must be reported; with [`Generation::NONE`], of none.
     pub(crate) fn doubt(&self, generation: Generation) {
         if self.doubted.load(Ordering::Relaxed) != generation.0 {
             self.doubted.store(generation.0, Ordering::Relaxed);
         }
     }
 
-    /// Whether it is news that a request with this generation was accepted.
+    /// Whether the acceptance of a request with this generation must be reported.
     #[inline]
     pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
         self.doubted.load(Ordering::Relaxed) == generation.0
@@ -99,9 +100,9 @@ impl Cell {
         let published = Arc::new(Published { generation, expires_at, headers });
         self.begin_change();
         let before = self.published.swap(Some(published));
-        // After the swap: whoever sees the version sees the headers.
+        // After the swap: a reader that sees the version sees the headers.
         self.version.store(generation.0, Ordering::Release);
-        // To overwrite the old headers takes a while, in which readers would find no version.
+        // Dropped only now: overwriting the old headers takes a while, in which readers would find no version.
         drop(before);
     }
 
@@ -113,13 +114,14 @@ impl Cell {
         drop(before);
     }
 
-    /// Until the next version all readers look at what is published. Otherwise a service that kept the old token would send it after another
-    /// one, on the same thread, has sent the new one. (The swap that follows releases this store: whoever sees the new token sees it.)
+    /// Until the next version, all readers look up what is published. Otherwise a service that kept the old header could send it after
+    /// another service on the same thread has sent the new one. (The swap that follows releases this store: a reader that sees the new
+    /// token sees it.)
     fn begin_change(&self) {
         self.version.store(VERSION_CHANGES, Ordering::Relaxed);
     }
 
-    /// The generation that requests carry now, [`Generation::NONE`] if they find none.
+    /// The generation that requests carry now; [`Generation::NONE`] if there is no token.
     pub(crate) fn generation(&self) -> Generation {
         match self.version.load(Ordering::Acquire) {
             VERSION_CHANGES => {
@@ -129,20 +131,20 @@ impl Cell {
         }
     }
 
-    /// The header to send now and its generation, without a [`Reader`]: where it doesn't matter what it costs. Looks at the clock: the task
-    /// may not have run since the token ended.
+    /// The header to send now and its generation, without a [`Reader`], for where the cost doesn't matter. Reads the clock, because the
+    /// task may not have run since the token expired.
     pub(crate) fn load(&self) -> Option<(HeaderValue, Generation)> {
         self.find().map(|(header, generation, _)| (header, generation))
     }
 
-    /// The same, and whether it may be kept.
+    /// The same, and whether the header may be kept.
     fn find(&self) -> Option<(HeaderValue, Generation, bool)> {
         let published = self.published.load();
         let published = published.as_ref()?;
         if published.expires_at.is_some_and(|end| end <= self.time.now()) {
             return None;
         }
-        // Never out of range, whatever number this thread has.
+        // Never out of range, whatever the thread's number is.
         let header = &published.headers[shard_of_thread() % published.headers.len()];
         let may_be_kept = published.expires_at.is_none() || !self.careful.load(Ordering::Relaxed);
         Some((header.clone(), published.generation, may_be_kept))
@@ -153,11 +155,11 @@ impl Cell {
 #[derive(Debug)]
 pub(crate) struct Reader {
     kept: Kept,
-    /// Whether it was asked before.
+    /// Whether it was used before.
     is_used: bool,
 }
 
-/// A header, and the version that it is right for.
+/// A header, and the version for which it is current.
 #[derive(Debug)]
 struct Kept {
     version: u64,
@@ -165,7 +167,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Right for no version.
+    /// Matches no version.
     const NOTHING: Self = Self { version: u64::MAX, header: HeaderValue::from_static("") };
 }
 
@@ -174,7 +176,7 @@ impl Reader {
         Self { kept: Kept::NOTHING, is_used: false }
     }
 
-    /// Puts the header to send now into a request. Returns its generation, [`Generation::NONE`] if there is none.
+    /// Puts the current header into a request. Returns its generation; [`Generation::NONE`] if there is no token.
     pub(crate) fn authorize(&mut self, view: &CellView, headers: &mut HeaderMap) -> Generation {
         let mut version = view.cell.version.load(Ordering::Acquire);
         let header = 'found: {
@@ -189,21 +191,21 @@ impl Reader {
                 break 'found kept.header.clone();
             }
             let Some((header, generation)) = self.look_up(view) else { return Generation::NONE };
-            // Perhaps a newer one, whose version isn't there yet.
+            // Perhaps a newer one, whose version isn't stored yet.
             version = generation.0;
             header
         };
-        // The name by value: `insert` is compiled for each type of name. All others in this crate pass a reference, so this one needn't
-        // be a call. (By reference, copying the name stalls the processor: a quarter of the time spent here.)
+        // The name by value: `insert` is compiled for each type of name, and all others in this crate pass a reference, so this one needn't
+        // be a call. (By reference, copying the name stalls the processor, which is a quarter of the time spent here.)
         headers.insert(AUTHORIZATION, header);
         Generation(version)
     }
 
-    /// The header to send now, if there is one; it is kept. Where: a service that was used before will be used again; one that is used for
-    /// the first time may be one that is cloned for every request, and leaves the header to the next.
+    /// Looks up the header to send now, and keeps it. A service that was used before will be used again, so it keeps the header itself. A
+    /// service that is used for the first time may be cloned for each request, so it leaves the header in the view, for the next one.
     #[cold]
     fn look_up(&mut self, view: &CellView) -> Option<(HeaderValue, Generation)> {
-        // What was kept isn't right any more, and a secret: it goes, whether there is another or not.
+        // The kept header is outdated, and it is a secret: drop it, whether there is another one or not.
         self.kept = Kept::NOTHING;
         let found = view.cell.find();
         let kept = match &found {
@@ -215,18 +217,17 @@ impl Reader {
                 self.is_used |= found.is_some();
                 *shared = kept;
             }
-            // Nobody waits for the lock.
+            // Don't wait for the lock.
             _ => self.kept = kept,
         }
         found.map(|(header, generation, _)| (header, generation))
     }
 }
 
-/// A [`Cell`] as the services of one thread see it: with the header that those take which have none yet. A clone begins without one.
+/// A [`Cell`] as the services of one shard see it, with a header for the services that have none yet. A clone begins without that header.
 pub(crate) struct CellView {
     cell: Arc<Cell>,
-    /// Free whenever it is asked for, unless several threads share a shard. A lock of one write instead of the two of an `ArcSwap`'s
-    /// guard.
+    /// Never contended, unless several threads share a shard. This lock costs one write; the guard of an `ArcSwap` costs two.
     kept: Apart<TryLock<Kept>>,
 }
 
@@ -235,7 +236,7 @@ impl CellView {
         Self { cell, kept: Apart(TryLock::new(Kept::NOTHING)) }
     }
 
-    /// Whether it is news that a request with this generation was accepted.
+    /// Whether the acceptance of a request with this generation must be reported.
     #[inline]
     pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
         self.cell.is_doubted(generation)
@@ -254,16 +255,16 @@ impl fmt::Debug for CellView {
     }
 }
 
-/// On cache lines of its own (processors fetch them in pairs): it is written with every request, and what lies beside it is read by
-/// other threads' (two threads: 0.9 instead of 0.3).
+/// A value on cache lines of its own (processors fetch them in pairs). It is written with each request, and the services of other threads
+/// read what lies beside it (two threads: 0.9 instead of 0.3).
 #[derive(Debug)]
 #[repr(align(128))]
 struct Apart<T>(T);
 
-/// No token. Generations start at 1, so a version is a generation or this.
+/// No token. Generations begin at 1, so a version is a generation, this or [`VERSION_CHANGES`].
 const VERSION_NONE: u64 = 0;
 
-/// What is published is about to be another. Right for no header that is kept, and not what [`Kept::NOTHING`] has.
+/// A change is being published. Matches no kept header, not even [`Kept::NOTHING`].
 const VERSION_CHANGES: u64 = u64::MAX - 1;
 
 #[cfg(test)]
@@ -292,7 +293,7 @@ mod tests {
         (cell.clone(), CellView::of(cell))
     }
 
-    /// What a request carries that this reader authorizes.
+    /// The header that this reader puts on a request.
     fn header(reader: &mut Reader, view: &CellView) -> Option<(HeaderValue, Generation)> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("is replaced"));
@@ -323,7 +324,7 @@ mod tests {
         assert!(header(&mut Reader::new(), &view).is_none());
         assert_eq!(cell.generation(), Generation::NONE);
 
-        // The same token again (a source gave it more life) is usable again, under its old number.
+        // The same token again (its source gave it more lifetime) is usable again, with its old number.
         cell.publish(&token(3), Generation(3), None);
         assert_eq!(header(&mut reader, &view).unwrap().1, Generation(3));
     }
@@ -416,7 +417,7 @@ mod tests {
 
     #[test]
     fn readers_never_see_a_header_of_another_generation() {
-        // One view for all: what happens where there are more threads than shards.
+        // One view for all threads, as if there were more threads than shards.
         let (cell, view) = viewed();
         let done = AtomicBool::new(false);
         cell.publish(&token(1), Generation(1), None);
@@ -444,7 +445,7 @@ mod tests {
         });
     }
 
-    /// What is published is at most eight headers and the list of them: far from twenty times what one takes.
+    /// At most eight headers and the list of them are published. That is far from twenty times the cost of one.
     #[test]
     fn publishing_costs_at_most_twenty_headers() {
         let token = AccessToken::new("t".repeat(1024)).unwrap();

@@ -1,6 +1,6 @@
-//! What the task does next: all rules of a token's life, without waiting and without reading a clock.
+//! What the task does next: all rules for the life of a token. Nothing here waits or reads a clock.
 //!
-//! What was asked for is in `demands`, when the next fetch begins in `next`, and what a fetch has brought in `ended`.
+//! `demands` takes in what handles ask for, `next` says when the next fetch begins, and `ended` what a fetch has brought.
 
 use std::time::SystemTime;
 
@@ -21,7 +21,7 @@ mod demands;
 mod ended;
 mod next;
 
-/// The state behind the decisions. The task tells it what happened and asks what to do.
+/// The state behind the decisions. The task reports what has happened and asks what to do.
 #[derive(Debug)]
 pub(crate) struct Decider {
     rng: Rng,
@@ -31,52 +31,52 @@ pub(crate) struct Decider {
     in_flight: Option<InFlight>,
     /// When the last fetch began.
     last_began: Option<Moment>,
-    /// Until then the last fetch that brought a token keeps its distance from the next.
+    /// The end of the gap after the last fetch that brought a token.
     not_before: Option<Moment>,
-    /// The last token was near its end when it came.
+    /// The last token was near its end when it arrived.
     was_late: bool,
     retry: Retry,
     failures: u32,
     failure: Option<FetchError>,
     paces: Paces,
-    /// Somebody called `refresh`, and no fetch has begun since.
+    /// `refresh` was called, and no fetch has begun since.
     wants_refresh: bool,
-    /// The source says that it has something new, and no fetch has begun since.
+    /// The source has changed, and no fetch has begun since.
     source_changed: bool,
-    /// When the last fetch began that was due to that.
+    /// When the last fetch began that this caused.
     fetched_change_at: Option<Moment>,
-    /// The token in use was refused, and another one is fetched for that.
+    /// The token that requests carry was refused, and another one is fetched for that.
     refused: bool,
-    /// The end of the number of the refusal that was taken in last.
+    /// The low bits of the number of the last refusal that was taken in.
     last_refusal: u32,
     refusals: Refusals,
     doubt: Doubt,
-    /// The token before was good for nothing when it was to stand in: this server ends one with the issue of the next.
+    /// The API refused the previous token when it was carried again: this server ends a token when it issues the next one.
     ended_by_issue: bool,
-    /// What the doubt asks for, not done yet.
+    /// What `doubt` asks for and nobody has done yet.
     turn: Option<Turn>,
     storage: Storage,
     stopped: bool,
 }
 
-/// The token in use.
+/// The current token. It may have expired.
 #[derive(Debug)]
 struct Held {
     token: AccessToken,
-    /// When it came.
+    /// When it arrived.
     since: Moment,
-    /// When its life began.
+    /// When its lifetime began.
     sent: Moment,
     refresh_at: Option<Moment>,
     expires_at: Option<Moment>,
     /// When the user must authorize again.
     authorization: Option<Authorization>,
-    /// When it ends by the wall clock.
+    /// When it expires by the wall clock.
     wall_end: Option<SystemTime>,
     expired: bool,
-    /// And nobody has seen it accepted since.
+    /// The API refused it, and has not accepted it since.
     was_refused: bool,
-    /// At any time.
+    /// The API has ever refused it.
     was_ever_refused: bool,
 }
 
@@ -87,12 +87,12 @@ struct InFlight {
     reason: FetchReason,
 }
 
-/// What a finished fetch means for requests.
+/// What requests carry after a fetch.
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
-    /// Requests carry this from now on, until then; `doubted`: it is news if they are accepted.
+    /// Requests carry this from now on, until it expires. `doubted`: its first acceptance must be reported.
     Publish { token: &'a AccessToken, generation: Generation, expires_at: Option<Moment>, doubted: bool },
-    /// They go on as before.
+    /// The same as before.
     Unchanged,
 }
 
@@ -125,17 +125,17 @@ impl Decider {
         }
     }
 
-    /// The source says that it has something new.
+    /// The source has changed.
     pub(crate) fn source_changed(&mut self) {
         self.source_changed = true;
     }
 
-    /// The source says how it is with its store; whether it said otherwise before.
+    /// The source says whether its tokens are stored. Returns whether that has changed.
     pub(crate) fn stored(&mut self, storage: Storage) -> bool {
         std::mem::replace(&mut self.storage, storage) != storage
     }
 
-    /// Whether what the source said has not been acted upon yet.
+    /// Whether the source has changed and no fetch has begun since.
     pub(crate) fn is_changed(&self) -> bool {
         self.source_changed
     }
@@ -145,22 +145,22 @@ impl Decider {
         self.stopped
     }
 
-    /// Which token there is; it may have expired.
+    /// The generation of the current token. It may have expired.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// How many fetches have failed since one worked, and why the last one did.
+    /// How many fetches have failed since the last one that worked, and why the last one failed.
     pub(crate) fn failures(&self) -> (u32, Option<&FetchError>) {
         (self.failures, self.failure.as_ref())
     }
 
-    /// Whether nothing will ever be done again.
+    /// Whether the task has nothing left to do.
     pub(crate) fn is_over(&self) -> bool {
         self.stopped && self.in_flight.is_none() && self.held.as_ref().is_none_or(|held| held.expired)
     }
 
-    /// What to tell the outside.
+    /// What handles see.
     pub(crate) fn snapshot(&self, now: Moment, progress: Progress) -> Snapshot {
         let usable = self.held.as_ref().is_some_and(|held| !held.expired);
         let authorization = self.held.as_ref().and_then(|held| held.authorization);

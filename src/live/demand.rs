@@ -1,4 +1,4 @@
-//! What the outside asks of the task: numbered, so that whoever asks can tell when it was answered.
+//! What handles ask of the task. Demands are numbered, so that a handle can tell when its demand was answered.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::cell::Generation;
 
-/// The letter box between handles and the task. Its lock is taken in cold places only: a 401, `refresh`, `shutdown`.
+/// The demands of all handles, for the task to read. The lock is taken in rare cases only: a 401, `refresh`, `shutdown`.
 #[derive(Debug, Default)]
 pub(crate) struct Demands {
     open: Mutex<Demand>,
@@ -16,14 +16,14 @@ pub(crate) struct Demands {
 /// What is asked for now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Demand {
-    /// The number given out last.
+    /// The number that was assigned last.
     pub(crate) last: u64,
     /// Somebody called `refresh`, and no fetch has begun since.
     pub(crate) refresh: Option<u64>,
     pub(crate) refused: Option<Refused>,
-    /// A request that was sent again with this generation succeeded.
+    /// The API accepted a request that was sent again with this generation.
     pub(crate) recovered: Option<Generation>,
-    /// A request that was sent for the first time with this generation succeeded.
+    /// The API accepted a request that was sent for the first time with this generation.
     pub(crate) accepted: Option<Generation>,
     /// `shutdown` was called.
     pub(crate) stop: bool,
@@ -31,21 +31,21 @@ pub(crate) struct Demand {
     pub(crate) closed: bool,
 }
 
-/// The API answered 401 to this generation. All who saw that share one number.
+/// The API refused this generation with a 401. All handles that report it share one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) generation: Generation,
     pub(crate) number: u64,
-    /// Somebody among them can be sent again once only, and wants another token for it.
+    /// One of the refused requests can be sent again only once, and wants another token for that.
     pub(crate) wants_another: bool,
 }
 
-/// How far the task has come with what was asked of it: the numbers of the last demands that this holds for.
+/// How far the task has come: for each state of a demand, the number of the last one in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// The task knows of them.
+    /// Demands that the task has read.
     pub(crate) read: u64,
-    /// Refusals that were answered: by a token, a failure, or because none is fetched for them.
+    /// Refusals that were answered: by a token, by a failure, or because they cause no fetch.
     pub(crate) refusals_answered: u64,
     /// Calls of `refresh` that a fetch has answered.
     pub(crate) refreshes_answered: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Progress {
 }
 
 impl Demands {
-    /// Asks for a fetch; returns the number to wait for.
+    /// Asks for a fetch. Returns the number to wait for.
     pub(crate) fn refresh(&self) -> u64 {
         self.put(|demand| {
             let number = *demand.refresh.get_or_insert(demand.last + 1);
@@ -63,7 +63,7 @@ impl Demands {
         })
     }
 
-    /// Asks for nothing but that the task looks up; returns the number by which it has.
+    /// Asks for nothing, except that the task wakes up. Returns the number to wait for.
     pub(crate) fn ping(&self) -> u64 {
         self.put(|demand| {
             demand.last += 1;
@@ -71,14 +71,14 @@ impl Demands {
         })
     }
 
-    /// Reports a 401 for a generation; returns the number to wait for. `wants_another`: trying the same token again is no use.
+    /// Reports a 401 for a generation. Returns the number to wait for. `wants_another`: trying the same token again doesn't help.
     pub(crate) fn refuse(&self, generation: Generation, wants_another: bool) -> u64 {
         let mut demand = self.lock();
         let known = demand.refused.filter(|known| known.generation == generation);
         if let Some(known) = known
             && (known.wants_another || !wants_another)
         {
-            // Known already: ten thousand requests that fail together wake the task once.
+            // Already reported: ten thousand requests that are refused together wake the task once.
             return known.number;
         }
         let number = known.map_or(demand.last + 1, |known| known.number);
@@ -89,12 +89,12 @@ impl Demands {
         number
     }
 
-    /// Reports that a request was sent again with this generation and accepted.
+    /// Reports that the API accepted a request that was sent again with this generation.
     pub(crate) fn recover(&self, generation: Generation) {
         self.put(|demand| demand.recovered = demand.recovered.max(Some(generation)));
     }
 
-    /// Reports that a request was accepted that was sent with this generation for the first time.
+    /// Reports that the API accepted a request that was sent for the first time with this generation.
     pub(crate) fn accept(&self, generation: Generation) {
         self.put(|demand| demand.accepted = demand.accepted.max(Some(generation)));
     }
@@ -115,28 +115,28 @@ impl Demands {
         read
     }
 
-    /// Calls of `refresh` up to this number are answered by a fetch that begins now. Whoever calls from now on has another number.
+    /// A fetch that begins now answers the calls of `refresh` up to this number. A later call gets a new number.
     pub(crate) fn answer_refreshes(&self, number: u64) {
         let mut demand = self.lock();
         demand.refresh = demand.refresh.filter(|refresh| *refresh > number);
     }
 
-    /// Refusals up to this number were answered.
+    /// The refusals up to this number were answered.
     pub(crate) fn answer_refusals(&self, number: u64) {
         let mut demand = self.lock();
         demand.refused = demand.refused.filter(|refused| refused.number > number);
     }
 
-    /// Takes off the refusals of those that try the same token again. The others stay if they `may_wait` for another one.
+    /// Removes the refusals of requests that try the same token again. The others stay if they `may_wait` for another one.
     pub(crate) fn try_again(&self, may_wait: bool) {
         let mut demand = self.lock();
         demand.refused = demand.refused.filter(|refused| refused.wants_another && may_wait);
     }
 
-    /// Waits for something new.
+    /// Waits for a new demand.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
+    /// Nothing is lost if the future is dropped.
     pub(crate) async fn wait(&self) {
         self.wake.notified().await;
     }
@@ -148,7 +148,7 @@ impl Demands {
     }
 
     fn lock(&self) -> MutexGuard<'_, Demand> {
-        // Nothing in here panics with the lock held, and a demand is whole at any time.
+        // Nothing here panics while it holds the lock, and a demand is consistent at any time.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         assert!(demands.refresh() > asked, "who asks when a fetch has begun wants another one");
     }
 
-    /// The one before may be in use again.
+    /// The previous token may be in use again.
     #[test]
     fn a_report_for_another_token_has_a_number_of_its_own() {
         let demands = Demands::default();

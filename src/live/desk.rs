@@ -1,4 +1,4 @@
-//! What the task tells the handles, and what it hears from them.
+//! What the task tells the handles, and what it learns from them.
 
 use std::{
     sync::{Arc, Weak},
@@ -22,18 +22,18 @@ use crate::{
     panics::contained,
 };
 
-/// What the task shares with the handles. It does not keep them alive: they keep it.
+/// What the task shares with the handles. It doesn't keep the live token alive: only handles do.
 pub(crate) struct Desk {
     pub(crate) time: Arc<Timeline>,
     pub(crate) demands: Arc<Demands>,
     pub(crate) shared: Weak<Shared>,
-    /// When the present generation came.
+    /// When the current token came.
     pub(crate) since: Option<Moment>,
     pub(crate) progress: Progress,
 }
 
 impl Desk {
-    /// Takes in what was asked for since last time.
+    /// Takes in the demands since the last time.
     pub(super) fn take_demands(&mut self, decider: &mut Decider) -> Demand {
         let demand = self.demands.read();
         decider.demand(self.time.now(), &demand);
@@ -48,7 +48,7 @@ impl Desk {
         demand
     }
 
-    /// Requests go back to the token before, or forward to the present one.
+    /// Makes requests carry the previous token, or the current one again.
     fn take_turns(&mut self, decider: &mut Decider) {
         let now = self.time.now();
         let turn = decider.turn(now);
@@ -56,7 +56,7 @@ impl Desk {
         shared.cell.doubt(decider.doubted());
         match (turn, decider.carried()) {
             (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
-            // Who waits for a fetch that is under way waits on.
+            // Requests that wait for a fetch under way go on waiting.
             (Some(turn @ Turn::Again), _) => {
                 self.demands.try_again(decider.may_wait_for_another(now));
                 contained(|| shared.telemetry.turned(turn, decider.generation()));
@@ -71,26 +71,27 @@ impl Desk {
         self.report(decider, now);
     }
 
-    /// A fetch begins: whoever asks from now on is answered by it only if it works.
+    /// A fetch begins. It counts for later calls of `refresh` only if it works.
     pub(super) fn begin(&self) -> u64 {
         self.demands.answer_refreshes(self.progress.read);
         self.progress.read
     }
 
-    /// A fetch has ended that answers up to this one, whatever came of it. One that worked is what those wanted, too, who asked meanwhile.
+    /// A fetch has ended. It answers the demands up to `under_way`, whatever its result. If it worked, it also answers those that came
+    /// meanwhile.
     pub(super) fn answer(&mut self, under_way: u64, worked: bool) {
         let answered = if worked { self.progress.read } else { under_way };
         self.demands.answer_refreshes(answered);
         self.progress.refreshes_answered = self.progress.refreshes_answered.max(answered);
     }
 
-    /// All refusals that the task knows of have been answered.
+    /// Answers all refusals that the task knows of.
     pub(super) fn answer_refusals(&mut self) {
         self.progress.refusals_answered = self.progress.read;
         self.demands.answer_refusals(self.progress.read);
     }
 
-    /// Marks a token that has ended.
+    /// Marks a token that has expired.
     pub(super) fn check_clocks(&mut self, decider: &mut Decider) -> Moment {
         let now = self.time.now();
         self.take_turns(decider);
@@ -109,11 +110,11 @@ impl Desk {
         now
     }
 
-    /// What requests carry from now on; tells a token from the one before.
+    /// Publishes what requests carry from now on. Returns the fingerprint of a new token.
     pub(super) fn publish(&mut self, outcome: Outcome<'_>, now: Moment) -> Option<Fingerprint> {
         let Outcome::Publish { token, generation, expires_at, doubted } = outcome else { return None };
         let shared = self.shared.upgrade()?;
-        // Before the first request with it.
+        // Before the first request carries it.
         shared.cell.doubt(if doubted { generation } else { Generation::NONE });
         shared.cell.publish(token, generation, expires_at);
         let new = shared.status.borrow().generation != generation;
@@ -124,11 +125,11 @@ impl Desk {
     }
 
     pub(super) fn tell<T>(&self, tell: impl FnOnce(&Telemetry) -> T) -> Option<T> {
-        // A subscriber may panic, and so may what a source's error says.
+        // A subscriber may panic, and so may the `Display` of a source's error.
         self.shared.upgrade().and_then(|shared| contained(|| tell(&shared.telemetry)))
     }
 
-    /// A runtime of one thread drives its tasks only while somebody is in `block_on`, and looks at its timers after that.
+    /// A runtime of one thread runs its tasks only during `block_on`, and looks at its timers after that.
     pub(super) fn be_careful_where_time_stands_still(&self) {
         if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
             && let Some(shared) = self.shared.upgrade()
@@ -137,16 +138,16 @@ impl Desk {
         }
     }
 
-    /// How long to sleep until then at the most; `None` if there is nothing to wait for.
+    /// How long to sleep at most until this moment; `None` if there is nothing to wait for.
     pub(super) fn nap(&self, wake_at: Option<Moment>, now: Moment) -> Option<Duration> {
         let beat = self.tell(Telemetry::beat).flatten();
         let wait = wake_at.map(|at| at.since(now).min(HEARTBEAT));
         [beat, wait].into_iter().flatten().min()
     }
 
-    /// How it is with the source's store.
+    /// Asks the source whether its tokens are stored.
     pub(super) fn ask_about_storage(&self, source: &BoxTokenSource, decider: &mut Decider) -> Storage {
-        // It may be anybody's, and panic.
+        // It is the user's code and may panic.
         let storage = contained(|| source.storage()).unwrap_or_default();
         if decider.stored(storage) {
             self.tell(|telemetry| telemetry.stored(storage));
@@ -154,7 +155,7 @@ impl Desk {
         storage
     }
 
-    /// Tells everybody how things are; wakes those who wait only if it concerns them.
+    /// Updates the status for all handles. Wakes those who wait only if something has changed for them.
     pub(super) fn report(&self, decider: &Decider, now: Moment) {
         let Some(shared) = self.shared.upgrade() else { return };
         let snapshot = decider.snapshot(now, self.progress);
@@ -172,7 +173,7 @@ impl Desk {
 
 fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
     let key = |snapshot: &Snapshot| {
-        // What `shutdown` waits for. A fetch that brings the same token again changes nothing else.
+        // `shutdown` waits for this. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
         let requests = (snapshot.in_use, snapshot.tries);
@@ -182,8 +183,8 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
 }
 
 impl Drop for Desk {
-    /// However the task ends (its runtime is shut down, the driver is dropped): with nobody left to mark it, no token may stay
-    /// in use, and nobody may wait for one.
+    /// The task may end in any way: its runtime is shut down, or the driver is dropped. Then nobody marks the end of the token, so it must
+    /// not stay in use, and nobody may wait for another.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.cell.clear();
@@ -204,5 +205,5 @@ impl Drop for Desk {
     }
 }
 
-/// Timers stand still while a machine is suspended; after it, the clocks are looked at within this time.
+/// Timers stand still while a machine is suspended. Afterwards the clocks are read within this time.
 const HEARTBEAT: Duration = Duration::from_secs(30);

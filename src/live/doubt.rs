@@ -1,29 +1,29 @@
-//! What a 401 for a new token does first, while the API may not know that yet, because it has to arrive at every server of the API, whose
-//! clocks may be behind (`nbf`): the token before serves once more, or the same is tried again. Pure.
+//! What a 401 for a new token does first. The API may not know the token yet: the token has to reach all of its servers, and their clocks
+//! may be behind (`nbf`). So requests carry the previous token for a while, or try the new one again. Pure.
 
 use std::time::Duration;
 
 use super::cell::Generation;
 use crate::{AccessToken, clock::Moment};
 
-/// Whether the API takes the present token already.
+/// Whether the API accepts the current token yet.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt {
-    /// The token before the present one, as long as it may be needed: in a box, because that is short.
+    /// The previous token, while it may be needed: in a box, because that time is short.
     before: Option<Box<Before>>,
-    /// It is in use.
+    /// Requests carry the previous token.
     back: bool,
-    /// When the present one is tried again.
+    /// When the current token is tried again.
     until: Option<Moment>,
-    /// How often that was put off.
+    /// How often the current token was put off in this way.
     steps: u8,
-    /// What is known of the present one.
+    /// What is known of the current token.
     trust: Trust,
-    /// How often requests that were refused with it may have tried it again.
+    /// How often requests that were refused with the current token may have tried it again.
     tries: u8,
-    /// It was refused, and not accepted since. Perhaps nobody tries it again.
+    /// The current token was refused, and not accepted since. Perhaps no request tries it again.
     unsettled: bool,
-    /// A request with it was seen accepted.
+    /// The API accepted a request with the current token.
     was_accepted: bool,
 }
 
@@ -32,75 +32,76 @@ pub(crate) struct Doubt {
 pub(crate) enum Trust {
     /// It is new.
     Untried,
-    /// It is new, and was fetched because of a 401: perhaps for one of a server that is late.
+    /// It is new, and was fetched because of a 401: perhaps the 401 of a server that gets new tokens late.
     Wary,
-    /// It was accepted, though perhaps not by every server yet.
+    /// It was accepted, but perhaps not by every server yet.
     Arriving,
-    /// A 401 means what it says.
+    /// Proven: a 401 is believed at once.
     #[default]
     Proven,
 }
 
-/// A token that another one has taken the place of.
+/// A token that was replaced by another one.
 #[derive(Debug)]
 pub(crate) struct Before {
     pub(crate) token: AccessToken,
     pub(crate) generation: Generation,
     pub(crate) expires_at: Option<Moment>,
     pub(crate) was_refused: bool,
-    /// While it stood in.
+    /// The API accepted it while it was carried in place of the current token.
     pub(crate) was_accepted: bool,
 }
 
 /// What requests do from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// They carry the token before the present one.
+    /// They carry the previous token.
     Back,
-    /// They carry the present one again.
+    /// They carry the current token again.
     Forward,
-    /// Those that were refused with the present one try it again.
+    /// Those that were refused with the current token try it again.
     Again,
-    /// What they do, because by now a 401 means what it says.
+    /// They go on as before. But a refusal that was put off is believed by now.
     Believe,
 }
 
 impl Doubt {
-    /// Another token has taken the place of this one.
+    /// A new token has replaced the previous one.
     pub(crate) fn replaced(before: Option<Before>, trust: Trust) -> Self {
         Self { before: before.map(Box::new), trust, ..Self::default() }
     }
 
-    /// The token before the present one, where that was never accepted: it may be needed once more when a third takes their place.
+    /// Takes the previous token, if the current one was never accepted: it may be needed again when a third token replaces the current one.
     pub(crate) fn take_proven(&mut self, now: Moment) -> Option<Before> {
         let lives = |before: &Before| !before.was_refused && before.expires_at.is_none_or(|end| now < end);
         let before = self.before.take_if(|before| lives(before))?;
         self.wants_to_know().then_some(*before)
     }
 
-    /// The token that serves in the place of the present one.
+    /// The previous token, if requests carry it in place of the current one.
     pub(crate) fn stand_in(&self) -> Option<&Before> {
         self.before.as_deref().filter(|_| self.back)
     }
 
-    /// Whether somebody may wait for the present one to be tried again: nothing else is left, or the one before is refused by now, too.
+    /// Whether requests may wait until the current token is tried again: there is no other token, or the previous one is refused by now,
+    /// too.
     pub(crate) fn is_open(&self) -> bool {
         self.is_waiting() || self.stand_in().is_some_and(|before| before.was_refused)
     }
 
-    /// The token that stands in, while it is news that it is accepted.
+    /// The previous token, while it is carried and its first acceptance must still be reported.
     pub(crate) fn doubted_stand_in(&self) -> Option<Generation> {
         self.stand_in().filter(|before| !before.was_accepted).map(|before| before.generation)
     }
 
-    /// It was accepted: who refuses it refuses all.
+    /// The API accepted the previous token while it was carried. A route that still refuses it refuses every token.
     pub(crate) fn stand_in_accepted(&mut self) {
         if let Some(before) = &mut self.before {
             (before.was_accepted, before.was_refused) = (true, false);
         }
     }
 
-    /// Whether the one before has served while it stood in (`true`), or was refused by everybody (`false`).
+    /// Whether the API accepted the previous token while it was carried (`true`), or refused it (`false`).
     pub(crate) fn stand_in_served(&self) -> Option<bool> {
         self.before
             .as_ref()
@@ -108,37 +109,38 @@ impl Doubt {
             .map(|before| before.was_accepted)
     }
 
-    /// Whether it is news that a request with the present one was accepted.
+    /// Whether the acceptance of a request with the current token must be reported.
     pub(crate) fn wants_to_know(&self) -> bool {
         matches!(self.trust, Trust::Untried | Trust::Wary)
     }
 
-    /// Whether the present one was accepted while it is young, and refused after it: then some take it and some don't.
+    /// Whether the current token was accepted while it was new, and refused after that: then some servers or routes accept it and others
+    /// don't.
     pub(crate) fn is_contradicted(&self) -> bool {
         self.trust == Trust::Arriving && self.unsettled
     }
 
-    /// Whether the present one was refused, and never accepted: in the end that is believed, though nobody tries it again.
+    /// Whether the current token was refused and never accepted. In the end this is believed, even if no request tries the token again.
     fn awaits_belief(&self) -> bool {
         self.unsettled && self.wants_to_know()
     }
 
-    /// Whether the present one was refused, and not accepted since.
+    /// Whether the current token was refused, and not accepted since.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.unsettled
     }
 
-    /// Whether refused requests wait for the present one to be tried again, with nothing else to carry.
+    /// Whether refused requests wait until the current token is tried again, because there is no other token.
     fn is_waiting(&self) -> bool {
         !self.back && self.until.is_some()
     }
 
-    /// How often whoever was refused with the present one may have tried it again, and whether it was accepted.
+    /// How often requests that were refused with the current token may have tried it again, and whether it was accepted.
     pub(crate) fn tries(&self) -> (u8, bool) {
         (self.tries, matches!(self.trust, Trust::Arriving | Trust::Proven))
     }
 
-    /// A request with the present one was accepted.
+    /// The API accepted a request with the current token.
     pub(crate) fn accepted(&mut self) -> Option<Turn> {
         let is_first = self.wants_to_know();
         self.was_accepted = true;
@@ -147,7 +149,7 @@ impl Doubt {
             Trust::Untried | Trust::Wary | Trust::Arriving => Trust::Arriving,
             Trust::Proven => Trust::Proven,
         };
-        // Once: where some take it and some don't, those that are refused wait all the same.
+        // Only the first acceptance ends the wait. If some servers accept the token and others don't, refused requests wait all the same.
         if !is_first {
             return None;
         }
@@ -156,14 +158,15 @@ impl Doubt {
         self.is_waiting().then(|| self.try_again())
     }
 
-    /// A 401 for the token in use, `age` after it came. What to do now, if it is too young to be believed; `None` if it is, or if nothing can be
-    /// done but what somebody doesn't want: `wants_another`.
+    /// Takes a 401 for the token that requests carry, `age` after the current token came. Returns what requests do now, if the token is too
+    /// new to believe the 401. `None` if the 401 is believed, or if requests could only try the same token again although `wants_another`.
     pub(crate) fn refused(&mut self, now: Moment, age: Duration, wants_another: bool) -> Option<Option<Turn>> {
         if self.back {
             if self.before.as_ref().is_some_and(|before| before.was_accepted) {
                 return Some(None);
             }
-            // The one before isn't taken any more. The present one will be, when it is tried again: at once if it was accepted already.
+            // The API doesn't accept the previous token any more. The current one may be accepted when it is tried again: at once, if it
+            // was accepted already.
             self.before.as_mut().into_iter().for_each(|before| before.was_refused = true);
             return Some(self.was_accepted.then(|| self.forward()));
         }
@@ -187,14 +190,14 @@ impl Doubt {
         Some(before_lives.then_some(Turn::Back))
     }
 
-    /// What is due now; `age` as above.
+    /// What is due now. `age` as above.
     pub(crate) fn step(&mut self, now: Moment, age: Duration) -> Option<Turn> {
         let is_over = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         let before_is_over = is_over(self.before.as_ref().and_then(|before| before.expires_at));
         let turn = match self.back {
             true if is_over(self.until) || before_is_over => Some(self.forward()),
             false if is_over(self.until) => {
-                // Otherwise whoever is refused with it now says so.
+                // If the token is no longer new, a request that is refused with it now reports that.
                 self.unsettled &= age < YOUNG;
                 Some(self.try_again())
             }
@@ -217,12 +220,12 @@ impl Doubt {
 
     fn try_again(&mut self) -> Turn {
         self.until = None;
-        // Compared, not counted.
+        // This is compared, not counted, so it may wrap.
         self.tries = self.tries.wrapping_add(1);
         Turn::Again
     }
 
-    /// When that is; `since`: when the present token came.
+    /// When the next step is due. `since`: when the current token came.
     pub(crate) fn wake_at(&self, since: Moment) -> Option<Moment> {
         let forgotten = match &self.before {
             Some(before) if self.back => before.expires_at,
@@ -233,14 +236,14 @@ impl Doubt {
     }
 }
 
-/// So long a new token may need to be valid everywhere: clocks that a few seconds lie between, and a replica that is late.
+/// For how long a token is new: its servers' clocks may differ by a few seconds, and a replica may be late.
 pub(crate) const YOUNG: Duration = Duration::from_secs(5);
 
-/// How long the present token isn't tried the first time, and each time twice as long.
+/// For how long the current token isn't tried the first time. Each further time is twice as long.
 pub(crate) const FIRST_STEP: Duration = Duration::from_millis(500);
 
-/// How often it is tried again where no other token serves meanwhile: within 3.5 s. A request is sent again once more, with what is fetched
-/// then.
+/// How often a new token is tried again if there is no other token: within 3.5 s. After that a request is sent once more, with the token
+/// that is fetched then.
 const TRIES: u8 = 3;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What requests ask of a token: a header now, one to wait for, another one after a 401; and what they tell it.
+//! What requests ask of a live token: a header now, a header to wait for, another one after a 401. And what they report to it.
 
 use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 
@@ -8,16 +8,16 @@ use tokio::time;
 use super::{Generation, LiveToken, Shared, telemetry::Waiting, waiter::Waiter};
 use crate::{ErrorKind, TokenError, clock::Timeline};
 
-/// How much of responses is held at a time that nobody reads, in KiB: half of the window that all streams of an HTTP/2 connection share if
-/// nobody says otherwise (RFC 9113 §6.9.2).
+/// How many KiB of response bodies may be held that nobody reads: half of the default window that all streams of an HTTP/2 connection share
+/// (RFC 9113 §6.9.2).
 pub(crate) const MOST_HELD: u16 = 32;
 
-/// How often a request can be sent again.
+/// How often a request can still be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempts {
-    /// Once: that is for another token.
+    /// Once, with another token.
     Last,
-    /// More than once: the same token, which perhaps isn't valid yet, may be tried again first.
+    /// More than once: first with the same token, which may not be valid yet.
     More,
 }
 
@@ -25,22 +25,22 @@ pub(crate) enum Attempts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum With {
     Another,
-    /// The same token, which perhaps is valid by now.
+    /// The same token, which may be valid by now.
     TheSame,
 }
 
 impl LiveToken {
-    /// What its moments are measured by.
+    /// The timeline of this live token.
     pub(crate) fn time(&self) -> &Timeline {
         &self.shared.time
     }
 
-    /// The header to send now: where it doesn't matter what it costs.
+    /// The header to send now, for where the cost doesn't matter.
     pub(crate) fn current(&self) -> Option<(HeaderValue, Generation)> {
         self.shared.cell.load()
     }
 
-    /// Whether it is news that a request with this generation was accepted.
+    /// Whether the acceptance of a request with this generation must be reported.
     pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
         self.shared.cell.is_doubted(generation)
     }
@@ -50,20 +50,20 @@ impl LiveToken {
         self.shared.cell.generation() == generation
     }
 
-    /// Whether a 401 for this generation, seen now, is a reason to fetch, not the consequence of a fetch: servers that allow one
-    /// token per client end the old one when they issue the next, while its answer is still on the way.
+    /// Whether a 401 for this generation is a reason to fetch, and not the consequence of a fetch: servers that allow one token per client
+    /// end the old token when they issue the next, while the token response is still on its way.
     pub(crate) fn is_reason_to_fetch(&self, refused: Generation) -> bool {
         self.is_current(refused) && !self.shared.status.borrow().fetching
     }
 
-    /// Waits for a valid token, no longer than this, and says what is left of the wait.
+    /// Waits for a valid token, at most this long. Returns what is left of the wait.
     pub(crate) async fn wait(&self, max_wait: Duration) -> Result<Duration, TokenError> {
         let deadline = self.shared.time.now() + max_wait;
         self.acquire(max_wait).await?;
         Ok(deadline.since(self.shared.time.now()))
     }
 
-    /// Waits for a valid token, no longer than this.
+    /// Waits for a valid token, at most this long.
     pub(crate) async fn acquire(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
         let waiting = Waiting::without_token(&self.shared);
         let acquired = self.wait_for_token(max_wait).await;
@@ -93,12 +93,12 @@ impl LiveToken {
         found.await.unwrap_or_else(timeout)
     }
 
-    /// Looks now and whenever there is news until a look finds something, no longer than this.
+    /// Looks now, and whenever something has changed, until a look finds something; at most this long.
     async fn news<T>(&self, max_wait: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let limit = time::sleep(max_wait);
         let mut limit = pin!(limit);
         loop {
-            // Before the look: what comes after it is heard.
+            // Before the look, so that no later change is missed.
             let news = self.shared.news.notified();
             if let Some(found) = look() {
                 return Some(found);
@@ -111,19 +111,19 @@ impl LiveToken {
         }
     }
 
-    /// Says, once per token, that requests of this type are not sent again.
+    /// Warns, once for each live token, that requests of this type are not sent again.
     pub(crate) fn warn_not_replayed<R>(&self) {
         if !self.shared.warned.swap(true, Ordering::Relaxed) {
             self.shared.telemetry.not_replayed::<R>();
         }
     }
 
-    /// Somebody answered 401 to whom the request was not sent: that says nothing about the token.
+    /// A 401 came from another server than the one that the request was sent to: it says nothing about the token.
     pub(crate) fn report_refused_elsewhere(&self) {
         self.shared.telemetry.refused_elsewhere();
     }
 
-    /// The API answered 401 to a request with this generation. Nobody waits for what follows.
+    /// The API refused a request with this generation. Nobody waits for what follows.
     pub(crate) fn report_refused(&self, refused: Generation) {
         self.shared.telemetry.refused();
         if self.is_current(refused) {
@@ -131,8 +131,8 @@ impl LiveToken {
         }
     }
 
-    /// The API answered 401 to a request with this generation: waits, no longer than this, until it is worth sending it again, and says what is
-    /// left of the wait, and with what. `None` if it won't be.
+    /// The API refused a request with this generation. Waits, at most this long, until it is worth sending the request again. Returns what
+    /// is left of the wait, and what to send it with. `None` if it isn't worth it.
     pub(crate) async fn replace(
         &self,
         refused: Generation,
@@ -152,21 +152,21 @@ impl LiveToken {
         replaced.map(|with| (left, with))
     }
 
-    /// The same for the tests of sources, which know nothing of attempts: whether there is something to send it again with.
+    /// The same for the tests of sources, which know nothing of attempts: whether the request can be sent again.
     #[cfg(test)]
     pub(crate) async fn replaced(&self, refused: Generation, max_wait: Duration) -> bool {
         self.replace(refused, max_wait, Attempts::More).await.is_some()
     }
 
     async fn wait_for_another(&self, refused: Generation, max_wait: Duration, attempts: Attempts) -> Option<With> {
-        // Not only a newer one: the one before a new token serves while the API doesn't take that yet.
+        // Not only a newer one: the previous token is carried while the API doesn't accept a new one yet.
         let another = |shared: &Shared| ![refused, Generation::NONE].contains(&shared.cell.generation());
         let found = |shared: &Shared| another(shared).then_some(With::Another);
         if another(&self.shared) {
             return Some(With::Another);
         }
         if self.is_current(Generation::NONE) {
-            // The token has expired meanwhile: a request that comes now waits for the next one, and so does this.
+            // The token has expired meanwhile. Wait for the next one, like a request that comes now.
             return self.wait_for_token(max_wait).await.ok().map(|_| With::Another);
         }
         let (tries, mut present) = {
@@ -185,7 +185,8 @@ impl LiveToken {
                 return Some(Some(With::TheSame));
             }
             if snapshot.in_use == refused && snapshot.generation != present {
-                // The next one came, and this one stands in for it already. That it is refused was said of the token it was before.
+                // The next token has come, and this one is carried in its place. The refusal was reported for this one as the current
+                // token, so report it again.
                 present = snapshot.generation;
                 drop(snapshot);
                 number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
@@ -193,11 +194,11 @@ impl LiveToken {
             }
             snapshot.in_vain(Waiter::Refused { number, until: deadline }).map(|_| None)
         });
-        // Whatever ended the waiting: what counts is whether there is another token now.
+        // Whatever ended the wait: what counts is whether there is another token now.
         ended.await.flatten().or_else(|| found(&self.shared))
     }
 
-    /// Takes room for a response that nobody reads for a while, if there is some; `in_any_case`: even if there is none.
+    /// Takes room for a response body that nobody reads for a while. `false` if there is none, unless `in_any_case`.
     pub(crate) fn make_room(&self, kib: u16, in_any_case: bool) -> bool {
         let held = &self.shared.held;
         let take = |taken: u16| {
@@ -207,20 +208,21 @@ impl LiveToken {
         held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// It is read, or gone.
+    /// Frees that room: the body is read, or dropped.
     pub(crate) fn free_room(&self, kib: u16) {
         let free = |taken: u16| Some(taken.saturating_sub(kib));
         let _ = self.shared.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
     }
 
-    /// A request that was sent for the first time with this generation was accepted.
+    /// The API accepted a request that was sent for the first time with this generation.
     pub(crate) fn report_accepted(&self, generation: Generation) {
         if self.shared.cell.is_doubted(generation) {
             self.shared.demands.accept(generation);
         }
     }
 
-    /// A request that was sent again with this generation was accepted. `has_its_fetch`: the token was fetched because of its own 401.
+    /// The API accepted a request that was sent again with this generation. `has_its_fetch`: the token was fetched because of this
+    /// request's own 401.
     pub(crate) fn report_recovered(&self, generation: Generation, has_its_fetch: bool) {
         self.shared.telemetry.recovered();
         if has_its_fetch {

@@ -1,4 +1,4 @@
-//! When to renew a token: pure functions of its life, with their reasons.
+//! When to renew a token: pure functions of its lifetime, with the reasons.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::clock::Moment;
 /// What follows from a token's lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// When to fetch the next one.
+    /// When to fetch the next token.
     pub(crate) refresh_at: Moment,
-    /// When this one ends.
+    /// When this token expires.
     pub(crate) expires_at: Moment,
 }
 
-/// When a token is renewed, by the user's wish.
+/// When a token is renewed, as the user has configured it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Renewal {
-    /// At a random point of 75 to 85 % of the life, which spreads a fleet over a tenth of it.
+    /// At a random point of 75 to 85 % of the lifetime, which spreads a fleet over a tenth of it.
     #[default]
     Spread,
-    /// Not before this share of the life is over: in the first quarter of what is left then.
+    /// Not before this share of the lifetime has passed, but within the first quarter of what is left then.
     At(f64),
-    /// So long before the end, or up to a tenth of that earlier.
+    /// This long before the end, or up to a tenth of that earlier.
     Before(Duration),
 }
 
@@ -32,9 +32,9 @@ impl Renewal {
         match self {
             Self::Spread => lifetime.mul_f64(0.75 + 0.10 * rng.f64()),
             Self::At(share) => lifetime.mul_f64(share + (1.0 - share) / 4.0 * rng.f64()),
-            // A life shorter than that must not be renewed all the time.
+            // A token whose lifetime is shorter than that must not be renewed all the time.
             Self::Before(left) => {
-                // A little of its own for each of a fleet.
+                // Random, so that the processes of a fleet differ.
                 let left = left.min(lifetime);
                 lifetime.saturating_sub(left + left.mul_f64(0.1 * rng.f64())).max(lifetime / 2)
             }
@@ -45,25 +45,26 @@ impl Renewal {
 /// What is known of how long fetches take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// The slowest of the recent ones that brought a token.
+    /// The slowest of the recent fetches that brought a token.
     pub(crate) slowest: Duration,
-    /// The slowest of those that have failed since.
+    /// The slowest of the fetches that have failed since.
     pub(crate) failed: Duration,
-    /// How long one may take at the most.
+    /// How long an exchange may take at most.
     pub(crate) longest: Duration,
 }
 
-/// What a fetch needs that is as slow as this one: as much again, because the next may be slower, and 5 ms for a timer that fires late
-/// (tokio's fire up to 1 ms late, loaded machines add).
+/// The time to plan for a fetch this slow: twice as long, because the next one may be slower, and 5 ms for a timer that fires late (tokio's
+/// fire up to 1 ms late, and loaded machines add to that).
 fn room(fetch: Duration) -> Duration {
     fetch * 2 + Duration::from_millis(5)
 }
 
-/// Plans the renewal of a token that was asked for at `sent` and lives for `lifetime` from then.
+/// Plans the renewal of a token that was requested at `sent` and is valid for `lifetime` from then.
 ///
-/// It comes sooner where there is no room for a slow fetch in the rest. Where half of the life is too little for that, a quarter more than
-/// the slowest must do: so nobody is ever without a token whose life is longer than two fetches. But never before half of the life, or a
-/// second, is over: a lifetime shorter than the fetch must not make a busy loop.
+/// The renewal begins sooner if a slow fetch would not fit into the rest of the lifetime. If half of the lifetime is too short for
+/// [`room`], the slowest fetch and a quarter more must do. So requests never lack a token whose lifetime is longer than two fetches. But
+/// the renewal doesn't begin before half of the lifetime, or a second, has passed: a lifetime shorter than a fetch must not cause a busy
+/// loop.
 pub(crate) fn plan(sent: Moment, lifetime: Duration, renewal: Renewal, pace: &Pace, rng: &mut Rng) -> Plan {
     let wanted = renewal.point(lifetime, rng);
     let (roomy, narrow) = (room(pace.slowest), pace.slowest + pace.slowest / 4 + Duration::from_millis(5));
@@ -71,14 +72,14 @@ pub(crate) fn plan(sent: Moment, lifetime: Duration, renewal: Renewal, pace: &Pa
     Plan { refresh_at: sent + wanted.min(latest).max(gap(Some(lifetime))), expires_at: sent + lifetime }
 }
 
-/// How long to wait when a source has brought the same token again, with no more life: about half of what is left, so that it isn't asked
-/// all the time by the end.
+/// How long to wait after a source has returned the same token again without more lifetime: about half of what is left, so that the source
+/// isn't called all the time towards the end.
 pub(crate) fn again(left: Duration, lifetime: Duration, rng: &mut Rng) -> Duration {
     left.mul_f64(0.4 + 0.2 * rng.f64()).max(gap(Some(lifetime)))
 }
 
-/// How long one exchange may take: half of the time left, so that a second attempt fits; but what a fetch needs that is as slow as those
-/// before, and 2 s in any case, for a slow but healthy server. With no valid token or an endless one, the longest.
+/// How long one exchange may take: half of the time left, so that a second attempt fits. But at least what a fetch as slow as the recent
+/// ones needs, and at least 2 s, for a slow but healthy server. Without a valid token, or with one of unknown lifetime: the longest.
 pub(crate) fn timeout(left: Left, pace: &Pace) -> Duration {
     match left {
         Left::Nothing | Left::Unknown => pace.longest,
@@ -89,27 +90,27 @@ pub(crate) fn timeout(left: Left, pace: &Pace) -> Duration {
     }
 }
 
-/// The lifetime that gets a timer: not "unknown", and not longer than anybody's plan.
+/// The lifetime, if it gets a timer: if it is known, and shorter than ten years.
 pub(crate) fn timed(lifetime: Option<Duration>) -> Option<Duration> {
     lifetime.filter(|lifetime| !lifetime.is_zero() && *lifetime < ABSURD)
 }
 
-/// How much time lies between the beginnings of two fetches at least, once one has brought a token: a second, or half of a life
-/// shorter than two.
+/// The gap: the least time between the beginnings of two fetches, once a fetch has brought a token. A second, or half of the lifetime if
+/// that is shorter.
 pub(crate) fn gap(lifetime: Option<Duration>) -> Duration {
-    // Half of a nanosecond is none: the loop would never sleep.
+    // Half of a nanosecond rounds to zero, and the loop would never sleep.
     let (least, most) = (Duration::from_nanos(1), Duration::from_secs(1));
     lifetime.map_or(most, |lifetime| (lifetime / 2).clamp(least, most))
 }
 
-/// The same after a token with so much left: one that another process has fetched some time ago is followed sooner, so that a life of
-/// seconds doesn't end meanwhile.
+/// The gap after a token with this much time left. If another process fetched the token a while ago, the next fetch may begin sooner, so
+/// that a lifetime of seconds doesn't end before it.
 pub(crate) fn gap_after(lifetime: Option<Duration>, left: Duration) -> Duration {
     let sooner = lifetime.map(|lifetime| (left / 2).max(lifetime / 20).max(Duration::from_nanos(1)));
     gap(lifetime).min(sooner.unwrap_or(Duration::MAX))
 }
 
-/// What is left of the token in use.
+/// How much time the current token has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     Nothing,
@@ -122,24 +123,24 @@ pub(crate) enum Left {
 pub(crate) enum Retry {
     Free,
     At(Moment),
-    /// When the token in use is over, or the API refuses it.
+    /// When the current token expires, or the API refuses it.
     WhenTokenEnds,
     WhenAsked,
 }
 
-/// The end of an authorization, and when it is time to say so.
+/// The end of an authorization, and when to warn of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Authorization {
     pub(crate) ends: Moment,
-    /// `None` once it was said.
+    /// `None` after the warning.
     pub(crate) warning: Option<Moment>,
 }
 
 impl Authorization {
-    /// One that lasts for `whole` and has `left` left. The warning comes in the last tenth of the whole, three days before the end at most,
-    /// so that a weekend doesn't use it up. It is planned anew only when the end moves later: learnt anew at each renewal, a tenth of what
-    /// is left then would come ever later.
-    /// `took`: what the fetch took that brought this.
+    /// An authorization that lasts for `whole` and has `left` left. The warning is due in the last tenth of the whole, but at most three
+    /// days before the end, so that a weekend doesn't use it up. It is planned again only if the end moves later: if it were planned again
+    /// at each renewal, from a tenth of what is left then, it would move later each time. `took`: how long the fetch took that brought
+    /// this.
     pub(crate) fn plan(
         now: Moment,
         took: Duration,
@@ -150,10 +151,10 @@ impl Authorization {
         let ends = now + left;
         let ahead = (whole.unwrap_or(left).max(left) / 10).min(Duration::from_secs(3 * 24 * 3600));
         let warning = Some(ends.back(ahead).max(now));
-        // The end is told as what is left, in whole seconds from some moment of the fetch, by clocks that don't quite agree.
+        // Sources tell the end as a number of seconds that are left, rounded, counted from some moment of the fetch, by clocks that differ.
         let noise = (left / 100).min(Duration::from_secs(60)) + Duration::from_secs(1) + took;
         match before {
-            // The end stays where it was, so that small steps add up: one that slides with each renewal does move.
+            // The end stays, so that small steps add up: an authorization that slides with each renewal does move.
             Some(before) if ends <= before.ends + noise => Self {
                 ends: ends.min(before.ends),
                 warning: before.warning.and_then(|planned| Some(planned.min(warning?))),
@@ -162,25 +163,25 @@ impl Authorization {
         }
     }
 
-    /// Whether it is time to say so; `true` once.
+    /// Whether to warn now; `true` once.
     pub(crate) fn warns(&mut self, now: Moment) -> bool {
         self.warning.take_if(|warning| *warning <= now).is_some()
     }
 }
 
-/// How long one exchange may take unless the user says otherwise.
+/// How long one exchange may take. The default of `Builder::fetch_timeout`.
 pub(crate) const LONGEST_EXCHANGE: Duration = Duration::from_secs(30);
 
-/// How long a fetch may take altogether: twice what an exchange may take, because some sources make two. One that keeps to no timeout is
-/// given up then.
+/// How long a fetch may take in all: twice as long as an exchange, because some sources make two. A source that keeps to no timeout is
+/// dropped then.
 pub(crate) fn longest_fetch(longest_exchange: Duration) -> Duration {
     longest_exchange * 2
 }
 
-/// Ten years.
+/// Ten years: nobody plans a renewal that far ahead.
 const ABSURD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// What the user has set.
+/// What the user has configured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) assumed_lifetime: Option<Duration>,

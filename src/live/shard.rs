@@ -1,8 +1,8 @@
-//! One copy of a value for each thread, its *shard*.
+//! Copies of a value, so that threads need not share one. A *shard* is one copy. Each thread uses one shard.
 //!
-//! A service that is cloned for every request clones the `Arc` in it, which writes a count. Counts that several threads write cost more
-//! than all the rest of what a request pays (two threads: 1.2 to 1.7 times a header that never changes, instead of 0.3 to 0.4 with a count
-//! for each thread; `benches/contention.rs`).
+//! A service that is cloned for each request also clones its `Arc`, which writes a count. A count that several threads write costs more
+//! than everything else that a request pays (two threads: 1.2 to 1.7 times a header that never changes; 0.3 to 0.4 with a count for each
+//! thread; `benches/contention.rs`).
 
 use std::{
     cell::Cell,
@@ -15,16 +15,16 @@ use std::{
     thread,
 };
 
-/// An `Arc` of which each thread clones a shard of its own.
+/// An `Arc` of which each thread clones its own shard.
 ///
-/// The first shard is where the value was put. The others are clones of the value, made when the first clone is asked for on another
-/// thread. They know nothing of the first one, so a clone that outlives it works on.
+/// The first shard belongs to the thread on which the value was put in. The others are clones of the value. Each is made at the first clone
+/// on a thread with that shard. They hold no reference to the first shard, so a clone that outlives it still works.
 pub(crate) struct Sharded<T>(Arc<Shard<T>>);
 
 struct Shard<T> {
     value: T,
     number: usize,
-    /// By number. `None` in all but the first shard.
+    /// The other shards by their number. `None` in all but the first shard.
     others: Option<OnceLock<Others<T>>>,
 }
 
@@ -35,7 +35,7 @@ impl<T: Clone> Sharded<T> {
         Self(Arc::new(Shard { value, number: shard_of_thread(), others: Some(OnceLock::new()) }))
     }
 
-    /// For a thread whose shard this isn't. A clone that was moved there stays what it is.
+    /// Clones on a thread with another shard. If this isn't the first shard, it was moved to that thread, and clones itself.
     #[cold]
     fn clone_on_another_thread(&self, number: usize) -> Self {
         let Some(others) = &self.0.others else { return Self(self.0.clone()) };
@@ -68,17 +68,17 @@ impl<T: fmt::Debug> fmt::Debug for Sharded<T> {
     }
 }
 
-/// How many shards there are: twice as many as threads that run at the same time, eight at the most.
+/// How many shards there are: twice the number of threads that run at the same time, at most eight.
 ///
-/// Threads take them in turn. With just as many shards as threads, two workers would share one where another thread had asked in between
-/// (two threads: 1.2 to 1.7 instead of 0.4). More than eight bring nothing to a client and cost their memory.
+/// Threads take shards in turn. With only as many shards as threads, two workers would share one if another thread had asked in between
+/// (two threads: 1.2 to 1.7 instead of 0.4). More than eight don't help a client, and cost memory.
 pub(super) fn shards() -> usize {
-    // What the first thread finds counts for all: another one may be bound to fewer processors.
+    // The answer of the first thread counts for all. Another thread may be bound to fewer processors.
     static SHARDS: OnceLock<usize> = OnceLock::new();
     *SHARDS.get_or_init(|| thread::available_parallelism().map_or(1, |threads| 2 * threads.get()).min(8))
 }
 
-/// The shard of this thread. They are given out in the order in which threads ask.
+/// The shard of this thread. Shards are assigned in the order in which threads ask.
 #[inline]
 pub(super) fn shard_of_thread() -> usize {
     thread_local! {

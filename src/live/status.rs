@@ -1,4 +1,4 @@
-//! What can be seen of a live token from outside.
+//! What a live token shows to the outside.
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     clock::{Moment, Timeline},
 };
 
-/// How a [`LiveToken`](crate::LiveToken) is doing, at one moment.
+/// The status of a [`LiveToken`](crate::LiveToken) at one moment.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,8 +21,12 @@ use crate::{
 /// let token = LiveToken::spawn(AccessToken::new("secret")?.expires_in(Duration::from_secs(60)));
 /// token.ready().await?;
 /// let status = token.status();
-/// assert_eq!(status.state(), State::Live);
-/// assert!(status.headroom() > Duration::from_secs(50));
+/// assert_eq!((status.state(), status.generation()), (State::Live, 1));
+/// assert!(status.is_usable() && !status.is_fetching());
+/// assert!(status.time_left() > Some(Duration::from_secs(50)) && status.headroom() > Duration::from_secs(50));
+/// assert!(status.next_attempt_in() > Some(Duration::from_secs(40)));
+/// assert_eq!((status.failures(), status.last_error().is_none()), (0, true));
+/// assert_eq!((status.authorization_left(), status.is_authorization_ending()), (None, false)); // there is no user
 /// println!("{status}"); // live, token 1, 60.0 s left, next fetch in 48.2 s
 /// # Ok(())
 /// # }
@@ -35,24 +39,25 @@ pub struct Status {
     next_attempt_in: Option<Duration>,
 }
 
-/// The state of a [`LiveToken`](crate::LiveToken).
+/// The state of a [`LiveToken`](crate::LiveToken). See the example of [`Status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// There was no token yet; the first fetch runs, or is tried again.
+    /// There was no token yet. The first fetch is under way, or is tried again.
     Starting,
-    /// There is a valid token, and the last fetch worked. Whether the API takes it, only its answers say: one that was revoked is live until
-    /// a request is refused.
+    /// There is a valid token, and the last fetch worked. Only the API's responses show whether the API accepts it: a revoked token is live
+    /// until a request is refused.
     Live,
-    /// There is a valid token, but the last fetch failed. It is tried again.
+    /// There is a valid token, but the last fetch failed. The task tries again.
     Failing,
-    /// The token has expired, and fetching another one has not worked yet. It is tried again.
+    /// The token has expired, and no fetch has worked since. The task tries again.
     Expired,
-    /// The credentials were rejected, or the store can't be used: it needs somebody. There may be a valid token still ([`Status::is_usable`]).
+    /// The credentials were rejected, or the store can't be used. Somebody must correct that. There may still be a valid token
+    /// ([`Status::is_usable`]).
     Rejected,
-    /// The user must authorize again. There may be a valid token still ([`Status::is_usable`]).
+    /// The user must authorize again. There may still be a valid token ([`Status::is_usable`]).
     ReauthorizationRequired,
-    /// Nothing is fetched any more. There may be a valid token still ([`Status::is_usable`]).
+    /// Nothing is fetched any more. There may still be a valid token ([`Status::is_usable`]).
     Stopped,
 }
 
@@ -64,7 +69,7 @@ impl Status {
         Self {
             time_left: snapshot.expires_at.filter(|_| snapshot.usable).map(left),
             authorization_left: match snapshot.state {
-                // Whatever was told: it has ended.
+                // It has ended, whatever the source said of its end.
                 State::ReauthorizationRequired => Some(Duration::ZERO),
                 _ => snapshot.authorization_ends.map(left),
             },
@@ -73,32 +78,33 @@ impl Status {
         }
     }
 
-    /// The state.
+    /// The state. See the example of [`Status`].
     #[must_use]
     pub fn state(&self) -> State {
         self.snapshot.state
     }
 
-    /// Whether requests find a valid token.
+    /// Whether requests find a valid token. See the example of [`Status`].
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.snapshot.usable
     }
 
-    /// How many different tokens there have been, the one in use included.
+    /// How many different tokens there have been, the current one included. See the example of [`Status`].
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.snapshot.generation.0
     }
 
-    /// The life that the valid token has left; `None` without one, and where its lifetime isn't known.
+    /// For how long the current token is still valid; `None` if there is no valid token, or if its lifetime is unknown. See the example of
+    /// [`Status`].
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.time_left
     }
 
-    /// How long requests go on if no fetch works from now on: zero without a valid token, [`Duration::MAX`] if the lifetime of
-    /// the valid one isn't known. The number to set an alarm on.
+    /// How long requests go on if no fetch works from now on: zero without a valid token, [`Duration::MAX`] if the lifetime of the valid
+    /// token is unknown. Set alerts on it. See the example of [`Status`].
     #[must_use]
     pub fn headroom(&self) -> Duration {
         match (self.snapshot.usable, self.time_left) {
@@ -107,46 +113,47 @@ impl Status {
         }
     }
 
-    /// How long the token can be renewed before the user must authorize again, as far as that is known: the life that the refresh
-    /// token has left. The number to warn users on.
+    /// How long the token can be renewed before the user must authorize again: the lifetime that the refresh token has left. `None` if it
+    /// is unknown, zero if the user must authorize now. See the example of [`Status`].
     #[must_use]
     pub fn authorization_left(&self) -> Option<Duration> {
         self.authorization_left
     }
 
-    /// Whether it is time to ask the user to authorize again. It is in the last tenth of the authorization's time, and three days before its
-    /// end at the earliest. Where only the end is known, the time counts from when that became known. A
-    /// [watch](crate::LiveToken::watch) tells when it begins.
+    /// Whether the authorization ends soon, so that it is time to ask the user to authorize again. This begins when a tenth of the
+    /// authorization's lifetime is left, but at most three days before its end. If only the end is known, the lifetime counts from when the
+    /// end became known. [`LiveToken::watch`](crate::LiveToken::watch) reports when it begins. See the example of [`Status`].
     #[must_use]
     pub fn is_authorization_ending(&self) -> bool {
         self.snapshot.authorization_ending
     }
 
-    /// How many fetches have failed since the last one that worked.
+    /// How many fetches have failed since the last one that worked. See the example of [`Status`].
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.snapshot.failures
     }
 
-    /// Why the last fetch failed; `None` once one has worked.
+    /// Why the last fetch failed; `None` if it worked, or if none has ended yet. See the example of [`Status`].
     #[must_use]
     pub fn last_error(&self) -> Option<&FetchError> {
         self.snapshot.failure.as_ref()
     }
 
-    /// Whether what the source brought last is stored where it should be.
+    /// Whether what the source returned last is stored. See the example of [`Storage`].
     #[must_use]
     pub fn storage(&self) -> Storage {
         self.snapshot.storage
     }
 
-    /// When the next fetch is planned; `None` if none is (it may run right now, see [`Status::is_fetching`]).
+    /// How long it is until the next planned fetch; `None` if none is planned, or if one is under way (see [`Status::is_fetching`]). See
+    /// the example of [`Status`].
     #[must_use]
     pub fn next_attempt_in(&self) -> Option<Duration> {
         self.next_attempt_in
     }
 
-    /// Whether a fetch runs.
+    /// Whether a fetch is under way. See the example of [`Status`].
     #[must_use]
     pub fn is_fetching(&self) -> bool {
         self.snapshot.fetching
@@ -160,7 +167,7 @@ impl fmt::Display for Status {
         match (self.is_usable(), self.time_left()) {
             (false, _) => f.write_str(", no valid token")?,
             (true, Some(left)) => write!(f, ", token {}, {} left", self.generation(), Span(left))?,
-            (true, None) => write!(f, ", token {} of unknown life", self.generation())?,
+            (true, None) => write!(f, ", token {} of unknown lifetime", self.generation())?,
         }
         match (self.is_fetching(), self.next_attempt_in()) {
             (true, _) => f.write_str(", fetching")?,
@@ -211,7 +218,7 @@ impl fmt::Display for State {
     }
 }
 
-/// A time in the unit that people would say it in.
+/// Shows a time in the unit in which people would say it.
 struct Span(Duration);
 
 impl fmt::Display for Span {
@@ -225,8 +232,8 @@ impl fmt::Display for Span {
     }
 }
 
-/// Tells of changes of a [`LiveToken`](crate::LiveToken); made by [`LiveToken::watch`](crate::LiveToken::watch). Doesn't keep
-/// the token alive.
+/// Reports changes in the status of a [`LiveToken`](crate::LiveToken); made by [`LiveToken::watch`](crate::LiveToken::watch). It is no
+/// handle: it doesn't keep the background task running.
 ///
 /// ```
 /// use tower_bearer::{AccessToken, LiveToken, State};
@@ -247,18 +254,19 @@ impl fmt::Display for Span {
 pub struct StatusWatch {
     pub(crate) receiver: watch::Receiver<Snapshot>,
     pub(crate) time: std::sync::Arc<Timeline>,
-    pub(crate) seen: Option<(State, bool, Generation, u32, bool, Storage)>,
+    /// What the last call returned.
+    pub(crate) last: Option<(State, bool, Generation, u32, bool, Storage)>,
 }
 
 impl StatusWatch {
-    /// Waits until something is another than when this was called last, and returns the status then: the state, the generation,
-    /// the number of failures, whether there is a valid token, whether the authorization is ending, or how it is with the store. The
-    /// first call returns at once. `None` when the last handle to the token is gone.
+    /// Waits until the status differs from the one that was returned last, and returns it. What counts: the state, the generation, the
+    /// number of failures, whether there is a valid token, whether the authorization is ending, and the storage. The first call returns at
+    /// once. `None` when the last handle is gone. See the example of [`StatusWatch`].
     ///
-    /// Who is slow sees the latest status and misses those between.
+    /// A slow caller gets the latest status and misses those in between.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
+    /// Nothing is lost if the future is dropped.
     pub async fn changed(&mut self) -> Option<Status> {
         loop {
             let snapshot = self.receiver.borrow_and_update().clone();
@@ -270,7 +278,7 @@ impl StatusWatch {
                 snapshot.authorization_ending,
                 snapshot.storage,
             );
-            if self.seen.replace(key) != Some(key) {
+            if self.last.replace(key) != Some(key) {
                 return Some(Status::new(snapshot, &self.time));
             }
             self.receiver.changed().await.ok()?;
@@ -278,7 +286,7 @@ impl StatusWatch {
     }
 }
 
-/// What the task tells everybody.
+/// What the task tells all handles.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) state: State,
@@ -292,13 +300,13 @@ pub(crate) struct Snapshot {
     pub(crate) next_fetch: Option<Moment>,
     pub(crate) fetching: bool,
     pub(crate) storage: Storage,
-    /// The fetch that runs was asked for, or the source has something new: whatever failed before, this may work.
+    /// The fetch under way was caused by `refresh` or by a change of the source: it may work, whatever failed before.
     pub(crate) hopeful: bool,
-    /// What requests carry, if there is a valid token: perhaps the one before the present one.
+    /// The generation that requests carry, if there is a valid token. It may be that of the previous token.
     pub(crate) in_use: Generation,
-    /// Refused requests wait for the present token to be tried again.
+    /// Refused requests wait until the current token may be tried again.
     pub(crate) doubting: bool,
-    /// How often those that were refused with the present token may have tried it again, and whether it was ever accepted.
+    /// How often refused requests may have tried the current token again, and whether the API has accepted it.
     pub(crate) tries: (u8, bool),
     pub(crate) progress: Progress,
 }
@@ -326,7 +334,7 @@ impl Snapshot {
         }
     }
 
-    /// The same as it is now: the task may not have run since the token ended.
+    /// The same at this moment: the token may have expired since the task last ran.
     pub(crate) fn at(mut self, now: Moment) -> Self {
         if self.usable && self.expires_at.is_some_and(|end| end <= now) {
             self.usable = false;

@@ -1,4 +1,4 @@
-//! The only loop: it waits, fetches and publishes; what to do when is decided in `decide`.
+//! The only loop: it waits, fetches and publishes. `decide` decides what it does and when.
 
 use std::{
     future::Future,
@@ -17,16 +17,16 @@ use crate::{
     AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource, clock::Moment, panics::contained,
 };
 
-/// The future that renews a [`LiveToken`](crate::LiveToken): made by [`Builder::pair`](super::Builder::pair), to be polled by
-/// whoever made it. It ends when the last handle is gone, or after `shutdown` when the last token has expired.
+/// The future that renews a [`LiveToken`](crate::LiveToken). [`Builder::pair`](super::Builder::pair) makes it, and has an example; whoever
+/// calls that must poll it. It ends when the last handle is gone, or after `shutdown` when the last token has expired.
 ///
-/// It needs a tokio runtime with time enabled around it, because it sleeps.
+/// It must run in a tokio runtime with time enabled, because it sleeps.
 #[must_use = "the token is fetched only while this future is polled"]
 pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Driver {
     pub(crate) fn new(mut task: Task) -> Self {
-        // `run` borrows: an async function keeps its arguments twice, where they were passed and where they are used.
+        // `run` borrows its argument: an async function keeps an owned argument twice, where it was passed and where it is used.
         Self(Box::pin(async move { task.run().await }))
     }
 }
@@ -50,9 +50,9 @@ pub(crate) struct Task {
     pub(crate) source: Option<BoxTokenSource>,
     pub(crate) decider: Decider,
     pub(crate) desk: Desk,
-    /// Until then the source isn't asked for news, because it has panicked.
-    pub(crate) deaf_until: Option<Moment>,
-    /// After `shutdown`: how soon it is asked whether it still stores something. Zero: not any more.
+    /// From when `changed` of the source may be polled again, after it has panicked.
+    pub(crate) changed_resumes_at: Option<Moment>,
+    /// After `shutdown`: the time until the source is next asked whether it is still storing something. Zero: no more.
     pub(crate) storing_pause: Duration,
 }
 
@@ -61,21 +61,21 @@ impl Task {
         self.desk.be_careful_where_time_stands_still();
         loop {
             let demand = self.desk.take_demands(&mut self.decider);
-            // First the clocks: after `shutdown`, the end of the token is the end of the task.
+            // First the clocks: after `shutdown`, the task ends when the token expires.
             let now = self.desk.check_clocks(&mut self.decider);
             if demand.closed || self.decider.is_over() {
                 return;
             }
             match self.decider.next_fetch(now) {
-                // In a box, so that a token that is not being fetched takes no room for it.
+                // In a box, so that a live token takes no memory for a fetch while none is under way.
                 Some((at, reason)) if at <= now => Box::pin(self.fetch(reason)).await,
                 _ => self.wait(now).await,
             }
         }
     }
 
-    /// Returns when a fetch is due, the source says that it has changed or may be asked again after a panic, `shutdown` was called, or the
-    /// last handle is gone. After `shutdown`: at the next wake-up.
+    /// Returns when a fetch is due, when the source has changed or may be asked again after a panic, when `shutdown` was called, or when
+    /// the last handle is gone. After `shutdown`: at the next wake-up.
     fn wait(&mut self, now: Moment) -> impl Future<Output = ()> + Send {
         let stopped = self.decider.is_stopped();
         let storing = stopped && !self.storing_pause.is_zero() && self.is_storing();
@@ -83,63 +83,63 @@ impl Task {
         let mut longest = None;
         if storing {
             longest = Some(self.storing_pause);
-            // Ever more seldom, and not for ever: the source goes on with it when it is gone from here.
+            // More and more rarely, and not for ever: the source goes on storing by itself when it is dropped here.
             let goes_on = self.storing_pause < STORING_GIVEN_UP;
             self.storing_pause = if goes_on { self.storing_pause * 2 } else { Duration::ZERO };
         } else if stopped {
-            // Whoever waits for it elsewhere learns that it is over. It may panic.
+            // Dropping the source tells others that it has ended. That may panic.
             let source = self.source.take();
             contained(|| drop(source));
         }
-        let Self { source, decider, desk, deaf_until, .. } = self;
-        // What it had to tell last is enough until that was acted upon.
-        let may_be_asked = !stopped && !decider.is_changed() && deaf_until.is_none_or(|until| until <= now);
+        let Self { source, decider, desk, changed_resumes_at, .. } = self;
+        // A change that was reported counts until the task has acted upon it.
+        let may_be_asked = !stopped && !decider.is_changed() && changed_resumes_at.is_none_or(|until| until <= now);
         let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news()));
         if asked.as_ref().is_some_and(Option::is_none) {
-            *deaf_until = Some(now + AFTER_A_PANIC);
+            *changed_resumes_at = Some(now + AFTER_A_PANIC);
         }
         let mut news = News(asked.flatten());
-        let nap_from = |desk: &Desk, decider: &Decider, deaf_until: &Option<Moment>, now| {
-            let hears_again = deaf_until.filter(|until| now < *until);
+        let nap_from = |desk: &Desk, decider: &Decider, changed_resumes_at: &Option<Moment>, now| {
+            let hears_again = changed_resumes_at.filter(|until| now < *until);
             desk.nap([decider.wake_at(now), hears_again].into_iter().flatten().min(), now)
         };
-        let mut nap = [nap_from(desk, decider, deaf_until, now), longest].into_iter().flatten().min();
+        let mut nap = [nap_from(desk, decider, changed_resumes_at, now), longest].into_iter().flatten().min();
         async move {
             loop {
                 tokio::select! {
-                    // First, so that whoever asks after it finds the fetch begun.
+                    // First, so that a caller that asks afterwards finds the fetch under way.
                     biased;
                     told = &mut news => {
                         match told {
                             true => decider.source_changed(),
-                            false => *deaf_until = Some(desk.time.now() + AFTER_A_PANIC),
+                            false => *changed_resumes_at = Some(desk.time.now() + AFTER_A_PANIC),
                         }
                         return;
                     }
                     () = desk.demands.wait() => {}
                     () = time::sleep(nap.unwrap_or_default()), if nap.is_some() => {}
                 }
-                // `news` stays: made anew at each wake-up, a source that sleeps for a minute would never say anything.
+                // `news` stays. If it were made again at each wake-up, a source that sleeps for a minute would never report a change.
                 let demand = desk.take_demands(decider);
                 let now = desk.check_clocks(decider);
                 let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
-                let hears_again = news.0.is_none() && deaf_until.is_some_and(|until| until <= now);
+                let hears_again = news.0.is_none() && changed_resumes_at.is_some_and(|until| until <= now);
                 if stopped || demand.closed || decider.is_stopped() || is_due || hears_again {
                     return;
                 }
                 desk.report(decider, now);
-                nap = nap_from(desk, decider, deaf_until, now);
+                nap = nap_from(desk, decider, changed_resumes_at, now);
             }
         }
     }
 
-    /// Whether the source still tries to store what it brought last.
+    /// Whether the source still tries to store what it returned last.
     fn is_storing(&mut self) -> bool {
         let Some(source) = &self.source else { return false };
         self.desk.ask_about_storage(source, &mut self.decider) == Storage::Unsaved
     }
 
-    /// One fetch, to its end. Meanwhile the token in use may expire, and demands are taken in.
+    /// Runs one fetch to its end. Meanwhile the token may expire, and demands are taken in.
     async fn fetch(&mut self, reason: FetchReason) {
         let Self { source: Some(source), decider, desk, .. } = self else { return };
         let longest = decider.longest_fetch();
@@ -148,13 +148,13 @@ impl Task {
         let under_way = desk.begin();
         let span = desk.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
 
-        // A panic in a source is a failure like others, and its message, which may hold anything, stays where it was.
+        // A panic in a source is a failure like others. Its message is not shown, because it may contain anything.
         let fetch = time::timeout(longest, async { source.fetch(request).await });
         // A subscriber that is told of the span may panic, too.
         let mut fetch = Box::pin(AssertUnwindSafe(fetch.instrument(span)).catch_unwind());
         let fetched = loop {
             let now = desk.check_clocks(decider);
-            // Whoever waits must learn that a fetch runs, and that it answers what was asked meanwhile as well.
+            // Those who wait must learn that a fetch is under way, and that it counts for later demands, too.
             desk.report(decider, now);
             let nap = desk.nap(decider.wake_at(now), now);
             tokio::select! {
@@ -165,7 +165,7 @@ impl Task {
             }
         };
 
-        // A source that was given up may panic once more.
+        // A source that is dropped may panic once more.
         contained(|| drop(fetch));
         desk.ask_about_storage(source, decider);
         desk.take_demands(decider);
@@ -202,7 +202,7 @@ fn flatten(ended: Ended, longest: Duration) -> Result<AccessToken, FetchError> {
     }
 }
 
-/// The wait for a source's news: whether there are some, or it has panicked. A panic stays in it, also one over being given up.
+/// Waits for `changed` of the source: `true` if it has changed, `false` if it panicked. A panic doesn't leave this, not even one in `drop`.
 struct News<'a>(Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>);
 
 impl Future for News<'_> {
@@ -229,11 +229,11 @@ async fn sleep(nap: Option<Duration>) {
     }
 }
 
-/// How soon a source is asked for its news again that has panicked.
+/// How soon `changed` of a source is polled again after it has panicked.
 const AFTER_A_PANIC: Duration = Duration::from_secs(30);
 
-/// How soon a source that stores something after `shutdown` is asked whether it has: the first time.
+/// After `shutdown`: the first time until a source that stores something is asked whether it is done.
 pub(crate) const STORING_PAUSE: Duration = Duration::from_millis(50);
 
-/// The last pause between two of these questions.
+/// The longest time between two of these questions.
 const STORING_GIVEN_UP: Duration = Duration::from_secs(60);

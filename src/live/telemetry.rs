@@ -1,6 +1,6 @@
-//! What can be seen of tokens from outside: metrics, spans and events, with all of their names.
+//! Metrics, spans and events, with all of their names.
 //!
-//! Everything is told under the [name](crate::Builder::name) that a token was given. The token itself is in none of it.
+//! Each of them carries the [name](crate::Builder::name) of the live token. None contains the token itself.
 //!
 //! ```
 //! use std::time::Duration;
@@ -17,75 +17,72 @@
 //!
 //! # Metrics
 //!
-//! With the feature `metrics`, a token **that has a name** tells the [`metrics`](https://docs.rs/metrics) facade, and the recorder
-//! that the program installs makes Prometheus, OpenTelemetry, StatsD … of it. A token without a name is not measured: one
-//! process may hold a million of them. Each metric has the label `token`, the name; no label holds anything that a server or a
-//! request said, so that a name costs 28 series at the most, whatever happens. Tokens with the same name add up in counters, and overwrite
-//! each other's gauges.
+//! With the feature `metrics`, a live token **that has a name** is measured through the [`metrics`](https://docs.rs/metrics) facade. The
+//! recorder that the program installs passes that on to Prometheus, OpenTelemetry, StatsD … A live token without a name is not measured,
+//! because one process may hold a million of them. Each metric has the label `token`, the name. No label contains anything that a server or
+//! a request said, so a name costs at most 28 series. Tokens with the same name add up in counters, and overwrite each other's gauges.
 //!
-//! | gauge | unit | |
+//! | Gauge | Unit | |
 //! |---|---|---|
-//! | `tower_bearer_headroom_seconds` | seconds | how long requests go on if no fetch works from now on: 0 without a valid token, `+Inf` if its end isn't known |
-//! | `tower_bearer_expiration_timestamp_seconds` | Unix time | when the valid token ends, or when the last one ended: 0 before the first, `+Inf` if the end of a valid one isn't known |
-//! | `tower_bearer_generation_age_seconds` | seconds | since when requests carry the token that was fetched last; 0 before the first |
-//! | `tower_bearer_state` | 0 or 1 | with the label `state`: 1 for the [state](crate::State) the token is in, 0 for the others (`starting`, `live`, `failing`, `expired`, `rejected`, `reauthorization_required`, `stopped`) |
-//! | `tower_bearer_storage` | 0 or 1 | with the label `storage`: 1 for how it is with the [store](crate::Storage) of the source, 0 for the others (`sound`, `unreachable`, `unsaved`) |
+//! | `tower_bearer_headroom_seconds` | seconds | how long requests go on if no fetch works from now on: 0 without a valid token, `+Inf` if its lifetime isn't known |
+//! | `tower_bearer_expiration_timestamp_seconds` | Unix time | when the valid token expires, or when the last one expired: 0 before the first, `+Inf` if the lifetime of a valid one isn't known |
+//! | `tower_bearer_generation_age_seconds` | seconds | how long ago the current token came; 0 before the first |
+//! | `tower_bearer_state` | 0 or 1 | with the label `state`: 1 for the [state](crate::State) of the live token, 0 for the others (`starting`, `live`, `failing`, `expired`, `rejected`, `reauthorization_required`, `stopped`) |
+//! | `tower_bearer_storage` | 0 or 1 | with the label `storage`: 1 for the [storage](crate::Storage) of the source, 0 for the others (`sound`, `unreachable`, `unsaved`) |
 //!
-//! | counter | |
+//! | Counter | |
 //! |---|---|
 //! | `tower_bearer_fetches_total` | fetches that have ended, with the label `outcome`: `fetched`, `try_again`, `rejected`, `reauthorization_required` (see [`FetchErrorKind`](crate::FetchErrorKind)) |
-//! | `tower_bearer_refusals_total` | 401s of the API for this token, those to requests that were sent again included |
-//! | `tower_bearer_recoveries_total` | requests that were sent again after a 401, and whose answer shows that the token was accepted: no refusal, no 5xx, no 429, nor what is that in gRPC |
+//! | `tower_bearer_refusals_total` | 401s of the API for this token, also for requests that were sent again |
+//! | `tower_bearer_recoveries_total` | requests that were sent again after a 401, and whose response shows that the API accepted the token: no 401, no 5xx, no 429, and nothing that means the same in gRPC |
 //!
-//! | histogram | unit | |
+//! | Histogram | Unit | |
 //! |---|---|---|
 //! | `tower_bearer_fetch_duration_seconds` | seconds | how long each fetch took, failed ones included |
-//! | `tower_bearer_wait_duration_seconds` | seconds | how long each request waited that found no valid token (label `why`: `no_token`) or was answered 401 (`refused`), and how that ended (label `ended`: `token`, a token to send came; `timeout`, none came within `max_wait`; `failed`, waiting was in vain; `cancelled`, the request was given up). A request that is refused several times waits several times |
+//! | `tower_bearer_wait_duration_seconds` | seconds | how long each request waited that found no valid token (label `why`: `no_token`) or got a 401 (`refused`), and how the wait ended (label `ended`: `token`, there was a token to send; `timeout`, there was none within `max_wait`; `failed`, waiting was in vain; `cancelled`, the request was dropped). A request that is refused several times waits several times |
 //!
-//! The gauges are **written every second** and with every change, so that `tower_bearer_headroom_seconds` is right to a second
-//! when it is scraped, a recorder that is installed late misses nothing for long, and a step of the wall clock is made up for
-//! within a second. A number that has to be written goes stale when nobody writes it, in a process that is stopped or starved of
-//! processor time. Therefore set the alarm on the timestamp
-//! ([Prometheus recommends it](https://prometheus.io/docs/practices/instrumentation/#timestamps-not-time-since)), which goes on
-//! by itself:
+//! The gauges are **written every second** and with every change. So `tower_bearer_headroom_seconds` is right to a second when it is
+//! scraped, a recorder that is installed late soon has all of them, and a step of the wall clock is corrected within a second. But a number
+//! that has to be written goes stale if the process is stopped or gets no processor time. Therefore set alerts on the timestamp, which is
+//! right without being written ([Prometheus recommends
+//! it](https://prometheus.io/docs/practices/instrumentation/#timestamps-not-time-since)):
 //!
 //! ```text
 //! tower_bearer_expiration_timestamp_seconds - time() < 270
 //! ```
 //!
-//! A token that is renewed in time always has 15 % of its life left: half of that, 270 s of an hour, is the time to worry.
-//! `examples/operations.rs` has the rules whole, and a service that they fit.
+//! A token that is renewed in time has at least 15 % of its lifetime left. Alert at half of that: 270 s for a token of an hour.
+//! `examples/operations.rs` has all rules, and a service for them.
 //!
-//! When the last handle of a token is gone, its headroom, expiration and age become `NaN`, which no alarm compares true with,
-//! and all of its states 0. A token that was shut down is `stopped`, and its headroom is 0 when it has expired. With the end of its
-//! runtime a token is `stopped` and its headroom 0 at once. A recorder that panics costs the measurement, nothing else.
+//! When the last handle is gone, headroom, expiration and age become `NaN`, for which no comparison in an alert is true, and all states
+//! become 0. After `shutdown` the state is `stopped`, and the headroom is 0 once the token has expired. When its runtime ends, the state is
+//! `stopped` and the headroom is 0 at once. A recorder that panics loses the measurement, and nothing else happens.
 //!
 //! # Spans and events
 //!
-//! For [`tracing`](https://docs.rs/tracing), always. A request that finds its token leaves no trace.
+//! For [`tracing`](https://docs.rs/tracing), always. A request that finds a token leaves no trace.
 //!
 //! | level | span or event | fields |
 //! |---|---|---|
-//! | info | span `token_fetch`: around the source, so that what it and its HTTP client tell is inside | `token`, `reason` |
+//! | info | span `token_fetch`: around the source, so that it contains what the source and its HTTP client log | `token`, `reason` |
 //! | debug | fetching a token | `token`, `reason` |
-//! | debug | fetched a token | `token`, `reason`, `took_seconds`, `generation`, `fingerprint`, `failures` (those before it) |
+//! | debug | fetched a token | `token`, `reason`, `took_seconds`, `generation`, `fingerprint`, `failures` (before it) |
 //! | trace | fetched the same token again | `token`, `reason`, `took_seconds`, `generation` |
 //! | warn | could not fetch a token | `token`, `reason`, `took_seconds`, `failures`, `headroom_seconds`, `outcome`, `error` |
 //! | warn | the token has expired before another one came | `token`, `generation`, `failures` |
 //! | warn | the user must authorize again soon | `token`, `left_seconds` |
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
-//! | warn | the API refused the token, and this request can't be sent again (once for each token) | `token`, `request` (the type) |
-//! | debug | a refusal of a request that came without the token is handed on (reqwest follows redirects) | `token` |
+//! | warn | the API refused the token, and this request can't be sent again (once for each live token) | `token`, `request` (the type) |
+//! | debug | a 401 for a request that arrived without the token is returned (reqwest follows redirects) | `token` |
 //! | debug | the API doesn't take the new token yet | `token`, `generation` |
 //! | debug | the new token is tried again | `token`, `generation` |
 //! | debug | a request waited for a token | `token`, `why`, `ended`, `waited_seconds` |
 //!
-//! How long a request waits is measured if somebody can be told: a subscriber that wants debug events, or a recorder. What goes to
-//! `log` without a subscriber, by `tracing`'s feature of that name, can't be asked, and hears of waits only for tokens that are
-//! measured.
+//! A wait is measured only if somebody reads it: a recorder, or a subscriber that wants debug events. Without a subscriber, `tracing` can
+//! pass events on to `log` (its feature `log`). Then waits are logged only for live tokens that are measured.
 //!
-//! | field | |
+//! | Field | |
 //! |---|---|
 //! | `token` | the [name](crate::Builder::name); left out if there is none |
 //! | `reason` | why a token was fetched: `first`, `due`, `refused`, `asked`, `changed` ([`FetchReason`](crate::FetchReason)) |
@@ -93,9 +90,9 @@
 //! | `generation` | [`Status::generation`](crate::Status::generation) |
 //! | `failures` | [`Status::failures`](crate::Status::failures) |
 //! | `storage` | as in the metrics |
-//! | `headroom_seconds` | [`Status::headroom`](crate::Status::headroom), infinite if the end isn't known |
-//! | `error` | the [`FetchError`], free of secrets as far as this crate wrote it |
-//! | `fingerprint` | eight hexadecimal digits that are equal for equal tokens within a process and say nothing outside of it: a hash keyed with what the process drew at random, shortened to 32 bits |
+//! | `headroom_seconds` | [`Status::headroom`](crate::Status::headroom), infinite if the lifetime isn't known |
+//! | `error` | the [`FetchError`]. What this crate writes into it contains no secret |
+//! | `fingerprint` | eight hexadecimal digits. They are equal for equal tokens within a process, and mean nothing outside of it: a hash with a random key of the process, shortened to 32 bits |
 
 use std::{
     fmt,
@@ -123,19 +120,19 @@ mod metrics;
 #[path = "telemetry/unmeasured.rs"]
 mod metrics;
 
-/// Under which name a token is told of, and how.
+/// The name of a live token, and how to report on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Telemetry {
     name: Option<Arc<str>>,
 }
 
-/// How things are, in numbers.
+/// The status in numbers.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "written for metrics"))]
 struct Gauges {
     state: State,
     storage: Storage,
-    /// Seconds; infinite if the end isn't known.
+    /// Seconds; infinite if the lifetime isn't known.
     headroom: f64,
     /// Unix time.
     expiration: f64,
@@ -157,13 +154,13 @@ impl Telemetry {
         self.name.clone()
     }
 
-    /// How often to [`refresh`](Self::refresh), if at all.
+    /// How often to call [`refresh`](Self::refresh), if at all.
     pub(super) fn beat(&self) -> Option<Duration> {
         metrics::BEAT.filter(|_| self.name.is_some())
     }
 
-    /// How things are now; `since` is when the present generation came. Called without any lock held: what is told of it may ask
-    /// the token in turn.
+    /// Writes the status now. `since`: when the current token came. Call it without any lock held, because a recorder may use the live
+    /// token.
     pub(super) fn refresh(&self, snapshot: &Snapshot, since: Option<Moment>, time: &Timeline) {
         if self.beat().is_none() {
             return;
@@ -188,12 +185,12 @@ impl Telemetry {
         );
     }
 
-    /// Nobody has the token any more.
+    /// The last handle is gone.
     pub(super) fn leave(&self) {
         metrics::leave(self);
     }
 
-    /// A fetch begins; what happens in it belongs into the span.
+    /// A fetch begins. Everything that happens in it belongs into the span.
     pub(super) fn fetching(&self, reason: FetchReason) -> Span {
         let (token, reason) = (self.name(), reason_word(reason));
         let span = info_span!("token_fetch", token, reason);
@@ -201,7 +198,7 @@ impl Telemetry {
         span
     }
 
-    /// A fetch has ended, after `failures` others that failed, and requests carry this now.
+    /// A fetch has worked, after `failures` others that failed.
     pub(super) fn fetched(
         &self,
         reason: FetchReason,
@@ -221,7 +218,7 @@ impl Telemetry {
         metrics::fetched(self, FETCHED, took);
     }
 
-    /// A fetch has failed, the last of so many.
+    /// A fetch has failed. `failures`: how many in a row.
     pub(super) fn failed(
         &self,
         reason: FetchReason,
@@ -242,7 +239,7 @@ impl Telemetry {
         warn!(token = self.name(), generation, failures, "the token has expired before another one came");
     }
 
-    /// The API doesn't take the present token yet.
+    /// The API doesn't accept the current token yet.
     pub(super) fn turned(&self, turn: Turn, generation: Generation) {
         let generation = generation.0;
         if turn == Turn::Back {
@@ -257,7 +254,7 @@ impl Telemetry {
         warn!(token = self.name(), left_seconds, "the user must authorize again soon");
     }
 
-    /// It has become another with the source's store.
+    /// The storage of the source has changed.
     pub(super) fn stored(&self, storage: Storage) {
         let token = self.name();
         let word = storage_word(storage);
@@ -271,40 +268,40 @@ impl Telemetry {
         warn!(
             token = self.name(),
             request = std::any::type_name::<R>(),
-            "the API refused the token, and this request can't be sent again: the 401 is handed on; the replay policy \
-             doesn't keep bodies of this type, or this one was beyond its limit (`replay::Buffered` keeps any up to a limit, \
-             and `BearerAuthLayer::for_tonic` chooses it)"
+            "the API refused the token, and this request can't be sent again: the 401 is returned; the replay policy \
+             doesn't keep bodies of this type, or this one was longer than its limit (`replay::Buffered` keeps bodies of any type \
+             up to a limit, and `BearerAuthLayer::for_tonic` chooses it)"
         );
     }
 
-    /// A request was answered 401 by somebody to whom it was not sent.
+    /// A 401 came from another server than the one that the request was sent to.
     pub(super) fn refused_elsewhere(&self) {
         let token = self.name();
-        debug!(token, "a refusal of a request that came without the token is handed on");
+        debug!(token, "a 401 for a request that arrived without the token is returned");
     }
 
-    /// Whether anybody is told how long a request waits.
+    /// Whether anybody reads how long a request waits.
     fn tells_of_waits(&self) -> bool {
         self.beat().is_some() || enabled!(Level::DEBUG)
     }
 
-    /// A request was answered 401.
+    /// The API refused a request with a 401.
     pub(super) fn refused(&self) {
         metrics::refused(self);
     }
 
-    /// A request that was answered 401 was sent again and accepted.
+    /// The API accepted a request that was sent again after a 401.
     pub(super) fn recovered(&self) {
         metrics::recovered(self);
     }
 }
 
-/// A request that waits: tells how long it did and how that ended when it is dropped, so that one that was given up counts too.
+/// A request that waits. When it is dropped, it reports how long the wait was and how it ended, so that cancelled requests count too.
 pub(super) struct Waiting<'a> {
     shared: &'a Shared,
     why: &'static str,
     ended: &'static str,
-    /// `None` if nobody is told: ten thousand that wait together are sent sooner without two looks at the clock each.
+    /// `None` if nobody reads it: ten thousand requests that wait together are sent sooner if each doesn't read the clock twice.
     began: Option<Moment>,
 }
 
@@ -314,7 +311,7 @@ impl<'a> Waiting<'a> {
         Self::new(shared, "no_token")
     }
 
-    /// It was answered 401.
+    /// It was refused with a 401.
     pub(super) fn after_refusal(shared: &'a Shared) -> Self {
         Self::new(shared, "refused")
     }
@@ -329,12 +326,12 @@ impl<'a> Waiting<'a> {
         self.ended = "token";
     }
 
-    /// It was too long.
+    /// The wait took too long.
     pub(super) fn timed_out(mut self) {
         self.ended = "timeout";
     }
 
-    /// It was in vain.
+    /// The wait was in vain.
     pub(super) fn failed(mut self) {
         self.ended = "failed";
     }
@@ -356,7 +353,7 @@ pub(crate) struct Fingerprint(u32);
 
 impl Fingerprint {
     pub(crate) fn of(token: &AccessToken) -> Self {
-        // SipHash under a key of 128 bits that never leaves the process: whoever knows neither can't test guesses.
+        // SipHash with a key of 128 bits that never leaves the process. Without the key nobody can test a guess.
         static SALT: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         #[allow(clippy::cast_possible_truncation, reason = "shortened on purpose")]
         Self(SALT.hash_one(token.expose_secret()) as u32)
@@ -372,7 +369,7 @@ impl fmt::Display for Fingerprint {
 /// The outcome of a fetch that brought a token.
 const FETCHED: &str = "fetched";
 
-/// The outcome of another.
+/// The outcome of a fetch that failed.
 const fn outcome(kind: FetchErrorKind) -> &'static str {
     match kind {
         FetchErrorKind::TryAgain => "try_again",

@@ -1,4 +1,4 @@
-//! Whether waiting is in vain: one answer for all who wait. Pure.
+//! Whether waiting is in vain: one rule for all who wait. Pure.
 
 use super::status::{Snapshot, State};
 use crate::{ErrorKind, FetchError, FetchErrorKind, clock::Moment};
@@ -6,11 +6,11 @@ use crate::{ErrorKind, FetchError, FetchErrorKind, clock::Moment};
 /// Who waits, and for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Waiter {
-    /// `ready`: for the first token, however long a trouble lasts that may pass.
+    /// `ready`: waits for the first token, through failures that may pass, however long they last.
     Start,
-    /// A request without a token, until then.
+    /// A request without a token waits for one until this moment.
     Request { until: Moment },
-    /// A request that was refused: for another token, until then. The number is that of its demand.
+    /// A refused request waits for another token until this moment. The number is that of its demand.
     Refused { number: u64, until: Moment },
 }
 
@@ -19,7 +19,7 @@ impl Snapshot {
     pub(super) fn in_vain(&self, waiter: Waiter) -> Option<ErrorKind> {
         let may_bring_one = |until| self.fetching || self.next_fetch.is_some_and(|at| at <= until);
         match waiter {
-            // Whatever failed before, a fetch under way may work. After `shutdown`, what it brings still serves.
+            // Whatever failed before, a fetch under way may work. After `shutdown`, its token is still used.
             Waiter::Start if self.fetching => None,
             Waiter::Start => Some(self.error_kind()).filter(|kind| *kind != ErrorKind::Unavailable),
             Waiter::Request { until } => match (self.state, &self.failure) {
@@ -37,7 +37,7 @@ impl Snapshot {
         }
     }
 
-    /// What the last failure means for somebody who wanted a token.
+    /// What the last failure means for a caller that needs a token.
     pub(super) fn error_kind(&self) -> ErrorKind {
         match self.state {
             State::Stopped => ErrorKind::Stopped,
@@ -45,7 +45,7 @@ impl Snapshot {
         }
     }
 
-    /// What the last failure means for somebody who wanted just that fetch.
+    /// What the last failure means for a caller that asked for that fetch.
     pub(super) fn failure_kind(&self) -> ErrorKind {
         match self.failure.as_ref().map(FetchError::kind) {
             Some(FetchErrorKind::Rejected) => ErrorKind::Rejected,
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(next(SOON).in_vain(Waiter::Request { until: SOON }), None);
         assert_eq!(next(later).in_vain(Waiter::Request { until: SOON }), Some(ErrorKind::Unavailable));
         assert_eq!(next(later).in_vain(Waiter::Request { until: later }), None);
-        // Whatever the schedule says, nobody waits for what somebody has to mend.
+        // Whatever the schedule says, nobody waits for something that a person must correct.
         let rejected = Snapshot { failure: Some(FetchError::rejected("401")), fetching: true, ..next(SOON) };
         assert_eq!(rejected.in_vain(Waiter::Request { until: later }), Some(ErrorKind::Rejected));
         assert_eq!(Snapshot { hopeful: true, ..rejected }.in_vain(Waiter::Request { until: later }), None);
@@ -95,11 +95,11 @@ mod tests {
     fn a_refused_request_waits_until_its_demand_is_answered_or_declined() {
         let waiter = Waiter::Refused { number: 2, until: SOON };
         let mut snapshot = after(FetchError::try_again("503"));
-        assert_eq!(snapshot.in_vain(waiter), None, "nobody has read it yet");
+        assert_eq!(snapshot.in_vain(waiter), None, "the task hasn't read it yet");
         snapshot.progress.read = 2;
         assert_eq!(snapshot.in_vain(waiter), Some(ErrorKind::Unavailable), "and nothing is fetched for it");
         snapshot.doubting = true;
-        assert_eq!(snapshot.in_vain(waiter), None, "the present token has another turn");
+        assert_eq!(snapshot.in_vain(waiter), None, "the current token is tried again");
         snapshot.progress.refusals_answered = 2;
         assert_eq!(snapshot.in_vain(waiter), Some(ErrorKind::Unavailable));
     }

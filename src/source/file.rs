@@ -1,4 +1,4 @@
-//! A token that somebody else keeps in a file: Kubernetes, SPIFFE, Vault's agent, a secrets volume.
+//! A token in a file that somebody else keeps up to date: Kubernetes, SPIFFE, Vault's agent, a secrets volume.
 
 use std::{
     fs::{self, Metadata},
@@ -16,17 +16,17 @@ use crate::{
     clock::{Clock, SystemClock},
 };
 
-/// A file that holds the token, read every five seconds: whoever rewrites it, replaces it, or swaps a symlink on the way to it (as
-/// Kubernetes does) has the new token on requests within that time, without a restart. White space around the token, line ends
-/// of any system and a byte order mark are ignored; quotes, JSON, and the word `Bearer` before it are errors.
+/// A file that holds the token. It is read every five seconds. If somebody rewrites or replaces it, or changes a symlink on its path (as
+/// Kubernetes does), requests carry the new token within that time, without a restart. White space around the token, line ends of any
+/// system and a byte order mark are ignored. Quotes, JSON and the word `Bearer` before the token are errors.
 ///
-/// While the file is missing, empty, unreadable or no token, the one read last stays in use. A file that was written within the
-/// last two seconds may be written still: it is read again until it stays the same for 100 ms, so that half of a token isn't taken
-/// for one. (A writer that pauses for longer in the middle fools it: replace files by renaming, as Kubernetes and SPIFFE do.)
-/// Where reading hangs, as on a network mount whose server is gone, one thread waits for it and no more.
+/// While the file is missing, empty or unreadable, or contains no token, the last token stays in use. A file that was written within the
+/// last two seconds may be incomplete: it is read again until it stays the same for 100 ms, so that half of a token is never taken for a
+/// token. (A writer that pauses for longer in the middle defeats this. Replace files by renaming, as Kubernetes and SPIFFE do.) If reading
+/// hangs, as on a network mount whose server is gone, at most one thread waits for it.
 ///
-/// The end of the token isn't known, even where the file holds a JWT that says it: whoever writes the file renews the token in
-/// time, and a wall clock that is wrong here must not end a token that works. Kubernetes' own clients do the same.
+/// The lifetime of the token is unknown, even if the file contains a JWT that tells it. Whoever writes the file renews the token in time,
+/// and a wrong wall clock on this machine must not end a valid token. Kubernetes' own clients do the same.
 ///
 /// Mounts by `subPath` never change: Kubernetes doesn't renew tokens in them.
 ///
@@ -49,28 +49,36 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// The file at this path. It need not exist yet.
+    /// A source that reads the file at this path. The file need not exist yet. See the example of [`TokenFile`].
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), recheck: RECHECK, known: None, reader: OneThread::default() }
     }
 
-    /// How often the file is read: every 5 s unless said otherwise, once a second at the most.
+    /// How often the file is read: at most once a second. Default: every 5 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::TokenFile;
+    ///
+    /// let source = TokenFile::new("/run/secrets/token").recheck_every(Duration::from_secs(60));
+    /// # let _ = source;
+    /// ```
     #[must_use]
     pub fn recheck_every(mut self, period: Duration) -> Self {
         self.recheck = period;
         self
     }
 
-    /// What the file holds, once it isn't being written.
-    async fn settled(&mut self) -> Result<AccessToken, String> {
+    /// The token in the file, once nobody is writing it.
+    async fn complete(&mut self) -> Result<AccessToken, String> {
         let mut last = self.read().await?;
-        for _ in 0..LOOKS {
-            if last.settled || self.known.as_ref().is_some_and(|known| known.expose_secret() == last.token()) {
+        for _ in 0..READS {
+            if last.is_complete || self.known.as_ref().is_some_and(|known| known.expose_secret() == last.token()) {
                 return bare(last.token());
             }
             time::sleep(PAUSE).await;
             let next = self.read().await?;
-            last = Reading { settled: next.settled || next.text == last.text, text: next.text };
+            last = Reading { is_complete: next.is_complete || next.text == last.text, text: next.text };
         }
         Err("it is being written all the time".into())
     }
@@ -87,21 +95,21 @@ impl TokenFile {
 impl TokenSource for TokenFile {
     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
         let limit = request.timeout();
-        let read = time::timeout(limit, self.settled()).await;
+        let read = time::timeout(limit, self.complete()).await;
         let token =
             read.unwrap_or_else(|_| Err(format!("reading it takes longer than {limit:?}"))).map_err(|error| {
-                // A file costs nobody anything: no reason to look more seldom the longer it is missing.
+                // Reading a file is cheap: the backoff doesn't grow while the file is missing.
                 FetchError::try_again(format!("{}: {error}", self.path.display())).pace(self.recheck)
             })?;
         self.known = Some(token.clone());
-        Ok(token.recheck_after(self.recheck).settled())
+        Ok(token.recheck_after(self.recheck).known_to_api())
     }
 }
 
-/// The token, if it stands alone.
+/// The token, if the file contains nothing else.
 ///
-/// RFC 6750 §2.1 has neither quotes nor braces. [`AccessToken`] takes them, since a server may give out anything; but where they are in a
-/// file, somebody has mounted a whole answer, quoted the token as for a shell, or left a template as it was.
+/// RFC 6750 §2.1 allows neither quotes nor braces. [`AccessToken`] accepts them, because a server may issue anything. In a file they mean
+/// that somebody has mounted a whole token response, quoted the token as for a shell, or not filled in a template.
 fn bare(text: &str) -> Result<AccessToken, String> {
     let looks_like = match text.as_bytes() {
         [b'{' | b'[', ..] => Some("it looks like JSON"),
@@ -118,11 +126,11 @@ fn bare(text: &str) -> Result<AccessToken, String> {
     }
 }
 
-/// What was in the file at one moment.
+/// The content of the file at one moment.
 struct Reading {
     text: Zeroizing<String>,
-    /// Nobody has written to it for a while.
-    settled: bool,
+    /// Nobody seems to be writing it.
+    is_complete: bool,
 }
 
 impl Reading {
@@ -132,53 +140,53 @@ impl Reading {
 }
 
 fn read(path: &Path) -> io::Result<Reading> {
-    // To open a pipe waits for somebody to write to it, perhaps for ever, and no thread can be called back from there.
+    // Opening a pipe waits, perhaps for ever, until somebody writes to it. Nothing can stop a thread that waits there.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let file = fs::File::open(path)?;
-    // One byte more than allowed tells "too long" from "just fits", whatever the file says of its size (in /proc: zero). The room
-    // for it is there from the start: what a growing buffer leaves behind nobody would overwrite.
+    // One byte more than allowed, to tell "too long" from "just fits", whatever size the file reports (in /proc: zero). The whole capacity
+    // is reserved at once: a growing buffer would leave parts of the token in memory that nobody overwrites.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST + 1));
     (&file).take(LONGEST as u64 + 1).read_to_string(&mut text)?;
     if text.len() > LONGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 KiB: not a file with just a token"));
     }
-    // After reading: what was written meanwhile shows.
-    let settled = is_settled(&file.metadata()?, SystemClock.wall());
-    Ok(Reading { text, settled })
+    // After reading, so that it shows what was written meanwhile.
+    let is_complete = is_complete(&file.metadata()?, SystemClock.wall());
+    Ok(Reading { text, is_complete })
 }
 
-/// Whether nobody wrote to the file of late, by its own account. A time to come says nothing.
-fn is_settled(metadata: &Metadata, now: SystemTime) -> bool {
+/// Whether nobody has written to the file lately, by its modification time. A time in the future says nothing.
+fn is_complete(metadata: &Metadata, now: SystemTime) -> bool {
     let age = metadata.modified().ok().and_then(|written| now.duration_since(written).ok());
     age.is_some_and(|age| age >= FRESH)
 }
 
-/// Kubernetes swaps a projected token some 20 % of its life (at least two minutes) before it ends, so seconds are plenty; twelve
-/// reads of a small file a minute cost nothing.
+/// Kubernetes replaces a projected token when some 20 % of its lifetime are left, and at least two minutes, so a few seconds are soon
+/// enough. Twelve reads of a small file a minute cost nothing.
 const RECHECK: Duration = Duration::from_secs(5);
 
-/// No server takes a header this long.
+/// No server accepts a header this long.
 const LONGEST: usize = 64 * 1024;
 
-/// A file older than this is taken at the first look. File systems keep times to two seconds at the worst (FAT).
+/// An older file is taken after one read. File systems store times to two seconds at worst (FAT).
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Between two looks at a file that may be written still.
+/// The time between two reads of a file that may be incomplete.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often to look before giving up until the next check: a file that changes faster than this isn't kept by anybody sane.
-const LOOKS: u32 = 20;
+/// How often to read the file before giving up until the next check. Nobody keeps a token in a file that changes faster than this.
+const READS: u32 = 20;
 
-/// Editors on Windows begin a file of UTF-8 with it.
+/// Windows editors begin a UTF-8 file with it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A file of this test's own, in a directory that goes with it.
+    /// A file for one test, in a directory that is removed with it.
     struct Scrap(PathBuf);
 
     impl Scrap {
@@ -196,7 +204,7 @@ mod tests {
             fs::write(self.path(), content).unwrap();
         }
 
-        /// As if it had been written long ago.
+        /// Makes the file look as old as this.
         fn age(&self, age: Duration) {
             let file = fs::File::options().write(true).open(self.path()).unwrap();
             file.set_modified(SystemClock.wall() - age).unwrap();
@@ -244,7 +252,7 @@ mod tests {
         assert_eq!(timed(&mut source).await, ("one".into(), Duration::ZERO));
         scrap.write("one\n");
         assert_eq!(timed(&mut source).await, ("one".into(), Duration::ZERO));
-        // A file server with another clock.
+        // A file server whose clock is ahead.
         scrap.write("two");
         let file = fs::File::options().write(true).open(scrap.path()).unwrap();
         file.set_modified(SystemClock.wall() + Duration::from_secs(3600)).unwrap();

@@ -8,7 +8,7 @@ use crate::{AccessToken, FetchError, FetchRequest, TokenSource};
 
 /// Makes a [`TokenSource`] of a closure that returns a future.
 ///
-/// The future is dropped, and the fetch tried again, when it takes longer than [`FetchRequest::timeout`].
+/// If the future takes longer than [`FetchRequest::timeout`], it is dropped and the fetch is tried again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +33,7 @@ where
     SourceFn(f)
 }
 
-/// A closure as a [`TokenSource`]; made by [`source_fn`].
+/// A closure as a [`TokenSource`]; made by [`source_fn`]. See the example there.
 #[derive(Clone)]
 pub struct SourceFn<F>(F);
 

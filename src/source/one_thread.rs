@@ -1,21 +1,21 @@
-//! Blocking calls that may hang, on one thread at a time.
+//! Blocking calls that may hang, on one thread.
 
 use std::fmt;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Runs blocking calls one after the other. A call whose future was dropped goes on, because nothing can stop it: the next one
-/// waits for its end, instead of hanging on a thread of its own.
+/// Runs blocking calls one after the other. If the future of a call is dropped, the call goes on, because nothing can stop it. The next
+/// call waits until it ends, so calls that hang occupy one thread only.
 pub(super) struct OneThread<T>(Option<JoinHandle<T>>);
 
 impl<T: Send + 'static> OneThread<T> {
-    /// What the call returns; `None` if it panicked or the runtime ends.
+    /// Returns what the call returns; `None` if it panicked or the runtime ends.
     ///
     /// # Cancel safety
-    /// The result is lost when the future is dropped; a call that has not begun by then never does.
+    /// If the future is dropped, the result is lost. A call that hasn't begun by then never begins.
     pub(super) async fn run(&mut self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         if let Some(left_over) = &mut self.0 {
-            // What it brings may be as old as the beginning of it.
+            // Its result may be as old as its beginning, so it is dropped.
             let _ = left_over.await;
         }
         let running = self.0.insert(spawn_blocking(call));
@@ -86,7 +86,7 @@ mod tests {
         }
         assert_eq!(calls.load(Ordering::SeqCst), 1);
         release.send(()).unwrap();
-        // Not what was asked before.
+        // The result of this call, not that of an earlier one.
         assert_eq!(thread.run(|| 3).await, Some(3));
     }
 

@@ -1,4 +1,4 @@
-//! The default: sends again what is known to be the same the second time.
+//! The default: sends requests again whose body is empty or in memory.
 
 use std::any::Any;
 
@@ -9,16 +9,30 @@ use http_body_util::{Empty, Full};
 
 use super::{ReplayPolicy, Spare, boxed, copy_head};
 
-/// Sends again what is known to be the same the second time: a body that is empty or lies in memory as a whole.
+/// Sends a request again if its body is known to be the same the second time: it is empty, or in memory as a whole.
 ///
-/// The usual bodies are recognised by their type: `Empty`, `Full<Bytes>` and `String`; boxed bodies of `http-body-util` when they are empty, or
-/// when they say exactly how long they are and their first frame is all of it (which is asked for before the request is sent); of reqwest whatever
-/// `reqwest::Request::try_clone` copies. Other bodies are never sent again: at the first 401 that this concerns, a warning names their
-/// type.
+/// The usual bodies are recognised by their type:
+///
+/// - `Empty`, `Full<Bytes>` and `String`;
+/// - the boxed bodies of `http-body-util`, if they are empty, or if they tell their exact length and their first frame is all of it (this
+///   frame is read before the request is sent);
+/// - bodies of reqwest that `reqwest::Request::try_clone` copies.
+///
+/// Requests with other bodies are never sent again. At the first 401 for one of them, a warning names the type.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::Full;
+/// use tower_bearer::replay::{Auto, ReplayPolicy};
+///
+/// let mut request = Request::new(Full::new(Bytes::from("text")));
+/// assert!(Auto.keep(&mut request).is_some());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Auto;
 
-// So that the compiler shows the notes of the trait instead of what is missing here.
+// So that the compiler shows the notes of the trait, and not the bound that isn't met here.
 #[diagnostic::do_not_recommend]
 impl<B> ReplayPolicy<Request<B>> for Auto
 where
@@ -38,7 +52,7 @@ impl ReplayPolicy<reqwest::Request> for Auto {
     }
 }
 
-/// A copy of a body of one of the known types. The comparisons are of constants: of each type only its own branch is left.
+/// A copy of a body of one of the known types. The comparisons are of constants: for each type only its own branch is left.
 fn copy<B>(body: &mut B) -> Option<B>
 where
     B: Body<Data: 'static, Error: Send + 'static> + 'static,
@@ -55,7 +69,7 @@ where
     }
 }
 
-/// Takes a value of a type that is known to be `B`.
+/// Converts a value whose type is known to be `B`.
 pub(super) fn same<T: 'static, B: 'static>(value: T) -> Option<B> {
     let mut value = Some(value);
     (&mut value as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take)

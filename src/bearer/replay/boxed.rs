@@ -1,4 +1,4 @@
-//! Boxed bodies: a box hides what is in it, but not that there is nothing in it, or that its first frame is all.
+//! Boxed bodies. A box hides the type of a body, but not that it is empty, or that its first frame is all of it.
 
 use std::{
     any::Any,
@@ -18,7 +18,7 @@ use sync_wrapper::SyncWrapper;
 
 use super::auto::same;
 
-/// A copy of a boxed body that is empty or lies in memory.
+/// A copy of a boxed body that is empty or in memory.
 pub(super) fn copy<B>(body: &mut B) -> Option<B>
 where
     B: Body<Data: 'static, Error: Send + 'static> + 'static,
@@ -40,20 +40,20 @@ where
     }
 }
 
-/// Takes the first frame, if it is there, and puts it back. Only of a body that says how long it is: streams mostly don't, and who sends
-/// them may count on nobody asking before the connection is there.
+/// Reads the first frame, if it is ready, and puts it back. Only for a body that tells its length: most streams don't, and their senders
+/// may rely on nobody reading them before the connection is there.
 fn copy_first_frame<B, E>(body: &mut B, full: fn(Full<Bytes>) -> B, box_up: fn(Begun<B, E>) -> B) -> Option<B>
 where
     B: Body<Data = Bytes, Error = E> + Unpin,
 {
     let length = body.size_hint().exact()?;
-    // The client will ask again with a waker of its own.
+    // The client polls it again with its own waker.
     let Poll::Ready(Some(first)) = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop())) else {
         return None;
     };
     let data = first.as_ref().ok().and_then(Frame::data_ref).filter(|data| data.len() as u64 == length).cloned();
     match data {
-        // Nothing comes after it, no trailers either.
+        // Nothing follows it, no trailers either.
         Some(data) if body.is_end_stream() => {
             *body = full(Full::new(data.clone()));
             Some(full(Full::new(data)))
@@ -70,10 +70,10 @@ fn infallible<B: Body<Error = Infallible>, E>(body: B) -> MapErr<B, fn(Infallibl
     body.map_err(|never| match never {})
 }
 
-/// A body whose first frame was looked at.
+/// A body whose first frame was read.
 struct Begun<B, E> {
     first: Option<SyncWrapper<Result<Frame<Bytes>, E>>>,
-    /// Of the whole.
+    /// The length of the whole body.
     length: u64,
     rest: B,
 }
@@ -101,7 +101,7 @@ where
     }
 }
 
-// Nothing in it is pinned: what is boxed lies elsewhere.
+// Nothing in it is pinned: a boxed body is on the heap.
 impl<B: Unpin, E> Unpin for Begun<B, E> {}
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::BoxError;
 
-    /// Frames that come one after the other, and how long it says that it is.
+    /// A body of these frames, and the length that it tells.
     struct Scripted<E>(VecDeque<Poll<Result<Frame<Bytes>, E>>>, u64);
 
     impl<E: Unpin> Body for Scripted<E> {
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// All that a body brings, as texts.
+    /// All frames of a body, as texts.
     fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Vec<String> {
         let mut read = Vec::new();
         loop {

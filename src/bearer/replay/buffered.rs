@@ -1,4 +1,4 @@
-//! Sends again what streams: a copy is made while it is sent.
+//! Sends requests again whose body is a stream: the body is copied while it is sent.
 
 use std::{fmt, mem, sync::Arc};
 
@@ -11,15 +11,15 @@ use super::Auto;
 use super::{Guard, ReplayPolicy, Spare, Tee, copy_head, stamp, tee::Shared};
 use crate::{BoxError, clock::Stamp};
 
-/// Sends every request again whose body was not longer than the limit, up to where it was read when the 401 came.
+/// Sends any request again if no more of its body than the limit had been sent when the 401 came.
 ///
-/// What is sent is copied on its way. At a 401 the first attempt is held; when it is sent again, the second one sends
-/// what was copied and then whatever the body still brings. So a long upload that is refused at its beginning is sent again
-/// whole, although it would never fit. Past the limit nothing is kept, and a 401 is handed on. When the response is there,
-/// nothing is kept either, though the body may go on (gRPC streams).
+/// The body is copied while the first attempt sends it. A 401 stops the first attempt. The second attempt sends the copy, and then the rest
+/// of the body. So a long upload that is refused at its beginning is sent again whole, although the whole is longer than the limit. Once
+/// more than the limit has been sent, there is no copy, and a 401 is returned. The copy is also dropped when a response has come that isn't
+/// a 401, though the body may go on (gRPC streams).
 ///
-/// It is made for one body type: the second parameter is the function that boxes a [`Tee`] as one, which needs no feature here
-/// and leaves the wrapped service's type as it is.
+/// The policy is made for one body type. Its second parameter is a function that makes this type from a [`Tee`]. So this crate needs no
+/// feature for it, and the type of the wrapped service stays as it is.
 ///
 /// ```
 /// use axum::body::Body;
@@ -35,7 +35,7 @@ use crate::{BoxError, clock::Stamp};
 /// # }
 /// ```
 ///
-/// What a `Tee` fails with is a [`BoxError`]. For a body with another error the function converts it:
+/// The error of a `Tee` is a [`BoxError`]. If the body type has another error, the function converts it:
 ///
 /// ```
 /// use std::io;
@@ -54,7 +54,7 @@ pub struct Buffered<B> {
 }
 
 impl<B> Buffered<B> {
-    /// Keeps up to this many bytes of each request under way.
+    /// Keeps up to this many bytes of each request under way. `wrap` makes the body type from a [`Tee`]. See the examples of [`Buffered`].
     pub fn new(limit: usize, wrap: fn(Tee<B>) -> B) -> Self {
         Self { limit, wrap }
     }
@@ -64,17 +64,17 @@ impl<B> Buffered<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Puts the first sender in the body's place; returns the second, and who decides between them.
+    /// Replaces the body by the first sender. Returns the second sender, and the handle that decides between them.
     fn split(&self, body: &mut B, kept_at: Option<Stamp>) -> (B, Handle<B>) {
         let (first, second, shared) = Tee::pair(self.limit);
-        // Boxed while they are still without a body: some ways to box throw away what says that it is empty.
+        // Boxed before they have a body: some ways to box drop a body that says it is empty.
         let (first, second) = ((self.wrap)(first), (self.wrap)(second));
         shared.begin(mem::replace(body, first));
         (second, Handle { shared, policy: *self, kept_at })
     }
 }
 
-// So that the compiler shows the notes of the trait instead of what is missing here.
+// So that the compiler shows the notes of the trait, and not the bound that isn't met here.
 #[diagnostic::do_not_recommend]
 impl<B> ReplayPolicy<Request<B>> for Buffered<B>
 where
@@ -97,7 +97,7 @@ impl ReplayPolicy<reqwest::Request> for Buffered<reqwest::Body> {
         }
         let mut body = request.body_mut().take()?;
         let (second, handle) = self.split(&mut body, stamp(request.headers()));
-        // Without its body there is nothing that can't be cloned.
+        // Without its body, the request can be cloned.
         let copy = request.try_clone();
         *request.body_mut() = Some(body);
         let mut copy = copy?;
@@ -128,7 +128,7 @@ where
         self.kept_at.as_ref()
     }
 
-    /// Whoever sends it the next time takes over from the second sender, which still has what was copied.
+    /// The next attempt takes over from the second sender, which still has the copy.
     fn again(&self, request: &mut R) -> Option<Spare<R>> {
         self.policy.keep(request)
     }

@@ -6,17 +6,26 @@ use http_body::Body;
 use super::{Guard, ReplayPolicy, Spare, copy_head, stamp};
 use crate::clock::Stamp;
 
-/// Sends again what can be cloned and says exactly how long it is.
+/// Sends a request again if its body can be cloned and tells its exact length.
 ///
-/// `Clone` on a body can lie: some share one stream between all clones, and then what the first attempt has sent is missing in
-/// the second. So the clone is asked again when the 401 is there. If it has become shorter, the 401 is handed on. A body that
-/// doesn't know its length couldn't tell, and isn't kept; [`Buffered`](super::Buffered) is for those. One that goes on
-/// promising a length it doesn't have can't deceive a server either: HTTP sends that length along, and clients and servers
-/// fail a body that is shorter.
+/// `Clone` of a body may not make a copy. Some bodies share one stream between all clones. Then the second attempt lacks what the first one
+/// has sent. So the length of the clone is compared again after the 401. If the clone has become shorter, the 401 is returned. A body that
+/// doesn't know its length can't be checked, and isn't kept: [`Buffered`](super::Buffered) is for those. A body that keeps telling a length
+/// which it doesn't have can't deceive a server: HTTP sends the length along, and clients and servers fail if the body is shorter.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::Full;
+/// use tower_bearer::replay::{Cloned, ReplayPolicy};
+///
+/// let mut request = Request::new(Full::new(Bytes::from("text")));
+/// assert!(Cloned.keep(&mut request).is_some());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cloned;
 
-// So that the compiler shows the notes of the trait instead of what is missing here.
+// So that the compiler shows the notes of the trait, and not the bound that isn't met here.
 #[diagnostic::do_not_recommend]
 impl<B: Body + Clone> ReplayPolicy<Request<B>> for Cloned {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {
@@ -29,7 +38,7 @@ impl<B: Body + Clone> ReplayPolicy<Request<B>> for Cloned {
     }
 }
 
-/// What a body said about its length when it was cloned.
+/// The length that a body told when it was cloned.
 struct Length(u64);
 
 impl Length {
@@ -75,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What octocrab's body does: one stream for all clones.
+    /// Like octocrab's body: one stream for all clones.
     #[derive(Clone)]
     struct Liar {
         inner: Arc<Mutex<Full<Bytes>>>,

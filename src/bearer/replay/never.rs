@@ -1,12 +1,13 @@
-//! Sends nothing again.
+//! Sends no request again.
 
 use super::{ReplayPolicy, Spare};
 
-/// Sends nothing again: a 401 is handed on, the token is renewed for those who come later.
+/// Sends no request again. A 401 is returned, and the token is renewed for later requests. See the example of
+/// [`BearerAuthLayer::replay`](crate::BearerAuthLayer::replay).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
-// The notes of the trait name it.
+// The notes of the trait name this policy.
 #[diagnostic::do_not_recommend]
 impl<R> ReplayPolicy<R> for Never {
     fn keep(&self, _: &mut R) -> Option<Spare<R>> {

@@ -1,13 +1,13 @@
-//! Looks at no answer.
+//! Looks at no response.
 
 use super::{ReplayPolicy, Spare};
 
-/// Hands on every 401 and draws no conclusions from it: what
-/// [`BearerAuthLayer::without_recovery`](crate::BearerAuthLayer::without_recovery) chooses.
+/// Returns each 401 and draws no conclusions from it. [`BearerAuthLayer::without_recovery`](crate::BearerAuthLayer::without_recovery)
+/// chooses it, and has an example.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Off;
 
-// The notes of the trait name it.
+// The notes of the trait name this policy.
 #[diagnostic::do_not_recommend]
 impl<R> ReplayPolicy<R> for Off {
     fn keep(&self, _: &mut R) -> Option<Spare<R>> {

@@ -1,4 +1,4 @@
-//! A body with two senders: what the first one reads is kept for the second, which may take over at any time.
+//! A body with two senders. A copy is made of what the first one reads, and the second one may take over at any time.
 
 use std::{
     error, fmt, mem,
@@ -13,11 +13,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::BoxError;
 
-/// The body of a request that [`Buffered`](super::Buffered) keeps: it hands on what is read from the original, and keeps a
-/// copy until the limit is reached or the response is there.
+/// The body of a request that [`Buffered`](super::Buffered) keeps: it returns the frames of the original body, and copies them until the
+/// limit is reached or a response has come that isn't a 401. See the examples of [`Buffered`](super::Buffered).
 ///
-/// Its length and its trailers are those of the original. Once the request is sent again, the body of the first attempt fails:
-/// an end would make a server believe that it has the whole.
+/// Its length and its trailers are those of the original. When the request is sent again, the body of the first attempt fails: if it just
+/// ended, a server could believe that it has the whole body.
 pub struct Tee<B> {
     shared: Arc<Shared<B>>,
     sender: Sender,
@@ -30,39 +30,39 @@ enum Sender {
     Second,
 }
 
-/// What the two have in common. The lock is never held by both for longer than one look at the original takes.
+/// What both senders share. Neither holds the lock for longer than one poll of the original takes.
 pub(super) struct Shared<B>(Mutex<State<B>>);
 
 struct State<B> {
-    /// `None` only while the two are being made.
+    /// `None` only while the senders are being made.
     original: Option<Pin<Box<B>>>,
     phase: Phase,
-    /// Copied, not shared: shared, a few bytes could hold on to the large buffer that they are part of.
+    /// Copied, not shared: a few shared bytes could keep the large buffer in memory that they are a part of.
     copy: BytesMut,
     trailers: Option<HeaderMap>,
     limit: usize,
-    /// The original has nothing more.
+    /// The original has ended.
     ended: bool,
-    /// The first sender had it all when the second took over.
+    /// The first sender had read everything when the second one took over.
     first_had_all: bool,
-    /// To tell the first sender when the phase changes.
+    /// Wakes the first sender when the phase changes.
     waiting: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The first sender reads, and a copy is made of it.
+    /// The first sender reads, and a copy is made.
     Copied,
-    /// The first sender waits: it was refused, and may be replaced.
+    /// The first sender waits: its attempt was refused, and the second one may take over.
     Held,
-    /// The second sender reads, the first gets an error.
+    /// The second sender reads. The first one gets an error.
     HandedOver,
-    /// The first sender reads, and there will be no second.
+    /// The first sender reads, and there will be no second one.
     Single,
 }
 
 impl<B> Tee<B> {
-    /// The bodies of both attempts, still without the original: [`begin`](Shared::begin) brings it.
+    /// The bodies of both attempts, still without the original, which [`begin`](Shared::begin) sets.
     pub(super) fn pair(limit: usize) -> (Self, Self, Arc<Shared<B>>) {
         let shared = Arc::new(Shared(Mutex::new(State {
             original: None,
@@ -84,7 +84,7 @@ impl<B> Shared<B> {
         self.lock().original = Some(Box::pin(original));
     }
 
-    /// The first sender gets no more until it is decided who goes on. `false` if the second couldn't send it whole.
+    /// Stops the first sender until it is decided who goes on. `false` if the second one couldn't send the whole body.
     pub(super) fn hold(&self) -> bool {
         let mut state = self.lock();
         if state.phase == Phase::Copied {
@@ -93,7 +93,7 @@ impl<B> Shared<B> {
         state.phase == Phase::Held
     }
 
-    /// The second sender goes on from here.
+    /// The second sender takes over.
     pub(super) fn hand_over(&self) -> bool {
         let mut state = self.lock();
         let held = state.phase == Phase::Held;
@@ -124,7 +124,7 @@ impl<B> Shared<B> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<B>> {
-        // An original that panics is not asked again: whoever sends it goes down with it.
+        // An original that panics isn't polled again: its panic ends the attempt.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,7 +154,7 @@ where
             Phase::Copied => {
                 let polled = self.poll_original(cx);
                 match &polled {
-                    // The second sender may be who is woken by the original then.
+                    // If the second sender takes over, the original wakes only that one.
                     Poll::Pending => self.waiting = Some(cx.waker().clone()),
                     Poll::Ready(Some(Ok(frame))) if !self.keep(frame) => self.go_single(),
                     Poll::Ready(Some(Err(_))) => self.go_single(),
@@ -186,7 +186,7 @@ where
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
-    /// Makes the copy. `false` if there is no room for it.
+    /// Copies a frame. `false` if there is no room for it.
     fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
             let fits = data.len() <= self.limit - self.copy.len();
@@ -273,7 +273,7 @@ impl<B> fmt::Debug for Tee<B> {
     }
 }
 
-/// What the first sender is told.
+/// The error of the first sender after the second one took over.
 #[derive(Debug)]
 struct Replaced;
 
@@ -295,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that gives what it is told to, and panics when it is asked once too often.
+    /// A body of these frames, which panics if it is polled after its end.
     #[derive(Default)]
     struct Scripted {
         frames: VecDeque<Option<Result<Frame<Bytes>, &'static str>>>,
@@ -348,7 +348,7 @@ mod tests {
         (first, second, shared)
     }
 
-    /// What one look brings, as a text: data as it is, `trailers`, `pending`, `end`, or the error in brackets.
+    /// What one poll returns, as a text: data as it is, `trailers`, `pending`, `end`, or the error in brackets.
     fn look(body: &mut Tee<Scripted>) -> String {
         look_with(body, Waker::noop())
     }
@@ -408,7 +408,7 @@ mod tests {
             assert_eq!(look(&mut first), replaced());
         }
         assert_ne!(first.size_hint().exact(), Some(0));
-        // Only one that has seen the end sees it again.
+        // Only a sender that has seen the end sees it again.
         let (mut first, _second, shared) = tee(100, vec![data("ab")]);
         assert_eq!(all(&mut first), ["ab", "end"]);
         assert!(first.is_end_stream());
@@ -427,7 +427,7 @@ mod tests {
             assert_eq!(all(&mut second).concat(), if kept { "abcdefend".to_owned() } else { replaced() });
             assert!(shared.lock().copy.is_empty(), "nothing is kept for nobody");
         }
-        // What doesn't fit ends it for good, even where something smaller would.
+        // A frame that doesn't fit ends the copy for good, even if a smaller one follows.
         let (mut first, _second, shared) = tee(4, vec![data("abcde"), data("f")]);
         all(&mut first);
         assert!(!shared.hold());
@@ -437,7 +437,7 @@ mod tests {
             all(&mut first);
             assert_eq!(shared.hold(), kept, "{limit}");
         }
-        // Nothing read, nothing kept: then the limit doesn't matter.
+        // Nothing was read, so nothing was copied: the limit doesn't matter.
         let (_first, mut second, shared) = tee(1, vec![data("abc")]);
         assert!(shared.hold() && shared.hand_over());
         assert_eq!(all(&mut second).concat(), "abcend");
@@ -473,7 +473,7 @@ mod tests {
         assert_eq!(all(&mut first), ["ab", "[broken]"]);
         assert_eq!(first.size_hint().exact(), Some(0), "nothing more comes of it");
         assert!(!shared.hold() && !shared.hand_over());
-        // What fails later fails for the second.
+        // If it fails later, it fails for the second sender.
         let (mut first, mut second, shared) = tee(100, vec![data("ab"), Some(Err("broken"))]);
         look(&mut first);
         assert!(shared.hold() && shared.hand_over());

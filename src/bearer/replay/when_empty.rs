@@ -1,4 +1,4 @@
-//! Sends again what has no body, whatever the body's type.
+//! Sends requests again whose body is empty, whatever its type.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use http_body::Body;
 
 use super::{Guard, ReplayPolicy, Spare, copy_head};
 
-/// Sends again the requests in which there is nothing: for body types that [`Auto`](super::Auto) doesn't know.
+/// Sends requests again whose body is empty: for body types that [`Auto`](super::Auto) doesn't know.
 ///
-/// Whether there is nothing in a body is its own word, [`Body::is_end_stream`]: one that has something in it is never sent again empty. A
-/// length of zero isn't enough, because trailers may follow.
+/// A body is empty if it says so by [`Body::is_end_stream`]. So a body with content is never replaced by an empty one. A length of zero
+/// isn't enough, because trailers may follow.
 ///
 /// ```
 /// use axum::body::Body;
@@ -30,13 +30,13 @@ pub struct WhenEmpty<B> {
 }
 
 impl<B> WhenEmpty<B> {
-    /// With the function that makes an empty body.
+    /// A policy with this function, which makes an empty body. See the example of [`WhenEmpty`].
     pub fn new(make: fn() -> B) -> Self {
         Self { make }
     }
 }
 
-// So that the compiler shows the notes of the trait instead of what is missing here.
+// So that the compiler shows the notes of the trait, and not the bound that isn't met here.
 #[diagnostic::do_not_recommend]
 impl<B: Body + 'static> ReplayPolicy<Request<B>> for WhenEmpty<B> {
     fn keep(&self, request: &mut Request<B>) -> Option<Spare<Request<B>>> {

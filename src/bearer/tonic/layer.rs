@@ -1,4 +1,4 @@
-//! The layer as a tonic client wants it, in one word: its errors are a status, and what is sent first is kept.
+//! The layer for a tonic client: its errors are a status, and it keeps calls to be sent again.
 
 use std::{
     fmt,
@@ -18,15 +18,15 @@ use crate::{
     replay::{Buffered, ReplayPolicy},
 };
 
-/// [`BearerAuthLayer`] for a tonic client; made by [`BearerAuthLayer::for_tonic`].
+/// [`BearerAuthLayer`] for a tonic client; made by [`BearerAuthLayer::for_tonic`]. See the example there.
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct TonicAuthLayer<P = Buffered<Body>> {
     layer: BearerAuthLayer<P>,
 }
 
 impl BearerAuthLayer {
-    /// The same for a tonic client, in one word: a call that fails has the [`Status`] that says why, and one that is refused is sent again
-    /// if no more than 64 KiB of it was sent by then ([`Buffered`]; no gRPC request is empty). Options come before it, another
+    /// The same layer for a tonic client. A call that fails has the [`Status`] that says why. A call that is refused is sent again if at
+    /// most 64 KiB of it had been sent by then ([`Buffered`], because no gRPC request is empty). Set options before it, and another
     /// [policy](TonicAuthLayer::replay) after it. Layers above it see a [`Status`] instead of an [`Error`](crate::Error).
     ///
     /// ```
@@ -51,7 +51,7 @@ impl BearerAuthLayer {
 }
 
 impl<P> TonicAuthLayer<P> {
-    /// What a refusal sets off: [`Buffered`] with 64 KiB unless said otherwise.
+    /// Sets the [replay policy](crate::replay). Default: [`Buffered`] with 64 KiB.
     ///
     /// ```
     /// use tonic::body::Body;
@@ -92,14 +92,14 @@ impl<P> fmt::Debug for TonicAuthLayer<P> {
     }
 }
 
-/// A service for tonic clients, which sends their calls with a live token; made by [`TonicAuthLayer`]. It is [`BearerAuth`] with a
-/// [`Status`] as error.
+/// A service that sends the calls of a tonic client with a live token; made by [`TonicAuthLayer`]. It is [`BearerAuth`] with a [`Status`]
+/// as error. See the example of [`BearerAuthLayer::for_tonic`].
 pub struct TonicAuth<S, P = Buffered<Body>> {
     service: BearerAuth<S, P>,
 }
 
 impl<S, P> TonicAuth<S, P> {
-    /// The wrapped service.
+    /// The wrapped service. See the example of [`BearerAuth::get_ref`].
     pub fn get_ref(&self) -> &S {
         self.service.get_ref()
     }
@@ -136,7 +136,7 @@ impl<S, P> fmt::Debug for TonicAuth<S, P> {
 }
 
 pin_project! {
-    /// The response of a call sent by [`TonicAuth`].
+    /// The response of a call sent by [`TonicAuth`]. See the example of [`BearerAuthLayer::for_tonic`].
     ///
     /// # Cancel safety
     /// As for [`ResponseFuture`].
@@ -167,5 +167,5 @@ impl<S: Service<Request<Body>>> fmt::Debug for TonicResponseFuture<S> {
     }
 }
 
-/// The first message of most calls, and little for the few that are under way at a time.
+/// Enough for the first message of most calls, and little memory for the few calls that are under way at a time.
 const LIMIT: usize = 64 * 1024;

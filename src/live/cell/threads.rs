@@ -1,6 +1,6 @@
 //! The cell between real threads: more of them than it has shards, pinned to cores, which come and go while tokens change all the time.
 //!
-//! A second in all, or as many as `TOWER_BEARER_STRESS_SECONDS` says (`scripts/deep` and `scripts/threads` say it).
+//! This takes a second in all, or as many as `TOWER_BEARER_STRESS_SECONDS` says (`scripts/deep` and `scripts/threads` set it).
 
 use std::{
     env,
@@ -20,7 +20,7 @@ use crate::live::shard::Sharded;
 /// What a service holds of its layer.
 type Service = Sharded<(Arc<()>, CellView)>;
 
-/// A cell, what its publisher says of it, and services that read it.
+/// A cell, what its publisher reports, and services that read it.
 struct Bench {
     name: char,
     cell: Arc<Cell>,
@@ -28,7 +28,7 @@ struct Bench {
     counted: Arc<()>,
     /// The newest token whose publication is over.
     newest: AtomicU64,
-    /// How often its publisher began to take the token away, and how often there is one again.
+    /// How often the publisher began to remove the token, and how often it has published one again.
     gone: AtomicU64,
     back: AtomicU64,
     reads: AtomicU64,
@@ -53,7 +53,7 @@ impl Bench {
         bench
     }
 
-    /// Long, so that one that is torn shows.
+    /// A long secret, so that a torn one shows.
     fn secret(&self, generation: u64) -> String {
         format!("{}{generation}", self.name).repeat(16)
     }
@@ -64,7 +64,7 @@ impl Bench {
         self.newest.store(generation, SeqCst);
     }
 
-    /// Publishes until it is told to stop; what is left then of what was published.
+    /// Publishes until `done`. Returns references to some of what it published.
     fn keep_publishing(&self, rng: &mut Rng, done: &AtomicBool) -> Vec<Weak<Published>> {
         let (mut generation, mut published) = (1, Vec::new());
         while !done.load(SeqCst) {

@@ -1,4 +1,4 @@
-//! What is asked for: a fetch, another token after a 401. And what requests carry while the API may not know the present token yet.
+//! What handles ask for: a fetch, or another token after a 401. And what requests carry while the API may not know the current token yet.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Decider {
-    /// Takes in what the outside asks for.
+    /// Takes in what handles ask for.
     pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
         self.stopped |= demand.stop;
         self.wants_refresh = demand.refresh.is_some() && !self.stopped;
@@ -31,7 +31,7 @@ impl Decider {
         if (recovered || accepted)
             && let Some(turn) = self.doubt.accepted()
         {
-            // Those that were refused meanwhile try it again, and say so if it is refused once more.
+            // Requests that were refused meanwhile try it again, and report it if it is refused once more.
             self.turn = Some(turn);
             return;
         }
@@ -42,9 +42,9 @@ impl Decider {
         };
         let on_its_way = self.is_another_on_its_way();
         let Some(held) = &mut self.held else { return };
-        // The one before the present token is judged by the doubt alone.
+        // While the previous token is carried, `doubt` alone judges its 401s.
         if (!on_its_way || self.doubt.stand_in().is_some())
-            // While none is fetched, another is not to be had, and those who wait must not pay for who can't.
+            // In a pause there is no other token to get. Those who can try the same token again must not pay for those who can't.
             && let Some(turn) = self.doubt.refused(
                 now,
                 now.since(held.since),
@@ -57,7 +57,7 @@ impl Decider {
             }
             return;
         }
-        // The same report stays until it is answered, and says nothing new.
+        // A refusal stays in the demands until it is answered. It counts once.
         if self.last_refusal != refused.number as u32 {
             (held.was_refused, held.was_ever_refused) = (true, true);
             self.last_refusal = refused.number as u32;
@@ -65,12 +65,12 @@ impl Decider {
         self.refused = !self.stopped && (on_its_way || !self.refusals.are_paused(now));
     }
 
-    /// Which token requests carry.
+    /// The generation that requests carry.
     pub(super) fn in_use(&self) -> Generation {
         self.doubt.stand_in().map_or(self.generation, |before| before.generation)
     }
 
-    /// What requests do from now on, because the API doesn't take the present token yet, or may do so now.
+    /// What requests do from now on, because the API doesn't accept the current token yet, or may accept it by now.
     pub(crate) fn turn(&mut self, now: Moment) -> Option<Turn> {
         let age = self.held.as_ref().map_or(Duration::MAX, |held| now.since(held.since));
         let pending = self.turn.take();
@@ -90,7 +90,7 @@ impl Decider {
         Some((&held.token, self.generation, held.expires_at))
     }
 
-    /// The token whose acceptance by a first attempt is news.
+    /// The generation whose acceptance in a first attempt must be reported.
     pub(crate) fn doubted(&self) -> Generation {
         if let Some(generation) = self.doubt.doubted_stand_in() {
             return generation;
@@ -100,12 +100,12 @@ impl Decider {
         if wants_to_know { self.generation } else { Generation::NONE }
     }
 
-    /// Whether refused requests may be told what became of the fetch that they wait for, and don't wait for the present token's turn.
+    /// Whether the fetch for refused requests answers them, and they don't wait until the current token is tried again.
     pub(crate) fn may_answer_refusals(&self) -> bool {
         !self.doubt.is_open()
     }
 
-    /// Whether nothing is asked for any more, so that whoever asked can be told.
+    /// Whether all demands are done, so that those who wait for them can be answered.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_none() && !self.wants_refresh && !self.refused && !self.doubt.is_open()
     }

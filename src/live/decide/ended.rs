@@ -1,4 +1,4 @@
-//! What a fetch that has ended means: for requests, for the schedule, for the next one.
+//! What the end of a fetch means: for requests, for the schedule, for the next fetch.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +12,11 @@ use crate::{
     },
 };
 
-/// A token of this age was there before the refusal that it is fetched for.
+/// A token this old existed before the refusal for which it was fetched.
 const OLD: Duration = Duration::from_secs(30);
 
 impl Decider {
-    /// The fetch has ended.
+    /// Takes in the result of a fetch.
     pub(crate) fn finish(
         &mut self,
         now: Moment,
@@ -32,7 +32,8 @@ impl Decider {
             !is_same && !token.is_younger_than(known_for + OLD)
         };
         match &fetched {
-            // Another process has stored it, perhaps before what the refusal is about: a refusal of that is worth a fetch at once.
+            // Another process has stored it, perhaps before the API began to refuse such tokens. If it is refused too, that is worth a
+            // fetch at once.
             Ok((token, _)) if flight.after_refusal && is_old(token) => self.refusals.fetched_an_old_one(now),
             Ok(_) if flight.after_refusal => self.refusals.fetched(now),
             Err(_) if flight.after_refusal => self.refusals.failed(),
@@ -40,7 +41,7 @@ impl Decider {
         }
         match fetched {
             Ok((token, sent)) => {
-                // Who asked while it was under way wanted a token, and this is one.
+                // Calls of `refresh` while it was under way wanted a token, and this is one.
                 self.wants_refresh = false;
                 self.accept(token, sent, flight, now, wall)
             }
@@ -51,11 +52,11 @@ impl Decider {
         }
     }
 
-    /// When the token's life began; an error if it is over already.
+    /// The token, and when its lifetime began. An error if it has expired already.
     fn judge(&self, token: AccessToken, flight: InFlight, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
         let sent = match (token.age_when_fetched(), &self.held) {
             (Some(age), _) => now.back(age),
-            // The same again, with the same life: that goes on, and doesn't begin anew.
+            // The same token with the same lifetime: the lifetime goes on and doesn't begin again.
             (None, Some(held))
                 if held.token.is_same_secret(&token)
                     && token
@@ -68,14 +69,14 @@ impl Decider {
         };
         match self.lifetime(&token) {
             Some(lifetime) if sent + lifetime <= now => Err(FetchError::try_again(format!(
-                "the token's life of {lifetime:?} was over when it arrived, {:?} after it began",
+                "the token had expired when it arrived: its lifetime of {lifetime:?} began {:?} before",
                 now.since(sent)
             ))),
             _ => Ok((token, sent)),
         }
     }
 
-    /// How long the token lives, or is assumed to; `None` if it gets no timer.
+    /// The lifetime of the token, known or assumed; `None` if it gets no timer.
     fn lifetime(&self, token: &AccessToken) -> Option<Duration> {
         let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
         schedule::timed(known.or(self.rules.assumed_lifetime))
@@ -97,9 +98,9 @@ impl Decider {
         now: Moment,
         wall: SystemTime,
     ) -> Outcome<'_> {
-        // An older exchange says nothing about how slow one is.
+        // If the exchange was an earlier one, this fetch doesn't show how slow exchanges are.
         if sent >= flight.started {
-            // A suspend during the fetch says nothing about how slow it is.
+            // A suspend during the fetch doesn't make exchanges slow.
             self.paces.worked(now.since(flight.started).min(self.longest_fetch()));
         }
         self.paces.recovered();
@@ -136,7 +137,7 @@ impl Decider {
                 was_accepted: false,
             });
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
-            // Its age counts from when it was asked for: a slow exchange, of this process or of another that it has waited for, must not make
+            // Its age counts from the token request. A slow exchange, of this process or of another that this one waited for, must not make
             // it old.
             let known_for = pace.slowest.max(now.since(flight.started));
             let is_fresh = token.is_younger_than(known_for + YOUNG);
@@ -155,7 +156,7 @@ impl Decider {
         let gap = schedule::gap(lifetime);
         let left = expires_at.filter(|_| !same && sent < flight.started).map(|end| end.since(now));
         let sooner = left.map(|left| schedule::gap_after(lifetime, left)).filter(|sooner| *sooner < gap);
-        // Once, until one comes that isn't late: a source may bring nothing but tokens that are near their end.
+        // Only once until a token arrives that isn't near its end: a source may have no others.
         let was_late = std::mem::replace(&mut self.was_late, sooner.is_some());
         self.not_before = Some(flight.started + sooner.filter(|_| !was_late).unwrap_or(gap));
         self.retry = Retry::Free;
@@ -174,7 +175,7 @@ impl Decider {
             was_refused,
             was_ever_refused,
         });
-        // While the one before stands in for it, it is no turn of this one.
+        // While the previous token is carried in its place, it isn't published.
         if unchanged || self.doubt.stand_in().is_some() {
             Outcome::Unchanged
         } else {
@@ -187,7 +188,7 @@ impl Decider {
         self.failures = self.failures.saturating_add(1);
         self.paces.failed(now.since(started));
         if let Some(held) = &mut self.held {
-            // Somebody wanted another token, whatever this one's schedule says: it is tried again until there is one.
+            // Another token is wanted, whatever the schedule of this one says. So a fetch stays due until one works.
             held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
         }
         let lifetime = self.held_lifetime();

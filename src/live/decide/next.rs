@@ -1,4 +1,4 @@
-//! What the clock asks for: the end of a token, a warning, the next fetch and why.
+//! What is due by the clock: the end of a token, a warning, the next fetch and its reason.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Decider {
-    /// Whether the token in use ends now: `true` once.
+    /// Whether the current token expires now: `true` once.
     pub(crate) fn expire(&mut self, now: Moment) -> bool {
         match &mut self.held {
             Some(held) if !held.expired && held.expires_at.is_some_and(|end| end <= now) => {
@@ -25,14 +25,14 @@ impl Decider {
         }
     }
 
-    /// Whether it is time to say that the user must authorize again soon, and how soon that is: once for each token.
+    /// Whether to warn now that the user must authorize again soon, and how soon: once for each end.
     pub(crate) fn warn_of_authorization(&mut self, now: Moment) -> Option<Duration> {
         let authorization = self.held.as_mut()?.authorization.as_mut()?;
         authorization.warns(now).then(|| authorization.ends.since(now))
     }
 
-    /// Looks at the wall clock: where the token is over by it, although by elapsed time it isn't, the machine was perhaps
-    /// suspended without counting it. The token stays in use, but is renewed. Once per token: the wall clock may be wrong.
+    /// Compares with the wall clock. If the token has expired by the wall clock but not by elapsed time, the machine may have been
+    /// suspended without counting that. The token stays in use, but is renewed. Only once for each token: the wall clock may be wrong.
     pub(crate) fn compare_with_wall(&mut self, now: Moment, wall: SystemTime) {
         if let Some(held) = &mut self.held
             && held.wall_end.is_some_and(|end| end <= wall)
@@ -42,19 +42,20 @@ impl Decider {
         }
     }
 
-    /// When the next fetch is to begin, and why.
+    /// When the next fetch begins, and why.
     pub(crate) fn next_fetch(&self, now: Moment) -> Option<(Moment, FetchReason)> {
         if self.stopped || self.in_flight.is_some() {
             return None;
         }
         let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
         if self.source_changed {
-            // A person may wait for it, so that it waits for nothing; but a source that says it all the time is not believed.
+            // A person may wait for this, so it begins at once. But a source that reports changes all the time causes only one fetch a
+            // second.
             let at = self.fetched_change_at.map_or(now, |last| now.max(last + schedule::gap(None)));
             return Some((at, FetchReason::Changed));
         }
         if self.wants_refresh {
-            // Somebody asked: that waits for the distance between fetches, but not for the end of a backoff.
+            // `refresh` was called. It keeps the gap between fetches, but doesn't wait for the end of a backoff.
             let distance = schedule::gap(self.held_lifetime());
             let at = self.last_began.map_or(now, |began| now.max(began + distance));
             return Some((spaced(at), FetchReason::Asked));
@@ -75,7 +76,7 @@ impl Decider {
         }
     }
 
-    /// When something is to be done: the next fetch, or the end of the token.
+    /// When the task must wake up: for the next fetch, the end of the token, a warning, or a step of `doubt`.
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
         let fetch = self.next_fetch(now).map(|(at, _)| at);
@@ -84,12 +85,12 @@ impl Decider {
         [end, fetch, warning, turn].into_iter().flatten().min()
     }
 
-    /// How long a fetch may take altogether.
+    /// How long a fetch may take in all.
     pub(crate) fn longest_fetch(&self) -> Duration {
         schedule::longest_fetch(self.rules.longest_exchange)
     }
 
-    /// A fetch begins.
+    /// Begins a fetch. Returns what the source is told.
     pub(crate) fn begin(&mut self, now: Moment, reason: FetchReason) -> FetchRequest {
         let after_refusal = self.refused;
         if after_refusal {

@@ -88,14 +88,14 @@ fn what_a_source_says_of_its_store_is_news_when_it_is_another_thing() {
     }
 }
 
-/// One life of a decider, played as the task plays it, with everything checked that must hold at any moment.
+/// One run of a decider, played as the task plays it. Checks everything that must hold at any moment.
 fn walk(seed: u64) -> u32 {
     let mut rng = Rng::with_seed(seed);
     let rules = Rules { assumed_lifetime: rng.bool().then_some(HOUR), ..Rules::default() };
     let mut decider = Decider::new(Rng::with_seed(seed), rules);
     let demands = Demands::default();
     let (mut now, mut fetches, mut stuck) = (Moment::EARLY, 0, 0);
-    // What requests see, when a fetch may begin at all, when it may unless somebody asks for it.
+    // What requests find, when a fetch may begin at all, and when it may begin if nobody calls `refresh`.
     let (mut cell, mut spaced, mut backed_off) = (None, now, Some(now));
     for step in 0..500_u64 {
         match rng.u32(..12) {
@@ -161,7 +161,7 @@ fn walk(seed: u64) -> u32 {
             4 => Ok(token("file").recheck_after(lifetime)),
             _ => Ok(token(&format!("t{step}")).expires_in(lifetime)),
         };
-        // The same token again, with the same life, is as old as it is.
+        // The same token with the same lifetime: the lifetime goes on.
         let sent = match (&decider.held, &fetched) {
             (Some(held), Ok(token))
                 if held.token.is_same_secret(token)

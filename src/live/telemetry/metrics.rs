@@ -1,6 +1,6 @@
-//! The metrics of the tokens that have a name.
+//! The metrics of the live tokens that have a name.
 //!
-//! Recorders are the user's code: whatever a panic in one does, it must not end the task or fail a request.
+//! Recorders are the user's code. A panic in one must not end the task or fail a request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,18 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use super::{FETCHED, Gauges, Telemetry, outcome, storage_word};
 use crate::{FetchErrorKind, State, Storage, panics::contained};
 
-/// How often gauges are written that change by themselves.
+/// How often the gauges are written that change with time.
 pub(super) const BEAT: Option<Duration> = Some(Duration::from_secs(1));
 
-/// What recorders show beside the numbers, and the counters, at 0: from a series that begins with 1, no rate sees the 1. A
-/// recorder that is installed later goes without.
+/// Describes the metrics, and writes the counters with 0: if a series began with 1, no rate would count that 1. A recorder that is
+/// installed later gets neither.
 pub(super) fn begin(telemetry: &Telemetry) {
     measure(telemetry, |name| {
         describe_gauge!(HEADROOM, Unit::Seconds, "How long requests go on if no fetch works from now on.");
-        describe_gauge!(EXPIRATION, Unit::Seconds, "When the valid token ends, or the last one ended.");
-        describe_gauge!(AGE, Unit::Seconds, "Since when requests carry the token that was fetched last.");
-        describe_gauge!(STATE, "1 for the state that the token is in, 0 for the others.");
-        describe_gauge!(STORAGE, "1 for how it is with the store of the source, 0 for the others.");
+        describe_gauge!(EXPIRATION, Unit::Seconds, "When the valid token expires, or the last one expired.");
+        describe_gauge!(AGE, Unit::Seconds, "How long ago the current token came.");
+        describe_gauge!(STATE, "1 for the state of the live token, 0 for the others.");
+        describe_gauge!(STORAGE, "1 for the storage of the source, 0 for the others.");
         describe_counter!(FETCHES, "Fetches that have ended.");
         describe_counter!(REFUSALS, "401s of the API for this token.");
         describe_counter!(RECOVERIES, "Requests that were sent again after a 401, and accepted.");
@@ -91,14 +91,14 @@ pub(super) fn recovered(telemetry: &Telemetry) {
     measure(telemetry, |name| counter!(RECOVERIES, "token" => name.clone()).increment(1));
 }
 
-/// Tells the recorder, if the token has a name.
+/// Calls the recorder, if the live token has a name.
 fn measure(telemetry: &Telemetry, tell: impl FnOnce(&Arc<str>)) {
     if let Some(name) = &telemetry.name {
         contained(|| tell(name));
     }
 }
 
-/// All there are: `word` doesn't compile without a new one, which belongs here too.
+/// All states. Without a new one `word` doesn't compile; add it here, too.
 const STATES: [State; 7] = [
     State::Starting,
     State::Live,
@@ -109,7 +109,7 @@ const STATES: [State; 7] = [
     State::Stopped,
 ];
 
-/// All there are: `storage_word` doesn't compile without a new one, which belongs here too.
+/// All of them. Without a new one `storage_word` doesn't compile; add it here, too.
 const STORAGES: [Storage; 3] = [Storage::Sound, Storage::Unreachable, Storage::Unsaved];
 
 const OUTCOMES: [&str; 4] = [

@@ -1,4 +1,4 @@
-//! Without the feature `metrics`: nothing.
+//! Without the feature `metrics`: does nothing.
 
 use std::time::Duration;
 

@@ -101,7 +101,7 @@ async fn shutdown_waits_for_the_fetch_under_way_and_its_token_serves() {
     assert!(tokio::time::timeout(secs(2), scene.token.shutdown()).await.is_err());
     within(secs(3), scene.token.shutdown()).await;
     assert_eq!((scene.script.now().as_secs(), scene.sent().as_deref()), (5, Some("t1")));
-    // What comes will serve them: they need not fail because others were told to end.
+    // The token of that fetch serves those who wait: the shutdown doesn't make them fail.
     assert!(at_once(join_all(waiting)).await.into_iter().all(|found| found.unwrap().unwrap().0 == "Bearer t1"));
     at_once(ready).await.unwrap().unwrap();
     scene.until(secs(101)).await;
@@ -149,7 +149,7 @@ async fn shutdown_gives_up_a_source_that_hangs() {
 
 #[tokio::test(start_paused = true)]
 async fn without_its_driver_a_token_is_stopped_and_nobody_waits() {
-    // In use, not even started, and in the middle of the first fetch.
+    // The driver ends while the token is in use, before it has started, and during the first fetch.
     for (act, run) in [(fresh(HOUR), secs(10)), (fresh(HOUR), secs(0)), (fresh(HOUR).taking(secs(9)), secs(1))] {
         let Scene { token, driver, .. } = Scene::always(act);
         if !run.is_zero() {
@@ -179,7 +179,7 @@ async fn without_its_driver_a_token_is_stopped_and_nobody_waits() {
     }
 }
 
-/// Whatever was hoped for from the fetch that ends with it.
+/// Although a fetch that `refresh` caused may work whatever failed before.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_fetch_that_has_ended_with_the_task() {
     let scene = Scene::new([fresh(HOUR)], fresh(HOUR).taking(secs(9)));

@@ -98,7 +98,7 @@ async fn any_order_of_errors_panics_and_odd_tokens_leaves_the_task_alive() {
         let scene = Scene::with(seed, acts, fresh(HOUR), |options| options);
         let mut last = 0;
         while scene.script.now() < DAY {
-            // Now and then somebody asks, a token is refused, a lid is closed, a clock is set.
+            // Now and then `refresh` is called, a token is refused, the machine is suspended, a wall clock is set.
             match rng.u32(..8) {
                 0 => drop(tokio::time::timeout(secs(1), scene.token.refresh()).await),
                 1 => scene.token.current().into_iter().for_each(|(_, current)| scene.token.report_refused(current)),
@@ -160,7 +160,7 @@ impl TokenSource for Seldom {
     }
 }
 
-/// Neither the look at the clocks every half minute nor what requests report begins that anew.
+/// Reading the clocks every half minute doesn't start that sleep again, and reports of requests don't either.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_sleeps_before_it_says_something_is_heard() {
     let fetches = Arc::new(AtomicU32::new(0));
@@ -177,7 +177,7 @@ async fn a_source_that_sleeps_before_it_says_something_is_heard() {
     assert_eq!(Arc::strong_count(&fetches), 1, "the end of all handles is heard, too");
 }
 
-/// An error that panics when somebody wants to know what it is.
+/// An error whose `Display` panics.
 #[derive(Debug)]
 struct Unspeakable;
 
@@ -189,7 +189,7 @@ impl std::fmt::Display for Unspeakable {
 
 impl std::error::Error for Unspeakable {}
 
-/// Panics at whatever it is told.
+/// A subscriber that panics at every call.
 struct Panicking;
 
 impl tracing::Subscriber for Panicking {

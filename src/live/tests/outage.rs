@@ -29,7 +29,7 @@ async fn a_failed_refresh_keeps_the_token_that_works() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_endpoint_is_asked_ever_more_slowly_and_each_time_at_random() {
-    // Lifetime, the first pause at most, and where the doubling ends.
+    // The lifetime, and the longest first wait.
     for (lifetime, first) in [(HOUR, 1.0), (secs(2), 0.1), (secs(10), 0.5)] {
         let mut shares = Vec::new();
         for seed in 0..20 {
@@ -147,7 +147,7 @@ async fn rejected_credentials_fail_at_once_and_are_tried_every_five_minutes() {
     assert_eq!(scene.token.status().state(), State::Rejected);
     assert_eq!(at_once(scene.token.ready()).await.unwrap_err().kind(), ErrorKind::Rejected);
 
-    // Mended without a restart.
+    // The secret is corrected without a restart.
     scene.script.play([], fresh(HOUR));
     tokio::time::sleep(secs(301)).await;
     assert_eq!((scene.sent().as_deref(), scene.token.status().state()), (Some("t1"), State::Live));

@@ -127,7 +127,7 @@ async fn a_401_right_after_a_fetch_keeps_the_distance() {
     assert_eq!(scene.count(), 2);
 }
 
-/// Meets every token with a 401, four times a second; gives the pauses between fetches, in seconds.
+/// Refuses every token, four times a second. Returns the times between fetches, in seconds.
 async fn refuse_everything(scene: &Scene, time: Duration) -> Vec<f64> {
     let end = scene.script.now() + time;
     let before = scene.count();
@@ -221,7 +221,7 @@ async fn a_whole_life_without_a_401_ends_the_pause() {
     refuse_everything(&scene, secs(100)).await;
     at_once(scene.token.refresh()).await.unwrap();
     let calls = scene.count();
-    // This one nobody refuses; the next is refused once.
+    // Nobody refuses this token. The next one is refused once.
     scene.until_call(calls + 1).await;
     tokio::time::sleep(secs(2)).await;
     assert!(at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await.is_some());
@@ -237,7 +237,7 @@ async fn the_refused_token_is_named_until_another_one_is_there() {
     let scene = Scene::new([fresh(secs(1000)), down(), gives(token("t1").expires_in(HOUR))], fresh(HOUR));
     scene.until(secs(60)).await;
     assert!(at_once(scene.token.replace(Generation(1), WAIT, Attempts::Last)).await.is_none());
-    // Tried again, it brings the same token, which must be replaced still.
+    // The next attempt brings the same token, which must still be replaced.
     scene.until(secs(70)).await;
     assert_eq!(scene.last().refused.as_deref(), Some("t1"), "{:?}", scene.script.calls());
     for named in [Some("t1"), None] {

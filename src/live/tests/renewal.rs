@@ -136,13 +136,13 @@ async fn a_token_that_is_older_than_its_assumed_lifetime_is_dead_on_arrival() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_arrives_dead_is_a_failure_that_backs_off() {
-    // Asked for at 0, alive for 3 s, there after 5 s.
+    // Requested at 0 s with a lifetime of 3 s; it arrives after 5 s.
     let scene = Scene::new([fresh(secs(3)).taking(secs(5)), fresh(secs(3)).taking(secs(3))], fresh(secs(3)));
     scene.until(millis(5_100)).await;
     let status = scene.token.status();
     assert_eq!((scene.sent(), status.state(), status.failures()), (None, State::Starting, 1));
-    assert!(status.last_error().unwrap().to_string().contains("over when it arrived"));
-    // A life that ends exactly on arrival is over as well. Backoff: ½ to 1 s, then 1 to 2 s.
+    assert!(status.last_error().unwrap().to_string().contains("expired when it arrived"));
+    // A lifetime that ends exactly on arrival is over, too. Backoff: ½ to 1 s, then 1 to 2 s.
     scene.until(secs(12)).await;
     let times = scene.times();
     assert!((5.5..=6.0).contains(&times[1]), "{times:?}");
@@ -241,9 +241,9 @@ async fn the_same_token_with_the_same_life_again_ends_when_it_ends() {
         assert_eq!((scene.sent(), scene.token.status().state()), (None, State::Expired), "{act:?}");
         scene.until(HOUR).await;
         assert_eq!(scene.sent(), None, "{act:?}");
-        assert!(scene.token.status().last_error().unwrap().to_string().contains("over when it arrived"));
+        assert!(scene.token.status().last_error().unwrap().to_string().contains("expired when it arrived"));
         assert!(scene.count() < 140, "{act:?}: {}", scene.count());
-        // Another one, and it goes on.
+        // When the source brings another token, all is well again.
         scene.script.play([], fresh(HOUR));
         within(secs(61), scene.token.ready()).await.unwrap();
     }
@@ -272,7 +272,7 @@ async fn whenever_a_life_is_longer_than_two_fetches_no_request_is_ever_without_a
             let takes = life.mul_f64(share).max(MILLI);
             for seed in 0..3 {
                 let scene = Scene::with(seed, [], fresh(life).taking(takes), |options| {
-                    // Who has an endpoint slower than the default says so.
+                    // A user whose endpoint is slower than the default sets this.
                     if takes > secs(29) { options.fetch_timeout(takes + secs(1)) } else { options }
                 });
                 within(takes + secs(1), scene.token.ready()).await.unwrap();
@@ -285,7 +285,8 @@ async fn whenever_a_life_is_longer_than_two_fetches_no_request_is_ever_without_a
                 }
                 let must = share < 0.5;
                 assert!(!must || gaps == 0, "life {life:?}, fetch {takes:?}: {gaps} of {looks} looks found no token");
-                // Where there must be gaps, there are no others: of each fetch, what is longer than what the life has left then.
+                // If gaps can't be avoided, they are no longer than they must be: in each fetch, the part of it that is longer than the
+                // rest of the lifetime.
                 let most = ((2.0 * share - 1.0) / share.max(0.01)).max(0.0) + 0.05;
                 assert!(
                     f64::from(gaps) <= f64::from(looks) * most,

@@ -156,7 +156,7 @@ impl TokenSource for Script {
         }
         let limit = request.timeout();
         async move {
-            // As real sources do, which keep to it. One that hangs doesn't.
+            // Real sources keep to the timeout. A source that hangs doesn't.
             if act.takes > limit {
                 time::sleep(limit).await;
                 return Err(FetchError::try_again(format!("no answer within {limit:?}")));
@@ -265,7 +265,7 @@ impl Scene {
     }
 }
 
-/// The test keeps a hand on the clock.
+/// The test can move this clock.
 struct Shared(Arc<ManualClock>);
 
 impl crate::clock::Clock for Shared {
@@ -278,7 +278,7 @@ impl crate::clock::Clock for Shared {
     }
 }
 
-/// Gives everybody who can run the chance to, and lets no more than a few milliseconds pass.
+/// Lets all tasks run that can, within a few milliseconds.
 pub(super) async fn settle() {
     time::sleep(3 * MILLI).await;
 }

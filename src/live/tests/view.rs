@@ -128,7 +128,7 @@ async fn a_refresh_that_extends_the_authorization_takes_the_warning_back() {
 
 #[tokio::test(start_paused = true)]
 async fn the_warning_is_planned_once_for_an_end_that_stays_and_anew_when_it_moves_later() {
-    // What a source says of the end at each renewal, by how long it has run, and how long before the end the warning comes.
+    // For each source: the time left that it tells after it has run for so long, and how long before the end the warning comes.
     type Left = fn(std::time::Duration) -> std::time::Duration;
     let stays: Left = |run| DAY * 30 - run;
     let trembles: Left = |run| DAY * 30 - run - secs(run.as_secs() % 7);
@@ -237,5 +237,5 @@ async fn a_status_says_for_people_how_it_is() {
     assert!(!format!("{:?}", scene.token.status()).contains("snapshot"));
     let endless = Scene::always(endless());
     settle().await;
-    assert_eq!(said(&endless), "live, token 1 of unknown life");
+    assert_eq!(said(&endless), "live, token 1 of unknown lifetime");
 }

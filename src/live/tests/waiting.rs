@@ -58,7 +58,7 @@ async fn a_request_waits_no_longer_than_it_may() {
         let waited = scene.script.now() - began;
         assert!(waited >= wait && waited <= wait + millis(2), "{waited:?}");
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        // A fetch in flight says nothing of why the last one failed: that is known all the same.
+        // While a fetch is under way, the reason of the last failure is still known.
         assert!(error.cause().unwrap().to_string().contains("slow to fail"));
     }
 }
@@ -148,7 +148,7 @@ async fn who_refreshes_and_goes_away_takes_no_fetch_with_it() {
     within(secs(5), stays).await.unwrap().unwrap();
     assert_eq!((scene.count(), scene.sent().as_deref()), (2, Some("t2")));
 
-    // Even if nobody is left who wants it: it was asked for.
+    // The fetch is made even if the caller of `refresh` is gone.
     tokio::time::timeout(secs(1), scene.token.refresh()).await.unwrap_err();
     tokio::time::sleep(secs(5)).await;
     assert_eq!((scene.count(), scene.sent().as_deref()), (3, Some("t3")));
@@ -198,7 +198,7 @@ async fn who_refreshes_after_a_fetch_began_is_not_answered_by_its_failure() {
         async move { token.refresh().await }
     });
     scene.until(secs(11)).await;
-    // Now the secret is mended, while the fetch with the old one still runs.
+    // Now the secret is corrected, while the fetch with the old one is still under way.
     let late: Vec<_> = (0..3)
         .map(|_| {
             let token = scene.token.clone();
@@ -208,7 +208,7 @@ async fn who_refreshes_after_a_fetch_began_is_not_answered_by_its_failure() {
     within(secs(3), early).await.unwrap().unwrap_err();
     within(secs(2), futures_util::future::join_all(late)).await.into_iter().for_each(|late| late.unwrap().unwrap());
     assert_eq!((scene.count(), scene.sent().as_deref()), (3, Some("t2")));
-    // Each of them is answered: nobody asks any more.
+    // All of them are answered, so nothing more is fetched.
     scene.until(secs(600)).await;
     assert_eq!(scene.count(), 3);
 }

@@ -1,10 +1,10 @@
-//! What is asked for, and what requests carry meanwhile.
+//! What handles ask for, and what requests carry meanwhile.
 
 use super::*;
 
 #[test]
 fn a_401_that_is_looked_at_late_asks_for_nothing() {
-    // Its token was the current one when it was reported; before the task looked, another took its place.
+    // The token was the current one when its 401 was reported. Before the task read the report, another token replaced it.
     let mut decider = after(Ok(token("a").expires_in(HOUR)));
     let now = Moment::EARLY + SECOND * 2;
     then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
@@ -12,7 +12,7 @@ fn a_401_that_is_looked_at_late_asks_for_nothing() {
     decider.demand(now, &refused(1));
     assert!(decider.is_settled());
     assert_eq!(decider.next_fetch(now).unwrap().1, FetchReason::Due);
-    // One that is too young to be believed has the one before it.
+    // A refusal of a new token makes requests carry the previous one.
     decider.demand(now, &refused(2));
     assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Back), Generation(1)));
     assert_eq!(decider.next_fetch(now).unwrap().1, FetchReason::Due);
@@ -40,7 +40,7 @@ fn a_401_for_the_token_before_during_a_fetch_says_nothing_of_the_present_one() {
     assert!(decider.may_answer_refusals());
 }
 
-/// A decider whose second token was refused as soon as it came: the first one stands in.
+/// A decider whose second token was refused as soon as it came: requests carry the first one.
 fn standing_in(now: Moment) -> Decider {
     let mut decider = after(Ok(token("a").expires_in(HOUR)));
     then(&mut decider, now, Ok(token("b").expires_in(HOUR)));
@@ -116,7 +116,7 @@ fn acceptance_is_news_of_a_new_token_of_one_that_was_refused_and_after_a_fetch_f
     decider.demand(now, &refusal(1));
     assert_eq!(decider.doubted(), Generation(1), "it was refused");
 
-    // As old as this it isn't new.
+    // A token of this age isn't new.
     decider.begin(now, FetchReason::Refused);
     decider.finish(now, wall(), Ok(token("b").expires_in(HOUR).age(SECOND * 10)));
     assert_eq!(decider.doubted(), Generation(2), "nobody has seen that the fetch helped");
@@ -156,7 +156,7 @@ fn only_one_that_serves_and_was_not_refused_stands_in() {
     let mut refused = after(Ok(token("a").expires_in(HOUR)));
     refused.demand(now, &refusal(1));
     assert!(!stands_in(&mut refused, now));
-    // So young that it is tried again.
+    // The token is so new that it is tried again.
     let mut unsettled = after(Ok(token("a").expires_in(HOUR)));
     unsettled.demand(Moment::EARLY, &refusal(1));
     assert!(!stands_in(&mut unsettled, Moment::EARLY));

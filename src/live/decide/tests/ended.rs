@@ -1,4 +1,4 @@
-//! What a fetch that has ended means.
+//! What the end of a fetch means.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn what_a_fetch_for_a_401_has_brought_decides_how_soon_the_next_may_follow() {
         (Ok(token("a").age(SECOND * 60)), true),
         (Ok(token("b")), true),
         (Ok(token("b").age(SECOND * 29)), true),
-        // It was there before the refusal.
+        // It existed before the refusal.
         (Ok(token("b").age(SECOND * 30)), false),
         (Err(FetchError::try_again("down")), false),
     ] {
@@ -45,7 +45,7 @@ fn a_401_means_what_it_says_where_the_token_is_not_new() {
         let decider = fetched_for_a_401(now, Ok(token("b").age(SECOND * age)));
         assert_eq!(!decider.doubt.wants_to_know(), is_believed, "{age}");
     }
-    // Also where the one before was refused as soon: a route may do that to everybody.
+    // Also if the previous token was refused as soon: a route may refuse everybody.
     let mut decider = fetched_for_a_401(now, Ok(token("b")));
     let later = now + SECOND * 6;
     decider.demand(later, &Demand { refused: Some(Refused { number: 2, ..refused_once(2) }), ..Demand::default() });
@@ -54,7 +54,7 @@ fn a_401_means_what_it_says_where_the_token_is_not_new() {
     assert!(decider.doubt.wants_to_know());
 }
 
-/// What another process fetches slowly is as young as it can be when this one has waited for it.
+/// If this process has waited for a slow fetch of another one, the token counts as new.
 #[test]
 fn a_token_that_was_waited_for_is_new_however_long_its_exchange_took() {
     for (waited, age, is_new) in [(9, 10, true), (9, 14, false), (0, 4, true), (0, 5, false)] {
@@ -64,7 +64,7 @@ fn a_token_that_was_waited_for_is_new_however_long_its_exchange_took() {
         decider.finish(now, wall(), Ok(token("a").expires_in(HOUR).age(SECOND * age)));
         assert_eq!(decider.doubt.wants_to_know(), is_new, "waited {waited} s, {age} s old");
     }
-    // A fetch of its own that took longer than what counts as old is none that was there before the refusal.
+    // The fetch of this process took longer than a token needs to be old. Its token didn't exist before the refusal.
     let mut decider = after(Ok(token("a").expires_in(HOUR)));
     let began = Moment::EARLY + SECOND * 60;
     decider.demand(began, &refusal(1));
