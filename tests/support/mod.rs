@@ -49,7 +49,7 @@ pub fn now() -> tokio::time::Instant {
 }
 
 /// So old are the tokens of an [`Issuer`] when they come: an API may not know a younger one yet, so that a 401 means little.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(6);
 
 /// Issues the tokens `t1`, `t2`, …, counts, and fails when told to. Clones take the same orders.
 #[derive(Clone)]

@@ -11,6 +11,6 @@ pub struct Settled<S>(pub S);
 
 impl<S: TokenSource> TokenSource for Settled<S> {
     async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
-        Ok(self.0.fetch(request).await?.age(Duration::from_secs(5)))
+        Ok(self.0.fetch(request).await?.age(Duration::from_secs(10)))
     }
 }
