@@ -208,6 +208,9 @@ async fn of_stores(texts: &mut Texts) {
     fs::create_dir_all(&directory).unwrap();
     let file = directory.join("tokens");
     fs::write(&file, "no tokens").unwrap();
+    // Whatever the machine's umask is.
+    #[cfg(unix)]
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     texts.names.push((directory.display().to_string(), "/DIRECTORY"));
     let endpoint =
         TokenEndpoint::new("http://localhost:1/token").unwrap().client_secret_basic("client", "marked-secret");
