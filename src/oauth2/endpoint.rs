@@ -190,11 +190,11 @@ impl TokenEndpoint {
     /// ```
     /// use bytes::Bytes;
     /// use http_body_util::Full;
+    /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
     /// use tower_bearer::oauth2::TokenEndpoint;
     ///
-    /// # async fn send(_: http::Request<Full<Bytes>>) -> Result<http::Response<Full<Bytes>>, std::io::Error> { unimplemented!() }
-    /// let service = tower::service_fn(send); // or hyper-util's client
-    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret").http_service(service);
+    /// let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>(); // for https: `build` with a connector
+    /// let endpoint = TokenEndpoint::new("http://localhost:8080/token")?.client_secret_basic("id", "secret").http_service(client);
     /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
     /// ```
     #[must_use]
