@@ -66,12 +66,13 @@ async fn send(method: Method) -> (Vec<u16>, Vec<u32>) {
             tokio::spawn(serve(stream, shared.clone()));
         }
     });
-    let client = Client::builder(TokioExecutor::new()).build_http();
     let answers = join_all((0..40).map(async |number| {
+        // A client for each: in a pool that they share, what is sent once more may meet another connection that closes.
+        let client = Client::builder(TokioExecutor::new()).build_http();
         // A token for each: between two fetches of one there is a second.
         let token = Issuer::new().ready().await;
         let layer = BearerAuthLayer::new(token, Origin::parse(&origin).unwrap());
-        let service = ServiceBuilder::new().layer(layer).service(client.clone());
+        let service = ServiceBuilder::new().layer(layer).service(client);
         let request = Request::builder().method(&method).uri(format!("{origin}/{number}"));
         let result = service.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await;
         result.map_or(0, |response| response.status().as_u16())
