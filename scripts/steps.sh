@@ -19,6 +19,7 @@ times=()
 skipped=()
 beside=""
 beside_log=""
+scratch=""
 
 # step NAME COMMAND…: the command runs with `set -e` in force, so a function's first failing line ends it.
 step() {
@@ -39,6 +40,19 @@ skipped() { skipped+=("$1"); }
 fail() {
   reason=$*
   exit 1
+}
+
+# skip WHY: ends the script with 77, which says that this machine has not what the rest needs.
+skip() {
+  reason=$*
+  exit 77
+}
+
+# may_skip COMMAND…: runs another script, whose 77 doesn't end this one.
+may_skip() {
+  local status=0
+  "$@" || status=$?
+  if [ "$status" -eq 77 ]; then skipped "$current"; else return "$status"; fi
 }
 
 # beside COMMAND…: runs with what the steps that follow leave of the machine, in a process group of its own.
@@ -66,12 +80,15 @@ summary() {
     kill -- "-$beside" 2>/dev/null || true
     rm -f -- "$beside_log"
   fi
+  [ -z "$scratch" ] || rm -rf -- "$scratch"
   if [ "${#times[@]}" -gt 0 ]; then
     printf '\nTimes\n'
     printf '%s\n' "${times[@]}"
     printf '%5d s  in all\n' "$SECONDS"
   fi
-  if [ "$status" -ne 0 ]; then
+  if [ "$status" -eq 77 ]; then
+    printf '\nSKIPPED from step "%s" on: %s\n' "${current:-start}" "$reason"
+  elif [ "$status" -ne 0 ]; then
     printf '\nFAILED in step "%s"%s\n' "${current:-start}" "${reason:+: $reason}" >&2
   elif [ "${#skipped[@]}" -gt 0 ]; then
     printf '\nPassed, but for what was SKIPPED:\n'
@@ -109,6 +126,20 @@ cargo_component() {
   have rustup || fail "cargo $1 is missing: install it with the Rust toolchain"
   rustup component add "$2"
 }
+
+# The name of a nightly toolchain, in $nightly; false if there is none.
+find_nightly() {
+  nightly=$({ rustup toolchain list 2>/dev/null || true; } | sed -n 's/^\(nightly[^ ]*\).*/\1/p' | sed 1q)
+  [ -n "$nightly" ]
+}
+
+# nightly_for WHAT: the same where nothing can be done without one.
+nightly_for() {
+  find_nightly || skip "$1 needs a nightly toolchain (rustup toolchain install nightly --profile minimal)"
+}
+
+# An empty directory with nothing of the tree around it, in $scratch; it is gone when the script ends.
+make_scratch() { scratch=$(mktemp -d); }
 
 # Where cargo puts what it compiles.
 target_directory() {

@@ -6,7 +6,7 @@
 //! TOWER_BEARER_ERRORS=write cargo test --all-features --test error_texts   # after a change of texts: then read what has changed
 //! ```
 
-#![cfg(all(feature = "oauth2", feature = "reqwest"))]
+#![cfg(all(feature = "oauth2", feature = "reqwest", feature = "testing"))]
 
 use std::{env, error::Error, fmt::Write, fs, io, time::Duration};
 
