@@ -25,6 +25,7 @@ pub fn token_answer(
     body: &[u8],
 ) -> Result<TokenSet, FetchError> {
     let arrived = Arrived {
+        endpoint: "https://id.test/token".into(),
         status,
         headers,
         body: body.to_vec().into(),

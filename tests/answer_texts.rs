@@ -31,12 +31,12 @@ fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Re
     answer.body(body.into()).unwrap()
 }
 
-/// What the endpoint's error says after "the authorization server answered ", and its code.
+/// What the endpoint's error says after the endpoint's name, and its code.
 async fn told(grant: &str, answer: Response<Vec<u8>>) -> (String, Option<String>) {
     let error = endpoint(answer).exchange(Form::grant(grant), LIMIT).await.unwrap_err();
     let cause: &EndpointError = error.cause().downcast_ref().unwrap();
     let text = cause.to_string();
-    let text = text.strip_prefix("the authorization server answered ").unwrap_or_else(|| panic!("{text}"));
+    let text = text.strip_prefix("the authorization server at https://id.test/token answered ").unwrap_or_else(|| panic!("{text}"));
     (text.to_owned(), cause.code().map(str::to_owned))
 }
 

@@ -16,8 +16,9 @@ pub(crate) mod verdict;
 
 /// What a token endpoint answered instead of a token. It is the [cause](crate::FetchError::cause) of a [`FetchError`](crate::FetchError).
 ///
-/// Its text says what was wrong and what to do. It shows the server's error code, and at most 256 characters of the server's message. It
-/// holds no secret: everything that was sent, and everything that looks like a token, is masked. Nothing is shown of a response that may
+/// Its text says what was wrong and what to do. It shows the endpoint's URL without its query, the server's error code, and at most 256
+/// characters of the server's message. It holds no secret: in all that is the server's, everything that was sent, and everything that looks
+/// like a token, is masked. Nothing is shown of a response that may
 /// hold a token. If the response has no known member, the text shows the media type, the length, the title of a page, or a short plain text
 /// with an error status, such as that of a proxy.
 ///

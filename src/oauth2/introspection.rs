@@ -58,7 +58,10 @@ impl TokenEndpoint {
             if let Some(error) = response.error_in_success(&arrived.masks, None) {
                 return error;
             }
-            let text = format!("the authorization server answered {}, but no introspection", arrived.status);
+            let text = format!(
+                "the authorization server at {} answered {}, but no introspection",
+                arrived.endpoint, arrived.status
+            );
             FetchError::try_again(EndpointError { status: Some(arrived.status), code: None, text, acted: true })
         })?;
         Ok(members.read_at(arrived.answered_at))

@@ -34,6 +34,8 @@ use shape::ResponseShape;
 
 /// A response, with what is needed to read it.
 pub(crate) struct EndpointResponse<'a> {
+    /// The endpoint's URL without its query, to be shown.
+    pub(crate) endpoint: &'a str,
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
@@ -109,6 +111,7 @@ mod tests {
                 headers.insert(DATE, date.parse().unwrap());
             }
             let response = EndpointResponse {
+                endpoint: "https://id.test/token",
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 headers: &headers,
                 body: b"",

@@ -16,7 +16,7 @@ use http_body_util::Full;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
-use super::{Form, TokenEndpoint, transport::Transport};
+use super::{Form, TokenEndpoint, address, transport::Transport};
 use crate::{
     BoxError, FetchError,
     error::is_unsent,
@@ -36,6 +36,8 @@ use crate::{
 
 /// A response that arrived, and what an error must not show of it.
 pub(crate) struct Arrived {
+    /// The endpoint's URL without its query, to be shown.
+    pub(crate) endpoint: String,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Zeroizing<Vec<u8>>,
@@ -102,11 +104,12 @@ impl TokenEndpoint {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(&AUTHORIZATION, authorization);
         }
+        let endpoint = address::without_query(request.uri());
         let requested_at = self.clock.wall();
         let answered = tokio::time::timeout(limit, send_and_read(transport, request)).await;
         let failed = |status: Option<StatusCode>, acted: bool, what: &str| {
             let response = status.map(|status| format!("answered {status}, but ")).unwrap_or_default();
-            let text = format!("the authorization server {response}{what}");
+            let text = format!("the authorization server at {endpoint} {response}{what}");
             FetchError::try_again(EndpointError { status, code: None, text, acted })
         };
         let (head, body) = match answered {
@@ -126,6 +129,7 @@ impl TokenEndpoint {
         let (answered_at, body) = (self.clock.wall(), body.bytes);
         let shape = self.shape.clone();
         let arrived = Arrived {
+            endpoint,
             status: head.status,
             headers: head.headers,
             body,
@@ -146,6 +150,7 @@ impl TokenEndpoint {
 impl Arrived {
     pub(crate) fn response(&self) -> EndpointResponse<'_> {
         EndpointResponse {
+            endpoint: &self.endpoint,
             status: self.status,
             headers: &self.headers,
             body: &self.body,

@@ -43,7 +43,7 @@ impl EndpointResponse<'_> {
         // An empty error response has nothing else to show.
         let is_unnamed = code.is_none() && (self.status.is_success() || !self.text().trim_ascii().is_empty());
         let what = what.or_else(|| is_unnamed.then(|| self.kind_and_length(masks)));
-        let mut text = format!("the authorization server answered {}", self.status);
+        let mut text = format!("the authorization server at {} answered {}", self.endpoint, self.status);
         text.extend(code.iter().flat_map(|code| [", ", code]));
         text.extend(what.iter().flat_map(|what| [" (", what, ")"]));
         Shown { code, text }
@@ -52,7 +52,8 @@ impl EndpointResponse<'_> {
     /// The error for a success without a usable token. `what`: what it is instead.
     pub(crate) fn malformed(&self, what: String) -> FetchError {
         let advice = "check that the URL is the token endpoint's, and what stands before it";
-        let text = format!("the authorization server answered {}, but {what}; {advice}", self.status);
+        let text =
+            format!("the authorization server at {} answered {}, but {what}; {advice}", self.endpoint, self.status);
         FetchError::try_again(EndpointError { status: Some(self.status), code: None, text, acted: true })
     }
 

@@ -295,6 +295,7 @@ mod tests {
 
     fn read(shape: &ResponseShape, status: u16, body: impl AsRef<[u8]>) -> Result<TokenResponse, FetchError> {
         let response = EndpointResponse {
+            endpoint: "https://id.test/token",
             status: StatusCode::from_u16(status).unwrap(),
             headers: &HeaderMap::new(),
             body: body.as_ref(),
@@ -373,6 +374,7 @@ mod tests {
     fn an_empty_refresh_token_is_none() {
         let body = br#"{"access_token":"a","refresh_token":""}"#;
         let response = EndpointResponse {
+            endpoint: "https://id.test/token",
             status: StatusCode::OK,
             headers: &HeaderMap::new(),
             body,
@@ -400,8 +402,14 @@ mod tests {
             let body = format!(r#"{{"access_token":"a",{members}}}"#);
             let headers = HeaderMap::new();
             let shape = &ResponseShape::default();
-            let response =
-                EndpointResponse { status: StatusCode::OK, headers: &headers, body: body.as_bytes(), shape, now };
+            let response = EndpointResponse {
+                endpoint: "https://id.test/token",
+                status: StatusCode::OK,
+                headers: &headers,
+                body: body.as_bytes(),
+                shape,
+                now,
+            };
             let tokens = response.read_tokens(GrantKind::Repeatable, &Masks::new(std::iter::empty())).unwrap();
             assert_eq!(tokens.lifetime.map(|left| left.as_secs()), expected, "{members}");
         }

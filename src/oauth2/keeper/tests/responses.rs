@@ -26,6 +26,7 @@ fn read(status: u16, kind: &'static str, body: &[u8]) -> Option<String> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static(kind));
     let response = EndpointResponse {
+        endpoint: "https://id.test/token",
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
         body,
@@ -111,6 +112,7 @@ fn no_form_that_breaks_off_loses_its_refresh_token() {
     let headers = HeaderMap::new();
     let body = b"access_token=a2&refresh_token=r2&scope=x&token_type=bea";
     let response = EndpointResponse {
+        endpoint: "https://id.test/token",
         status: StatusCode::OK,
         headers: &headers,
         body,
@@ -149,6 +151,7 @@ impl Grant for Behind {
         let brought = Rotating(self.0.clone()).exchange(held, limit).await;
         if breaks && brought.is_ok() {
             let response = EndpointResponse {
+                endpoint: "https://id.test/token",
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 headers: &HeaderMap::new(),
                 now: SystemTime::UNIX_EPOCH,
