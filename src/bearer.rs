@@ -1,10 +1,10 @@
 //! The request path: the layer, the service it makes, and the future of a request.
 //!
-//! In the order in which a request travels: `layer` (with `ext`, its short form) and `service`; `origin` says whether the request may carry
-//! the token; `options` are those of a single request, and a judge of responses; `replay` decides whether it can be sent again; `future`
-//! sends it, and after a 401 renews the token and sends it again. `cold` has the rarer states of that future, `deadline` the limit of gRPC
-//! calls, and `held` the 401 that is kept meanwhile. `challenge` says whether a response is about the token. `request` says for which types
-//! all of this works. `tonic` and `reqwest_middleware` are for stacks without tower.
+//! In the order in which a request travels: `layer` (with `service_builder_ext`, its short form) and `service`; `origin` says whether the
+//! request may carry the token; `per_request` has the options of a single request; `replay` decides whether it can be sent again; `future`
+//! sends it, and after a 401 renews the token and sends it again. `cold` has the rarer states of that future, `grpc_deadline` the limit of
+//! gRPC calls, and `held` the 401 that is kept meanwhile. `challenge` says whether a response is about the token, or the user's own judge
+//! in `on_unauthorized`. `request` says for which types all of this works. `tonic` and `reqwest_middleware` are for stacks without tower.
 
 use std::time::Duration;
 
@@ -16,33 +16,35 @@ use crate::{
 
 mod challenge;
 mod cold;
-mod deadline;
-#[cfg(feature = "tower")]
-mod ext;
 mod future;
+mod grpc_deadline;
 mod held;
 mod layer;
-mod options;
+mod on_unauthorized;
 mod origin;
+mod per_request;
 pub mod replay;
 mod request;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 mod service;
+#[cfg(feature = "tower")]
+mod service_builder_ext;
 #[cfg(feature = "tonic")]
 mod tonic;
 
 #[cfg(fuzzing)]
 pub(crate) use challenge::is_refusal;
-#[cfg(feature = "tower")]
-pub use ext::ServiceBuilderExt;
 pub use future::ResponseFuture;
 pub use layer::BearerAuthLayer;
-use options::Judge;
-pub use options::{OnUnauthorized, PerRequest};
+use on_unauthorized::Judge;
+pub use on_unauthorized::OnUnauthorized;
 pub use origin::{InvalidOrigin, Origin};
+pub use per_request::PerRequest;
 pub use request::{HttpRequest, HttpResponse};
 pub use service::BearerAuth;
+#[cfg(feature = "tower")]
+pub use service_builder_ext::ServiceBuilderExt;
 #[cfg(feature = "tonic")]
 pub use tonic::{TonicAuth, TonicAuthLayer, TonicResponseFuture};
 
@@ -83,7 +85,7 @@ impl Link {
 
     /// The deadline of a call that began at this moment, or now.
     fn deadline(&self, request: &impl HttpRequest, began: Option<&Stamp>) -> Option<Moment> {
-        let timeout = deadline::timeout(request.headers())?;
+        let timeout = grpc_deadline::timeout(request.headers())?;
         let time = self.token.time();
         Some(began.map_or_else(|| time.now(), |began| time.at(began)) + timeout)
     }

@@ -1,9 +1,9 @@
 //! The live token: one task renews it, and handles read it.
 //!
 //! In the order in which a token travels: `task` is the only loop. It asks `decide` what to do (all rules, pure, with `schedule`, `pace`,
-//! `refusals`, `doubt` and `crate::backoff`). `desk` publishes tokens into `cell` (the lock-free read, with a `shard` for each thread) and
-//! updates `status`. `requests` is what a request asks of its live token, and `waiter` says whether its wait is in vain. `demand` is what
-//! handles ask of the task: a fetch, a report of a 401, a shutdown. `telemetry` tells all of this to the outside; all of its names are
+//! `refusals`, `doubt` and `crate::backoff`). `handles` publishes tokens into `cell` (the lock-free read, with a `shard` for each thread)
+//! and updates `status`. `requests` is what a request asks of its live token, and `waiter` says whether its wait is in vain. `demand` is
+//! what handles ask of the task: a fetch, a report of a 401, a shutdown. `telemetry` tells all of this to the outside; all of its names are
 //! there.
 
 use std::{
@@ -27,8 +27,8 @@ mod builder;
 mod cell;
 mod decide;
 mod demand;
-mod desk;
 mod doubt;
+mod handles;
 mod pace;
 mod refusals;
 mod registry;

@@ -26,7 +26,7 @@ use std::{
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{HttpRequest, Link, deadline, held::Held, replay::Spare};
+use super::{HttpRequest, Link, grpc_deadline, held::Held, replay::Spare};
 use crate::{
     BoxError, Error, TokenError,
     clock::Moment,
@@ -239,7 +239,7 @@ where
                     Poll::Ready(Ok(())) => match link.token.current() {
                         Some((header, generation)) => {
                             if let Some(ends) = ends {
-                                deadline::lower(request.headers_mut(), ends.since(link.token.time().now()));
+                                grpc_deadline::lower(request.headers_mut(), ends.since(link.token.time().now()));
                             }
                             *self = match after {
                                 After::Spare(spare) => Self::Spare { service: service.clone(), spare, link, ends },

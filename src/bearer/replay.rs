@@ -33,7 +33,7 @@ use std::fmt;
 
 use http::{HeaderMap, Request};
 
-use super::deadline;
+use super::grpc_deadline;
 use crate::clock::Stamp;
 
 mod auto;
@@ -218,7 +218,7 @@ trait Guard<R>: Send + Sync {
 
 /// The current moment, for a call with a deadline: all of its attempts share that deadline.
 fn stamp(headers: &HeaderMap) -> Option<Stamp> {
-    deadline::timeout(headers).map(|_| Stamp::now())
+    grpc_deadline::timeout(headers).map(|_| Stamp::now())
 }
 
 /// The head of a request with another body.

@@ -20,7 +20,7 @@ use super::{
     cell::Cell,
     decide::Decider,
     demand::{Demands, Progress},
-    desk::Desk,
+    handles::Handles,
     registry::TokenId,
     schedule::{Renewal, Rules},
     status::Snapshot,
@@ -225,7 +225,13 @@ impl Builder {
         let task = Task {
             source: Some(self.source),
             decider: Decider::new(self.rng.unwrap_or_default(), self.rules),
-            desk: Desk { time, demands, shared: Arc::downgrade(&shared), since: None, progress: Progress::default() },
+            handles: Handles {
+                time,
+                demands,
+                shared: Arc::downgrade(&shared),
+                since: None,
+                progress: Progress::default(),
+            },
             changed_resumes_at: None,
             storing_pause: STORING_PAUSE,
         };

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tokio::time;
 use tracing::{Instrument, Span};
 
-use super::{decide::Decider, desk::Desk, status::Status};
+use super::{decide::Decider, handles::Handles, status::Status};
 use crate::{
     AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource, clock::Moment, panics::contained,
 };
@@ -49,7 +49,7 @@ pub(crate) struct Task {
     /// `None` when nothing is fetched any more.
     pub(crate) source: Option<BoxTokenSource>,
     pub(crate) decider: Decider,
-    pub(crate) desk: Desk,
+    pub(crate) handles: Handles,
     /// From when `changed` of the source may be polled again, after it has panicked.
     pub(crate) changed_resumes_at: Option<Moment>,
     /// After `shutdown`: the time until the source is next asked whether it is still storing something. Zero: no more.
@@ -58,11 +58,11 @@ pub(crate) struct Task {
 
 impl Task {
     async fn run(&mut self) {
-        self.desk.be_careful_where_time_stands_still();
+        self.handles.be_careful_where_time_stands_still();
         loop {
-            let demand = self.desk.take_demands(&mut self.decider);
+            let demand = self.handles.take_demands(&mut self.decider);
             // First the clocks: after `shutdown`, the task ends when the token expires.
-            let now = self.desk.check_clocks(&mut self.decider);
+            let now = self.handles.check_clocks(&mut self.decider);
             if demand.closed || self.decider.is_over() {
                 return;
             }
@@ -79,7 +79,7 @@ impl Task {
     fn wait(&mut self, now: Moment) -> impl Future<Output = ()> + Send {
         let stopped = self.decider.is_stopped();
         let storing = stopped && !self.storing_pause.is_zero() && self.is_storing();
-        self.desk.report(&self.decider, now);
+        self.handles.report(&self.decider, now);
         let mut longest = None;
         if storing {
             longest = Some(self.storing_pause);
@@ -91,7 +91,7 @@ impl Task {
             let source = self.source.take();
             contained(|| drop(source));
         }
-        let Self { source, decider, desk, changed_resumes_at, .. } = self;
+        let Self { source, decider, handles, changed_resumes_at, .. } = self;
         // A change that was reported counts until the task has acted upon it.
         let may_be_asked = !stopped && !decider.is_changed() && changed_resumes_at.is_none_or(|until| until <= now);
         let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news()));
@@ -99,11 +99,11 @@ impl Task {
             *changed_resumes_at = Some(now + AFTER_A_PANIC);
         }
         let mut news = News(asked.flatten());
-        let nap_from = |desk: &Desk, decider: &Decider, changed_resumes_at: &Option<Moment>, now| {
+        let nap_from = |handles: &Handles, decider: &Decider, changed_resumes_at: &Option<Moment>, now| {
             let hears_again = changed_resumes_at.filter(|until| now < *until);
-            desk.nap([decider.wake_at(now), hears_again].into_iter().flatten().min(), now)
+            handles.nap([decider.wake_at(now), hears_again].into_iter().flatten().min(), now)
         };
-        let mut nap = [nap_from(desk, decider, changed_resumes_at, now), longest].into_iter().flatten().min();
+        let mut nap = [nap_from(handles, decider, changed_resumes_at, now), longest].into_iter().flatten().min();
         async move {
             loop {
                 tokio::select! {
@@ -112,23 +112,23 @@ impl Task {
                     told = &mut news => {
                         match told {
                             true => decider.source_changed(),
-                            false => *changed_resumes_at = Some(desk.time.now() + AFTER_A_PANIC),
+                            false => *changed_resumes_at = Some(handles.time.now() + AFTER_A_PANIC),
                         }
                         return;
                     }
-                    () = desk.demands.wait() => {}
+                    () = handles.demands.wait() => {}
                     () = time::sleep(nap.unwrap_or_default()), if nap.is_some() => {}
                 }
                 // `news` stays. If it were made again at each wake-up, a source that sleeps for a minute would never report a change.
-                let demand = desk.take_demands(decider);
-                let now = desk.check_clocks(decider);
+                let demand = handles.take_demands(decider);
+                let now = handles.check_clocks(decider);
                 let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
                 let hears_again = news.0.is_none() && changed_resumes_at.is_some_and(|until| until <= now);
                 if stopped || demand.closed || decider.is_stopped() || is_due || hears_again {
                     return;
                 }
-                desk.report(decider, now);
-                nap = nap_from(desk, decider, changed_resumes_at, now);
+                handles.report(decider, now);
+                nap = nap_from(handles, decider, changed_resumes_at, now);
             }
         }
     }
@@ -136,53 +136,53 @@ impl Task {
     /// Whether the source still tries to store what it returned last.
     fn is_storing(&mut self) -> bool {
         let Some(source) = &self.source else { return false };
-        self.desk.ask_about_storage(source, &mut self.decider) == Storage::Unsaved
+        self.handles.ask_about_storage(source, &mut self.decider) == Storage::Unsaved
     }
 
     /// Runs one fetch to its end. Meanwhile the token may expire, and demands are taken in.
     async fn fetch(&mut self, reason: FetchReason) {
-        let Self { source: Some(source), decider, desk, .. } = self else { return };
+        let Self { source: Some(source), decider, handles, .. } = self else { return };
         let longest = decider.longest_fetch();
-        let started = desk.time.now();
+        let started = handles.time.now();
         let request = decider.begin(started, reason);
-        let under_way = desk.begin();
-        let span = desk.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
+        let under_way = handles.begin();
+        let span = handles.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
 
         // A panic in a source is a failure like others. Its message is not shown, because it may contain anything.
         let fetch = time::timeout(longest, async { source.fetch(request).await });
         // A subscriber that is told of the span may panic, too.
         let mut fetch = Box::pin(AssertUnwindSafe(fetch.instrument(span)).catch_unwind());
         let fetched = loop {
-            let now = desk.check_clocks(decider);
+            let now = handles.check_clocks(decider);
             // Those who wait must learn that a fetch is under way, and that it counts for later demands, too.
-            desk.report(decider, now);
-            let nap = desk.nap(decider.wake_at(now), now);
+            handles.report(decider, now);
+            let nap = handles.nap(decider.wake_at(now), now);
             tokio::select! {
                 biased;
                 ended = &mut fetch => break flatten(ended, longest),
-                () = desk.demands.wait() => drop(desk.take_demands(decider)),
+                () = handles.demands.wait() => drop(handles.take_demands(decider)),
                 () = sleep(nap) => {}
             }
         };
 
         // A source that is dropped may panic once more.
         contained(|| drop(fetch));
-        desk.ask_about_storage(source, decider);
-        desk.take_demands(decider);
-        let now = desk.time.now();
+        handles.ask_about_storage(source, decider);
+        handles.take_demands(decider);
+        let now = handles.time.now();
         let (failures_before, _) = decider.failures();
-        let fetched = fetched.map(|token| token.aged(&desk.time, started));
-        let outcome = decider.finish(now, desk.time.wall(), fetched);
-        let new = desk.publish(outcome, now);
-        desk.answer(under_way, decider.failures().0 == 0);
+        let fetched = fetched.map(|token| token.aged(&handles.time, started));
+        let outcome = decider.finish(now, handles.time.wall(), fetched);
+        let new = handles.publish(outcome, now);
+        handles.answer(under_way, decider.failures().0 == 0);
         if decider.may_answer_refusals() {
-            desk.answer_refusals();
+            handles.answer_refusals();
         }
-        desk.report(decider, now);
+        handles.report(decider, now);
         let took = now.since(started);
-        desk.tell(|telemetry| match decider.failures() {
+        handles.tell(|telemetry| match decider.failures() {
             (failures, Some(error)) => {
-                let headroom = Status::new(decider.snapshot(now, desk.progress), &desk.time).headroom();
+                let headroom = Status::new(decider.snapshot(now, handles.progress), &handles.time).headroom();
                 telemetry.failed(reason, took, failures, headroom, error);
             }
             (_, None) => telemetry.fetched(reason, took, decider.generation(), new, failures_before),

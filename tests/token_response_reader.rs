@@ -1,4 +1,4 @@
-//! The reader of token endpoints' answers, through the public API, with answers that chance has bent: it never panics, a success
+//! The reader of token responses, through the public API, with responses that chance has bent: it never panics, a success
 //! with a token that can't be used shows nothing of itself, a refusal nothing of what was sent, and a good token is good.
 #![cfg(all(feature = "oauth2", feature = "reqwest", feature = "testing"))]
 

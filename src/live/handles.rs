@@ -1,4 +1,4 @@
-//! What the task tells the handles, and what it learns from them.
+//! The handles, as the task sees them: what it tells them, and what it learns from them.
 
 use std::{
     sync::{Arc, Weak},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What the task shares with the handles. It doesn't keep the live token alive: only handles do.
-pub(crate) struct Desk {
+pub(crate) struct Handles {
     pub(crate) time: Arc<Timeline>,
     pub(crate) demands: Arc<Demands>,
     pub(crate) shared: Weak<Shared>,
@@ -32,7 +32,7 @@ pub(crate) struct Desk {
     pub(crate) progress: Progress,
 }
 
-impl Desk {
+impl Handles {
     /// Takes in the demands since the last time.
     pub(super) fn take_demands(&mut self, decider: &mut Decider) -> Demand {
         let demand = self.demands.read();
@@ -182,7 +182,7 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
     key(known) != key(next)
 }
 
-impl Drop for Desk {
+impl Drop for Handles {
     /// The task may end in any way: its runtime is shut down, or the driver is dropped. Then nobody marks the end of the token, so it must
     /// not stay in use, and nobody may wait for another.
     fn drop(&mut self) {

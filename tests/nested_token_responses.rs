@@ -1,4 +1,4 @@
-//! Answers whose members aren't where RFC 6749 §5.1 puts them: wrapped, and called otherwise.
+//! Token responses whose members aren't where RFC 6749 §5.1 puts them: wrapped, and called otherwise.
 #![cfg(feature = "oauth2")]
 
 use std::{

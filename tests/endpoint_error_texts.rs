@@ -1,4 +1,4 @@
-//! What an error tells of a token endpoint's answer, word for word: enough to find out what is wrong without a packet capture.
+//! What an error tells of a token endpoint's response, word for word: enough to find out what is wrong without a packet capture.
 #![cfg(feature = "oauth2")]
 
 use std::{convert::Infallible, time::Duration};
@@ -36,7 +36,9 @@ async fn told(grant: &str, answer: Response<Vec<u8>>) -> (String, Option<String>
     let error = endpoint(answer).exchange(Form::grant(grant), LIMIT).await.unwrap_err();
     let cause: &EndpointError = error.cause().downcast_ref().unwrap();
     let text = cause.to_string();
-    let text = text.strip_prefix("the authorization server at https://id.test/token answered ").unwrap_or_else(|| panic!("{text}"));
+    let text = text
+        .strip_prefix("the authorization server at https://id.test/token answered ")
+        .unwrap_or_else(|| panic!("{text}"));
     (text.to_owned(), cause.code().map(str::to_owned))
 }
 
