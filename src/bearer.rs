@@ -72,9 +72,15 @@ impl Link {
     }
 
     /// The options of this request, if the layer reads them.
-    fn wishes_of(&self, request: &impl HttpRequest) -> PerRequest {
-        let wishes = request.extensions().filter(|_| self.asks_requests).and_then(|all| all.get());
-        wishes.copied().unwrap_or_default()
+    fn wishes_of<R: HttpRequest>(&self, request: &R) -> PerRequest {
+        if !self.asks_requests {
+            return PerRequest::default();
+        }
+        let Some(extensions) = request.extensions() else {
+            self.token.warn_not_asked::<R>();
+            return PerRequest::default();
+        };
+        extensions.get().copied().unwrap_or_default()
     }
 
     /// How long this request may wait for a token. `ends`: its deadline.

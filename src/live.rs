@@ -100,7 +100,8 @@ pub(crate) struct Shared {
     news: Notify,
     demands: Arc<Demands>,
     time: Arc<Timeline>,
-    warned: AtomicBool,
+    warned_not_replayed: AtomicBool,
+    warned_not_asked: AtomicBool,
     /// How many KiB of response bodies are held that nobody reads.
     held: AtomicU16,
     telemetry: Telemetry,

@@ -157,7 +157,8 @@ impl<T: TokenSource> IntoTokenSource for T {
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     reason: FetchReason,
-    refused: Option<AccessToken>,
+    /// With the time for which the API has refused it.
+    refused: Option<(AccessToken, Duration)>,
     timeout: Duration,
     longest: Duration,
     urgent: bool,
@@ -232,8 +233,19 @@ impl FetchRequest {
         }
     }
 
-    pub(crate) fn because(reason: FetchReason, refused: Option<AccessToken>, timeout: Duration, urgent: bool) -> Self {
+    pub(crate) fn because(
+        reason: FetchReason,
+        refused: Option<(AccessToken, Duration)>,
+        timeout: Duration,
+        urgent: bool,
+    ) -> Self {
         Self { reason, refused, timeout, longest: timeout.max(LONGEST_EXCHANGE), urgent }
+    }
+
+    /// For how long the API has refused the token, without an acceptance in between.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn refused_for(&self) -> Duration {
+        self.refused.as_ref().map(|(_, time)| *time).unwrap_or_default()
     }
 
     /// Sets how long an exchange may take that can't be repeated.
@@ -251,7 +263,7 @@ impl FetchRequest {
     /// The token that the API has refused. A source with a cache must not return it again. See the example of [`FetchRequest`].
     #[must_use]
     pub fn refused(&self) -> Option<&AccessToken> {
-        self.refused.as_ref()
+        self.refused.as_ref().map(|(token, _)| token)
     }
 
     /// Whether there is no valid token, so that requests wait. See the example of [`FetchRequest`].

@@ -139,8 +139,8 @@ impl<P> BearerAuthLayer<P> {
         self.with(|link| link.keeps_authorization = true)
     }
 
-    /// Reads options of single requests, [`PerRequest`](crate::PerRequest), from their extensions. Default: no. See the example of
-    /// [`BearerAuthLayer`].
+    /// Reads options of single requests, [`PerRequest`](crate::PerRequest), from their extensions. Default: no. It has no effect on a
+    /// `reqwest::Request`, whose extensions can't be read. See the example of [`BearerAuthLayer`].
     pub fn ask_requests(self) -> Self {
         self.with(|link| link.asks_requests = true)
     }
@@ -222,7 +222,7 @@ impl<P> BearerAuthLayer<P> {
         &self.link
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Link)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Link)) -> Self {
         let mut link = Link::clone(&self.link);
         change(&mut link);
         self.link = link.share();

@@ -55,15 +55,18 @@ where
         Self: 'run,
     {
         Box::pin(async move {
-            let wishes = if self.link().asks_requests { extensions.get().copied() } else { None };
-            let wishes: PerRequest = wishes.unwrap_or_default();
-            if wishes.wants_no_token() {
-                return next.run(request, extensions).await;
+            let mut layer = self.clone();
+            if self.link().asks_requests {
+                let wishes: PerRequest = extensions.get().copied().unwrap_or_default();
+                if wishes.wants_no_token() {
+                    return next.run(request, extensions).await;
+                }
+                // The layer itself can't read them: a `reqwest::Request` doesn't show its extensions.
+                layer = layer.with(|link| {
+                    link.asks_requests = false;
+                    link.max_wait = wishes.wait().unwrap_or(link.max_wait);
+                });
             }
-            let layer = match wishes.wait() {
-                Some(wait) => self.clone().max_wait(wait),
-                None => self.clone(),
-            };
             let rest = Rest { next, extensions: Arc::new(Mutex::new(mem::take(extensions))) };
             // In `Drop`, so that the extensions come back even if this future is dropped: the caller may run other middlewares after it.
             let _back = Back { travelled: rest.extensions.clone(), to: extensions };

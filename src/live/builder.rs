@@ -217,7 +217,8 @@ impl Builder {
             status: watch::Sender::new(Snapshot::starting()),
             demands: demands.clone(),
             time: time.clone(),
-            warned: AtomicBool::new(false),
+            warned_not_replayed: AtomicBool::new(false),
+            warned_not_asked: AtomicBool::new(false),
             held: AtomicU16::new(0),
             telemetry: Telemetry::new(self.name),
         });

@@ -74,15 +74,14 @@ struct Held {
     /// When it expires by the wall clock.
     wall_end: Option<SystemTime>,
     expired: bool,
-    /// The API refused it, and has not accepted it since.
-    was_refused: bool,
+    /// Since when the API refuses it. An acceptance ends that.
+    refused_since: Option<Moment>,
     /// The API has ever refused it.
     was_ever_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
-    started: Moment,
     after_refusal: bool,
     reason: FetchReason,
 }

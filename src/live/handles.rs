@@ -176,7 +176,7 @@ fn is_news(known: &Snapshot, next: &Snapshot) -> bool {
         // `shutdown` waits for this. A fetch that brings the same token again changes nothing else.
         let ends = snapshot.state == State::Stopped && snapshot.fetching;
         let status = (snapshot.state, snapshot.usable, snapshot.generation, snapshot.failures);
-        let requests = (snapshot.in_use, snapshot.tries);
+        let requests = (snapshot.in_use, snapshot.tries, snapshot.doubting);
         (status, snapshot.authorization_ending, snapshot.storage, snapshot.progress, requests, ends)
     };
     key(known) != key(next)

@@ -113,8 +113,16 @@ impl LiveToken {
 
     /// Warns, once for each live token, that requests of this type are not sent again.
     pub(crate) fn warn_not_replayed<R>(&self) {
-        if !self.shared.warned.swap(true, Ordering::Relaxed) {
+        if !self.shared.warned_not_replayed.swap(true, Ordering::Relaxed) {
             self.shared.telemetry.not_replayed::<R>();
+        }
+    }
+
+    /// Warns, once for each live token, that options of requests of this type can't be read.
+    #[cold]
+    pub(crate) fn warn_not_asked<R>(&self) {
+        if !self.shared.warned_not_asked.swap(true, Ordering::Relaxed) {
+            self.shared.telemetry.not_asked::<R>();
         }
     }
 

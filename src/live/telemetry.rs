@@ -74,6 +74,7 @@
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
 //! | warn | the API refused the token, and this request can't be sent again (once for each live token) | `token`, `request` (the type) |
+//! | warn | options of single requests can't be read from requests of this type (once for each live token) | `token`, `request` (the type) |
 //! | debug | a 401 for a request that arrived without the token is returned (reqwest follows redirects) | `token` |
 //! | debug | the API doesn't take the new token yet | `token`, `generation` |
 //! | debug | the new token is tried again | `token`, `generation` |
@@ -271,6 +272,15 @@ impl Telemetry {
             "the API refused the token, and this request can't be sent again: the 401 is returned; the replay policy \
              doesn't keep bodies of this type, or this one was longer than its limit (`replay::Buffered` keeps bodies of any type \
              up to a limit, and `BearerAuthLayer::for_tonic` chooses it)"
+        );
+    }
+
+    pub(super) fn not_asked<R>(&self) {
+        warn!(
+            token = self.name(),
+            request = std::any::type_name::<R>(),
+            "options of single requests can't be read from requests of this type, so `ask_requests` has no effect: use reqwest-middleware, \
+             or a second layer with other options"
         );
     }
 

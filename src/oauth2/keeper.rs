@@ -134,7 +134,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         Question {
             request,
             handed_on: memo.handed_on.as_ref().map(ExposeSecret::expose_secret),
-            refused_for: memo.refused.as_ref().map(|(_, since)| self.time.now().since(*since)).unwrap_or_default(),
+            refused_for: request.refused_for(),
             asks: self.account.asks(),
             credentials: None,
             configuration: "",

@@ -6,7 +6,12 @@ use super::Decider;
 use crate::{
     AccessToken,
     clock::Moment,
-    live::{cell::Generation, demand::Demand, doubt::Turn},
+    live::{
+        cell::Generation,
+        demand::Demand,
+        doubt::{Turn, YOUNG},
+        schedule::Retry,
+    },
 };
 
 impl Decider {
@@ -20,8 +25,8 @@ impl Decider {
             self.refusals.helped();
         }
         if accepted {
-            let was_refused = self.held.as_mut().is_some_and(|held| std::mem::take(&mut held.was_refused));
-            self.refusals.accepted(was_refused);
+            let was_refused = self.held.as_mut().and_then(|held| held.refused_since.take());
+            self.refusals.accepted(was_refused.is_some());
         }
         if let Some(stand_in) = self.doubt.doubted_stand_in()
             && [demand.accepted, demand.recovered].contains(&Some(stand_in))
@@ -41,6 +46,7 @@ impl Decider {
             return;
         };
         let on_its_way = self.is_another_on_its_way();
+        let may_fetch = !self.refusals.are_paused(now) && !self.backs_off_for_long(now);
         let Some(held) = &mut self.held else { return };
         // While the previous token is carried, `doubt` alone judges its 401s.
         if (!on_its_way || self.doubt.stand_in().is_some())
@@ -48,7 +54,7 @@ impl Decider {
             && let Some(turn) = self.doubt.refused(
                 now,
                 now.since(held.since),
-                refused.wants_another && !self.refusals.are_paused(now),
+                refused.wants_another && may_fetch,
             )
         {
             self.turn = turn.or(self.turn);
@@ -59,7 +65,8 @@ impl Decider {
         }
         // A refusal stays in the demands until it is answered. It counts once.
         if self.last_refusal != refused.number as u32 {
-            (held.was_refused, held.was_ever_refused) = (true, true);
+            held.was_ever_refused = true;
+            held.refused_since.get_or_insert(now);
             self.last_refusal = refused.number as u32;
         }
         self.refused = !self.stopped && (on_its_way || !self.refusals.are_paused(now));
@@ -95,7 +102,7 @@ impl Decider {
         if let Some(generation) = self.doubt.doubted_stand_in() {
             return generation;
         }
-        let was_refused = self.held.as_ref().is_some_and(|held| held.was_refused);
+        let was_refused = self.held.as_ref().is_some_and(|held| held.refused_since.is_some());
         let wants_to_know = was_refused || self.refusals.wants_to_know() || self.doubt.wants_to_know();
         if wants_to_know { self.generation } else { Generation::NONE }
     }
@@ -112,7 +119,16 @@ impl Decider {
 
     /// Whether a request that can't try the same token again may wait for another one.
     pub(crate) fn may_wait_for_another(&self, now: Moment) -> bool {
-        self.is_another_on_its_way() || !self.refusals.are_paused(now)
+        self.is_another_on_its_way() || (!self.refusals.are_paused(now) && !self.backs_off_for_long(now))
+    }
+
+    /// Whether no fetch begins while the current token is new.
+    fn backs_off_for_long(&self, now: Moment) -> bool {
+        match self.retry {
+            Retry::At(at) => now + YOUNG <= at,
+            Retry::WhenAsked => true,
+            Retry::Free | Retry::WhenTokenEnds => false,
+        }
     }
 
     /// Whether another token is being fetched, or will be because this one was refused.

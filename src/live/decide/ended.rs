@@ -25,8 +25,8 @@ impl Decider {
     ) -> Outcome<'_> {
         let Some(flight) = self.in_flight.take() else { return Outcome::Unchanged };
         self.refused = false;
-        let fetched = fetched.and_then(|token| self.judge(token, flight, now));
-        let known_for = self.slowest_exchange().max(now.since(flight.started));
+        let fetched = fetched.and_then(|token| self.judge(token, now));
+        let known_for = self.slowest_exchange().max(now.since(self.began(now)));
         let is_old = |token: &AccessToken| {
             let is_same = self.held.as_ref().is_some_and(|held| held.token.is_same_secret(token));
             !is_same && !token.is_younger_than(known_for + OLD)
@@ -46,14 +46,14 @@ impl Decider {
                 self.accept(token, sent, flight, now, wall)
             }
             Err(error) => {
-                self.fail(error, flight.started, now);
+                self.fail(error, self.began(now), now);
                 Outcome::Unchanged
             }
         }
     }
 
     /// The token, and when its lifetime began. An error if it has expired already.
-    fn judge(&self, token: AccessToken, flight: InFlight, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
+    fn judge(&self, token: AccessToken, now: Moment) -> Result<(AccessToken, Moment), FetchError> {
         let sent = match (token.age_when_fetched(), &self.held) {
             (Some(age), _) => now.back(age),
             // The same token with the same lifetime: the lifetime goes on and doesn't begin again.
@@ -65,7 +65,7 @@ impl Decider {
             {
                 held.sent
             }
-            (None, _) => flight.started,
+            (None, _) => self.began(now),
         };
         match self.lifetime(&token) {
             Some(lifetime) if sent + lifetime <= now => Err(FetchError::try_again(format!(
@@ -80,6 +80,11 @@ impl Decider {
     fn lifetime(&self, token: &AccessToken) -> Option<Duration> {
         let known = token.lifetime().filter(|lifetime| !lifetime.is_zero());
         schedule::timed(known.or(self.rules.assumed_lifetime))
+    }
+
+    /// When the fetch began that ends now.
+    fn began(&self, now: Moment) -> Moment {
+        self.last_began.unwrap_or(now)
     }
 
     fn slowest_exchange(&self) -> Duration {
@@ -98,10 +103,11 @@ impl Decider {
         now: Moment,
         wall: SystemTime,
     ) -> Outcome<'_> {
+        let began = self.began(now);
         // If the exchange was an earlier one, this fetch doesn't show how slow exchanges are.
-        if sent >= flight.started {
+        if sent >= began {
             // A suspend during the fetch doesn't make exchanges slow.
-            self.paces.worked(now.since(flight.started).min(self.longest_fetch()));
+            self.paces.worked(now.since(began).min(self.longest_fetch()));
         }
         self.paces.recovered();
         let pace = self.paces.pace(self.rules.longest_exchange);
@@ -112,7 +118,7 @@ impl Decider {
         let recheck = token.recheck_period().map(|period| now + period);
         let authorization = token.authorization_left().map(|left| {
             let before = self.held.as_ref().and_then(|held| held.authorization);
-            Authorization::plan(now, now.since(flight.started), left, token.authorization_whole(), before)
+            Authorization::plan(now, now.since(began), left, token.authorization_whole(), before)
         });
         let expires_at = plan.map(|plan| plan.expires_at);
         let mut refresh_at = plan.map(|plan| plan.refresh_at);
@@ -120,7 +126,7 @@ impl Decider {
         let previous = self.held.as_ref();
         let same = previous.is_some_and(|held| held.token.is_same_secret(&token));
         let unchanged = same && previous.is_some_and(|held| !held.expired && held.expires_at == expires_at);
-        let was_refused = same && previous.is_some_and(|held| held.was_refused);
+        let refused_since = previous.filter(|_| same).and_then(|held| held.refused_since);
         let was_ever_refused = same && previous.is_some_and(|held| held.was_ever_refused);
         if flight.reason == FetchReason::Due && previous.is_none_or(|held| !held.was_ever_refused) {
             self.refusals.over();
@@ -130,7 +136,7 @@ impl Decider {
         if !same {
             let proven = self.doubt.take_proven(now);
             let present = self.held.take().filter(|held| !held.expired).map(|held| Before {
-                was_refused: held.was_refused || self.doubt.is_unsettled(),
+                was_refused: held.refused_since.is_some() || self.doubt.is_unsettled(),
                 token: held.token,
                 generation: self.generation,
                 expires_at: held.expires_at,
@@ -139,7 +145,7 @@ impl Decider {
             let before = proven.or(present).filter(|_| !self.ended_by_issue);
             // Its age counts from the token request. A slow exchange, of this process or of another that this one waited for, must not make
             // it old.
-            let known_for = pace.slowest.max(now.since(flight.started));
+            let known_for = pace.slowest.max(now.since(began));
             let is_fresh = token.is_younger_than(known_for + YOUNG);
             let trust = match flight.after_refusal {
                 _ if !is_fresh => Trust::Proven,
@@ -154,11 +160,11 @@ impl Decider {
             refresh_at = Some(now + schedule::again(end.since(now), lifetime, &mut self.rng));
         }
         let gap = schedule::gap(lifetime);
-        let left = expires_at.filter(|_| !same && sent < flight.started).map(|end| end.since(now));
+        let left = expires_at.filter(|_| !same && sent < began).map(|end| end.since(now));
         let sooner = left.map(|left| schedule::gap_after(lifetime, left)).filter(|sooner| *sooner < gap);
         // Only once until a token arrives that isn't near its end: a source may have no others.
         let was_late = std::mem::replace(&mut self.was_late, sooner.is_some());
-        self.not_before = Some(flight.started + sooner.filter(|_| !was_late).unwrap_or(gap));
+        self.not_before = Some(began + sooner.filter(|_| !was_late).unwrap_or(gap));
         self.retry = Retry::Free;
         self.failures = 0;
         self.failure = None;
@@ -172,7 +178,7 @@ impl Decider {
             authorization,
             wall_end: expires_at.and_then(|end| wall.checked_add(end.since(now))),
             expired: false,
-            was_refused,
+            refused_since,
             was_ever_refused,
         });
         // While the previous token is carried in its place, it isn't published.
@@ -192,7 +198,7 @@ impl Decider {
             held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
         }
         let lifetime = self.held_lifetime();
-        let in_use = self.held.as_ref().is_some_and(|held| !held.expired && !held.was_refused);
+        let in_use = self.held.as_ref().is_some_and(|held| !held.expired && held.refused_since.is_none());
         self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
             Some(_) if error.waits_for_token_end() && in_use => Retry::WhenTokenEnds,
             Some(wait) => Retry::At(now + backoff::left(&error, wait, now.since(started))),

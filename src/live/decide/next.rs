@@ -102,12 +102,12 @@ impl Decider {
         if reason == FetchReason::Changed {
             self.fetched_change_at = Some(now);
         }
-        self.in_flight = Some(InFlight { started: now, after_refusal, reason });
+        self.in_flight = Some(InFlight { after_refusal, reason });
         let left = match &self.held {
             Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
             _ => Left::Nothing,
         };
-        let refused = self.held.as_ref().filter(|held| held.was_refused).map(|held| held.token.clone());
+        let refused = self.held.as_ref().and_then(|held| Some((held.token.clone(), now.since(held.refused_since?))));
         let pace = self.paces.pace(self.rules.longest_exchange);
         FetchRequest::because(reason, refused, schedule::timeout(left, &pace), left == Left::Nothing)
             .longest(self.rules.longest_exchange)

@@ -246,3 +246,27 @@ async fn the_refused_token_is_named_until_another_one_is_there() {
         tokio::time::sleep(secs(2)).await;
     }
 }
+
+/// A new token is refused during a backoff: by a request that can try it again, and by one that can't.
+#[tokio::test(start_paused = true)]
+async fn in_a_backoff_nobody_waits_for_a_fetch_that_comes_too_late() {
+    let busy = || fails(crate::FetchError::try_again("busy").retry_after(secs(60)));
+    let scene = Scene::new([fresh(HOUR)], busy());
+    scene.until(secs(1)).await;
+    at_once(scene.token.refresh()).await.unwrap_err();
+    scene.until(millis(1500)).await;
+    let generation = scene.generation();
+    let patient =
+        |token: crate::LiveToken| tokio::spawn(async move { token.replace(generation, WAIT, Attempts::More).await });
+    let first = patient(scene.token.clone());
+    settle().await;
+    let began = scene.script.now();
+    let last = scene.token.replace(generation, WAIT, Attempts::Last).await;
+    let waited = scene.script.now() - began;
+    let first = first.await.unwrap().map(|(_, with)| with);
+    let until = scene.script.now();
+    assert!(
+        last.is_none() && waited < secs(1) && first.is_some() && until < secs(3),
+        "the one that can't: {last:?} after {waited:?}; the one that can: {first:?} at {until:?}, and the next fetch begins at 61 s"
+    );
+}

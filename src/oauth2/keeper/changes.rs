@@ -58,10 +58,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// Resolves when the client has other credentials than those that were refused.
+    /// Resolves when the client has other credentials than those that were refused, and than those of the last fetch: that one's backoff
+    /// goes on.
     async fn credentials_changed(&self, dead: Option<Dead>) {
         let Some(dead) = dead.filter(|dead| dead.end != End::Lost) else { return std::future::pending().await };
-        while plan::still_holds(&dead, self.credentials().as_ref()) {
+        let fetched_with = self.memo().fetched_with.clone();
+        while plan::still_holds(&dead, self.credentials().as_ref()) || fetched_with == Some(self.configuration()) {
             sleep(LOOK_AT_CREDENTIALS).await;
         }
     }

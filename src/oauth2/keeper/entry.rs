@@ -1,7 +1,8 @@
 //! The entry in the store: read, compared with what was seen before, and written.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use super::{Grant, Keeper};
@@ -32,7 +33,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if self.store.is_shared() && !self.account.is_known() {
             return Err(StoreError::unusable(UNKNOWN));
         }
-        let loaded = self.ask(self.store.load()).await;
+        let loaded = self.ask(|store| store.load()).await;
         self.memo().read_failed = loaded.is_err();
         let entry = loaded.inspect_err(|_| self.memo().store_was_unreliable = true)?;
         let version = entry.as_ref().map_or(0, |entry| entry.version());
@@ -65,7 +66,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     pub(in crate::oauth2) async fn swap(&self, expected: u64, record: &Record) -> Result<Swap, StoreError> {
         let record = Record { generation: self.memo().newest.next_generation(record), ..record.clone() };
         let data = record.write(&self.account);
-        let swapped = self.ask(self.store.swap(expected, &data)).await?;
+        let swapped = self.ask(|store| store.swap(expected, &data)).await?;
         if swapped == Swap::Done {
             let mut memo = self.memo();
             memo.has_stored |= memo.newest.replaces_set_of(&record);
@@ -76,10 +77,16 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         Ok(swapped)
     }
 
-    /// Waits for a call to the store, up to a limit.
-    pub(super) async fn ask<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        match timeout(LONGEST_ANSWER, answer).await {
-            Ok(answered) => answered,
+    /// Calls the store, and waits for it up to a limit. A panic is an error like others: it must not cost what an exchange has brought.
+    pub(super) async fn ask<'a, T, F>(&'a self, call: impl FnOnce(&'a S) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        // The call may panic before there is a future.
+        let answer = async { call(&self.store).await };
+        match timeout(LONGEST_ANSWER, AssertUnwindSafe(answer).catch_unwind()).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(_)) => Err(StoreError::unreachable("it panicked")),
             Err(_) => Err(StoreError::unreachable(format!("it gave no answer within {LONGEST_ANSWER:?}"))),
         }
     }

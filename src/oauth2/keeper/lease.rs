@@ -70,7 +70,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             loop {
                 sleep(pause).await;
                 // A keeper that was granted a lost lease waits for as long as a lease. It must be taken back in that time.
-                pause = match self.ask(self.store.lease(lease, self.options.lease)).await {
+                pause = match self.ask(|store| store.lease(lease, self.options.lease)).await {
                     Ok(Lease::Granted) => self.options.lease / 3,
                     _ => SHORTEST_WAIT.min(self.options.lease / 3),
                 };

@@ -17,8 +17,6 @@ pub(super) struct Memo {
     pub(super) rng: Rng,
     /// The access token that was handed on last.
     pub(super) handed_on: Option<SecretString>,
-    /// The access token that the API refused last, and since when.
-    pub(super) refused: Option<(SecretString, Moment)>,
     /// The version of the entry that was read or written last.
     pub(super) known_version: u64,
     /// The newest entry that was seen.
@@ -45,6 +43,8 @@ pub(super) struct Memo {
     pub(super) abandoned: Option<Abandoned>,
     /// The time in the entry when somebody restored it last, and when this was seen first.
     pub(super) restored: Option<(SystemTime, Moment)>,
+    /// The configuration of the last fetch, as a mark.
+    pub(super) fetched_with: Option<String>,
     /// There is a reason to fetch now.
     pub(super) wants_fetch: bool,
     /// A version that the store reported as changed and that wasn't, and how often in a row.

@@ -279,7 +279,12 @@ mod tests {
     }
 
     fn request(reason: FetchReason, refused: Option<&str>) -> FetchRequest {
-        FetchRequest::because(reason, refused.map(|token| AccessToken::new(token).unwrap()), SECOND, false)
+        FetchRequest::because(
+            reason,
+            refused.map(|token| (AccessToken::new(token).unwrap(), Duration::ZERO)),
+            SECOND,
+            false,
+        )
     }
 
     fn ask<'a>(request: &'a FetchRequest, handed: Option<&'a str>, later: Duration) -> Question<'a> {

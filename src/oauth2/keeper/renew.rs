@@ -2,7 +2,6 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use secrecy::ExposeSecret;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -14,7 +13,7 @@ use super::{
     plan::{self, Fetch, Plan, Question, Spend},
 };
 use crate::{
-    AccessToken, FetchError, FetchErrorKind, FetchReason, FetchRequest,
+    FetchError, FetchErrorKind, FetchRequest,
     clock::Moment,
     oauth2::EndpointError,
     panics::contained,
@@ -42,7 +41,7 @@ enum Attempt {
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// One fetch.
     pub(in crate::oauth2) async fn renew(self: Arc<Self>, request: FetchRequest) -> Result<AgedToken, FetchError> {
-        self.note_request(&request);
+        self.note_request();
         let fetched = match self.store_pending().await {
             Ok(()) => self.renew_with_store(&request).await,
             Err(error) => match self.hand_on_unsaved(&request) {
@@ -60,15 +59,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         fetched
     }
 
-    fn note_request(&self, request: &FetchRequest) {
+    fn note_request(&self) {
+        let configuration = self.configuration();
         let mut memo = self.memo();
+        memo.fetched_with = Some(configuration);
         (memo.wants_fetch, memo.went_without_store) = (false, false);
-        let refused = request.refused().filter(|_| request.reason() == FetchReason::Refused);
-        if let Some(token) = refused.map(AccessToken::expose_secret)
-            && memo.refused.as_ref().is_none_or(|(before, _)| before.expose_secret() != token)
-        {
-            memo.refused = Some((token.into(), self.time.now()));
-        }
     }
 
     fn note_result(&self, error: Option<&FetchError>) {
@@ -104,11 +99,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             let lease = self.next_lease();
             let asked_at = self.time.now();
-            let left = match self.ask(self.store.lease(&lease, self.options.lease)).await? {
+            let left = match self.ask(|store| store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
                     let attempt = self.work(&lease, asked_at, request).await;
                     // A lease that can't be released ends by itself.
-                    let _ = self.ask(self.store.release(&lease)).await;
+                    let _ = self.ask(|store| store.release(&lease)).await;
                     match attempt? {
                         Attempt::Done(token) => return Ok(token),
                         Attempt::LookAgain => {
@@ -180,7 +175,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // The lease may be free because another keeper had it meanwhile. Then the version has changed.
         if fetch.spend != Spend::Nothing
             && is_late
-            && (self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted
+            && (self.ask(|store| store.lease(lease, self.options.lease)).await? != Lease::Granted
                 || self.load().await?.1 != version)
         {
             return Ok(Attempt::LookAgain);

@@ -2,10 +2,12 @@
 //! is stored as soon as that works, and no refresh token is spent before.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -112,7 +114,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let own = self.next_lease();
         let saved = self.save_under(Some(&own)).await;
         // A lease that can't be released ends by itself.
-        let _ = self.ask(self.store.release(&own)).await;
+        let _ = self.ask(|store| store.release(&own)).await;
         saved
     }
 
@@ -122,7 +124,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             if let Replaces::Spent(_) = unsaved.replaces {
                 let Some(lease) = lease else { return Err(StoreError::unreachable("another set came meanwhile")) };
                 // The holder of the lease may be spending the same refresh token. The set that this brings would be newer.
-                if self.ask(self.store.lease(lease, self.options.lease)).await? != Lease::Granted {
+                if self.ask(|store| store.lease(lease, self.options.lease)).await? != Lease::Granted {
                     return Err(StoreError::unreachable("another process works on it"));
                 }
             }
@@ -199,21 +201,26 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             loop {
                 sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
-                let Err(error) = keeper.save_all().await else {
-                    break;
-                };
+                // A grant of the user's own may panic.
+                let saved = AssertUnwindSafe(keeper.save_all()).catch_unwind().await;
+                let saved = saved.unwrap_or_else(|_| Err(StoreError::unusable("the grant panicked")));
                 // The source was dropped: the attempts end, as the process may.
-                attempts_left -= u32::from(keeper.inbox.is_closed());
-                if attempts_left == 0 {
+                attempts_left -= u32::from(keeper.inbox.is_closed() && attempts_left > 0);
+                let mut memo = keeper.memo();
+                match &saved {
+                    // Another set has come since.
+                    Ok(()) if memo.unsaved.is_some() => continue,
+                    Err(_) if attempts_left > 0 => continue,
+                    _ => (memo.is_saving, memo.wants_fetch) = (false, true),
+                }
+                drop(memo);
+                if let Err(error) = saved {
                     contained(
                         || warn!(target: TARGET, %error, "a token set that nobody uses any more could not be stored: given up"),
                     );
-                    break;
                 }
+                break;
             }
-            let mut memo = keeper.memo();
-            (memo.is_saving, memo.wants_fetch) = (false, true);
-            drop(memo);
             keeper.inbox.changed.notify_one();
         });
     }

@@ -2,8 +2,9 @@
 //! it.
 
 mod adopting;
-
+mod asking;
 mod attacks;
+mod configurations;
 mod emptied;
 mod fleet;
 mod lost;
@@ -13,3 +14,4 @@ mod responses;
 mod scene;
 mod set_back;
 mod trouble;
+mod verdicts;

@@ -33,7 +33,7 @@ fn a_401_for_the_token_before_during_a_fetch_says_nothing_of_the_present_one() {
     assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Back), Generation(1)));
     decider.begin(now, FetchReason::Asked);
     decider.demand(now, &refused(1));
-    assert!(!decider.held.as_ref().unwrap().was_refused && !decider.may_answer_refusals());
+    assert!(decider.held.as_ref().unwrap().refused_since.is_none() && !decider.may_answer_refusals());
     decider.finish(now, wall(), Err(FetchError::try_again("down")));
     let now = now + SECOND;
     assert_eq!((decider.turn(now), decider.in_use()), (Some(Turn::Forward), Generation(2)));
@@ -81,7 +81,7 @@ fn a_401_for_a_young_token_during_a_fetch_waits_for_that() {
     decider.begin(now, FetchReason::Asked);
     decider.demand(now, &refusal(2));
     assert_eq!((decider.turn(now), decider.in_use()), (None, Generation(2)));
-    assert!(decider.held.as_ref().unwrap().was_refused);
+    assert!(decider.held.as_ref().unwrap().refused_since.is_some());
 }
 
 #[test]

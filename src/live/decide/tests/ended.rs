@@ -120,12 +120,12 @@ fn a_refusal_is_one_of_its_token_and_no_other() {
     for (fetched, is_refused) in [("a", true), ("b", false)] {
         let decider = fetched_for_a_401(now, Ok(token(fetched).expires_in(HOUR)));
         let held = decider.held.as_ref().unwrap();
-        assert_eq!((held.was_refused, held.was_ever_refused), (is_refused, is_refused), "{fetched}");
+        assert_eq!((held.refused_since.is_some(), held.was_ever_refused), (is_refused, is_refused), "{fetched}");
     }
     let mut decider = after(Ok(token("a").expires_in(HOUR)));
     then(&mut decider, now, Ok(token("a").expires_in(HOUR)));
     let held = decider.held.as_ref().unwrap();
-    assert!(!held.was_refused && !held.was_ever_refused);
+    assert!(held.refused_since.is_none() && !held.was_ever_refused);
 }
 
 #[test]

@@ -199,3 +199,24 @@ async fn an_old_token_is_never_used_in_silence_after_a_loss() {
     assert_eq!((token.status().state(), token.status().is_usable()), (State::ReauthorizationRequired, false));
     assert_eq!((server.requests(), server.reuses()), (requests + 1, 1), "the last resort, once");
 }
+
+/// A renewal's response is lost. Then one route refuses everybody, and all others accept the token in use.
+#[tokio::test(start_paused = true)]
+async fn one_route_that_refuses_everybody_does_not_end_the_wait_for_the_end_of_the_token() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.lifetime(HOUR);
+    let (token, _account) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    server.mood(Mood::Mute);
+    let _ = token.refresh().await;
+    sleep(MINUTE).await;
+    server.mood(Mood::Fine);
+    let (_, generation) = token.current().unwrap();
+    for _ in 0..20 {
+        token.replaced(generation, SECOND).await;
+        sleep(SECOND).await;
+        token.report_accepted(generation);
+        sleep(10 * SECOND).await;
+    }
+    assert_eq!((server.reuses(), token.status().is_usable()), (0, true));
+}

@@ -1,9 +1,19 @@
 //! Stores that fail at each step of a fetch.
 
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use tokio::time::sleep;
 
-use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, SECOND, Server, Shelf, begin, carried, plain, rotating};
-use crate::{LiveToken, State, Storage, clock::Clock, oauth2::TokenSet, store::Entry};
+use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use crate::{
+    LiveToken, State, Storage,
+    clock::Clock,
+    oauth2::{Stored, TokenSet},
+    store::{Entry, Lease, StoreError, Swap, TokenStore},
+};
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_stored_is_used_and_nothing_is_spent_until_it_is() {
@@ -204,4 +214,92 @@ async fn a_good_access_token_in_the_configuration_serves_while_the_store_is_down
     sleep(HOUR).await;
     assert_eq!((token.status().state(), token.status().storage()), (State::Live, Storage::Sound));
     assert_eq!(server.reuses(), 0);
+}
+
+/// A store with a method that panics, `.1`: at the call, or in the future that it returns.
+#[derive(Clone)]
+struct Panicking(Shelf, Arc<Mutex<Option<(&'static str, bool)>>>);
+
+impl Panicking {
+    /// Panics once if it is this method's turn.
+    fn meet(&self, method: &str, at_the_call: bool) {
+        let mut planned = self.1.lock().unwrap();
+        if *planned == Some((method, at_the_call)) {
+            *planned = None;
+            drop(planned);
+            panic!("wanted: {method}");
+        }
+    }
+}
+
+impl TokenStore for Panicking {
+    fn load(&self) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send {
+        self.meet("load", true);
+        async { (self.meet("load", false), self.0.load().await).1 }
+    }
+
+    fn swap(&self, expected: u64, data: &[u8]) -> impl Future<Output = Result<Swap, StoreError>> + Send {
+        self.meet("swap", true);
+        async move { (self.meet("swap", false), self.0.swap(expected, data).await).1 }
+    }
+
+    fn lease(&self, holder: &str, time: Duration) -> impl Future<Output = Result<Lease, StoreError>> + Send {
+        self.meet("lease", true);
+        async move { (self.meet("lease", false), self.0.lease(holder, time).await).1 }
+    }
+
+    fn release(&self, holder: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.meet("release", true);
+        async { (self.meet("release", false), self.0.release(holder).await).1 }
+    }
+
+    fn changed(&self, known: u64) -> impl Future<Output = ()> + Send {
+        self.meet("changed", true);
+        async move { (self.meet("changed", false), self.0.changed(known).await).1 }
+    }
+}
+
+fn in_panicking(server: &Server, store: &Panicking) -> LiveToken {
+    let source = Stored::in_store(Rotating(server.clone()), store.clone()).clock(server.wall).replay_grace(10 * SECOND);
+    let source = source.holding(TokenSet::of_refresh_token("r0"));
+    LiveToken::builder(source).clock(server.wall).seed(1).spawn()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_costs_no_answer() {
+    for method in ["load", "swap", "lease", "release", "changed"] {
+        for at_the_call in [true, false] {
+            let (server, store) = (Server::new(), Panicking(Shelf::new(), Arc::default()));
+            (server.takes(SECOND), server.grace(Duration::ZERO), server.lifetime(HOUR));
+            let token = in_panicking(&server, &store);
+            sleep(GIVEN_WAY + SECOND / 2).await;
+            assert_eq!((server.requests(), token.status().is_usable()), (1, false), "the exchange runs");
+            *store.1.lock().unwrap() = Some((method, at_the_call));
+            sleep(20 * SECOND).await;
+            let what = format!("{method}, at the call: {at_the_call}");
+            assert_eq!(*store.1.lock().unwrap(), None, "{what}: it has panicked");
+            assert_eq!((token.status().state(), server.requests(), server.reuses()), (State::Live, 1, 0), "{what}");
+            assert_eq!(store.0.refresh_token().as_deref(), Some("r1"), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_stored_is_tried_again_after_a_panic() {
+    for method in ["load", "swap"] {
+        let (server, store) = (Server::new(), Panicking(Shelf::new(), Arc::default()));
+        (server.takes(SECOND), server.lifetime(HOUR));
+        let token = in_panicking(&server, &store);
+        sleep(GIVEN_WAY + SECOND / 2).await;
+        store.0.fault(Fault::ReadOnly);
+        token.ready().await.unwrap();
+        assert_eq!((carried(&token).as_deref(), token.status().storage()), (Some("a1"), Storage::Unsaved));
+        *store.1.lock().unwrap() = Some((method, false));
+        sleep(10 * SECOND).await;
+        assert_eq!(*store.1.lock().unwrap(), None, "{method} has panicked");
+        store.0.fault(Fault::None);
+        sleep(MINUTE).await;
+        let found = (token.status().storage(), store.0.refresh_token());
+        assert_eq!(found, (Storage::Sound, Some("r1".to_owned())), "{method}");
+    }
 }
