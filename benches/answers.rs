@@ -88,7 +88,7 @@ async fn measure(status: u16, body: &Bytes, secret: &Secret, tries: usize) -> Du
     let endpoint = endpoint.client_secret_post("client-id", secret.text.as_str()).http_service(service);
     let mut best = Duration::MAX;
     for _ in 0..tries {
-        let form = Form::grant("refresh_token").field("refresh_token", &secret.text);
+        let form = Form::grant("refresh_token").param("refresh_token", &secret.text);
         let began = Instant::now();
         let outcome = endpoint.exchange(form, Duration::from_secs(60)).await;
         let text = outcome.map_err(|error| error.to_string());

@@ -93,7 +93,7 @@ struct JwtBearer(TokenEndpoint, &'static str);
 
 impl Grant for JwtBearer {
     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-        let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").field("assertion", self.1);
+        let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").param("assertion", self.1);
         self.0.exchange(form, limit).await
     }
 
@@ -108,7 +108,7 @@ struct Careless(TokenEndpoint, &'static str);
 impl Grant for Careless {
     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         self.0
-            .exchange(Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").field("assertion", self.1), limit)
+            .exchange(Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").param("assertion", self.1), limit)
             .await
     }
 

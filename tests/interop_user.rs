@@ -161,8 +161,8 @@ async fn a_token_in_hand_is_asked_about_adopted_and_given_back() {
         .client_secret_basic(text(&client["client_id"]), text(&client["client_secret"]));
     // This server introspects opaque tokens only.
     let form = tower_bearer::oauth2::Form::grant("client_credentials")
-        .field("scope", "read")
-        .field("resource", "https://opaque.test/");
+        .param("scope", "read")
+        .param("resource", "https://opaque.test/");
     let set = endpoint.exchange(form, Duration::from_secs(10)).await.unwrap();
     let secret = set.access_token().unwrap();
 

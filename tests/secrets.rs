@@ -122,7 +122,7 @@ async fn debug_of_a_request_that_waits_or_is_kept() {
 
 #[tokio::test]
 async fn debug_of_what_asks_token_endpoints() {
-    let form = Form::grant("client_credentials").field("assertion", PARAM.secret);
+    let form = Form::grant("client_credentials").param("assertion", PARAM.secret);
     assert_debug_clean("Form", &form);
     assert_debug_clean("TokenEndpoint", &full_endpoint());
     for proof in

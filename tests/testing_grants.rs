@@ -387,3 +387,23 @@ async fn the_server_describes_itself() {
     assert_eq!(read(response).await, (200, expected));
     assert!(bench.server.token_url().ends_with("/t"));
 }
+
+/// RFC 7523: an extension grant (RFC 6749 §4.5).
+#[tokio::test]
+async fn a_grant_that_only_the_test_knows_gets_a_token() {
+    const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let form = [("grant_type", JWT_BEARER), ("assertion", "a.b.c"), ("scope", "read")];
+    let (status, answer) = Bench::new().await.ask(&form).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("unsupported_grant_type")));
+
+    let builder = AuthorizationServer::builder().grants(&[JWT_BEARER]).reject_unknown_parameters(true);
+    let bench = Bench::with(builder).await;
+    let (status, answer) = bench.ask(&form).await;
+    assert_eq!((status, &answer["scope"], &answer["refresh_token"]), (200, &json!("read"), &Value::Null));
+    assert_eq!(bench.server.recorded()[0].field("assertion"), Some("a.b.c"));
+    let token = answer["access_token"].as_str().unwrap();
+    let api = bench.client.get(bench.server.api_url("/a")).bearer_auth(token);
+    assert_eq!(api.send().await.unwrap().status(), 200);
+    let (status, _) = bench.ask(&[("grant_type", "client_credentials")]).await;
+    assert_eq!(status, 400, "it isn't named");
+}

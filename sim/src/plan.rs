@@ -274,6 +274,8 @@ pub enum StoreHow {
     ActsAndFails,
     Hangs,
     Slow(u64),
+    /// One call in four does nothing and panics, as a user's own store may.
+    Panics,
 }
 
 impl Plan {

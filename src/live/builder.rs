@@ -94,7 +94,7 @@ impl Builder {
     }
 
     /// Renews a token when this share of its lifetime has passed, or within the first quarter of what is left then. The share is between
-    /// 0.5 and 0.99. For servers that refuse to renew earlier. Default: at a random point between 0.75 and 0.85. Replaces
+    /// 0.5 and 0.99. With 0.5 it is renewed earlier than by default; more is for servers that refuse to renew early. Default: at a random point between 0.75 and 0.85. Replaces
     /// [`renew_before`](Self::renew_before).
     ///
     /// If fetches are so slow that there would be no time for one, the renewal begins sooner.

@@ -36,7 +36,7 @@ pub use refresh_token::RefreshToken;
 ///
 /// impl Grant for JwtBearer {
 ///     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").field("assertion", sign(&self.user));
+///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").param("assertion", sign(&self.user));
 ///         self.endpoint.exchange(form, limit).await
 ///     }
 ///

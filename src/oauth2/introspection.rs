@@ -49,7 +49,7 @@ impl TokenEndpoint {
     /// Nothing is lost when the future is dropped.
     pub async fn introspect(&self, url: &str, token: &str) -> Result<Introspection, FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
-        let arrived = self.post(&uri, Form::empty().field("token", token), REQUEST_LIMIT).await?.whole()?;
+        let arrived = self.post(&uri, Form::empty().param("token", token), REQUEST_LIMIT).await?.whole()?;
         if !arrived.status.is_success() {
             return Err(arrived.response().refusal(GrantKind::Repeatable, &arrived.masks));
         }

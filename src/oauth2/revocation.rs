@@ -33,7 +33,7 @@ impl TokenEndpoint {
     /// When the future is dropped, the token may be revoked already.
     pub async fn revoke(&self, url: &str, token: &str) -> Result<(), FetchError> {
         let uri = address::parse(url, self.insecure).map_err(FetchError::rejected)?;
-        let arrived = self.post(&uri, Form::empty().field("token", token), REQUEST_LIMIT).await?;
+        let arrived = self.post(&uri, Form::empty().param("token", token), REQUEST_LIMIT).await?;
         let response = arrived.response();
         match arrived.status.is_success() {
             // Slack's errors come with 200. An error about the token says that it isn't valid, and that is the purpose.

@@ -76,11 +76,20 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// All grants on offer: those of RFC 6749 first, in their order.
+    pub(crate) fn all_offered(&self) -> impl Iterator<Item = &str> {
+        let known = GRANTS.iter().copied().filter(|grant| self.offers(grant));
+        let own = self.grants.iter().flatten().map(String::as_str).filter(|grant| !GRANTS.contains(grant));
+        known.chain(own)
+    }
+
     /// Whether a grant is on offer. The password grant needs a user.
     pub(crate) fn offers(&self, grant: &str) -> bool {
-        GRANTS.contains(&grant)
-            && self.grants.as_ref().is_none_or(|offered| offered.iter().any(|name| name == grant))
-            && (grant != "password" || !self.users.is_empty())
+        let is_on_offer = match &self.grants {
+            Some(offered) => offered.iter().any(|name| name == grant),
+            None => GRANTS.contains(&grant),
+        };
+        is_on_offer && (grant != "password" || !self.users.is_empty())
     }
 
     /// Whether all names of the scope are known. Single spaces separate them (RFC 6749 §3.3).
@@ -96,7 +105,7 @@ impl Rules {
     }
 }
 
-/// The grants that the server knows.
+/// The grants of RFC 6749, which are on offer by default.
 pub(crate) const GRANTS: [&str; 4] = ["client_credentials", "password", "authorization_code", "refresh_token"];
 
 /// The lifetime in the examples of RFC 6749 §4.2.2 and §5.1, and the default of most servers.
@@ -117,5 +126,14 @@ mod tests {
         assert!(rules.offers("password"));
         rules.grants = Some(vec!["refresh_token".into()]);
         assert!(rules.offers("refresh_token") && !rules.offers("password"));
+    }
+
+    #[test]
+    fn other_grants_are_on_offer_if_they_are_named() {
+        let mut rules = Rules { grants: Some(vec!["urn:a:b".into(), "refresh_token".into()]), ..Rules::default() };
+        assert!(rules.offers("urn:a:b") && !rules.offers("client_credentials"));
+        assert_eq!(rules.all_offered().collect::<Vec<_>>(), ["refresh_token", "urn:a:b"]);
+        rules.grants = None;
+        assert!(!rules.offers("urn:a:b"));
     }
 }

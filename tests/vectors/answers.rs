@@ -186,9 +186,9 @@ impl TokenCase {
     /// One exchange by hand.
     async fn exchange(&self) -> Result<Result<TokenSet, FetchError>, String> {
         let form = match &*self.grant {
-            "refresh_token" => Form::grant("refresh_token").field("refresh_token", SENT),
-            "authorization_code" => Form::grant("authorization_code").field("code", "c0"),
-            "password" => Form::grant("password").field("username", "anna").field("password", "pw"),
+            "refresh_token" => Form::grant("refresh_token").param("refresh_token", SENT),
+            "authorization_code" => Form::grant("authorization_code").param("code", "c0"),
+            "password" => Form::grant("password").param("username", "anna").param("password", "pw"),
             other => Form::grant(other),
         };
         Ok(self.client(&Endpoint::new())?.exchange(form, MINUTE).await)

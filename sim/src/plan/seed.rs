@@ -34,7 +34,25 @@ impl Plan {
         plan.events.sort_by_key(|event| event.at);
         plan.events.iter_mut().enumerate().for_each(|(number, event)| event.whose = number % programs);
         plan.traffic.iter_mut().enumerate().for_each(|(number, traffic)| traffic.whose = number % programs);
+        if one_in(rng, 64) {
+            plan.always_renews(rng);
+        }
         plan
+    }
+
+    /// A fleet whose tokens live for little longer than two exchanges: somebody is always at work. By chance it is rare.
+    fn always_renews(&mut self, rng: &mut Rng) {
+        (self.length, self.programs) = (60_000, [3, 4, 8][rng.usize(..3)]);
+        let life = rng.u64(5_000..=12_000);
+        let slowest = (life - 2_200) / 2 * rng.u64(80..=100) / 100;
+        let takes = (slowest * rng.u64(50..=100) / 100, slowest);
+        let grant = Grant::Rotating { grace: 0 };
+        self.server = Server { life, takes, grant, says_life: true, lies: None, ends: None, quota: None };
+        self.api.lag = 0;
+        self.store.takes = None;
+        self.skew = 0;
+        self.traffic = vec![Traffic::some(rng, self.length)];
+        self.events.clear();
     }
 }
 
@@ -169,10 +187,11 @@ impl How {
 
 impl StoreHow {
     fn some(rng: &mut Rng) -> Self {
-        match rng.u8(..4) {
+        match rng.u8(..5) {
             0 => Self::Fails,
             1 => Self::ActsAndFails,
             2 => Self::Hangs,
+            3 => Self::Panics,
             _ => Self::Slow(log_uniform(rng, 10, 4_000)),
         }
     }

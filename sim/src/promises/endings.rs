@@ -259,8 +259,15 @@ pub fn only_the_server_ends_it(run: &Run) -> Found {
 
 /// Its answer was lost, or the process died or stood still before it could store that, or the store has lost it.
 pub fn reuse_has_a_reason(run: &Run) -> Found {
-    let loses = |what: &What| {
-        matches!(what, What::StoreTrouble { .. } | What::StoreLoss | What::StoreSetBack { .. } | What::SetBack { .. })
+    // What a process can't store it still knows. Others don't.
+    let forgets = |what: &What| {
+        matches!(what, What::Crash { .. } | What::Restart { .. } | What::Freeze { .. } | What::Suspend { .. })
+    };
+    let is_known = run.plan.programs == 1 && !run.plan.any(forgets);
+    let loses = |what: &What| match what {
+        What::StoreTrouble { .. } => !is_known,
+        What::StoreLoss | What::StoreSetBack { .. } | What::SetBack { .. } => true,
+        _ => false,
     };
     let ends = |what: &What| matches!(what, What::Crash { .. } | What::Freeze { .. } | What::Suspend { .. });
     run.trace.iter().find_map(|entry| match entry.what {

@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -76,6 +77,8 @@ impl SimStore {
                 world.alive().await;
                 return Err(StoreError::unreachable("it fails"));
             }
+            // No hook is called: it is no fault of the crate.
+            Some(StoreHow::Panics) => resume_unwind(Box::new("the store panics")),
             Some(StoreHow::Hangs) => pending().await,
             Some(StoreHow::Slow(more)) => sleep(millis(more)).await,
             Some(StoreHow::ActsAndFails) | None => {}
@@ -90,7 +93,10 @@ impl SimStore {
 impl World {
     fn store_trouble(&self) -> Option<StoreHow> {
         let now = self.trace.now();
-        self.lock().store_trouble.filter(|(_, until)| now < *until).map(|(how, _)| how)
+        let mut state = self.lock();
+        let (how, _) = state.store_trouble.filter(|(_, until)| now < *until)?;
+        // Only some calls panic. Where all fail, nothing can be written down before an exchange, so there is none.
+        (how != StoreHow::Panics || state.rng.u8(..4) == 0).then_some(how)
     }
 }
 

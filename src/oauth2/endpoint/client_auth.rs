@@ -63,10 +63,10 @@ impl ClientAuth {
             }
             Self::BasicRaw(client) => in_header(basic(&client.id, client.secret.expose_secret()), form),
             Self::Post(client) => {
-                let form = form.field("client_id", &client.id).field("client_secret", client.secret.expose_secret());
+                let form = form.param("client_id", &client.id).param("client_secret", client.secret.expose_secret());
                 Ok(Authenticated { authorization: None, form })
             }
-            Self::Public { id } => Ok(Authenticated { authorization: None, form: form.field("client_id", id) }),
+            Self::Public { id } => Ok(Authenticated { authorization: None, form: form.param("client_id", id) }),
         }
     }
 

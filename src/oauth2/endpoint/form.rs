@@ -13,7 +13,7 @@ use crate::store::Account;
 /// ```
 /// use tower_bearer::oauth2::Form;
 ///
-/// let form = Form::grant("client_credentials").field("scope", "read write").field("audience", "https://api.example.com");
+/// let form = Form::grant("client_credentials").param("scope", "read write").param("audience", "https://api.example.com");
 /// assert_eq!(format!("{form:?}"), r#"Form(["grant_type", "scope", "audience"])"#);
 /// ```
 #[derive(Clone)]
@@ -24,12 +24,12 @@ pub struct Form {
 impl Form {
     /// A request with this `grant_type`.
     pub fn grant(grant_type: impl Into<String>) -> Self {
-        Self { fields: Vec::new() }.field("grant_type", grant_type)
+        Self { fields: Vec::new() }.param("grant_type", grant_type)
     }
 
     /// Adds a parameter. The same name may be added several times (RFC 8707 §2, `resource`).
     #[must_use]
-    pub fn field(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         let value = SecretString::from(value.into());
         if !value.expose_secret().is_empty() {
             self.fields.push((name.into(), value));
@@ -38,7 +38,7 @@ impl Form {
     }
 
     pub(crate) fn scope(self, scope: &Scope) -> Self {
-        self.field("scope", scope.0.clone())
+        self.param("scope", scope.0.clone())
     }
 
     pub(crate) fn params(mut self, params: &Params) -> Self {
@@ -173,14 +173,14 @@ mod tests {
     #[test]
     fn encodes_what_needs_it_keeps_order_and_repetition_and_drops_empty_ones() {
         let form =
-            Form::grant("g").field("resource", "https://a.test/?x=1&y").field("scope", "").field("resource", "b ü+");
+            Form::grant("g").param("resource", "https://a.test/?x=1&y").param("scope", "").param("resource", "b ü+");
         assert_eq!(form.urlencoded(), "grant_type=g&resource=https%3A%2F%2Fa.test%2F%3Fx%3D1%26y&resource=b+%C3%BC%2B");
     }
 
     #[cfg(feature = "multipart")]
     #[tokio::test]
     async fn multipart_carries_values_as_they_are() {
-        let form = Form::grant("password").field("username", "ü@x \"y\"").field("password", "a&b=c\r\nd");
+        let form = Form::grant("password").param("username", "ü@x \"y\"").param("password", "a&b=c\r\nd");
         let (content_type, body) = form.encode(Encoding::Multipart).await.unwrap();
         let boundary = content_type.to_str().unwrap().strip_prefix("multipart/form-data; boundary=").unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();

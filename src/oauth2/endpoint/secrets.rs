@@ -93,7 +93,7 @@ mod tests {
     fn only_advice_about_it_names_it() {
         let client = ClientAuth::Basic(client("id", "s\n"));
         let form =
-            || Form::grant("any").field("username", "ann ").field("password", "p\n").field("refresh_token", "r\n");
+            || Form::grant("any").param("username", "ann ").param("password", "p\n").param("refresh_token", "r\n");
         let about = |advice| {
             let said = said(&client, form(), advice);
             ["client secret", "user name", "password", "refresh token"]

@@ -221,6 +221,11 @@ impl ReportedError {
         self.deciding_code().is_some_and(|(code, ..)| normalized(code) == "unauthorized_client")
     }
 
+    /// Whether the server doesn't have this grant (RFC 6749 §5.2).
+    pub(crate) fn is_about_grant_type(&self) -> bool {
+        self.deciding_code().is_some_and(|(code, ..)| normalized(code) == "unsupported_grant_type")
+    }
+
     /// The first registered code, as the specifications spell it.
     pub(crate) fn registered_code(&self) -> Option<String> {
         self.codes.iter().map(|code| normalized(code)).find(|code| REGISTERED.iter().any(|(known, _)| known == code))

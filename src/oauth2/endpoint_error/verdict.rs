@@ -103,6 +103,10 @@ pub(crate) fn judge(grant: GrantKind, status: StatusCode, reported: Option<&Repo
             Rejected,
             "check client id and secret first, then how the client proves itself and whether it may use this grant",
         ),
+        (_, Some(Topic::Request)) if reported.is_some_and(ReportedError::is_about_grant_type) => by(
+            Rejected,
+            "the server doesn't have this grant, or not for this client: check the `grant_type` and the URL",
+        ),
         (_, Some(Topic::Request)) => {
             by(Rejected, "a parameter, the scope or the resource isn't what the server takes from this client")
         }

@@ -212,11 +212,11 @@ impl AuthorizationCode {
             return Err(AuthorizationError::wrong_login(part));
         }
         let code = callback::code(callback, &pending, self.endpoint.clock.wall())?;
-        // RFC 6749 §4.1.3: the same redirect URI as in the authorization request. An empty one is left out of both (`field`).
+        // RFC 6749 §4.1.3: the same redirect URI as in the authorization request. An empty one is left out of both (`param`).
         let form = Form::grant("authorization_code")
-            .field("code", code.as_str())
-            .field("redirect_uri", &self.redirect_uri)
-            .field("code_verifier", pending.verifier().unwrap_or_default())
+            .param("code", code.as_str())
+            .param("redirect_uri", &self.redirect_uri)
+            .param("code_verifier", pending.verifier().unwrap_or_default())
             .params(&self.token_params);
         self.endpoint.exchange(form, EXCHANGE_LIMIT).await.map_err(AuthorizationError::exchange)
     }

@@ -81,8 +81,8 @@ impl Grant for LegacyPassword {
             }
         }
         let form = Form::grant("password")
-            .field("username", &self.username)
-            .field("password", self.password.expose_secret())
+            .param("username", &self.username)
+            .param("password", self.password.expose_secret())
             .scope(&self.scope)
             .params(&self.params);
         self.endpoint.exchange(form, limit).await

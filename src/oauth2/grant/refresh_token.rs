@@ -99,7 +99,7 @@ impl RefreshToken {
         limit: Duration,
     ) -> Result<TokenSet, FetchError> {
         let form =
-            Form::grant("refresh_token").field("refresh_token", refresh_token).scope(&self.scope).params(&self.params);
+            Form::grant("refresh_token").param("refresh_token", refresh_token).scope(&self.scope).params(&self.params);
         let worked = held.is_some_and(|held| held.worked);
         let mut set = self.endpoint.exchange_as(GrantKind::RefreshToken { worked }, form, limit).await?;
         if set.refresh_token.is_some() {

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::{AUTHORIZE, INTROSPECT, REVOKE};
 use crate::testing::{
     reply::{Member, Reply},
-    rules::{GRANTS, Rules},
+    rules::Rules,
 };
 
 pub(crate) fn document(rules: &Rules) -> Reply {
     let issuer = &rules.issuer;
     let methods = rules.client_auth.names();
-    let grants: Vec<_> = GRANTS.iter().filter(|grant| rules.offers(grant)).collect();
+    let grants: Vec<_> = rules.all_offered().collect();
     let codes = rules.offers("authorization_code");
     let mut members: Vec<Member> = Vec::new();
     let mut add = |name: &'static str, value: Value| members.push((name.into(), value.to_string()));

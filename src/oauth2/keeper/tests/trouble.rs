@@ -270,7 +270,9 @@ async fn a_store_that_panics_costs_no_answer() {
     for method in ["load", "swap", "lease", "release", "changed"] {
         for at_the_call in [true, false] {
             let (server, store) = (Server::new(), Panicking(Shelf::new(), Arc::default()));
-            (server.takes(SECOND), server.grace(Duration::ZERO), server.lifetime(HOUR));
+            server.takes(SECOND);
+            server.grace(Duration::ZERO);
+            server.lifetime(HOUR);
             let token = in_panicking(&server, &store);
             sleep(GIVEN_WAY + SECOND / 2).await;
             assert_eq!((server.requests(), token.status().is_usable()), (1, false), "the exchange runs");
@@ -288,7 +290,8 @@ async fn a_store_that_panics_costs_no_answer() {
 async fn what_could_not_be_stored_is_tried_again_after_a_panic() {
     for method in ["load", "swap"] {
         let (server, store) = (Server::new(), Panicking(Shelf::new(), Arc::default()));
-        (server.takes(SECOND), server.lifetime(HOUR));
+        server.takes(SECOND);
+        server.lifetime(HOUR);
         let token = in_panicking(&server, &store);
         sleep(GIVEN_WAY + SECOND / 2).await;
         store.0.fault(Fault::ReadOnly);

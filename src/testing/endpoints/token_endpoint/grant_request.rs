@@ -7,7 +7,7 @@ use http::Method;
 use crate::testing::{
     recorded::token_request::{Kind, TokenRequest},
     reply::error_response::ErrorResponse,
-    rules::Rules,
+    rules::{GRANTS, Rules},
 };
 
 /// A valid token request. Whether its code or its refresh token is valid shows later.
@@ -25,6 +25,7 @@ pub(crate) enum Grant<'a> {
     Password { user: &'a str, password: &'a str, scope: Option<&'a str> },
     AuthorizationCode { code: &'a str, redirect_uri: Option<&'a str>, verifier: Option<&'a str> },
     RefreshToken { token: &'a str, scope: Option<&'a str> },
+    Extension { scope: Option<&'a str> },
 }
 
 /// Shows the kind of grant only. The parameters are secrets.
@@ -35,6 +36,7 @@ impl fmt::Debug for Grant<'_> {
             Grant::Password { .. } => "Password",
             Grant::AuthorizationCode { .. } => "AuthorizationCode",
             Grant::RefreshToken { .. } => "RefreshToken",
+            Grant::Extension { .. } => "Extension",
         })
     }
 }
@@ -64,10 +66,12 @@ pub(crate) fn read<'a>(request: &'a TokenRequest, rules: &Rules) -> Result<Grant
             redirect_uri: request.value("redirect_uri"),
             verifier: request.value("code_verifier").filter(|_| rules.pkce),
         },
-        Some(_) => Grant::RefreshToken {
+        Some("refresh_token") => Grant::RefreshToken {
             token: needed(request, "refresh_token", "no refresh_token")?,
             scope: request.value("scope").filter(|_| rules.quirks.reads_scope()),
         },
+        // RFC 6749 §4.5. Its parameters are not looked at.
+        Some(_) => Grant::Extension { scope: scope(request, rules)? },
     };
     Ok(GrantRequest { client, grant, lifetime: lifetime(request, rules)? })
 }
@@ -94,7 +98,8 @@ fn check_parameters(request: &TokenRequest, rules: &Rules) -> Result<(), ErrorRe
         "expiration_time" => rules.quirks.expiration_time,
         _ => false,
     };
-    if rules.reject_unknown && !request.form().iter().all(|(name, _)| known(name)) {
+    let is_extension = request.value("grant_type").is_some_and(|grant| !GRANTS.contains(&grant));
+    if rules.reject_unknown && !is_extension && !request.form().iter().all(|(name, _)| known(name)) {
         return Err(ErrorResponse::invalid_request("an unknown parameter"));
     }
     Ok(())

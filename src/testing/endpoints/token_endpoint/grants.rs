@@ -1,4 +1,4 @@
-//! Carries out the grants: client credentials, password, authorization code, refresh token (RFC 6749 §4, §6).
+//! Carries out the grants: client credentials, password, authorization code, refresh token, and others like the first (RFC 6749 §4, §6).
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,8 +34,8 @@ impl Issued {
     ) -> Result<Granted, ErrorResponse> {
         let GrantRequest { client, grant, lifetime } = request;
         let (subject, refresh) = match grant {
-            Grant::ClientCredentials { scope } => {
-                // RFC 6749 §4.4.3: no refresh token. The client can repeat its request.
+            Grant::ClientCredentials { scope } | Grant::Extension { scope } => {
+                // RFC 6749 §4.4.3: no refresh token. The client can repeat its request. An extension grant is treated alike.
                 (Subject { client, scope: scope.map(Into::into), ..Subject::default() }, None)
             }
             Grant::Password { user, password, scope } => {

@@ -9,6 +9,10 @@ use crate::testing::rules::clients::ClientAuthMethods;
 impl Builder {
     /// The grants on offer, by their `grant_type`. The server answers `unsupported_grant_type` to any other.
     ///
+    /// A grant that RFC 6749 doesn't have (an extension grant, §4.5), such as `urn:ietf:params:oauth:grant-type:jwt-bearer`, gets an access
+    /// token as client credentials do. The server doesn't look at its parameters:
+    /// [`recorded`](crate::testing::AuthorizationServer::recorded) shows them to the test.
+    ///
     /// Default: `client_credentials`, `authorization_code`, `refresh_token`, and `password` if there is a
     /// [user](Self::user). Without `refresh_token` the server issues no refresh tokens. Without `authorization_code` it
     /// has no authorization endpoint.
