@@ -100,7 +100,7 @@ impl Program {
             stack.limit_above = some(4).then_some(2);
             stack.limit_below = some(2).then_some(1 + usize::from(some(2)) * 3);
             // Whose worker may hold a permit for a request that was given up (tower 0.5).
-            stack.exchanges_share_it = some(2) && !stack.buffer_below;
+            stack.exchanges_share_it = some(2) && !stack.buffer_below && !stack.buffer_above;
             // Twice what any answer takes, a stream's body included.
             stack.timeout_below = some(4).then_some(2 * (api.takes + 1_000));
             stack.patience = some(4).then(|| log_uniform(rng, 10, 60_000));

@@ -87,7 +87,9 @@ pub fn all_have_what_one_has(run: &Run) -> Found {
     let plan = run.plan;
     let others = |what: &What| !matches!(what, What::Crash { .. } | What::Restart { .. } | What::Refresh);
     let is_undisturbed = !plan.any(others) && plan.store.tells == Tells::AtOnce && plan.server.lies.is_none();
-    if !plan.has_store() || plan.programs == 1 || !is_undisturbed || plan.server.life < 10_000 {
+    // There a request with a token waits for others.
+    let has_queue = plan.program.stack.limit_below.is_some() || plan.program.stack.buffer_below;
+    if !plan.has_store() || plan.programs == 1 || !is_undisturbed || plan.server.life < 10_000 || has_queue {
         return None;
     }
     let most = millis(20 * plan.store.takes.unwrap_or(2) + plan.skew * plan.programs as u64) + SOON;
