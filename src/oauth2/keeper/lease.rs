@@ -56,11 +56,16 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if let Some(abandoned) = &mut memo.abandoned {
             let since = *abandoned.held_since.get_or_insert(now);
             if now.since(since) < lease / 2 {
-                return (lease / 20).max(SHORTEST_WAIT);
+                return self.between_two_looks();
             }
         }
         memo.abandoned = None;
         left.clamp(SHORTEST_WAIT, lease)
+    }
+
+    /// The pause between two attempts to take a lease that others hold for a moment only.
+    pub(super) fn between_two_looks(&self) -> Duration {
+        (self.options.lease / 20).max(SHORTEST_WAIT)
     }
 
     /// Waits for the exchange, and renews the lease meanwhile. When the lease is lost, it still waits: the request was sent.

@@ -123,8 +123,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             if !mem::replace(&mut expects_change, true) {
                 self.memo().false_report.1 = 0;
             }
-            // After this time the holder is done or has died.
-            let wait = self.wait_for_holder(left);
+            // After this time the holder is done or has died. Who knows a newer set than the store looks often: others hold the lease for
+            // a moment only, and wait little longer than a lease before they spend what is stored.
+            let wait = if set_back { self.between_two_looks() } else { self.wait_for_holder(left) };
             self.wait_for_store(wait).await?;
         }
     }

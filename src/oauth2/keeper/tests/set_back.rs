@@ -264,3 +264,24 @@ async fn what_is_removed_while_it_is_renewed_stays_away_too() {
     assert!(shelf.record().set.is_none(), "nobody puts it back");
     assert_eq!(token.status().state(), State::ReauthorizationRequired);
 }
+
+/// Others hold the lease for a moment each, whenever this keeper asks for it: after a lease they spend what is stored.
+#[tokio::test(start_paused = true)]
+async fn who_knows_a_newer_set_does_not_wait_for_a_whole_lease() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.lifetime(HOUR);
+    let (token, _account) = begin(&server, &shelf);
+    token.ready().await.unwrap();
+    let before = shelf.entry();
+    token.refresh().await.unwrap();
+    let newest = shelf.refresh_token();
+    shelf.put(before);
+    shelf.lease_to_the_dead(LEASE);
+    shelf.announce();
+    sleep(LEASE / 20).await;
+    shelf.lose_lease();
+    sleep(LEASE / 4).await;
+    assert_eq!((shelf.refresh_token(), server.reuses()), (newest, 0));
+}
+
+const LEASE: Duration = SECOND;
