@@ -43,7 +43,7 @@ impl Plan {
     /// A fleet whose tokens live for little longer than two exchanges: somebody is always at work. By chance it is rare.
     fn always_renews(&mut self, rng: &mut Rng) {
         (self.length, self.programs) = (60_000, [3, 4, 8][rng.usize(..3)]);
-        let life = rng.u64(5_000..=12_000);
+        let life = rng.u64(5_000..=20_000);
         let slowest = (life - 2_200) / 2 * rng.u64(80..=100) / 100;
         let takes = (slowest * rng.u64(50..=100) / 100, slowest);
         let grant = Grant::Rotating { grace: 0 };
@@ -51,7 +51,15 @@ impl Plan {
         self.api.lag = 0;
         self.store.takes = None;
         self.skew = 0;
-        self.traffic = vec![Traffic::some(rng, self.length)];
+        let some = |whose| Traffic { whose, ..Traffic::some(rng, self.length) };
+        self.traffic = (0..3).map(some).collect();
+        if rng.bool() {
+            // Requests wait for the first token, which another one of the fleet may fetch.
+            self.traffic.iter_mut().for_each(|traffic| traffic.from = 0);
+            self.store.tells = Tells::AtOnce;
+            self.program =
+                Program { policy: Policy::Auto, max_wait: 30_000, stack: Stack::default(), user_returns: None };
+        }
         self.events.clear();
     }
 }
