@@ -95,12 +95,7 @@
 //! | `error` | the [`FetchError`]. What this crate writes into it contains no secret |
 //! | `fingerprint` | eight hexadecimal digits. They are equal for equal tokens within a process, and mean nothing outside of it: a hash with a random key of the process, shortened to 32 bits |
 
-use std::{
-    fmt,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tracing::{Level, Span, debug, enabled, info, info_span, trace, warn};
 
@@ -111,15 +106,18 @@ use super::{
     status::{Snapshot, State},
 };
 use crate::{
-    AccessToken, FetchError, FetchErrorKind, FetchReason, Storage,
+    FetchError, FetchErrorKind, FetchReason, Storage,
     clock::{Moment, Timeline},
 };
 
+mod fingerprint;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "telemetry/unmeasured.rs"]
 mod metrics;
+
+pub(super) use fingerprint::Fingerprint;
 
 /// The name of a live token, and how to report on it.
 #[derive(Clone, Debug, Default)]
@@ -357,25 +355,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Tells tokens apart within this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fingerprint(u32);
-
-impl Fingerprint {
-    pub(crate) fn of(token: &AccessToken) -> Self {
-        // SipHash with a key of 128 bits that never leaves the process. Without the key nobody can test a guess.
-        static SALT: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        #[allow(clippy::cast_possible_truncation, reason = "shortened on purpose")]
-        Self(SALT.hash_one(token.expose_secret()) as u32)
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
-    }
-}
-
 /// The outcome of a fetch that brought a token.
 const FETCHED: &str = "fetched";
 
@@ -403,21 +382,5 @@ fn reason_word(reason: FetchReason) -> &'static str {
         FetchReason::Refused => "refused",
         FetchReason::Asked => "asked",
         FetchReason::Changed => "changed",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_is_the_same_for_the_same_token_only_and_shows_none_of_it() {
-        let fingerprint = |secret: &str| Fingerprint::of(&AccessToken::new(secret).unwrap()).to_string();
-        assert_eq!(fingerprint("a-token"), fingerprint("a-token"));
-        assert_ne!(fingerprint("a-token"), fingerprint("b-token"));
-        assert_eq!(fingerprint("a-token").len(), 8);
-        // Salted: what a plain hash with a known key would give is not what is shown.
-        let unsalted = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default();
-        assert_ne!(fingerprint("a-token"), format!("{:08x}", unsalted.hash_one("a-token") as u32));
     }
 }
