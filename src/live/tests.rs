@@ -6,6 +6,7 @@ mod scene;
 mod clocks;
 mod ending;
 mod faults;
+mod mixed;
 mod outage;
 mod refusal;
 mod renewal;

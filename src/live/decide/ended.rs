@@ -46,7 +46,7 @@ impl Decider {
                 self.accept(token, sent, flight, now, wall)
             }
             Err(error) => {
-                self.fail(error, self.began(now), now);
+                self.fail(error, flight, now);
                 Outcome::Unchanged
             }
         }
@@ -190,7 +190,8 @@ impl Decider {
         }
     }
 
-    fn fail(&mut self, error: FetchError, started: Moment, now: Moment) {
+    fn fail(&mut self, error: FetchError, flight: InFlight, now: Moment) {
+        let started = self.began(now);
         self.failures = self.failures.saturating_add(1);
         self.paces.failed(now.since(started));
         if let Some(held) = &mut self.held {
@@ -198,7 +199,9 @@ impl Decider {
             held.refresh_at = Some(held.refresh_at.map_or(now, |at| at.min(now)));
         }
         let lifetime = self.held_lifetime();
-        let in_use = self.held.as_ref().is_some_and(|held| !held.expired && held.refused_since.is_none());
+        // After a 401 there is a backoff, even if other requests were accepted meanwhile. Otherwise the next 401 would cause a fetch at once.
+        let in_use = !flight.after_refusal
+            && self.held.as_ref().is_some_and(|held| !held.expired && held.refused_since.is_none());
         self.retry = match backoff::after_failure(&error, self.failures, lifetime, &mut self.rng) {
             Some(_) if error.waits_for_token_end() && in_use => Retry::WhenTokenEnds,
             Some(wait) => Retry::At(now + backoff::left(&error, wait, now.since(started))),

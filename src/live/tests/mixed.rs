@@ -1,0 +1,20 @@
+//! 401s among acceptances: one route refuses what others accept. And 401s that no fetch can answer.
+
+use super::scene::*;
+use crate::FetchError;
+
+/// One route refuses the token and another one accepts it, while the source waits for the end of the token.
+#[tokio::test(start_paused = true)]
+async fn one_route_of_401s_keeps_to_the_backoff_of_a_source_that_waits_for_the_end_of_the_token() {
+    let later = fails(FetchError::try_again("later").until_token_ends()).taking(millis(20));
+    let scene = Scene::new([fresh(HOUR)], later);
+    scene.until(secs(60)).await;
+    for _ in 0..6_000 {
+        scene.token.report_refused(scene.generation());
+        tokio::time::sleep(millis(5)).await;
+        scene.token.report_accepted(scene.generation());
+        tokio::time::sleep(millis(5)).await;
+    }
+    let calls = scene.count() - 1;
+    assert!((1..=20).contains(&calls), "{calls} fetches in a minute, and all of them failed");
+}
