@@ -107,7 +107,11 @@ impl Decider {
             Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
             _ => Left::Nothing,
         };
-        let refused = self.held.as_ref().and_then(|held| Some((held.token.clone(), now.since(held.refused_since?))));
+        let refused = self.held.as_ref().and_then(|held| {
+            // After a 401 that is still open the token is named, even if other requests were accepted since.
+            let since = held.refused_since.or(after_refusal.then_some(now))?;
+            Some((held.token.clone(), now.since(since)))
+        });
         let pace = self.paces.pace(self.rules.longest_exchange);
         FetchRequest::because(reason, refused, schedule::timeout(left, &pace), left == Left::Nothing)
             .longest(self.rules.longest_exchange)

@@ -1,7 +1,9 @@
 //! 401s among acceptances: one route refuses what others accept. And 401s that no fetch can answer.
 
 use super::scene::*;
-use crate::FetchError;
+use crate::{FetchError, FetchReason, live::Attempts};
+
+const WAIT: std::time::Duration = secs(10);
 
 /// One route refuses the token and another one accepts it, while the source waits for the end of the token.
 #[tokio::test(start_paused = true)]
@@ -17,4 +19,20 @@ async fn one_route_of_401s_keeps_to_the_backoff_of_a_source_that_waits_for_the_e
     }
     let calls = scene.count() - 1;
     assert!((1..=20).contains(&calls), "{calls} fetches in a minute, and all of them failed");
+}
+
+/// The token is refused in a backoff, and accepted by another route before the next fetch.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_for_a_401_names_the_refused_token_though_others_accept_it() {
+    let busy = fails(FetchError::try_again("busy").retry_after(secs(30)));
+    let scene = Scene::new([fresh(HOUR), busy], fresh(HOUR));
+    scene.until(secs(60)).await;
+    at_once(scene.token.replace(scene.generation(), WAIT, Attempts::Last)).await;
+    scene.until(secs(70)).await;
+    scene.token.report_refused(scene.generation());
+    settle().await;
+    scene.token.report_accepted(scene.generation());
+    scene.until_call(3).await;
+    let call = scene.last();
+    assert_eq!((call.reason, call.refused.as_deref()), (FetchReason::Refused, Some("t1")));
 }
