@@ -46,11 +46,12 @@ impl Decider {
             return;
         };
         let on_its_way = self.is_another_on_its_way();
-        let may_fetch = !self.refusals.are_paused(now) && !self.backs_off_for_long(now);
+        let may_fetch = self.may_fetch_another(now);
         let Some(held) = &mut self.held else { return };
         // While the previous token is carried, `doubt` alone judges its 401s.
         if (!on_its_way || self.doubt.stand_in().is_some())
-            // In a pause there is no other token to get. Those who can try the same token again must not pay for those who can't.
+            // Where no fetch begins soon, there is no other token to get. Those who can try the same token again must not pay for those
+            // who can't.
             && let Some(turn) = self.doubt.refused(
                 now,
                 now.since(held.since),
@@ -119,7 +120,12 @@ impl Decider {
 
     /// Whether a request that can't try the same token again may wait for another one.
     pub(crate) fn may_wait_for_another(&self, now: Moment) -> bool {
-        self.is_another_on_its_way() || (!self.refusals.are_paused(now) && !self.backs_off_for_long(now))
+        self.is_another_on_its_way() || self.may_fetch_another(now)
+    }
+
+    /// Whether a 401 may cause a fetch while the current token is new.
+    fn may_fetch_another(&self, now: Moment) -> bool {
+        !self.stopped && !self.refusals.are_paused(now) && !self.backs_off_for_long(now)
     }
 
     /// Whether no fetch begins while the current token is new.

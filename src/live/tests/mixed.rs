@@ -1,7 +1,10 @@
 //! 401s among acceptances: one route refuses what others accept. And 401s that no fetch can answer.
 
 use super::scene::*;
-use crate::{FetchError, FetchReason, live::Attempts};
+use crate::{
+    FetchError, FetchReason, LiveToken,
+    live::{Attempts, With},
+};
 
 const WAIT: std::time::Duration = secs(10);
 
@@ -35,4 +38,19 @@ async fn a_fetch_for_a_401_names_the_refused_token_though_others_accept_it() {
     scene.until_call(3).await;
     let call = scene.last();
     assert_eq!((call.reason, call.refused.as_deref()), (FetchReason::Refused, Some("t1")));
+}
+
+/// After a shutdown there is no other token to get, as in a pause.
+#[tokio::test(start_paused = true)]
+async fn after_a_shutdown_who_can_try_the_same_token_again_does_not_pay_for_who_can_not() {
+    let scene = Scene::always(fresh(HOUR));
+    scene.until(secs(1)).await;
+    at_once(scene.token.shutdown()).await;
+    let generation = scene.generation();
+    let replace = |token: LiveToken, attempts| async move { token.replace(generation, WAIT, attempts).await };
+    let first = tokio::spawn(replace(scene.token.clone(), Attempts::More));
+    settle().await;
+    let last = within(secs(1), replace(scene.token.clone(), Attempts::Last)).await;
+    let first = within(secs(1), first).await.unwrap().map(|(_, with)| with);
+    assert_eq!((first, last), (Some(With::TheSame), None));
 }
