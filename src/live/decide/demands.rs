@@ -21,12 +21,15 @@ impl Decider {
         self.wants_refresh = demand.refresh.is_some() && !self.stopped;
         let is_present = |generation: Option<Generation>| generation == Some(self.generation);
         let (recovered, accepted) = (is_present(demand.recovered), is_present(demand.accepted));
+        let refused_since =
+            self.held.as_mut().filter(|_| recovered || accepted).and_then(|held| held.refused_since.take());
         if recovered {
             self.refusals.helped();
         }
         if accepted {
-            let was_refused = self.held.as_mut().and_then(|held| held.refused_since.take());
-            self.refusals.accepted(was_refused.is_some());
+            self.refusals.accepted(refused_since.is_some());
+        } else if refused_since.is_some() {
+            self.refusals.contradict();
         }
         if let Some(stand_in) = self.doubt.doubted_stand_in()
             && [demand.accepted, demand.recovered].contains(&Some(stand_in))

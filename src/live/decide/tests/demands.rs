@@ -161,3 +161,17 @@ fn only_one_that_serves_and_was_not_refused_stands_in() {
     unsettled.demand(Moment::EARLY, &refusal(1));
     assert!(!stands_in(&mut unsettled, Moment::EARLY));
 }
+
+/// The acceptance of a request that was sent again counts like any other.
+#[test]
+fn an_acceptance_ends_the_time_of_refusals_whichever_attempt_it_answers() {
+    let now = Moment::EARLY + SECOND * 60;
+    let recovery = Demand { recovered: Some(Generation(1)), ..Demand::default() };
+    for accepted in [acceptance(1), recovery] {
+        let mut decider = after(Ok(token("a").expires_in(HOUR)));
+        decider.demand(now, &refusal(1));
+        assert!(decider.held.as_ref().unwrap().refused_since.is_some());
+        decider.demand(now + SECOND, &accepted);
+        assert_eq!(decider.held.as_ref().unwrap().refused_since, None, "{accepted:?}");
+    }
+}
