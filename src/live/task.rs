@@ -14,7 +14,9 @@ use tracing::{Instrument, Span};
 
 use super::{decide::Decider, handles::Handles, status::Status};
 use crate::{
-    AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource, clock::Moment, panics::contained,
+    AccessToken, BoxTokenSource, FetchError, FetchReason, Storage, TokenSource,
+    clock::Moment,
+    panics::{Contained, contained},
 };
 
 /// The future that renews a [`LiveToken`](crate::LiveToken). [`Builder::pair`](super::Builder::pair) makes it, and has an example; whoever
@@ -98,7 +100,7 @@ impl Task {
         if asked.as_ref().is_some_and(Option::is_none) {
             *changed_resumes_at = Some(now + AFTER_A_PANIC);
         }
-        let mut news = News(asked.flatten());
+        let mut news = Contained(asked.flatten());
         let nap_from = |handles: &Handles, decider: &Decider, changed_resumes_at: &Option<Moment>, now| {
             let hears_again = changed_resumes_at.filter(|until| now < *until);
             handles.nap([decider.wake_at(now), hears_again].into_iter().flatten().min(), now)
@@ -111,8 +113,8 @@ impl Task {
                     biased;
                     told = &mut news => {
                         match told {
-                            true => decider.source_changed(),
-                            false => *changed_resumes_at = Some(handles.time.now() + AFTER_A_PANIC),
+                            Some(()) => decider.source_changed(),
+                            None => *changed_resumes_at = Some(handles.time.now() + AFTER_A_PANIC),
                         }
                         return;
                     }
@@ -199,25 +201,6 @@ fn flatten(ended: Ended, longest: Duration) -> Result<AccessToken, FetchError> {
             Err(FetchError::try_again(format!("the token source took longer than {longest:?} and was dropped")))
         }
         Err(_panic) => Err(FetchError::try_again("the token source panicked")),
-    }
-}
-
-/// Waits for `changed` of the source: `true` if it has changed, `false` if it panicked. A panic doesn't leave this, not even one in `drop`.
-struct News<'a>(Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>);
-
-impl Future for News<'_> {
-    type Output = bool;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        let Some(wait) = &mut self.0 else { return Poll::Pending };
-        contained(|| wait.as_mut().poll(cx)).map_or(Poll::Ready(false), |news| news.map(|()| true))
-    }
-}
-
-impl Drop for News<'_> {
-    fn drop(&mut self) {
-        let wait = self.0.take();
-        contained(|| drop(wait));
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Grant, Keeper, SHORTEST_WAIT, plan};
 use crate::{
     FetchRequest,
     clock::Moment,
+    panics::Contained,
     store::{
         TokenStore,
         record::{Dead, End},
@@ -80,7 +81,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             let pause = SHORTEST_WAIT.saturating_mul(1 << (false_reports - 1).min(16));
             sleep(pause.min(self.options.lease)).await;
         }
-        self.store.changed(known_version).await;
+        // The call may panic before there is a future.
+        if Contained::new(async { self.store.changed(known_version).await }).await.is_none() {
+            // It is asked again later. Meanwhile everything else that causes a fetch is noticed.
+            sleep(AFTER_A_PANIC).await;
+        }
         self.memo().false_report = (known_version, false_reports.saturating_add(1));
     }
 
@@ -113,6 +118,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 }
+
+/// How soon the store is asked for changes again after that has panicked.
+const AFTER_A_PANIC: Duration = Duration::from_secs(30);
 
 /// How soon other credentials are noticed, such as a secret in a file that the grant reads.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(5);

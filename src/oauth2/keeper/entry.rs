@@ -1,14 +1,16 @@
 //! The entry in the store: read, compared with what was seen before, and written.
 
-use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{future::Future, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use super::{Grant, Keeper};
-use crate::store::{
-    StoreError, Swap, TokenStore,
-    record::{Record, Unreadable},
+use crate::{
+    panics::Contained,
+    store::{
+        StoreError, Swap, TokenStore,
+        record::{Record, Unreadable},
+    },
 };
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
@@ -77,16 +79,17 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         Ok(swapped)
     }
 
-    /// Calls the store, and waits for it up to a limit. A panic is an error like others: it must not cost what an exchange has brought.
+    /// Calls the store, and waits for it up to a limit. A panic is an error like others, also in what is dropped: it must not cost
+    /// what an exchange has brought.
     pub(super) async fn ask<'a, T, F>(&'a self, call: impl FnOnce(&'a S) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         // The call may panic before there is a future.
         let answer = async { call(&self.store).await };
-        match timeout(LONGEST_ANSWER, AssertUnwindSafe(answer).catch_unwind()).await {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(_)) => Err(StoreError::unreachable("it panicked")),
+        match timeout(LONGEST_ANSWER, Contained::new(answer)).await {
+            Ok(Some(answered)) => answered,
+            Ok(None) => Err(StoreError::unreachable("it panicked")),
             Err(_) => Err(StoreError::unreachable(format!("it gave no answer within {LONGEST_ANSWER:?}"))),
         }
     }

@@ -4,6 +4,7 @@
 mod adopting;
 mod asking;
 mod attacks;
+mod careless;
 mod configurations;
 mod emptied;
 mod fleet;
