@@ -123,9 +123,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         Some(self.grant.credentials()?.with(self.account.asks()))
     }
 
-    /// A mark of this configuration, for failures in the entry.
-    fn configuration(&self) -> String {
-        let credentials = self.credentials().unwrap_or_else(|| Credentials::of(self.account.asks()));
+    /// A mark of the configuration with these credentials, for failures in the entry.
+    fn configuration(&self, credentials: Option<&Credentials>) -> String {
+        let credentials = credentials.cloned().unwrap_or_else(|| Credentials::of(self.account.asks()));
         credentials.mark(&self.account.id())
     }
 

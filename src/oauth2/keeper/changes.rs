@@ -59,12 +59,18 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
-    /// Resolves when the client has other credentials than those that were refused, and than those of the last fetch: that one's backoff
-    /// goes on.
+    /// Resolves when the client has other credentials than those that were refused, and than those of the last fetches: their backoff goes
+    /// on.
     async fn credentials_changed(&self, dead: Option<Dead>) {
         let Some(dead) = dead.filter(|dead| dead.end != End::Lost) else { return std::future::pending().await };
-        let fetched_with = self.memo().fetched_with.clone();
-        while plan::still_holds(&dead, self.credentials().as_ref()) || fetched_with == Some(self.configuration()) {
+        loop {
+            let credentials = self.credentials();
+            let configuration = self.configuration(credentials.as_ref());
+            if !plan::still_holds(&dead, credentials.as_ref())
+                && self.memo().is_another(&configuration, self.time.now())
+            {
+                return;
+            }
             sleep(LOOK_AT_CREDENTIALS).await;
         }
     }

@@ -1,6 +1,6 @@
 //! What a keeper remembers from one fetch to the next.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use secrecy::SecretString;
@@ -43,8 +43,8 @@ pub(super) struct Memo {
     pub(super) abandoned: Option<Abandoned>,
     /// The time in the entry when somebody restored it last, and when this was seen first.
     pub(super) restored: Option<(SystemTime, Moment)>,
-    /// The configuration of the last fetch, as a mark.
-    pub(super) fetched_with: Option<String>,
+    /// The configurations of the last fetches, as marks, and when each of them was used last.
+    pub(super) fetched_with: Vec<(String, Moment)>,
     /// There is a reason to fetch now.
     pub(super) wants_fetch: bool,
     /// A version that the store reported as changed and that wasn't, and how often in a row.
@@ -67,6 +67,17 @@ impl Memo {
         if self.restored.map(|(at, _)| at) != record.restored_at {
             self.restored = record.restored_at.map(|at| (at, now));
         }
+    }
+
+    /// Notes that a fetch with this configuration begins.
+    pub(super) fn note_fetch_with(&mut self, configuration: String, now: Moment) {
+        self.fetched_with.retain(|(known, at)| *known != configuration && now.since(*at) < CHANGED_AGAIN);
+        self.fetched_with.push((configuration, now));
+    }
+
+    /// Whether this configuration is none that fetches have begun with lately.
+    pub(super) fn is_another(&self, configuration: &str, now: Moment) -> bool {
+        !self.fetched_with.iter().any(|(known, at)| known == configuration && now.since(*at) < CHANGED_AGAIN)
     }
 }
 
@@ -169,10 +180,12 @@ impl Newest {
     }
 }
 
+/// How long a configuration is known after a fetch, so that several that take turns keep to a backoff. After this time a fetch with it
+/// begins again, in case that one was too early for it.
+const CHANGED_AGAIN: Duration = Duration::from_secs(300);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn record(authorized: u64, renewals: u64, generation: u64) -> Record {

@@ -10,7 +10,7 @@ use crate::{
     FetchError, FetchErrorKind, FetchRequest, backoff,
     oauth2::{EndpointError, TokenSet},
     store::{
-        Swap, TokenStore,
+        Credentials, Swap, TokenStore,
         record::{Dead, End, Failure, Guess, Record, Suspicion},
     },
 };
@@ -25,13 +25,16 @@ pub(super) struct FailedExchange<'a> {
     pub(super) version: u64,
     pub(super) request: &'a FetchRequest,
     pub(super) took: Duration,
+    /// What the client authenticated with.
+    pub(super) credentials: Option<Credentials>,
 }
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// Judges the failure of an exchange, and writes it to the entry for the other keepers. If the store fails, the error stays the same:
     /// without the note the next exchange is only more careful. `None` if another keeper has changed the entry, which counts then.
     pub(super) async fn record_failure(&self, failed: FailedExchange<'_>, error: FetchError) -> Option<FetchError> {
-        let FailedExchange { spending_lease_before, spend, mut record, version, request, took } = failed;
+        let FailedExchange { spending_lease_before, spend, mut record, version, request, took, credentials } = failed;
+        let configuration = self.configuration(credentials.as_ref());
         let before = record.clone();
         let refusal = error.cause().downcast_ref::<EndpointError>();
         if spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted()) {
@@ -39,7 +42,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             record.intent = None;
             self.memo().last_spending_lease = spending_lease_before;
         }
-        let (error, guess) = self.confirm_guess(&record, error, request);
+        let (error, guess) = self.confirm_guess(&record, error, request, &configuration);
         let error = self.wait_within_grace(&record, error, request);
         let kind = error.kind();
         // A guess isn't the end of an authorization: it is tried again.
@@ -49,13 +52,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 _ if self.may_be_older() => explain(&error, FAILOVER),
                 _ => error,
             };
-            record.dead = Some(self.dead(End::Refused, &record, &error));
+            record.dead = Some(self.dead(End::Refused, &record, &error, credentials.as_ref()));
             return self.write_if_unchanged(version, &before, &record).await.then_some(error);
         }
-        if kind == FetchErrorKind::Rejected && !error.is_tried_unattended() && self.grant.credentials().is_some() {
-            record.dead = Some(self.dead(End::Password, &record, &error));
+        if kind == FetchErrorKind::Rejected && !error.is_tried_unattended() && credentials.is_some() {
+            record.dead = Some(self.dead(End::Password, &record, &error, credentials.as_ref()));
         } else if kind == FetchErrorKind::TryAgain || guess.is_some() {
-            record.failure = self.failure(&record, &error, guess, took);
+            record.failure = self.failure(&record, &error, guess, took, configuration);
         }
         self.write_if_unchanged(version, &before, &record).await.then_some(error)
     }
@@ -72,6 +75,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         mut brought: TokenSet,
         held: Option<&TokenSet>,
         request: &FetchRequest,
+        credentials: Option<&Credentials>,
     ) -> (Record, Option<FetchError>) {
         let flaw = brought.flaw.take();
         let spent = held.and_then(TokenSet::refresh_token);
@@ -86,25 +90,32 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // Whatever the error says of the old refresh token, there is a new one to try.
         let is_passing = flaw.kind() == FetchErrorKind::TryAgain;
         let flaw = if is_passing { flaw } else { FetchError::try_again(endpoint_error_of(&flaw)) };
-        let (flaw, guess) = self.confirm_guess(record, flaw, request);
-        next.failure = self.failure(record, &flaw, guess, Duration::ZERO);
+        let configuration = self.configuration(credentials);
+        let (flaw, guess) = self.confirm_guess(record, flaw, request, &configuration);
+        next.failure = self.failure(record, &flaw, guess, Duration::ZERO, configuration);
         (next, Some(flaw))
     }
 
     /// A guess becomes a verdict when it was seen often enough, for long enough.
-    fn confirm_guess(&self, record: &Record, error: FetchError, request: &FetchRequest) -> (FetchError, Option<Guess>) {
+    fn confirm_guess(
+        &self,
+        record: &Record,
+        error: FetchError,
+        request: &FetchRequest,
+        configuration: &str,
+    ) -> (FetchError, Option<Guess>) {
         let Some(suspected) = error.suspected() else { return (error, None) };
         let verdict = match (suspected.kind(), suspected.is_tried_unattended()) {
             (FetchErrorKind::Rejected, true) => Suspicion::Client,
             (FetchErrorKind::Rejected, false) => Suspicion::Password,
             _ => Suspicion::User,
         };
-        let (now, configuration) = (self.time.now(), self.configuration());
+        let now = self.time.now();
         let mut memo = self.memo();
         // Also measured by the monotonic clock, because the wall clock may be set.
         let since = memo.suspected.filter(|(before, _)| *before == verdict).map_or(now, |(_, since)| since);
         memo.suspected = Some((verdict, since));
-        let question = plan::Question { configuration: &configuration, ..self.question(&memo, request) };
+        let question = plan::Question { configuration, ..self.question(&memo, request) };
         let (guess, is_final) = plan::guess(record, verdict, now.since(since), &question);
         let error = match (is_final, verdict) {
             (false, _) => error.clone(),
@@ -129,7 +140,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         memo.store_was_unreliable || !memo.has_stored
     }
 
-    fn failure(&self, record: &Record, error: &FetchError, guess: Option<Guess>, took: Duration) -> Option<Failure> {
+    fn failure(
+        &self,
+        record: &Record,
+        error: &FetchError,
+        guess: Option<Guess>,
+        took: Duration,
+        configuration: String,
+    ) -> Option<Failure> {
         let count = record.failures().saturating_add(1);
         let lifetime = record.set.as_ref().and_then(|set| set.lifetime);
         let wait = match error.kind() {
@@ -142,18 +160,17 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let guess = guess.or_else(|| record.failure.as_ref()?.guess.clone());
         let (keeper, text) = (self.name.clone(), error.cause().to_string());
         let server_asked = error.wait_asked().is_some();
-        let configuration = self.configuration();
         Some(Failure { count, at: self.time.wall(), until, server_asked, keeper, configuration, text, guess })
     }
 
     /// The end, with a mark of the credentials that were refused, beside those of other configurations.
-    fn dead(&self, end: End, record: &Record, error: &FetchError) -> Dead {
+    fn dead(&self, end: End, record: &Record, error: &FetchError, credentials: Option<&Credentials>) -> Dead {
         let before = record.dead.as_ref().filter(|dead| dead.end == end);
         let (mut refused_with, salt) = match before {
             Some(dead) => (dead.refused_with.clone(), dead.salt.clone()),
             None => (Vec::new(), format!("{:016x}", self.memo().rng.u64(..))),
         };
-        if let Some(credentials) = self.credentials() {
+        if let Some(credentials) = credentials {
             let mark = credentials.mark(&salt);
             refused_with.retain(|known| *known != mark);
             refused_with.push(mark);

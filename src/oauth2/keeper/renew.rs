@@ -60,9 +60,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     }
 
     fn note_request(&self) {
-        let configuration = self.configuration();
-        let mut memo = self.memo();
-        memo.fetched_with = Some(configuration);
+        let configuration = self.configuration(self.credentials().as_ref());
+        let (mut memo, now) = (self.memo(), self.time.now());
+        memo.note_fetch_with(configuration, now);
         (memo.wants_fetch, memo.went_without_store) = (false, false);
     }
 
@@ -77,6 +77,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         memo.last_authorization = memo.newest.authorized_at();
         if error.is_none() {
             memo.abandoned = None;
+            if memo.newest.dead().is_none() {
+                memo.fetched_with.clear();
+            }
         }
     }
 
@@ -232,12 +235,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // A little early, because the connection may have to be made first. So the token counts as older than it is, never as younger.
         let sent = self.time.now();
         let repeatable = self.grant.is_repeatable(held.as_ref());
+        // Before the exchange: other credentials that come meanwhile are not those that the server judges.
+        let credentials = self.credentials();
         let limit = if repeatable { request.timeout() } else { request.longest_timeout() };
         let brought = match self.while_leased(lease, self.exchange(held.as_ref(), limit)).await {
             Ok(brought) => brought,
             Err(error) => {
                 let took = self.time.now().since(sent);
-                let failed = FailedExchange { spending_lease_before, spend, record, version, request, took };
+                let failed =
+                    FailedExchange { spending_lease_before, spend, record, version, request, took, credentials };
                 let Some(error) = self.record_failure(failed, error).await else { return Ok(Attempt::LookAgain) };
                 return Err(RenewError::Fetch(match dead {
                     Some(dead) if error.kind() == FetchErrorKind::ReauthorizationRequired => {
@@ -247,7 +253,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 }));
             }
         };
-        let (next, flaw) = self.record_after(&record, brought, held.as_ref(), request);
+        let (next, flaw) = self.record_after(&record, brought, held.as_ref(), request, credentials.as_ref());
         let set = next.set.clone().expect("it was just put there");
         match self.swap_if_unchanged(version, &record, &next).await {
             Ok(Swap::Done) => {}
@@ -288,7 +294,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let held = record.set.as_ref();
         // Not under the lock: the grant may be a user's own.
         let repeatable = held.is_none_or(|set| set.refresh_token.is_none()) || self.grant.is_repeatable(held);
-        let (credentials, configuration) = (self.credentials(), self.configuration());
+        let credentials = self.credentials();
+        let configuration = self.configuration(credentials.as_ref());
         let memo = self.memo();
         let question = Question { credentials, configuration: &configuration, ..self.question(&memo, request) };
         plan::plan(record, &question, |_| repeatable)

@@ -13,6 +13,7 @@ mod moving;
 mod races;
 mod responses;
 mod scene;
+mod secrets;
 mod set_back;
 mod trouble;
 mod verdicts;
