@@ -56,16 +56,23 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if let Some(abandoned) = &mut memo.abandoned {
             let since = *abandoned.held_since.get_or_insert(now);
             if now.since(since) < lease / 2 {
-                return self.between_two_looks();
+                return (lease / 20).max(SHORTEST_WAIT);
             }
         }
         memo.abandoned = None;
         left.clamp(SHORTEST_WAIT, lease)
     }
 
-    /// The pause between two attempts to take a lease that others hold for a moment only.
-    pub(super) fn between_two_looks(&self) -> Duration {
-        (self.options.lease / 20).max(SHORTEST_WAIT)
+    /// The same for a keeper that knows a newer set than the store. `held_for`: for how long every look has found the lease held.
+    ///
+    /// Other keepers hold it for a moment each, and don't wait long before they spend what is stored. Whoever holds it for longer is at
+    /// work, or dead.
+    pub(super) fn wait_to_restore(&self, left: Duration, held_for: Duration) -> Duration {
+        let lease = self.options.lease;
+        if held_for < GIVING_WAY {
+            return (lease.min(GIVING_WAY) / 20).max(SHORTEST_WAIT);
+        }
+        left.clamp(SHORTEST_WAIT, lease)
     }
 
     /// Waits for the exchange, and renews the lease meanwhile. When the lease is lost, it still waits: the request was sent.

@@ -87,7 +87,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     async fn renew_with_store(self: &Arc<Self>, request: &FetchRequest) -> Result<AgedToken, RenewError> {
         // The longest timeout, because another keeper may be the one that fetches, and only that one knows how slow the server is.
         let give_up = self.time.now() + request.longest_timeout();
-        let (mut has_waited, mut expects_change) = (false, false);
+        let (mut has_waited, mut expects_change, mut held_since) = (false, false, None);
         loop {
             let (record, _, set_back) = self.load().await?;
             self.inbox.put_in_use(record.set.as_ref());
@@ -104,6 +104,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             let asked_at = self.time.now();
             let left = match self.ask(|store| store.lease(&lease, self.options.lease)).await? {
                 Lease::Granted => {
+                    held_since = None;
                     let attempt = self.work(&lease, asked_at, request).await;
                     // A lease that can't be released ends by itself.
                     let _ = self.ask(|store| store.release(&lease)).await;
@@ -126,9 +127,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             if !mem::replace(&mut expects_change, true) {
                 self.memo().false_report.1 = 0;
             }
-            // After this time the holder is done or has died. Who knows a newer set than the store looks often: others hold the lease for
-            // a moment only, and wait little longer than a lease before they spend what is stored.
-            let wait = if set_back { self.between_two_looks() } else { self.wait_for_holder(left) };
+            // After this time the holder is done or has died.
+            let wait = if set_back {
+                let now = self.time.now();
+                self.wait_to_restore(left, now.since(*held_since.get_or_insert(now)))
+            } else {
+                self.wait_for_holder(left)
+            };
             self.wait_for_store(wait).await?;
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::scene::{HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, rotating};
+use super::scene::{Fault, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, begin, carried, rotating};
 use crate::{
     FetchReason, FetchRequest, LiveToken, State, Storage, TokenSource,
     oauth2::{Stored, TokenSet},
@@ -168,7 +168,6 @@ async fn what_is_set_back_while_nobody_is_left_who_knows_is_said_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_has_failed_is_named_when_a_refresh_token_is_refused() {
-    use super::scene::Fault;
     let (server, shelf) = (Server::new(), Shelf::new());
     let (token, _account) = begin(&server, &shelf);
     token.ready().await.unwrap();
@@ -285,3 +284,57 @@ async fn who_knows_a_newer_set_does_not_wait_for_a_whole_lease() {
 }
 
 const LEASE: Duration = SECOND;
+
+/// The same where a lease is long. The others don't wait that long before they spend an initial set: the store was empty.
+#[tokio::test(start_paused = true)]
+async fn who_knows_a_newer_set_comes_in_time_however_long_a_lease_is() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.lifetime(HOUR);
+    shelf.tells_nothing();
+    let source = rotating(&server, &shelf).lease(MINUTE).holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    sleep(MINUTE).await;
+    shelf.fault(Fault::Down);
+    token.refresh().await.unwrap_err();
+    // The store comes back empty, and another process begins again.
+    shelf.put(None);
+    shelf.fault(Fault::None);
+    let (other, _account) = begin(&server, &shelf);
+    sleep(SECOND / 10).await;
+    assert_eq!(shelf.refresh_token().as_deref(), Some("r0"));
+    let looks = shelf.loads();
+    shelf.lease_to_the_dead(MINUTE);
+    while shelf.loads() < looks + 2 {
+        sleep(SECOND / 100).await;
+    }
+    sleep(SECOND / 100).await;
+    shelf.lose_lease();
+    sleep(5 * SECOND).await;
+    assert_eq!((token.status().state(), other.status().state(), server.reuses()), (State::Live, State::Live, 0));
+}
+
+/// Somebody keeps the lease, as during a slow exchange, and everybody else knows a newer set.
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_knows_a_newer_set_does_not_press_a_store_whose_lease_is_held_for_long() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.lifetime(HOUR);
+    let owners = eight(&server, &shelf);
+    for owner in &owners {
+        owner.ready().await.unwrap();
+    }
+    let before = shelf.entry();
+    owners[0].refresh().await.unwrap();
+    sleep(5 * SECOND).await;
+    agree(&owners, &shelf, "before");
+    shelf.put(before);
+    shelf.lease_to_the_dead(25 * SECOND);
+    let looks = shelf.loads();
+    shelf.announce();
+    sleep(25 * SECOND).await;
+    let looks = (shelf.loads() - looks) / 8;
+    assert!((10..=100).contains(&looks), "each looked {looks} times in 25 s");
+    sleep(5 * SECOND).await;
+    assert_eq!(server.reuses(), 0);
+    agree(&owners, &shelf, "after");
+}
