@@ -30,6 +30,7 @@ use super::{Grant, TokenSet};
 use crate::{
     AccessToken, FetchError, FetchRequest, Storage,
     clock::{Moment, SystemClock, Timeline},
+    panics::{Contained, contained},
     store::{Account, Credentials, TokenStore, record::Record},
 };
 
@@ -101,26 +102,31 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         self.memo().rng = rng;
     }
 
-    /// Exchanges by the grant. A user's own grant may hang, and must not keep the lease for ever.
+    /// Exchanges by the grant. A user's own grant may hang or panic, and must not keep the lease.
     async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
         // A grant that sends two requests, as `LegacyPassword` does, has the limit for each of them.
         let most = limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
-        match timeout(most, self.grant.exchange(held, limit)).await {
+        // The call may panic before there is a future.
+        let exchange = Contained::new(async { self.grant.exchange(held, limit).await });
+        match timeout(most, exchange).await {
             // The refresh token is the one that was sent: a proxy has sent the request back.
-            Ok(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. }))
+            Ok(Some(Ok(TokenSet { flaw: Some(flaw), refresh_token, .. })))
                 if held.and_then(TokenSet::refresh_token)
                     == refresh_token.as_ref().map(ExposeSecret::expose_secret) =>
             {
                 Err(flaw)
             }
-            Ok(exchanged) => exchanged,
+            Ok(Some(exchanged)) => exchanged,
+            // Its message isn't shown, because it may hold a secret.
+            Ok(None) => Err(FetchError::try_again("the grant panicked")),
             Err(_) => Err(FetchError::try_again(format!("the grant took longer than {most:?} and was dropped"))),
         }
     }
 
-    /// The client's credentials and what it asks for. What the server said to another configuration may not hold for this one.
+    /// The client's credentials and what it asks for. What the server said to another configuration may not hold for this one. Unknown
+    /// while the grant panics.
     fn credentials(&self) -> Option<Credentials> {
-        Some(self.grant.credentials()?.with(self.account.asks()))
+        Some(contained(|| self.grant.credentials())??.with(self.account.asks()))
     }
 
     /// A mark of the configuration with these credentials, for failures in the entry.

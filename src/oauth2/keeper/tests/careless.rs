@@ -1,21 +1,21 @@
-//! Stores whose `changed` panics at each call, or whose futures panic when they are dropped.
+//! Stores whose `changed` panics at each call, or whose futures panic when they are dropped. And grants that panic.
 
 use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::sleep;
 
-use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, carried};
+use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, Mood, Rotating, SECOND, Server, Shelf, account, carried};
 use crate::{
-    LiveToken, State, Storage,
-    oauth2::{Stored, StoredHandle, TokenSet},
-    store::{Entry, Lease, StoreError, Swap, TokenStore},
+    FetchError, LiveToken, State, Storage,
+    oauth2::{Grant, Stored, StoredHandle, TokenSet},
+    store::{Account, Credentials, Entry, Lease, StoreError, Swap, TokenStore},
 };
 
 #[derive(Clone)]
@@ -125,4 +125,66 @@ async fn a_panic_in_what_is_dropped_costs_no_answer() {
     sleep(MINUTE).await;
     let found = (store.shelf.refresh_token(), server.requests(), server.reuses());
     assert_eq!(found, (Some("r1".to_owned()), 1, 0));
+}
+
+/// A grant that panics, so many times in its exchange, and while it can't read its secret.
+#[derive(Clone)]
+struct Clumsy {
+    server: Server,
+    exchanges: Arc<AtomicU32>,
+    has_lost_its_secret: Arc<AtomicBool>,
+}
+
+impl Grant for Clumsy {
+    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        let left = self.exchanges.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        assert!(left.is_err(), "wanted: exchange");
+        Rotating(self.server.clone()).exchange(held, limit).await
+    }
+
+    fn is_repeatable(&self, _: Option<&TokenSet>) -> bool {
+        false
+    }
+
+    fn account(&self) -> Account {
+        account()
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        assert!(!self.has_lost_its_secret.load(Ordering::Relaxed), "wanted: credentials");
+        Some(Credentials::of("secret"))
+    }
+}
+
+fn clumsy(server: &Server, shelf: &Shelf) -> (LiveToken, StoredHandle, Clumsy) {
+    server.lifetime(HOUR);
+    let grant = Clumsy { server: server.clone(), exchanges: Arc::default(), has_lost_its_secret: Arc::default() };
+    let source = Stored::in_store(grant.clone(), shelf.clone()).clock(server.wall).replay_grace(10 * SECOND);
+    let source = source.lease(MINUTE).holding(TokenSet::of_refresh_token("r0"));
+    let handle = source.handle();
+    (LiveToken::builder(source).clock(server.wall).seed(1).spawn(), handle, grant)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_panics_leaves_no_lease_behind() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let (token, _, grant) = clumsy(&server, &shelf);
+    grant.exchanges.store(2, Ordering::Relaxed);
+    sleep(10 * SECOND).await;
+    assert_eq!(grant.exchanges.load(Ordering::Relaxed), 0, "it has panicked twice");
+    assert_eq!((token.status().state(), shelf.holder()), (State::Live, None), "{:?}", token.status().last_error());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_is_adopted_though_the_grant_cannot_read_its_secret() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.mood(Mood::Refuses);
+    let (token, account, grant) = clumsy(&server, &shelf);
+    token.ready().await.unwrap_err();
+    assert_eq!(token.status().state(), State::ReauthorizationRequired);
+    server.mood(Mood::Fine);
+    grant.has_lost_its_secret.store(true, Ordering::Relaxed);
+    sleep(MINUTE).await;
+    let adopted = tokio::time::timeout(2 * SECOND, account.adopt(TokenSet::of_refresh_token("fresh"))).await;
+    assert_eq!((adopted.is_ok(), token.status().state()), (true, State::Live), "{:?}", token.status().last_error());
 }
