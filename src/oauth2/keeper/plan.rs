@@ -221,7 +221,7 @@ pub(super) fn guess(
 
 fn is_final(guess: &Guess, seen_here: Duration, record: &Record, question: &Question<'_>) -> bool {
     let lasted = distance(guess.since, question.now).max(seen_here) >= GUESS_LASTS;
-    guess.seen >= GUESSES && lasted && is_over(record, question)
+    guess.seen >= GUESSES && lasted && is_over(record, question) && !is_doubted(record, question)
 }
 
 /// How long to wait when the server asked for a wait. If a response may be lost, there must be another attempt within the grace.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -216,5 +216,38 @@ async fn other_credentials_that_fail_keep_to_the_backoff() {
         sleep(10 * MINUTE).await;
         let asked = asked.load(Ordering::Relaxed);
         assert!((1..=most).contains(&asked), "{name}: {asked} token requests in ten minutes");
+    }
+}
+
+/// A proxy answers token requests with a page of its own, and one route of the API refuses the token that all others accept.
+#[tokio::test(start_paused = true)]
+async fn a_guess_is_not_final_while_only_one_route_refuses_the_token() {
+    for accepted in [true, false] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.lifetime(HOUR);
+        let proxy = Arc::<AtomicBool>::default();
+        let is_there = proxy.clone();
+        let refuses = move || {
+            let refusal = refused(400, None);
+            let guess = FetchError::try_again(refusal.clone()).or_finally(FetchError::reauthorize(refusal));
+            is_there.load(Ordering::Relaxed).then_some(guess)
+        };
+        let grant = Asking { refuses: Some(Arc::new(refuses)), ..Asking::new(&server, "read") };
+        let (token, _) = asking(grant, &shelf, 1, Some("r0"));
+        token.ready().await.unwrap();
+        sleep(MINUTE).await;
+        proxy.store(true, Ordering::Relaxed);
+        let (_, generation) = token.current().unwrap();
+        let mut ended = 0;
+        for _ in 0..1_200 {
+            token.report_refused(generation);
+            sleep(SECOND / 8).await;
+            if accepted {
+                token.report_accepted(generation);
+            }
+            sleep(SECOND / 8).await;
+            ended += u32::from(token.status().state() == State::ReauthorizationRequired);
+        }
+        assert_eq!(ended > 0, !accepted, "accepted in between: {accepted}, {ended} looks");
     }
 }
