@@ -37,7 +37,7 @@ pub(super) struct Memo {
     pub(super) store_was_unreliable: bool,
     /// This keeper has stored a set.
     pub(super) has_stored: bool,
-    /// What the server's responses seem to mean, and since when.
+    /// What the server's responses seem to mean, and since when, if no fetch has worked since.
     pub(super) suspected: Option<(Suspicion, Moment)>,
     /// Another keeper's intent, under a lease that nobody holds.
     pub(super) abandoned: Option<Abandoned>,

@@ -77,6 +77,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         memo.last_authorization = memo.newest.authorized_at();
         if error.is_none() {
             memo.abandoned = None;
+            memo.suspected = None;
             if memo.newest.dead().is_none() {
                 memo.fetched_with.clear();
             }

@@ -251,3 +251,41 @@ async fn a_guess_is_not_final_while_only_one_route_refuses_the_token() {
         assert_eq!(ended > 0, !accepted, "accepted in between: {accepted}, {ended} looks");
     }
 }
+
+/// A guess of an hour ago, after which everything worked, says nothing of a deployment that takes twenty seconds.
+#[tokio::test(start_paused = true)]
+async fn a_guess_lasts_from_its_first_time_since_the_last_success() {
+    let ends: [fn(crate::oauth2::EndpointError) -> FetchError; 2] =
+        [FetchError::reauthorize, FetchError::rejected_for_good];
+    for ends in ends {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.lifetime(10 * SECOND);
+        let proxy = Arc::<AtomicBool>::default();
+        let is_there = proxy.clone();
+        let refuses = move || {
+            let refusal = refused(400, None);
+            let guess = FetchError::try_again(refusal.clone()).or_finally(ends(refusal));
+            is_there.load(Ordering::Relaxed).then_some(guess)
+        };
+        let grant = Asking { refuses: Some(Arc::new(refuses)), ..Asking::new(&server, "read") };
+        let (token, _) = asking(grant, &shelf, 1, Some("r0"));
+        token.ready().await.unwrap();
+        proxy.store(true, Ordering::Relaxed);
+        token.refresh().await.unwrap_err();
+        proxy.store(false, Ordering::Relaxed);
+        sleep(HOUR).await;
+        assert_eq!(token.status().state(), State::Live);
+        proxy.store(true, Ordering::Relaxed);
+        let mut seen = Vec::new();
+        for _ in 0..200 {
+            sleep(SECOND / 10).await;
+            seen.push(token.status().state());
+        }
+        proxy.store(false, Ordering::Relaxed);
+        seen.dedup();
+        sleep(2 * MINUTE).await;
+        let is_final = |state: &State| matches!(state, State::ReauthorizationRequired | State::Rejected);
+        assert!(!seen.iter().any(is_final), "within twenty seconds: {seen:?}");
+        assert_eq!(token.status().state(), State::Live);
+    }
+}
