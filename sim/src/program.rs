@@ -144,8 +144,8 @@ impl Program {
     /// Waits until no request is under way.
     pub async fn rest(&mut self) {
         while let Some(request) = self.process.as_mut().and_then(|process| process.requests.pop()) {
-            // Longer than anything that the plan holds up.
-            let most = millis(self.world.plan.length + 3_600_000);
+            // Longer than anything that the plan holds up, and than a queue of requests takes that are all refused.
+            let most = millis(self.world.plan.length + 3_600_000) + IN_A_QUEUE * (self.requests % PER_PROGRAM) as u32;
             if timeout(most, request).await.is_err() {
                 self.world.trace.note(Happened::Stuck);
             }
@@ -154,6 +154,9 @@ impl Program {
         sleep(millis(1)).await;
     }
 }
+
+/// Half of this: what one costs that is refused with each of three tokens, and sent again with each of them.
+const IN_A_QUEUE: Duration = Duration::from_secs(30);
 
 /// The numbers of its requests begin with that of the program.
 pub const PER_PROGRAM: u64 = 1_000_000;
