@@ -74,7 +74,7 @@ pub use token_set::TokenSet;
 ///
 /// The version protects the entry: a process that was paused beyond its lease finds another version, and changes nothing. So versions must
 /// never start again from 1 while somebody uses the entry. Leases need not be exact: two holders at once cost a token request, never a
-/// token. Each fetch has a new holder name.
+/// token. Each fetch has a new holder name. `testing::StoreCheck` checks all of it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -3,7 +3,7 @@
 //! [`AuthorizationServer`] answers real requests over real sockets. It has a token endpoint at `/token`, a page at
 //! `/authorize` that asks a user, and a small API under `/api/` that accepts only its tokens. It [misbehaves](Fault) on
 //! demand, counts what it sees, and rotates secrets and revokes tokens. [`providers`] has servers with the quirks of real
-//! ones. All of it requires the feature `testing`.
+//! ones. All of it requires the feature `testing`. `StoreCheck` checks a token store that you write yourself.
 //!
 //! # Rules
 //!
@@ -53,7 +53,7 @@
 //! ```
 
 // This is a feature and not a crate of its own, so users get it by one feature, and its version always fits the crate's.
-// Nothing else of the crate imports it, and it imports nothing else of the crate.
+// Nothing else of the crate imports it. It imports nothing else of the crate but the interface of stores, which `store_check` checks.
 
 pub mod providers;
 mod server;
@@ -67,7 +67,12 @@ mod rules;
 mod recorded;
 mod reply;
 
+#[cfg(feature = "oauth2")]
+mod store_check;
+
 pub use fault::Fault;
 pub use recorded::{api_counts::ApiCounts, password_counts::PasswordCounts, token_request::TokenRequest};
 pub use rules::clients::ClientAuthMethods;
 pub use server::{AuthorizationServer, builder::Builder};
+#[cfg(feature = "oauth2")]
+pub use store_check::{StoreCheck, StoreReport};

@@ -14,11 +14,11 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use support::store::conforms;
 use tower_bearer::{
     ErrorKind, LiveToken, Storage,
     oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet},
     store::{FileStore, Lease, StoreErrorKind, Swap, TokenStore},
+    testing::StoreCheck,
 };
 
 /// A directory that goes with the test.
@@ -56,9 +56,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn it_does_what_every_store_does() {
+async fn it_keeps_every_promise_of_a_store() {
     let directory = Directory::new();
-    conforms(FileStore::new(directory.path()), FileStore::new(directory.path())).await;
+    let place = directory.0.clone();
+    let report = StoreCheck::new(move |name| FileStore::new(place.join(name))).run().await;
+    report.assert_sound();
+    assert!(report.news().is_some(), "{report}");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod replica;
 mod steps;
 #[path = "../../benches/harness/stops.rs"]
 mod stops;
+mod store_check;
 mod tls;
 
 use std::{future::Future, process::ExitCode, sync::RwLock};
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         beside("a_refresh_token_is_not_spent_without_redis", fleets::not_spent_without_redis),
         beside("an_answer_that_comes_late_revives_those_who_reported_its_loss", fleets::late_answer),
         beside("an_idle_replica_leaves_the_store_alone", fleets::idle),
+        beside("store_on_redis::keeps_every_promise_of_a_store", store_check::on_redis),
         beside(
             "store_on_redis::after_a_failover_behind_a_proxy_the_new_primary_is_written_to",
             failover::behind_a_proxy,

@@ -9,8 +9,6 @@ pub mod call;
 pub mod chromium;
 pub mod hasty;
 pub mod node;
-#[cfg(feature = "oauth2")]
-pub mod store;
 pub mod web_app;
 
 use std::{

@@ -1,0 +1,278 @@
+//! The check of stores passes sound ones, and says of each flaw which promise it breaks.
+#![cfg(all(feature = "oauth2", feature = "testing"))]
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::yield_now, time::Instant};
+use tower_bearer::{
+    store::{Entry, FileStore, Lease, Memory, StoreError, Swap, TokenStore},
+    testing::{StoreCheck, StoreReport},
+};
+
+/// What is wrong with a [`Table`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flaw {
+    None,
+    OneEntryForAll,
+    FirstVersionIsZero,
+    SwapsWithoutComparing,
+    SwapsInTwoSteps,
+    TornByACancelledSwap,
+    CutsLongData,
+    LeaseIsNeverFree,
+    LeaseEndsAtOnce,
+    LeaseForEverybody,
+    AnybodyReleases,
+    SwapEndsTheLease,
+    HolderIsRefused,
+    CancelledLeaseStays,
+    ReturnsAtOnce,
+    NeverTells,
+    Hangs,
+    HidesAnOutage,
+    OutageIsUnusable,
+    LosesWhatItConfirmed,
+}
+
+/// A database in memory that many stores share.
+#[derive(Clone)]
+struct Database {
+    rows: Arc<Mutex<HashMap<String, Row>>>,
+    changed: Arc<Notify>,
+    is_down: Arc<AtomicBool>,
+    flaw: Flaw,
+}
+
+#[derive(Clone, Default)]
+struct Row {
+    version: u64,
+    data: Vec<u8>,
+    lease: Option<(String, Instant)>,
+}
+
+struct Table {
+    database: Database,
+    name: String,
+}
+
+impl Database {
+    fn new(flaw: Flaw) -> Self {
+        Self { rows: Arc::default(), changed: Arc::default(), is_down: Arc::default(), flaw }
+    }
+
+    fn table(&self, name: &str) -> Table {
+        let name = if self.flaw == Flaw::OneEntryForAll { "all" } else { name };
+        Table { database: self.clone(), name: name.to_owned() }
+    }
+
+    async fn check(self) -> StoreReport {
+        let (begin, end, open) = (self.clone(), self.clone(), self);
+        let check = StoreCheck::new(move |name| open.table(name));
+        let begin = move || begin.is_down.store(true, Ordering::Relaxed);
+        let end = move || {
+            end.is_down.store(false, Ordering::Relaxed);
+            if end.flaw == Flaw::LosesWhatItConfirmed {
+                end.rows.lock().unwrap().clear();
+            }
+        };
+        check
+            .outage(
+                move || {
+                    begin();
+                    async {}
+                },
+                move || {
+                    end();
+                    async {}
+                },
+            )
+            .run()
+            .await
+    }
+}
+
+impl Table {
+    fn has(&self, flaw: Flaw) -> bool {
+        self.database.flaw == flaw
+    }
+
+    /// As long as a query takes.
+    async fn rows(&self) -> Result<MutexGuard<'_, HashMap<String, Row>>, StoreError> {
+        yield_now().await;
+        if self.has(Flaw::Hangs) {
+            pending::<()>().await;
+        }
+        match self.database.is_down.load(Ordering::Relaxed) && !self.has(Flaw::HidesAnOutage) {
+            true if self.has(Flaw::OutageIsUnusable) => Err(StoreError::unusable("down")),
+            true => Err(StoreError::unreachable("down")),
+            false => Ok(self.database.rows.lock().unwrap()),
+        }
+    }
+}
+
+impl TokenStore for Table {
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        let rows = self.rows().await?;
+        let row = rows.get(&self.name).filter(|row| row.version > 0);
+        let too_low = u64::from(self.has(Flaw::FirstVersionIsZero));
+        Ok(row.map(|row| Entry::new(row.version - too_low, row.data.clone())))
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        if self.has(Flaw::SwapsInTwoSteps) {
+            let version = self.rows().await?.get(&self.name).map_or(0, |row| row.version);
+            if version != expected {
+                return Ok(Swap::Lost);
+            }
+            yield_now().await;
+        }
+        if self.has(Flaw::TornByACancelledSwap) {
+            let half = data[..data.len() / 2].to_vec();
+            self.rows().await?.entry(self.name.clone()).or_default().data = half;
+            yield_now().await;
+        }
+        let mut rows = self.rows().await?;
+        let row = rows.entry(self.name.clone()).or_default();
+        let compares = !self.has(Flaw::SwapsWithoutComparing) && !self.has(Flaw::SwapsInTwoSteps);
+        if compares && row.version != expected {
+            return Ok(Swap::Lost);
+        }
+        let longest = if self.has(Flaw::CutsLongData) { 4096 } else { usize::MAX };
+        row.version = expected + 1;
+        row.data = data[..data.len().min(longest)].to_vec();
+        if self.has(Flaw::SwapEndsTheLease) {
+            row.lease = None;
+        }
+        self.database.changed.notify_waiters();
+        Ok(Swap::Done)
+    }
+
+    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        let mut rows = self.rows().await?;
+        let row = rows.entry(self.name.clone()).or_default();
+        let now = Instant::now();
+        let time = if self.has(Flaw::LeaseEndsAtOnce) && time < Duration::from_secs(10) { time / 10 } else { time };
+        let holder = if self.has(Flaw::CancelledLeaseStays) { holder.trim_start_matches("dropped-") } else { holder };
+        let is_anothers = |by: &str| by != holder || self.has(Flaw::HolderIsRefused);
+        match &row.lease {
+            _ if self.has(Flaw::LeaseForEverybody) => {}
+            Some((by, until)) if *until > now && is_anothers(by) => return Ok(Lease::Held(*until - now)),
+            Some((by, _)) if self.has(Flaw::LeaseIsNeverFree) && by != holder => {
+                return Ok(Lease::Held(Duration::from_millis(1)));
+            }
+            _ => {}
+        }
+        let forever = self.has(Flaw::CancelledLeaseStays) && time < Duration::from_secs(1);
+        let time = if forever { Duration::from_secs(1000) } else { time };
+        row.lease = Some((holder.to_owned(), now + time));
+        Ok(Lease::Granted)
+    }
+
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        // Dropped here, it has done nothing.
+        yield_now().await;
+        let mut rows = self.rows().await?;
+        let row = rows.entry(self.name.clone()).or_default();
+        if row.lease.as_ref().is_some_and(|(by, _)| by == holder || self.has(Flaw::AnybodyReleases)) {
+            row.lease = None;
+        }
+        Ok(())
+    }
+
+    async fn changed(&self, known: u64) {
+        if self.has(Flaw::ReturnsAtOnce) {
+            return;
+        }
+        loop {
+            let notified = self.database.changed.notified();
+            if self.has(Flaw::NeverTells) {
+                pending::<()>().await;
+            }
+            let version = self.rows().await.map_or(0, |rows| rows.get(&self.name).map_or(0, |row| row.version));
+            if version != known {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn sound_stores_keep_all_promises() {
+    let report = Database::new(Flaw::None).check().await;
+    report.assert_sound();
+    assert!(report.news().is_some_and(|time| time < Duration::from_secs(1)), "{report}");
+
+    let report = StoreCheck::new(|_| Memory::default()).run().await;
+    report.assert_sound();
+    assert_eq!(report.news(), None);
+
+    let directory = std::env::temp_dir().join(format!("tower-bearer-store-check-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let place = directory.clone();
+    let report = StoreCheck::new(move |name| FileStore::new(place.join(name))).run().await;
+    std::fs::remove_dir_all(&directory).unwrap();
+    report.assert_sound();
+    assert!(report.news().is_some_and(|time| time < Duration::from_secs(5)), "{report}");
+}
+
+#[tokio::test]
+async fn a_store_need_not_tell_of_changes() {
+    let report = Database::new(Flaw::NeverTells).check().await;
+    report.assert_sound();
+    assert_eq!(report.news(), None);
+    assert!(report.to_string().contains("no other process hears of a swap"), "{report}");
+}
+
+/// Each flaw, and words of what is said of it.
+const FLAWS: [(Flaw, &str); 18] = [
+    (Flaw::OneEntryForAll, "is loaded as"),
+    (Flaw::FirstVersionIsZero, "the first entry has version 0 instead of 1"),
+    (Flaw::SwapsWithoutComparing, "was Done at version 3"),
+    (Flaw::SwapsInTwoSteps, "both returned Done"),
+    (Flaw::TornByACancelledSwap, "with other data"),
+    (Flaw::CutsLongData, "65536 bytes were stored, and 4096 other ones are loaded"),
+    (Flaw::LeaseIsNeverFree, "still holds after"),
+    (Flaw::LeaseEndsAtOnce, "was granted to another"),
+    (Flaw::LeaseForEverybody, "was granted a lease that another holder has"),
+    (Flaw::AnybodyReleases, "released by another than its holder"),
+    (Flaw::SwapEndsTheLease, "a swap came before"),
+    (Flaw::HolderIsRefused, "the holder asks again, and isn't granted it"),
+    (Flaw::CancelledLeaseStays, "that was dropped after"),
+    (Flaw::ReturnsAtOnce, "a store that can't tell should sleep for a second"),
+    (Flaw::Hangs, "the store can be used: it is reachable, and nothing is missing: load() took longer than 5s"),
+    (Flaw::HidesAnOutage, "worked while the database was down"),
+    (Flaw::OutageIsUnusable, "use StoreError::unreachable"),
+    (Flaw::LosesWhatItConfirmed, "the entry is gone"),
+];
+
+#[tokio::test]
+async fn each_flaw_is_told_in_words() {
+    let mut checks = tokio::task::JoinSet::new();
+    for (flaw, words) in FLAWS {
+        checks.spawn(async move { (flaw, words, Database::new(flaw).check().await) });
+    }
+    let mut wrong = String::new();
+    while let Some(ended) = checks.join_next().await {
+        let (flaw, words, report) = ended.unwrap();
+        if !report.faults().any(|fault| fault.contains(words)) {
+            wrong += &format!("{flaw:?} should be told as {words:?}:\n{report}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[tokio::test]
+#[should_panic(expected = "FAILED  two entries have nothing to do with each other")]
+async fn a_test_fails_with_the_report() {
+    let report = Database::new(Flaw::OneEntryForAll).check().await;
+    report.assert_sound();
+}
