@@ -28,6 +28,7 @@
         feature = "oauth2",
         feature = "redis",
         feature = "reqwest-middleware",
+        feature = "sealed",
         feature = "testing",
         feature = "tonic"
     ),
@@ -103,6 +104,7 @@
 //! | `reqwest` | yes | reqwest as the HTTP client for token requests, and `reqwest::Client` as a service to wrap |
 //! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `redis` | | token sets in Redis, shared by a fleet |
+//! | `sealed` | | token sets that are encrypted in their store |
 //! | `tower` | yes (`oauth2` includes it) | `ServiceBuilderExt`: the layer as a method of tower's builder |
 //! | `tonic` | | [`for_tonic()`](BearerAuthLayer), errors as a gRPC status, and [`LiveToken`] as an interceptor |
 //! | `reqwest-middleware` | | the layer as a middleware |
@@ -160,6 +162,7 @@ pub mod testing;
     feature = "oauth2",
     feature = "redis",
     feature = "reqwest-middleware",
+    feature = "sealed",
     feature = "testing",
     feature = "tonic",
 ))]

@@ -11,6 +11,9 @@
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
 #![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
 //!
+#![cfg_attr(feature = "sealed", doc = "[`Sealed`] encrypts what is in any of them.")]
+#![cfg_attr(not(feature = "sealed"), doc = "`Sealed` (feature `sealed`) encrypts what is in any of them.")]
+//!
 //! # Status, metrics and events
 //!
 //! [`Status::storage`](crate::Status::storage) says whether the set is stored, and so do [metrics and events](crate::telemetry). Events of
@@ -56,6 +59,8 @@ mod memory;
 pub(crate) mod record;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sealed")]
+mod sealed;
 mod token_set;
 
 #[cfg(feature = "oauth2")]
@@ -66,6 +71,8 @@ pub use file::FileStore;
 pub use memory::Memory;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
+#[cfg(feature = "sealed")]
+pub use sealed::{InvalidKey, Keyring, Sealed, SealingKey};
 pub use token_set::TokenSet;
 
 /// Keeps one entry: opaque bytes, and their version. Implement it for other databases.

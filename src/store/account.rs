@@ -99,6 +99,21 @@ impl Account {
         id
     }
 
+    /// A hash of whose tokens these are, whatever they are asked for.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn owner_hash(&self) -> String {
+        let Owner { server, client, subject } = &self.owner;
+        let (kind, user) = match subject {
+            Subject::Unknown => ("unknown", ""),
+            Subject::Client => ("client", ""),
+            Subject::User(user) => ("user", user.as_str()),
+        };
+        let mut hash =
+            [server, client, kind, user].iter().fold(String::new(), |hash, part| chain(&hash, part.as_bytes()));
+        hash.truncate(32);
+        hash
+    }
+
     /// Adds a parameter of the token request, which may name a tenant.
     pub(crate) fn with_param(mut self, name: &str, value: &str) -> Self {
         self.owner.server += &tenant(name, value);

@@ -42,8 +42,8 @@ use redis_error::redis_error;
 /// - **Durability is the server's.** For single-use refresh tokens set `appendonly yes`, `appendfsync always` and `maxmemory-policy
 ///   noeviction`. With replicas that may take over, call [`wait_for_replicas`](Self::wait_for_replicas) or
 ///   [`wait_for_disks`](Self::wait_for_disks).
-/// - **Tokens are not encrypted.** Everybody who can read the database has them, so create a Redis user for them (ACL: keys
-///   `~tower-bearer:*`, channels `&tower-bearer:*`).
+/// - **Tokens are not encrypted**, unless you wrap the store in `Sealed`. Everybody who can read the database has them, so create a Redis user
+///   for them (ACL: keys `~tower-bearer:*`, channels `&tower-bearer:*`).
 /// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one
 ///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s.
 /// - **Each token set has three keys**: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with

@@ -1,0 +1,191 @@
+//! [`Sealed`]: any store, with its entries encrypted.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `keyring` | the keys |
+//! | `envelope` | what a sealed entry looks like |
+
+use std::{fmt, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
+
+mod envelope;
+mod keyring;
+
+use envelope::{Opened, open, seal};
+pub use keyring::{InvalidKey, Keyring, SealingKey};
+
+/// A store whose entries are encrypted: who reads the database, or a backup of it, has no tokens.
+///
+/// ```no_run
+/// use tower_bearer::{
+///     LiveToken,
+///     oauth2::{RefreshToken, Stored, TokenEndpoint},
+///     store::{FileStore, Keyring, Sealed, SealingKey},
+/// };
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // 32 random bytes in base64: `openssl rand -base64 32`. Keep them where the tokens are not.
+/// let keyring = Keyring::new(SealingKey::from_base64("2026-11", &std::env::var("TOKEN_KEY")?)?);
+/// let store = Sealed::new(FileStore::new("/var/lib/app/anna.token"), keyring);
+///
+/// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+/// let token = LiveToken::spawn(Stored::in_store(RefreshToken::new(endpoint).subject("anna"), store));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - **What it protects.** Nobody without a key reads a token, or changes an entry unnoticed. The account is sealed with the tokens: an
+///   entry that is moved into another user's place is another account's there, and isn't used.
+/// - **What it doesn't.** Who may write to the database can remove an entry, or put back an older one of the same account.
+///   [`Stored`](crate::oauth2::Stored) treats both like a store that was set back. Ids of keys, lengths and a hash of the account can be read.
+/// - **How.** XChaCha20-Poly1305 with a random nonce for each write. The id of the key and the account are the associated data. An entry is
+///   one JSON object of texts, so a database may keep it in a text or JSON column.
+/// - **A wrong or a missing key** is an error, [`StoreError::unusable`], and so is an entry that was changed. The entry is left unchanged.
+/// - **Keys change without a stop.** See [`Keyring`].
+pub struct Sealed<S> {
+    store: S,
+    keyring: Keyring,
+    accepts_plain: bool,
+    /// A hash of the account whose entry this is.
+    account: String,
+}
+
+impl<S: TokenStore> Sealed<S> {
+    /// Encrypts what goes into this store. [`Sealed`] has an example.
+    pub fn new(store: S, keyring: Keyring) -> Self {
+        Self { store, keyring, accepts_plain: false, account: String::new() }
+    }
+
+    /// Also reads an entry that isn't encrypted, and encrypts it with the next write. Default: no, such an entry is an error, because
+    /// somebody without a key may have put it there.
+    ///
+    /// Call it while a store with plain entries changes over: first all processes get the key, then [`rewrap`](Self::rewrap) encrypts what is
+    /// there. Then remove the call.
+    ///
+    /// ```
+    /// # use tower_bearer::store::{FileStore, Keyring, Sealed, SealingKey};
+    /// # let keyring = Keyring::new(SealingKey::from_bytes("2026-11", [7; 32])?);
+    /// let store = Sealed::new(FileStore::new("/var/lib/app/anna.token"), keyring).accept_plain();
+    /// # Ok::<(), tower_bearer::store::InvalidKey>(())
+    /// ```
+    #[must_use]
+    pub fn accept_plain(mut self) -> Self {
+        self.accepts_plain = true;
+        self
+    }
+
+    /// Encrypts the entry with the newest key, unless it is. Returns whether it did. Each write does the same, so this is for entries that
+    /// nobody renews, before an old key is removed.
+    ///
+    /// The entry must be [bound](TokenStore::bind) to its account, as [`Stored`](crate::oauth2::Stored) does.
+    ///
+    /// ```
+    /// use tower_bearer::{
+    ///     oauth2::{Grant, RefreshToken, TokenEndpoint},
+    ///     store::{FileStore, Keyring, Sealed, SealingKey, TokenStore},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (new, old) = ([8; 32], [7; 32]);
+    /// # let directory = std::env::temp_dir();
+    /// let keyring = Keyring::new(SealingKey::from_bytes("2026-12", new)?).older(SealingKey::from_bytes("2026-11", old)?);
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+    /// for user in ["anna", "ben"] {
+    ///     let mut store = Sealed::new(FileStore::new(directory.join(user)), keyring.clone());
+    ///     store.bind(&RefreshToken::new(endpoint.clone()).subject(user).account());
+    ///     store.rewrap().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails, if the entry can't be opened, or if others use it for half a minute without a pause.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the entry is encrypted with the one key or with the other.
+    pub async fn rewrap(&self) -> Result<bool, StoreError> {
+        let holder = format!("rewrap-{:016x}", fastrand::u64(..));
+        // A renewal holds the lease, and must not find another version when it stores its set.
+        let leased = async {
+            while let Lease::Held(left) = self.store.lease(&holder, LEASE).await? {
+                sleep(left.min(LEASE)).await;
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, leased)
+            .await
+            .map_err(|_| StoreError::unreachable("others use the entry all the time: try again later"))??;
+        let rewrapped = self.rewrap_leased().await;
+        let released = self.store.release(&holder).await;
+        rewrapped.and_then(|rewrapped| released.map(|()| rewrapped))
+    }
+
+    async fn rewrap_leased(&self) -> Result<bool, StoreError> {
+        loop {
+            let Some(entry) = self.store.load().await? else { return Ok(false) };
+            let opened = self.open(&entry)?;
+            if opened.key.as_deref() == Some(self.keyring.newest().id()) {
+                return Ok(false);
+            }
+            let sealed = seal(&opened.data, opened.account.as_deref().unwrap_or(&self.account), self.keyring.newest())?;
+            if self.store.swap(entry.version(), &sealed).await? == Swap::Done {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn open(&self, entry: &Entry) -> Result<Opened, StoreError> {
+        open(entry.data(), &self.keyring, self.accepts_plain)
+    }
+}
+
+impl<S: TokenStore> TokenStore for Sealed<S> {
+    fn bind(&mut self, account: &Account) {
+        self.account = account.owner_hash();
+        self.store.bind(account);
+    }
+
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        let Some(entry) = self.store.load().await? else { return Ok(None) };
+        // Whose entry it is says the account in it, which `Stored` compares. So it can name the other account, and move its entry.
+        let opened = self.open(&entry)?;
+        Ok(Some(Entry::new(entry.version(), opened.into_data())))
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        let sealed = seal(data, &self.account, self.keyring.newest())?;
+        self.store.swap(expected, &sealed).await
+    }
+
+    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        self.store.lease(holder, time).await
+    }
+
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        self.store.release(holder).await
+    }
+
+    async fn changed(&self, known: u64) {
+        self.store.changed(known).await;
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Sealed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("store", &self.store).field("keyring", &self.keyring).finish_non_exhaustive()
+    }
+}
+
+/// For a read and a write.
+const LEASE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
