@@ -7,7 +7,7 @@
 //! | store | shared by | survives |
 //! |---|---|---|
 //! | [`Memory`] | nobody | nothing |
-//! | [`FileStore`] | the processes of one machine | restarts, crashes, power cuts |
+//! | [`FileStore`], [`FileDirectory`] for many | the processes of one machine | restarts, crashes, power cuts |
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
 #![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
 //!
@@ -67,7 +67,7 @@ mod token_set;
 pub(crate) use account::tenant;
 pub use account::{Account, Credentials};
 pub use error::{StoreError, StoreErrorKind};
-pub use file::FileStore;
+pub use file::{FileDirectory, FileStore};
 pub use memory::Memory;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;

@@ -4,28 +4,40 @@
 //! |---|---|
 //! | `atomic_file` | where the file is, and how it is read and replaced |
 //! | `content` | the bytes in it |
+//! | `directory` | many files in one directory |
+//! | `watch` | the watcher of a directory |
 //! | `lock` | the lock file, with the lease |
 //! | `permissions` | who may open the files, and to whom they belong |
 //! | `file_error` | what an error of the file system asks for |
 
 use std::{
+    ffi::OsString,
+    fmt,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    task::spawn_blocking,
+    time::sleep,
+};
 use zeroize::Zeroizing;
 
 use super::{Entry, Lease, StoreError, Swap, TokenStore};
 
 mod atomic_file;
 mod content;
+mod directory;
 mod file_error;
 mod lock;
 mod permissions;
+mod watch;
 
 use atomic_file::AtomicFile;
+pub use directory::FileDirectory;
+use watch::DirectoryWatch;
 
 /// A file that survives restarts, crashes and power cuts, and may be shared by the processes of one machine.
 ///
@@ -39,7 +51,8 @@ use atomic_file::AtomicFile;
 /// - Beside it are `NAME.lock`, which says who fetches, and for moments `NAME.new`. Both can stay there: locks and leases end with their
 ///   processes.
 ///
-/// One file holds one token set. The directory must exist. The path may be a symbolic link; `NAME.lock` must be a regular file. Because the
+/// One file holds one token set, and each process reads it four times a second. For many users there is [`directory`](Self::directory). The
+/// directory must exist. The path may be a symbolic link; `NAME.lock` must be a regular file. Because the
 /// file is replaced, a container must mount the directory, not the file alone. On a network file system locks (`flock`) must work, and the
 /// clocks of the machines must agree to a fraction of a second.
 ///
@@ -56,19 +69,49 @@ use atomic_file::AtomicFile;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FileStore {
     path: PathBuf,
     /// Held by each call, even after its future was dropped. So a file system that hangs blocks one thread, not one for each call.
     one_at_a_time: Arc<Mutex<()>>,
+    /// Shared by the files of a directory.
+    at_once: Arc<Semaphore>,
     /// There was a warning about the group's rights.
     warned: Arc<AtomicBool>,
+    /// Of the directory, and the name of the file in it. `None`: the file is read four times a second.
+    watch: Option<(Arc<DirectoryWatch>, OsString)>,
 }
 
 impl FileStore {
     /// The file at this path. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), one_at_a_time: Arc::default(), warned: Arc::default() }
+        Self {
+            path: path.into(),
+            one_at_a_time: Arc::default(),
+            at_once: Arc::new(Semaphore::new(1)),
+            warned: Arc::default(),
+            watch: None,
+        }
+    }
+
+    /// A directory with a file for each key: for many users on one machine.
+    ///
+    /// ```no_run
+    /// use tower_bearer::{LiveToken, oauth2::{RefreshToken, Stored, TokenEndpoint}, store::FileStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+    /// let tokens = FileStore::directory("/var/lib/app/tokens");
+    /// for user in ["anna", "ben"] {
+    ///     let grant = RefreshToken::new(endpoint.clone()).subject(user);
+    ///     let token = LiveToken::spawn(Stored::in_store(grant, tokens.of(user)));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn directory(path: impl Into<PathBuf>) -> FileDirectory {
+        FileDirectory::new(path.into())
     }
 
     async fn read(&self) -> Result<Option<Entry>, StoreError> {
@@ -82,8 +125,9 @@ impl FileStore {
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
         let turn = self.one_at_a_time.clone().lock_owned().await;
+        let place = self.at_once.clone().acquire_owned().await;
         let work = move || {
-            let _until_the_end = turn;
+            let _until_the_end = (turn, place);
             AtomicFile::of(&path).and_then(|file| work(&file))
         };
         spawn_blocking(work).await.map_err(|_| StoreError::unreachable("the runtime is shutting down"))?
@@ -112,14 +156,31 @@ impl TokenStore for FileStore {
     }
 
     async fn changed(&self, known: u64) {
+        let mut news = self.watch.as_ref().map(|(watch, name)| watch.listen(name));
         loop {
-            sleep(POLL).await;
             // An error counts as a change: the next load returns it.
-            match self.read().await {
-                Ok(entry) if entry.as_ref().map_or(0, |entry| entry.version()) == known => {}
-                _ => return,
+            let is_known = match self.read().await {
+                Ok(entry) => entry.map_or(0, |entry| entry.version()) == known,
+                Err(_) => {
+                    sleep(POLL).await;
+                    return;
+                }
+            };
+            if !is_known {
+                return;
+            }
+            match &mut news {
+                // The sender ends with the watch, and this has the watch.
+                Some(news) => drop(news.changed().await),
+                None => sleep(POLL).await,
             }
         }
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,422 @@
+//! One watcher for all files of a directory.
+//!
+//! On Linux the kernel tells which file was changed. Where it can't (another system, a network file system, whose other machines it knows
+//! nothing of, or no instance left), the directory is looked at four times a second.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fs::{self, Metadata},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+use super::POLL;
+use crate::clock::{Clock, SystemClock};
+
+/// Tells those who wait for it that a file may have changed.
+pub(super) struct DirectoryWatch {
+    directory: PathBuf,
+    listening: Mutex<Listening>,
+}
+
+#[derive(Default)]
+struct Listening {
+    /// By the names of files. A name without receivers is removed now and then.
+    names: HashMap<OsString, watch::Sender<()>>,
+    removed_at: usize,
+    task: Option<JoinHandle<()>>,
+}
+
+impl DirectoryWatch {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, listening: Mutex::default() }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Changes when the file with this name may have changed. The first call starts the watcher.
+    ///
+    /// The caller reads the file after this call: what changed before isn't told.
+    pub(super) fn listen(self: &Arc<Self>, name: &OsStr) -> watch::Receiver<()> {
+        let mut listening = self.lock();
+        listening.remove_unused();
+        let sender = listening.names.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(()));
+        let receiver = sender.subscribe();
+        // It ends with its runtime, and the files may be used in another one.
+        if listening.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            listening.task = Some(tokio::spawn(run(Arc::downgrade(self), self.directory.clone())));
+        }
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listening> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, name: &OsStr) {
+        if let Some(sender) = self.lock().names.get(name) {
+            sender.send_replace(());
+        }
+    }
+
+    fn tell_all(&self) {
+        for sender in self.lock().names.values() {
+            sender.send_replace(());
+        }
+    }
+
+    /// The names that somebody waits for.
+    fn names(&self) -> Vec<OsString> {
+        let listening = self.lock();
+        let waited_for = listening.names.iter().filter(|(_, sender)| sender.receiver_count() > 0);
+        waited_for.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Listening {
+    /// Each time as many names have come as were left the last time, so that a call costs little.
+    fn remove_unused(&mut self) {
+        if self.names.len() >= self.removed_at.max(64) {
+            self.names.retain(|_, sender| sender.receiver_count() > 0);
+            self.removed_at = 2 * self.names.len();
+        }
+    }
+}
+
+impl Drop for DirectoryWatch {
+    fn drop(&mut self) {
+        if let Some(task) = self.lock().task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// Watches the directory, until nobody has the watch any more.
+async fn run(watch: Weak<DirectoryWatch>, directory: PathBuf) {
+    #[cfg(target_os = "linux")]
+    let mut may_be_told = true;
+    while watch.strong_count() > 0 {
+        #[cfg(target_os = "linux")]
+        if may_be_told {
+            match kernel::Told::of(&directory).await {
+                Ok(told) => told.for_ever(&watch).await,
+                Err(kernel::Untold::Now) => {}
+                Err(kernel::Untold::Here) => may_be_told = false,
+            }
+        }
+        // An error passes, or there is a reason to look instead.
+        looks(&watch, &directory, LOOKS).await;
+    }
+}
+
+/// Looks at the directory so many times.
+async fn looks(watch: &Weak<DirectoryWatch>, directory: &Path, times: u32) {
+    let mut last = Looked::default();
+    for _ in 0..times {
+        sleep(POLL).await;
+        let Some(watching) = watch.upgrade() else { return };
+        let (names, directory) = (watching.names(), directory.to_owned());
+        drop(watching);
+        let before = std::mem::take(&mut last);
+        let look = move || before.again(&directory, names);
+        let Ok((now, changed)) = tokio::task::spawn_blocking(look).await else { return };
+        last = now;
+        let Some(watching) = watch.upgrade() else { return };
+        changed.iter().for_each(|name| watching.tell(name));
+    }
+}
+
+/// What a look at a directory has found.
+#[derive(Default)]
+struct Looked {
+    directory: Option<SystemTime>,
+    files: HashMap<OsString, Seen>,
+    /// How many looks there were at the directory alone.
+    spared: u32,
+}
+
+type Seen = Option<(SystemTime, u64)>;
+
+impl Looked {
+    /// Looks again: what there is, and the names of the files that have changed. A file that is new here counts as changed.
+    fn again(mut self, directory: &Path, names: Vec<OsString>) -> (Self, Vec<OsString>) {
+        let changed_at = fs::metadata(directory).and_then(|about| about.modified()).ok();
+        // A file that is replaced changes its directory. Times are coarse, so a fresh one may hide another change.
+        let is_fresh = changed_at.is_none_or(|at| SystemClock.wall().duration_since(at).is_ok_and(|age| age < COARSE));
+        let knows_all = names.iter().all(|name| self.files.contains_key(name));
+        if changed_at == self.directory && !is_fresh && knows_all && self.spared < MOST_SPARED {
+            self.spared += 1;
+            return (self, Vec::new());
+        }
+        let mut changed = Vec::new();
+        let mut files = HashMap::with_capacity(names.len());
+        for name in names {
+            let now: Seen = fs::symlink_metadata(directory.join(&name)).ok().as_ref().and_then(seen);
+            if self.files.get(&name) != Some(&now) {
+                changed.push(name.clone());
+            }
+            files.insert(name, now);
+        }
+        (Self { directory: changed_at, files, spared: 0 }, changed)
+    }
+}
+
+fn seen(about: &Metadata) -> Seen {
+    #[cfg(unix)]
+    let id = std::os::unix::fs::MetadataExt::ino(about);
+    #[cfg(not(unix))]
+    let id = about.len();
+    Some((about.modified().ok()?, id))
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::{
+        os::fd::{AsFd, AsRawFd, RawFd},
+        path::Path,
+        sync::Weak,
+    };
+
+    use nix::{
+        errno::Errno,
+        sys::{
+            inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent},
+            statfs::statfs,
+        },
+    };
+    use tokio::io::unix::AsyncFd;
+
+    use super::DirectoryWatch;
+    use crate::panics::contained;
+
+    /// What the kernel tells of a directory.
+    pub(super) struct Told(AsyncFd<Instance>);
+
+    /// Why there is nothing to hear.
+    pub(super) enum Untold {
+        /// It may be otherwise later.
+        Now,
+        /// This runtime has no I/O.
+        Here,
+    }
+
+    struct Instance(Inotify);
+
+    impl AsRawFd for Instance {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.as_fd().as_raw_fd()
+        }
+    }
+
+    impl Told {
+        /// # Errors
+        /// [`Untold`] if the kernel can't tell.
+        pub(super) async fn of(directory: &Path) -> Result<Self, Untold> {
+            let directory = directory.to_owned();
+            // A file system that hangs must not stop the runtime.
+            let watched = tokio::task::spawn_blocking(move || {
+                if is_network(&directory) {
+                    return None;
+                }
+                let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+                inotify.add_watch(&directory, CHANGES).ok()?;
+                Some(Instance(inotify))
+            });
+            let instance = watched.await.ok().flatten().ok_or(Untold::Now)?;
+            #[allow(
+                deprecated,
+                reason = "what replaces it is unsafe; the descriptor is the instance's own, and stays the same"
+            )]
+            let register = || AsyncFd::new(instance).ok();
+            // A runtime without I/O panics here.
+            contained(register).ok_or(Untold::Here)?.map(Self).ok_or(Untold::Now)
+        }
+
+        /// Tells the names of changed files, until there is an error or nobody has the watch any more.
+        pub(super) async fn for_ever(self, watch: &Weak<DirectoryWatch>) {
+            // What changed before this moment wasn't told.
+            match watch.upgrade() {
+                Some(watching) => watching.tell_all(),
+                None => return,
+            }
+            loop {
+                let Ok(mut ready) = self.0.readable().await else { return };
+                let events = match self.0.get_ref().0.read_events() {
+                    Ok(events) => events,
+                    Err(Errno::EAGAIN) => {
+                        ready.clear_ready();
+                        continue;
+                    }
+                    Err(Errno::EINTR) => continue,
+                    Err(_) => return,
+                };
+                let Some(watching) = watch.upgrade() else { return };
+                for event in &events {
+                    match &event.name {
+                        Some(name) if !is_lost(event) => watching.tell(name),
+                        // Events were lost, or the directory itself is gone or changed.
+                        _ => watching.tell_all(),
+                    }
+                }
+                if events.iter().any(|event| event.mask.intersects(GONE)) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_lost(event: &InotifyEvent) -> bool {
+        event.mask.intersects(AddWatchFlags::IN_Q_OVERFLOW.union(GONE))
+    }
+
+    /// Whether other machines may change files here, of which this kernel hears nothing.
+    fn is_network(directory: &Path) -> bool {
+        // Where it can't be told, it is looked at.
+        statfs(directory).map_or(true, |about| NETWORK.contains(&(about.filesystem_type().0 as u32)))
+    }
+
+    const CHANGES: AddWatchFlags = AddWatchFlags::IN_MOVED_TO
+        .union(AddWatchFlags::IN_MOVED_FROM)
+        .union(AddWatchFlags::IN_CLOSE_WRITE)
+        .union(AddWatchFlags::IN_CREATE)
+        .union(AddWatchFlags::IN_DELETE)
+        .union(AddWatchFlags::IN_DELETE_SELF)
+        .union(AddWatchFlags::IN_MOVE_SELF)
+        .union(AddWatchFlags::IN_ONLYDIR);
+
+    const GONE: AddWatchFlags = AddWatchFlags::IN_IGNORED
+        .union(AddWatchFlags::IN_UNMOUNT)
+        .union(AddWatchFlags::IN_DELETE_SELF)
+        .union(AddWatchFlags::IN_MOVE_SELF);
+
+    /// linux/magic.h: NFS, SMB, CIFS, SMB 2, FUSE, 9P, AFS, Coda, Ceph, GFS 2, OCFS 2, Lustre.
+    const NETWORK: [u32; 12] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x5346_414f,
+        0x7375_7245,
+        0x00c3_6400,
+        0x0116_1970,
+        0x7461_636f,
+        0x0bd0_0bd0,
+    ];
+}
+
+/// File systems may round times to two seconds.
+const COARSE: Duration = Duration::from_secs(3);
+
+/// A file that is written in place doesn't change its directory: all are looked at every five seconds.
+const MOST_SPARED: u32 = 20;
+
+/// After a minute the kernel may be able to tell.
+const LOOKS: u32 = 240;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tower-bearer-watch-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.0.join("new"), text).unwrap();
+            fs::rename(self.0.join("new"), self.0.join(name)).unwrap();
+        }
+
+        /// As if nothing had happened for a long time.
+        fn age(&self, name: &str) {
+            let old = SystemClock.wall() - Duration::from_secs(1000);
+            fs::File::open(self.0.join(name)).unwrap().set_modified(old).unwrap();
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn names(names: &[&str]) -> Vec<OsString> {
+        names.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_look_finds_the_files_that_were_replaced_removed_or_made() {
+        let place = Place::new("looks");
+        place.write("a", "1");
+        place.write("b", "1");
+        let all = names(&["a", "b", "c"]);
+        let (first, changed) = Looked::default().again(&place.0, all.clone());
+        assert_eq!(changed, all, "what is new to it counts as changed");
+        let (second, changed) = first.again(&place.0, all.clone());
+        assert_eq!(changed, names(&[]));
+        place.write("b", "2");
+        let (third, changed) = second.again(&place.0, all.clone());
+        assert_eq!(changed, names(&["b"]));
+        fs::remove_file(place.0.join("a")).unwrap();
+        place.write("c", "1");
+        let (_, changed) = third.again(&place.0, all);
+        assert_eq!(changed, names(&["a", "c"]));
+    }
+
+    #[test]
+    fn a_directory_that_rests_is_all_that_is_looked_at_and_a_fresh_one_is_not_trusted() {
+        let place = Place::new("rests");
+        place.write("a", "1");
+        place.age(".");
+        let (mut looked, _) = Looked::default().again(&place.0, names(&["a"]));
+        // In place, which doesn't change the directory.
+        fs::write(place.0.join("a"), "2").unwrap();
+        let mut changed;
+        for _ in 0..MOST_SPARED {
+            (looked, changed) = looked.again(&place.0, names(&["a"]));
+            assert_eq!(changed, names(&[]));
+        }
+        (looked, changed) = looked.again(&place.0, names(&["a"]));
+        assert_eq!(changed, names(&["a"]), "it is noticed now and then");
+
+        // Twice within one tick of the file system's clock: the directory has the same time both times.
+        let time = fs::metadata(&place.0).unwrap().modified().unwrap();
+        place.write("a", "3");
+        fs::File::open(&place.0).unwrap().set_modified(SystemClock.wall()).unwrap();
+        let fresh = fs::metadata(&place.0).unwrap().modified().unwrap();
+        (looked, changed) = looked.again(&place.0, names(&["a"]));
+        assert_eq!(changed, names(&["a"]));
+        place.write("a", "4");
+        fs::File::open(&place.0).unwrap().set_modified(fresh).unwrap();
+        (looked, changed) = looked.again(&place.0, names(&["a"]));
+        assert_eq!(changed, names(&["a"]), "{time:?}");
+        fs::remove_dir_all(&place.0).unwrap();
+        (_, changed) = looked.again(&place.0, names(&["a"]));
+        assert_eq!(changed, names(&["a"]), "a directory that is gone");
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_waits_for_are_forgotten() {
+        let place = Place::new("forgets");
+        let watch = Arc::new(DirectoryWatch::new(place.0.clone()));
+        let kept = watch.listen(OsStr::new("kept"));
+        for number in 0..10_000 {
+            drop(watch.listen(OsStr::new(&format!("{number}"))));
+        }
+        assert!(watch.lock().names.len() <= 64, "{}", watch.lock().names.len());
+        assert_eq!(watch.names(), names(&["kept"]));
+        drop(kept);
+    }
+}
