@@ -26,6 +26,7 @@
 //! | "the token store was set back: what is missing is put there again" | |
 //! | "announcements of the token store can't be heard; this is tried again, less and less often" | `error` |
 //! | "the group of a token file could read or write it: taken away (chmod 600)" | `path` |
+//! | "everybody may remove or replace the token files in this directory: take that away from others (chmod o-w)" | `path` |
 //!
 //! # What is stored
 //!
@@ -62,6 +63,8 @@ mod redis;
 #[cfg(feature = "sealed")]
 mod sealed;
 mod token_set;
+#[cfg(test)]
+mod told;
 
 #[cfg(feature = "oauth2")]
 pub(crate) use account::tenant;

@@ -271,6 +271,9 @@ async fn a_lock_that_is_never_given_back_is_an_error_and_no_hang() {
     let error = store.swap(1, b"second").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unreachable);
     assert!(error.to_string().contains("locked"), "{error}");
+    if cfg!(target_os = "linux") {
+        assert!(error.to_string().contains(&format!("the process {} keeps", std::process::id())), "{error}");
+    }
     drop(lock);
     assert_eq!(store.swap(1, b"second").await.unwrap(), Swap::Done);
 }

@@ -6,17 +6,13 @@
 //! | `content` | the bytes in it |
 //! | `directory` | many files in one directory |
 //! | `watch` | the watcher of a directory |
+//! | `steps` | the steps by which a file is replaced |
 //! | `lock` | the lock file, with the lease |
 //! | `permissions` | who may open the files, and to whom they belong |
+//! | `warnings` | what is warned of, once |
 //! | `file_error` | what an error of the file system asks for |
 
-use std::{
-    ffi::OsString,
-    fmt,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -33,10 +29,13 @@ mod directory;
 mod file_error;
 mod lock;
 mod permissions;
+mod steps;
+mod warnings;
 mod watch;
 
 use atomic_file::AtomicFile;
 pub use directory::FileDirectory;
+use warnings::Warnings;
 use watch::DirectoryWatch;
 
 /// A file that survives restarts, crashes and power cuts, and may be shared by the processes of one machine.
@@ -76,8 +75,7 @@ pub struct FileStore {
     one_at_a_time: Arc<Mutex<()>>,
     /// Shared by the files of a directory.
     at_once: Arc<Semaphore>,
-    /// There was a warning about the group's rights.
-    warned: Arc<AtomicBool>,
+    warnings: Arc<Warnings>,
     /// Of the directory, and the name of the file in it. `None`: the file is read four times a second.
     watch: Option<(Arc<DirectoryWatch>, OsString)>,
 }
@@ -89,7 +87,7 @@ impl FileStore {
             path: path.into(),
             one_at_a_time: Arc::default(),
             at_once: Arc::new(Semaphore::new(1)),
-            warned: Arc::default(),
+            warnings: Arc::default(),
             watch: None,
         }
     }
@@ -115,8 +113,8 @@ impl FileStore {
     }
 
     async fn read(&self) -> Result<Option<Entry>, StoreError> {
-        let warned = self.warned.clone();
-        self.blocking(move |file| file.load(&warned)).await
+        let warnings = self.warnings.clone();
+        self.blocking(move |file| file.load(&warnings)).await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -141,8 +139,8 @@ impl TokenStore for FileStore {
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
         let data = Zeroizing::new(data.to_vec());
-        let warned = self.warned.clone();
-        self.blocking(move |file| file.swap(expected, &data, &warned)).await
+        let warnings = self.warnings.clone();
+        self.blocking(move |file| file.swap(expected, &data, &warnings)).await
     }
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {

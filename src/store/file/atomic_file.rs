@@ -2,9 +2,8 @@
 
 use std::{
     fs::{self, File, Metadata},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read},
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
 };
 
 use zeroize::Zeroizing;
@@ -12,7 +11,8 @@ use zeroize::Zeroizing;
 use super::{
     content::{head, parse},
     file_error::{file_error, not_replaced},
-    permissions,
+    permissions, steps,
+    warnings::Warnings,
 };
 use crate::store::{Entry, StoreError, Swap};
 
@@ -60,11 +60,11 @@ impl AtomicFile {
         Ok(Self { lock: beside(".lock"), new: beside(".new"), directory, path: file })
     }
 
-    pub(super) fn load(&self, warned: &AtomicBool) -> Result<Option<Entry>, StoreError> {
-        Ok(self.read(warned)?.map(|(entry, _)| entry))
+    pub(super) fn load(&self, warnings: &Warnings) -> Result<Option<Entry>, StoreError> {
+        Ok(self.read(warnings)?.map(|(entry, _)| entry))
     }
 
-    fn read(&self, warned: &AtomicBool) -> Result<Option<(Entry, Metadata)>, StoreError> {
+    fn read(&self, warnings: &Warnings) -> Result<Option<(Entry, Metadata)>, StoreError> {
         let unusable = |what: &str| StoreError::unusable(format!("{} {what}", self.path.display()));
         let mut file = match permissions::careful().read(true).open(&self.path) {
             Ok(file) => file,
@@ -81,10 +81,10 @@ impl AtomicFile {
             permissions::Tightened::Open => {
                 return Err(unusable("can be read or written by others: take that away from them (chmod 600)"));
             }
-            permissions::Tightened::Taken(taken) => self.warn_of_group(&taken, warned),
+            permissions::Tightened::Taken(taken) => warnings.of_group(&self.path, &taken),
         }
         #[cfg(not(unix))]
-        let _ = warned;
+        let _ = warnings;
         if about.len() > LONGEST {
             return Err(unusable("is longer than any token set: it is another program's"));
         }
@@ -99,23 +99,13 @@ impl AtomicFile {
         Ok(Some((parse(&content).map_err(unusable)?, about)))
     }
 
-    #[cfg(unix)]
-    fn warn_of_group(&self, taken: &io::Result<()>, warned: &AtomicBool) {
-        if warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            return;
-        }
-        let path = self.path.display();
-        match taken {
-            Ok(()) => tracing::warn!(%path, "the group of a token file could read or write it: taken away (chmod 600)"),
-            Err(error) => {
-                tracing::warn!(%path, %error, "the group of a token file can read or write it, and that can't be taken away")
-            }
-        }
-    }
-
-    pub(super) fn swap(&self, expected: u64, data: &[u8], warned: &AtomicBool) -> Result<Swap, StoreError> {
+    pub(super) fn swap(&self, expected: u64, data: &[u8], warnings: &Warnings) -> Result<Swap, StoreError> {
         let _locked = self.locked()?;
-        let old = self.read(warned)?;
+        #[cfg(unix)]
+        if permissions::others_may_replace(&self.directory) {
+            warnings.of_directory(&self.directory);
+        }
+        let old = self.read(warnings)?;
         if old.as_ref().map_or(0, |(entry, _)| entry.version()) != expected {
             return Ok(Swap::Lost);
         }
@@ -128,34 +118,25 @@ impl AtomicFile {
     fn replace(&self, version: u64, data: &[u8], old: Option<&Metadata>) -> Result<(), StoreError> {
         let failed = |error: io::Error| file_error(&self.path, "can't be written", &error);
         // A crash may have left this file. The holder of the lock owns it.
-        match fs::remove_file(&self.new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let new = permissions::private().write(true).create_new(true).open(&self.new).map_err(failed)?;
+        steps::remove(&self.new).map_err(failed)?;
+        let new = steps::create(&self.new).map_err(failed)?;
         let renamed = self
-            .fill(new, version, data, old)
-            .and_then(|()| fs::rename(&self.new, &self.path).map_err(|error| not_replaced(&self.path, &error)));
+            .fill(&new, version, data, old)
+            .and_then(|()| steps::rename(&self.new, &self.path).map_err(|error| not_replaced(&self.path, &error)));
         if let Err(error) = renamed {
             // Tokens must not stay in it. If it can't be removed now, the next swap removes it.
             let _ = fs::remove_file(&self.new);
             return Err(error);
         }
         #[cfg(unix)]
-        match File::open(&self.directory).and_then(|directory| directory.sync_all()) {
-            // Some network file systems can't sync a directory.
-            Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-                return Err(failed(error));
-            }
-            _ => {}
-        }
+        steps::sync_directory(&self.directory).map_err(failed)?;
         Ok(())
     }
 
-    fn fill(&self, mut new: File, version: u64, data: &[u8], old: Option<&Metadata>) -> Result<(), StoreError> {
+    fn fill(&self, new: &File, version: u64, data: &[u8], old: Option<&Metadata>) -> Result<(), StoreError> {
         #[cfg(unix)]
         if let Some(old) = old {
-            permissions::inherit(old, &new).map_err(|error| {
+            permissions::inherit(old, new).map_err(|error| {
                 let user = std::os::unix::fs::MetadataExt::uid(old);
                 StoreError::unusable(format!(
                     "{} belongs to the user {user}, and a new one can't be given to that user ({error}): run this as that user",
@@ -165,10 +146,10 @@ impl AtomicFile {
         }
         #[cfg(not(unix))]
         let _ = old;
-        let mut write = || {
-            new.write_all(head(version, data).as_bytes())?;
-            new.write_all(data)?;
-            new.sync_all()
+        let write = || {
+            steps::write(new, head(version, data).as_bytes())?;
+            steps::write(new, data)?;
+            steps::sync(new)
         };
         write().map_err(|error| file_error(&self.path, "can't be written", &error))
     }

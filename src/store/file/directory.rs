@@ -4,13 +4,13 @@ use std::{
     borrow::Cow,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::{FileStore, watch::DirectoryWatch};
+use super::{FileStore, warnings::Warnings, watch::DirectoryWatch};
 use crate::store::account::hex;
 
 /// A directory with a file for each key: for many users on one machine. [`FileStore::directory`] makes it.
@@ -28,13 +28,13 @@ use crate::store::account::hex;
 pub struct FileDirectory {
     watch: Arc<DirectoryWatch>,
     at_once: Arc<Semaphore>,
-    warned: Arc<AtomicBool>,
+    warnings: Arc<Warnings>,
 }
 
 impl FileDirectory {
     pub(super) fn new(directory: PathBuf) -> Self {
         let at_once = Arc::new(Semaphore::new(MOST_AT_ONCE));
-        Self { watch: Arc::new(DirectoryWatch::new(directory)), at_once, warned: Arc::default() }
+        Self { watch: Arc::new(DirectoryWatch::new(directory)), at_once, warnings: Arc::default() }
     }
 
     /// The file of a key. It need not exist yet.
@@ -50,7 +50,7 @@ impl FileDirectory {
         let name = Self::file_name(key.as_ref());
         let mut store = FileStore::new(self.watch.directory().join(&name));
         store.at_once = self.at_once.clone();
-        store.warned = self.warned.clone();
+        store.warnings = self.warnings.clone();
         store.watch = Some((self.watch.clone(), name.into()));
         store
     }

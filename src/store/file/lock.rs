@@ -69,8 +69,28 @@ impl AtomicFile {
                 Err(TryLockError::Error(error)) => return Err(failed(&error)),
             }
         }
-        let text = format!("another process keeps {} locked: is it stopped?", self.lock.display());
+        // Nothing takes a lock from a process that is stopped, so people must know which one it is.
+        let who = self.lock_holder().map_or("another process".into(), |pid| format!("the process {pid}"));
+        let text = format!("{who} keeps {} locked: is it stopped? Let it go on, or end it", self.lock.display());
         Err(StoreError::unreachable(text))
+    }
+
+    /// The process that has the lock, where the kernel tells and it is in this container.
+    #[cfg(target_os = "linux")]
+    fn lock_holder(&self) -> Option<u32> {
+        let inode = std::os::unix::fs::MetadataExt::ino(&fs::symlink_metadata(&self.lock).ok()?);
+        // "1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF". The device is left out: it is another one for some file systems.
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let [_, "FLOCK", _, _, pid, place, ..] = words[..] else { return None };
+            (place.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok()).flatten()
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn lock_holder(&self) -> Option<u32> {
+        None
     }
 
     /// Opens or makes the lock file. No link is followed, so that nothing is ever written to another file.

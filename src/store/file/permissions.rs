@@ -5,7 +5,7 @@
 use std::fs::OpenOptions;
 
 #[cfg(unix)]
-pub(super) use unix::{Tightened, has_one_name, inherit, is_same, share, tighten};
+pub(super) use unix::{Tightened, has_one_name, inherit, is_same, others_may_replace, share, tighten};
 
 /// Options for a new file that others can never read.
 pub(super) fn private() -> OpenOptions {
@@ -32,6 +32,7 @@ mod unix {
         fs::{self, File, Metadata, Permissions},
         io,
         os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+        path::Path,
     };
 
     use super::{GROUP, OTHERS, OWN};
@@ -98,6 +99,11 @@ mod unix {
         }
     }
 
+    /// Whether everybody may remove files of others in this directory, and put theirs in their place.
+    pub(in super::super) fn others_may_replace(directory: &Path) -> bool {
+        fs::metadata(directory).is_ok_and(|about| about.mode() & ANYBODY_WRITES != 0 && about.mode() & STICKY == 0)
+    }
+
     /// Whether both are the same file.
     pub(in super::super) fn is_same(one: &Metadata, other: &Metadata) -> bool {
         (one.dev(), one.ino()) == (other.dev(), other.ino())
@@ -114,6 +120,9 @@ mod unix {
     }
 
     const READ_AND_WRITE: u32 = 0o060;
+    const ANYBODY_WRITES: u32 = 0o002;
+    /// As `/tmp` has: there only the owner of a file may remove it.
+    const STICKY: u32 = 0o1000;
 }
 
 #[cfg(unix)]
