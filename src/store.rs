@@ -51,6 +51,7 @@
 
 use std::{fmt, future::Future, time::Duration};
 
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 mod account;
@@ -162,7 +163,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// As for [`load`](Self::load). After an error the data may be stored or not, or be stored later if the version is still `expected`.
     ///
     /// # Cancel safety
-    /// The future is dropped when it takes longer than 5 s, as those of all other methods are. The swap must then be done or not, and
+    /// The future is dropped when it takes longer than 5 s, as those of all other methods are (15 s for those that have several parts). The swap must then be done or not, and
     /// nothing between.
     fn swap(&self, expected: u64, data: &[u8]) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
@@ -178,6 +179,63 @@ pub trait TokenStore: Send + Sync + 'static {
     /// As for [`load`](Self::load). After an error the lease ends by itself.
     fn release(&self, holder: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Asks for a lease, and loads the entry if it was granted. Default: [`lease`](Self::lease), then [`load`](Self::load). A store that can
+    /// do both at once saves a round trip. [`TokenStore`] has an example of the parts.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load). After an error the lease may be held; if the entry can't be loaded, it is released.
+    fn lease_and_load(
+        &self,
+        holder: &str,
+        time: Duration,
+    ) -> impl Future<Output = Result<(Lease, Option<Entry>), StoreError>> + Send {
+        async move {
+            let lease = self.lease(holder, time).await?;
+            if lease != Lease::Granted {
+                return Ok((lease, None));
+            }
+            match self.load().await {
+                Ok(entry) => Ok((lease, entry)),
+                Err(error) => {
+                    let _ = timeout(LONGEST_CALL, self.release(holder)).await;
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Replaces the entry of version `expected`, and releases the lease if that is [`Done`](Swap::Done). If there is `before`, the entry must
+    /// also have this data: a database that was set back may have come to the same version again. Default: [`load`](Self::load),
+    /// [`swap`](Self::swap), then [`release`](Self::release). A store that can do all of it at once saves two round trips.
+    /// [`TokenStore`] has an example of the parts.
+    ///
+    /// # Errors
+    /// As for [`swap`](Self::swap). An error of the release is none: the lease ends by itself.
+    ///
+    /// # Cancel safety
+    /// As for [`swap`](Self::swap).
+    fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
+        async move {
+            if let Some(before) = before {
+                let entry = self.load().await?;
+                if !entry.is_some_and(|entry| entry.version() == expected && entry.data() == before) {
+                    return Ok(Swap::Lost);
+                }
+            }
+            let swapped = self.swap(expected, data).await?;
+            if swapped == Swap::Done {
+                let _ = timeout(LONGEST_CALL, self.release(holder)).await;
+            }
+            Ok(swapped)
+        }
+    }
+
     /// Resolves when the entry may have another version than `known`, or a lease may have been released. The sooner it does, the less
     /// other processes wait. Nothing is lost if it never does. A store that can't tell may sleep for a while and return: after each
     /// false report it is called again later.
@@ -186,6 +244,9 @@ pub trait TokenStore: Send + Sync + 'static {
     /// The future is dropped and called again at any time, at least with each fetch.
     fn changed(&self, known: u64) -> impl Future<Output = ()> + Send;
 }
+
+/// A store that takes longer is of no use: a lease of the default length has ended by then.
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(5);
 
 /// An entry of a store. `Debug` doesn't show its data, because it holds tokens. [`TokenStore`] has an example.
 #[derive(Clone, PartialEq, Eq)]

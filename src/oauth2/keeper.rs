@@ -50,6 +50,7 @@ mod without_store;
 #[cfg(test)]
 mod tests;
 
+pub(super) use entry::Loaded;
 use inbox::Inbox;
 use memo::Memo;
 pub(super) use moved_from::move_set;

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Grant, TokenSet,
-    keeper::{AgedToken, Keeper, inbox::Inbox, move_set, options::Options},
+    keeper::{AgedToken, Keeper, Loaded, inbox::Inbox, move_set, options::Options},
 };
 use crate::{
     AccessToken, FetchError, FetchRequest, Storage, TokenSource,
@@ -224,7 +224,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// When the future is dropped, the set is either removed or unchanged.
     pub async fn remove(self) -> Result<Option<TokenSet>, StoreError> {
         loop {
-            let (record, version, set_back) = self.keeper.load().await?;
+            let Loaded { record, version, set_back } = self.keeper.load().await?;
             let (set, asks) = (record.set.clone(), record.asks.clone());
             // An entry that is missing doesn't count as removed: another process may remember the set and store it again.
             let is_removed = set.is_none() && record.authorized_at.is_some() && !set_back;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Grant, Keeper, SHORTEST_WAIT, plan};
+use super::{Grant, Keeper, SHORTEST_WAIT, entry::Loaded, plan};
 use crate::{
     FetchRequest,
     clock::Moment,
@@ -105,8 +105,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             // The store is back. What the server asked for still holds.
             Ok(_) if read_failed && may_ask => self.memo().wants_fetch = true,
             // The store was set back, and this keeper restores it.
-            Ok((_, _, true)) => self.memo().wants_fetch = true,
-            Ok((record, _, _)) => {
+            Ok(Loaded { set_back: true, .. }) => self.memo().wants_fetch = true,
+            Ok(Loaded { record, .. }) => {
                 let request = FetchRequest::new(Duration::ZERO);
                 let mut memo = self.memo();
                 let usable = record.set.as_ref().filter(|_| record.asks == self.account.asks());

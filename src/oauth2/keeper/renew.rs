@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{
     AgedToken, Grant, Keeper, SHORTEST_WAIT, TARGET,
     changes::LOOK_FOR_AUTHORIZATION,
+    entry::{Announced, Loaded},
     memo::Replaces,
     outcome::FailedExchange,
     plan::{self, Fetch, Plan, Question, Spend},
@@ -32,6 +33,8 @@ pub(super) enum RenewError {
 /// What came of an attempt with the lease.
 enum Attempt {
     Done(AgedToken),
+    /// The same, and the lease is released.
+    Stored(AgedToken),
     /// Another keeper has changed the entry: begin again.
     LookAgain,
     /// Begin again after this time, in which another keeper may take the lease.
@@ -90,7 +93,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let give_up = self.time.now() + request.longest_timeout();
         let (mut has_waited, mut expects_change, mut held_since) = (false, false, None);
         loop {
-            let (record, _, set_back) = self.load().await?;
+            let Loaded { record, set_back, .. } = self.load().await?;
             self.inbox.put_in_use(record.set.as_ref());
             match self.plan(&record, request) {
                 // A store that was set back is restored first.
@@ -103,14 +106,18 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             let lease = self.next_lease();
             let asked_at = self.time.now();
-            let left = match self.ask(|store| store.lease(&lease, self.options.lease)).await? {
-                Lease::Granted => {
+            let left = match self.lease_and_load(&lease).await? {
+                // Another process may have stored a set before it released the lease, so it was read again.
+                Ok(loaded) => {
                     held_since = None;
-                    let attempt = self.work(&lease, asked_at, request).await;
+                    let attempt = self.work(&lease, loaded, asked_at, request).await;
+                    if let Ok(Attempt::Stored(token)) = attempt {
+                        return Ok(token);
+                    }
                     // A lease that can't be released ends by itself.
                     let _ = self.ask(|store| store.release(&lease)).await;
                     match attempt? {
-                        Attempt::Done(token) => return Ok(token),
+                        Attempt::Done(token) | Attempt::Stored(token) => return Ok(token),
                         Attempt::LookAgain => {
                             // The pause is for a store that always says so.
                             sleep(SHORTEST_WAIT).await;
@@ -122,7 +129,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                         }
                     }
                 }
-                Lease::Held(left) => left,
+                Err(left) => left,
             };
             // Another process fetches, so a change is likely. False reports of before must not slow this down: tokens may live for seconds.
             if !mem::replace(&mut expects_change, true) {
@@ -157,11 +164,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     async fn work(
         self: &Arc<Self>,
         lease: &str,
+        loaded: Loaded,
         leased_at: Moment,
         request: &FetchRequest,
     ) -> Result<Attempt, RenewError> {
-        // Read again: another process may have stored a set before it released the lease.
-        let (mut record, version, set_back) = self.load().await?;
+        let Loaded { mut record, version, set_back } = loaded;
         if set_back {
             contained(|| warn!(target: TARGET, "the token store was set back: what is missing is put there again"));
             record.restored_at = Some(self.time.wall());
@@ -178,7 +185,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if let Some(wait) = self.wait_before_spending(&record, fetch.spend) {
             return Ok(Attempt::GiveWay(wait));
         }
-        let Some(version) = self.announce(&fetch, lease, &mut record, version).await? else {
+        let Some(announced) = self.announce(&fetch, lease, &mut record, version).await? else {
             return Ok(Attempt::LookAgain);
         };
         let is_late = self.time.now().since(leased_at) > self.options.lease / 2;
@@ -186,7 +193,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if fetch.spend != Spend::Nothing
             && is_late
             && (self.ask(|store| store.lease(lease, self.options.lease)).await? != Lease::Granted
-                || self.load().await?.1 != version)
+                || self.load().await?.version != announced.version)
         {
             return Ok(Attempt::LookAgain);
         }
@@ -196,17 +203,17 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         {
             return Ok(Attempt::LookAgain);
         }
-        self.exchange_and_store(fetch, lease, record, version, request).await
+        self.exchange_and_store(fetch, lease, record, announced, request).await
     }
 
-    /// Writes to the entry what must be known before the exchange, and returns the version. `None` if another keeper has changed it.
+    /// Writes to the entry what must be known before the exchange. `None` if another keeper has changed it.
     async fn announce(
         &self,
         fetch: &Fetch,
         lease: &str,
         record: &mut Record,
         version: u64,
-    ) -> Result<Option<u64>, RenewError> {
+    ) -> Result<Option<Announced>, RenewError> {
         match (fetch.spend, &fetch.dead) {
             (Spend::Once, _) => {
                 record.intent = Some(Intent { at: self.time.wall(), lease: lease.to_owned() });
@@ -219,12 +226,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 self.note_spending();
             }
             (Spend::Nothing, Some(dead)) if record.dead.as_ref() != Some(dead) => record.dead = Some(dead.clone()),
-            (Spend::Nothing, _) => return Ok(Some(version)),
+            (Spend::Nothing, _) => return Ok(Some(Announced { version, written: None })),
         }
-        Ok(match self.swap(version, record).await? {
-            Swap::Done => Some(version + 1),
-            Swap::Lost => None,
-        })
+        Ok(self.swap_announced(version, record).await?)
     }
 
     async fn exchange_and_store(
@@ -232,7 +236,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         fetch: Fetch,
         lease: &str,
         record: Record,
-        version: u64,
+        announced: Announced,
         request: &FetchRequest,
     ) -> Result<Attempt, RenewError> {
         let Fetch { held, spend, dead } = fetch;
@@ -248,6 +252,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Ok(brought) => brought,
             Err(error) => {
                 let took = self.time.now().since(sent);
+                let version = announced.version;
                 let failed =
                     FailedExchange { spending_lease_before, spend, record, version, request, took, credentials };
                 let Some(error) = self.record_failure(failed, error).await else { return Ok(Attempt::LookAgain) };
@@ -261,8 +266,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         };
         let (next, flaw) = self.record_after(&record, brought, held.as_ref(), request, credentials.as_ref());
         let set = next.set.clone().expect("it was just put there");
-        match self.swap_if_unchanged(version, &record, &next).await {
-            Ok(Swap::Done) => {}
+        let mut is_released = false;
+        match self.swap_and_release(&announced, &next, lease).await {
+            Ok(Swap::Done) => is_released = true,
             Ok(Swap::Lost) if !may_spend => return Ok(Attempt::LookAgain),
             stored => {
                 if let Err(error) = &stored {
@@ -284,7 +290,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             None => {
                 self.memo().store_was_unreliable = false;
-                Ok(Attempt::Done(self.hand_on(&set, self.time.now().since(sent))?))
+                let token = self.hand_on(&set, self.time.now().since(sent))?;
+                Ok(if is_released { Attempt::Stored(token) } else { Attempt::Done(token) })
             }
         }
     }

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::{
     Grant, Keeper, TARGET, TokenSet,
+    entry::Loaded,
     memo::{Replaces, Unsaved},
 };
 use crate::{
@@ -66,7 +67,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     (Record { generation, seeds, ..Record::default() }, version)
                 }
                 _ => {
-                    let (record, version, _) = self.load().await?;
+                    let Loaded { record, version, .. } = self.load().await?;
                     (record, version)
                 }
             };
@@ -153,11 +154,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 );
                 Ok((Record { generation, seeds, ..Record::default() }, version))
             }
-            (Err(unreadable), _) => Err(unreadable.into_error(&self.account)),
-            (Ok(_), _) => {
-                let (record, version, _) = self.load().await?;
-                Ok((record, version))
-            }
+            (read, _) => self.compared(read, version).map(|loaded| (loaded.record, loaded.version)),
         }
     }
 
