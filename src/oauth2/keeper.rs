@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `options`, `inbox`, `memo` | what the user chose, what the user handed in, and what the keeper remembers |
 //! | `plan` | decides what a fetch does; pure |
-//! | `entry`, `lease` | the entry in the store, and the right to work on it |
+//! | `entry`, `lease`, `stops` | the entry in the store, the right to work on it, and how long that lasts |
 //! | `outcome` | what is written to the entry after an exchange, or after its failure |
 //! | `save` | stores what isn't stored yet |
 //! | `without_store` | fetches while the store can't be used |
@@ -45,6 +45,7 @@ mod outcome;
 mod plan;
 mod renew;
 mod save;
+mod stops;
 mod without_store;
 
 #[cfg(test)]

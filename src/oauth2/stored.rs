@@ -113,11 +113,11 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
         self.option(|options| options.last_resort = false)
     }
 
-    /// How long a lease lasts that its holder doesn't renew. Default: 1 s; at most 5 min.
+    /// How long a lease lasts that its holder doesn't renew; at most 5 min. Default: 1 s, or three times as long as this process or its store
+    /// has stood still during an exchange of the last half hour (at most 30 s).
     ///
-    /// Only the process with the lease fetches. When it dies, the others wait for two leases: until its lease has ended, and once more
-    /// in case the store lost the lease of a process that is well. Choose a longer lease for stores that response slowly, and where
-    /// processes are paused.
+    /// Only the process with the lease fetches. When it dies, the others wait until its lease has ended, and once more for as long as their
+    /// own in case the store lost the lease of a process that is well. Choose a longer lease where processes are often paused.
     ///
     /// ```
     /// use std::time::Duration;

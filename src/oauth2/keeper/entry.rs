@@ -23,8 +23,9 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
 
     /// Takes the lease, and loads what is stored. If another keeper has the lease: for how long.
     pub(super) async fn lease_and_load(&self, lease: &str) -> Result<Result<Loaded, Duration>, StoreError> {
-        let asked =
-            self.ask_within(PARTS * LONGEST_CALL, |store| store.lease_and_load(lease, self.options.lease)).await;
+        let time = self.lease_time();
+        let asked = self.ask_within(PARTS * LONGEST_CALL, |store| store.lease_and_load(lease, time));
+        let asked = self.timed(asked).await;
         let loaded = match asked {
             Ok((Lease::Held(left), _)) => return Ok(Err(left)),
             Ok((Lease::Granted, entry)) => Ok(entry),

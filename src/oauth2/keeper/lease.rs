@@ -9,7 +9,7 @@ use super::{
     memo::Abandoned,
     plan::{self, Spend},
 };
-use crate::store::{Lease, TokenStore, record::Record};
+use crate::store::{Lease, StoreError, TokenStore, record::Record};
 
 impl<G: Grant, S: TokenStore> Keeper<G, S> {
     /// The name of a new lease, which nobody has used before.
@@ -17,6 +17,24 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let mut memo = self.memo();
         memo.lease_count += 1;
         format!("{}-{}", self.name, memo.lease_count)
+    }
+
+    /// For how long to ask for a lease. A machine that stands still for longer loses it in the middle of an exchange, and another keeper
+    /// sends the same refresh token.
+    pub(super) fn lease_time(&self) -> Duration {
+        match self.options.is_lease_fixed {
+            true => self.options.lease,
+            false => self.memo().stops.lease(self.options.lease, self.time.now()),
+        }
+    }
+
+    /// Asks for a lease, and notes how long that took. A store that doesn't answer is another matter.
+    pub(super) async fn timed<T>(&self, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let began = self.time.now();
+        let answer = ask.await?;
+        let now = self.time.now();
+        self.memo().stops.note(now.since(began), now);
+        Ok(answer)
     }
 
     /// How long to go without the lease that was granted, so that another keeper can take it. That keeper may know a newer set, or it
@@ -80,9 +98,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let renewing = pin!(async {
             let mut pause = self.options.lease / 3;
             loop {
+                let due = self.time.now() + pause;
                 sleep(pause).await;
-                // A keeper that was granted a lost lease waits for as long as a lease. It must be taken back in that time.
-                pause = match self.ask(|store| store.lease(lease, self.options.lease)).await {
+                let now = self.time.now();
+                self.memo().stops.note(now.since(due), now);
+                // A keeper that was granted a lost lease waits for as long as the shortest lease. It must be taken back in that time.
+                let time = self.lease_time();
+                pause = match self.timed(self.ask(|store| store.lease(lease, time))).await {
                     Ok(Lease::Granted) => self.options.lease / 3,
                     _ => SHORTEST_WAIT.min(self.options.lease / 3),
                 };

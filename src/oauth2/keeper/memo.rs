@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use secrecy::SecretString;
 
+use super::stops::Stops;
 use crate::{
     clock::Moment,
     oauth2::TokenSet,
@@ -25,6 +26,8 @@ pub(super) struct Memo {
     pub(super) unsaved: Option<Unsaved>,
     /// A task is at work that saves it.
     pub(super) is_saving: bool,
+    /// How long the machine and the store have stood still.
+    pub(super) stops: Stops,
     /// How many leases this keeper has asked for.
     pub(super) lease_count: u64,
     /// The last of these under which a refresh token may have been sent. After an intent under a later one, nothing was sent.

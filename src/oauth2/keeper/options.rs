@@ -9,19 +9,22 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     /// Whether it is sent once more after that, when the access token can no longer be used.
     pub(crate) last_resort: bool,
-    /// How long a lease lasts that isn't renewed.
+    /// How long a lease lasts that isn't renewed, at least.
     pub(crate) lease: Duration,
+    /// The user chose it, so it isn't longer after stops of the machine.
+    pub(crate) is_lease_fixed: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { grace: GRACE, last_resort: true, lease: LEASE }
+        Self { grace: GRACE, last_resort: true, lease: LEASE, is_lease_fixed: false }
     }
 }
 
 impl Options {
     pub(crate) fn set_lease(&mut self, time: Duration) {
         self.lease = time.clamp(SHORTEST_LEASE, LONGEST_LEASE);
+        self.is_lease_fixed = true;
     }
 }
 

@@ -192,7 +192,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         // The lease may be free because another keeper had it meanwhile. Then the version has changed.
         if fetch.spend != Spend::Nothing
             && is_late
-            && (self.ask(|store| store.lease(lease, self.options.lease)).await? != Lease::Granted
+            && (self.ask(|store| store.lease(lease, self.lease_time())).await? != Lease::Granted
                 || self.load().await?.version != announced.version)
         {
             return Ok(Attempt::LookAgain);

@@ -125,7 +125,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             if let Replaces::Spent(_) = unsaved.replaces {
                 let Some(lease) = lease else { return Err(StoreError::unreachable("another set came meanwhile")) };
                 // The holder of the lease may be spending the same refresh token. The set that this brings would be newer.
-                if self.ask(|store| store.lease(lease, self.options.lease)).await? != Lease::Granted {
+                if self.ask(|store| store.lease(lease, self.lease_time())).await? != Lease::Granted {
                     return Err(StoreError::unreachable("another process works on it"));
                 }
             }

@@ -8,6 +8,7 @@ mod careless;
 mod configurations;
 mod emptied;
 mod fleet;
+mod lease_time;
 mod lost;
 mod moving;
 mod races;

@@ -1,0 +1,76 @@
+//! How long leases are asked for, after the machine stood still.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::scene::{HOUR, Rotating, SECOND, Server, Shelf};
+use crate::{
+    LiveToken,
+    oauth2::{Stored, TokenSet},
+    store::{Entry, Lease, StoreError, Swap, TokenStore},
+};
+
+/// A store that tells for how long its leases were asked for.
+#[derive(Clone)]
+struct Timing {
+    shelf: Shelf,
+    asked_for: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl TokenStore for Timing {
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        self.shelf.load().await
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        self.shelf.swap(expected, data).await
+    }
+
+    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        self.asked_for.lock().unwrap().push(time);
+        self.shelf.lease(holder, time).await
+    }
+
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        self.shelf.release(holder).await
+    }
+
+    async fn changed(&self, known: u64) {
+        self.shelf.changed(known).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_stood_still_in_an_exchange_asks_for_longer_leases_from_then_on() {
+    for (chosen, after) in [(None, 3 * (3 * SECOND - SECOND / 3)), (Some(2 * SECOND), 2 * SECOND)] {
+        let server = Server::new();
+        server.lifetime(HOUR);
+        let store = Timing { shelf: Shelf::new(), asked_for: Arc::default() };
+        let source = Stored::in_store(Rotating(server.clone()), store.clone()).clock(server.wall);
+        let source = source.holding(TokenSet::of_refresh_token("r0"));
+        let source = if let Some(chosen) = chosen { source.lease(chosen) } else { source };
+        let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+        token.ready().await.unwrap();
+        let least = chosen.unwrap_or(SECOND);
+        assert!(store.asked_for.lock().unwrap().iter().all(|time| *time == least), "{:?}", store.asked_for);
+
+        // It stands still while the exchange runs: its timers are late.
+        server.takes(10 * SECOND);
+        let refresh = tokio::spawn({
+            let token = token.clone();
+            async move { token.refresh().await }
+        });
+        sleep(SECOND / 1000).await;
+        tokio::time::advance(3 * SECOND).await;
+        refresh.await.unwrap().unwrap();
+        store.asked_for.lock().unwrap().clear();
+        token.refresh().await.unwrap();
+        let asked_for = store.asked_for.lock().unwrap().clone();
+        let close = |time: &Duration| time.abs_diff(after) < SECOND / 10;
+        assert!(!asked_for.is_empty() && asked_for.iter().all(close), "{asked_for:?} for {chosen:?}");
+    }
+}
