@@ -47,14 +47,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         self.note_request();
         let fetched = match self.store_pending().await {
             Ok(()) => self.renew_with_store(&request).await,
-            Err(error) => match self.hand_on_unsaved(&request) {
-                Some(token) => token.map_err(RenewError::Fetch),
-                None => Err(RenewError::Store(error)),
-            },
+            Err(error) => Err(error.into()),
         };
         self.memo().check_refresh_token = false;
         let fetched = match fetched {
-            Err(RenewError::Store(error)) => self.renew_without_store(error, &request).await,
+            Err(RenewError::Store(error)) => match self.hand_on_unsaved(&request) {
+                Some(token) => token,
+                None => self.renew_without_store(error, &request).await,
+            },
             Err(RenewError::Fetch(error)) => Err(error),
             Ok(token) => Ok(token),
         };

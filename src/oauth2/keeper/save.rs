@@ -30,6 +30,12 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if let Some(set) = self.inbox.take_adopted() {
             self.inbox.put_in_use(Some(&set));
             self.keep_unsaved(set, Replaces::Any(self.time.wall()), None);
+            let fails = self.memo().is_saving || self.memo().read_failed;
+            if fails {
+                // The user who has just authorized doesn't wait for another attempt.
+                self.save_later();
+                return Err(StoreError::unreachable("it failed before, and is tried again"));
+            }
         }
         let saved = self.save_all().await;
         if let Err(error) = &saved
@@ -114,8 +120,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         let own = self.next_lease();
         let saved = self.save_under(Some(&own)).await;
-        // A lease that can't be released ends by itself.
-        let _ = self.ask(|store| store.release(&own)).await;
+        // One that was never asked for needs no release, and one that can't be released ends by itself.
+        if saved.is_ok() {
+            let _ = self.ask(|store| store.release(&own)).await;
+        }
         saved
     }
 

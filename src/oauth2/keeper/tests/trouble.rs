@@ -306,3 +306,25 @@ async fn what_could_not_be_stored_is_tried_again_after_a_panic() {
         assert_eq!(found, (Storage::Sound, Some("r1".to_owned())), "{method}");
     }
 }
+
+/// The user has just authorized again, and waits.
+#[tokio::test(start_paused = true)]
+async fn what_is_adopted_while_the_store_hangs_is_used_after_one_call_to_it() {
+    for moment in [HOUR, SECOND, GIVEN_WAY + SECOND / 2] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.takes(SECOND);
+        let (token, account) = begin(&server, &shelf);
+        sleep(moment).await;
+        shelf.fault(Fault::Hung);
+        sleep(10 * MINUTE).await;
+        let began = tokio::time::Instant::now();
+        let set = TokenSet {
+            refresh_token: TokenSet::of_refresh_token("fresh").refresh_token,
+            ..TokenSet::of_access_token("new")
+        };
+        account.adopt(set.expires_in(HOUR).with_requested_at(server.wall.wall())).await;
+        let took = began.elapsed();
+        assert_eq!(carried(&token).as_deref(), Some("new"), "{moment:?}");
+        assert!(took <= 6 * SECOND, "{took:?} after {moment:?}");
+    }
+}
