@@ -1,4 +1,4 @@
-//! Stores for token sets: in memory, in a file, in Redis, or your own.
+//! Stores for token sets: in memory, in a file, in Redis, in PostgreSQL, or your own.
 //!
 //! A [`TokenStore`] keeps one entry of bytes with a version, and grants leases on it. [`Stored`](crate::oauth2::Stored) does the rest, in
 //! the same way with every store. It reads the entry again before it spends a refresh token. It notes there that it is about to spend it.
@@ -10,6 +10,11 @@
 //! | [`FileStore`], [`FileDirectory`] for many | the processes of one machine | restarts, crashes, power cuts |
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
 #![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
+#![cfg_attr(feature = "postgres", doc = "| [`PostgresStore`] | a fleet | what the server survives |")]
+#![cfg_attr(
+    not(feature = "postgres"),
+    doc = "| `PostgresStore` (feature `postgres`) | a fleet | what the server survives |"
+)]
 //!
 #![cfg_attr(feature = "sealed", doc = "[`Sealed`] encrypts what is in any of them.")]
 #![cfg_attr(not(feature = "sealed"), doc = "`Sealed` (feature `sealed`) encrypts what is in any of them.")]
@@ -55,9 +60,13 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 mod account;
+#[cfg(feature = "postgres")]
+mod entry_name;
 mod error;
 mod file;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub(crate) mod record;
 #[cfg(feature = "redis")]
 mod redis;
@@ -73,6 +82,8 @@ pub use account::{Account, Credentials};
 pub use error::{StoreError, StoreErrorKind};
 pub use file::{FileDirectory, FileStore};
 pub use memory::Memory;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresFamily, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 #[cfg(feature = "sealed")]
@@ -135,7 +146,7 @@ pub use token_set::TokenSet;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no store of tokens",
     label = "no token set can be kept in this",
-    note = "a path becomes a store by `FileStore::new(path)`; with the feature `redis` there is `RedisStore`; `Stored::new` keeps in memory",
+    note = "a path becomes a store by `FileStore::new(path)`; with the features `redis` and `postgres` there are `RedisStore` and `PostgresStore`; `Stored::new` keeps in memory",
     note = "a type of your own implements `TokenStore`"
 )]
 pub trait TokenStore: Send + Sync + 'static {

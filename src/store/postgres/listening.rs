@@ -1,0 +1,271 @@
+//! How news is heard: over one connection that listens, and by polls behind it. One task does both for all keys of a store or family, and
+//! only while somebody waits for news.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use sqlx::{
+    Executor, Row,
+    postgres::{PgListener, PgPoolOptions},
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::warn;
+
+use super::{
+    database::Database,
+    keys::{Keys, Subscription, Waits},
+    postgres_error::postgres_error,
+    statements::CHANNEL,
+};
+use crate::{panics::contained, store::StoreError};
+
+/// What the stores of a family share. The task ends when this is dropped.
+pub(super) struct Listening {
+    pub(super) database: Arc<Database>,
+    keys: Arc<Keys>,
+}
+
+impl Listening {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database: Arc::new(database), keys: Arc::new(Keys::new()) }
+    }
+
+    /// What is heard of this key from now on.
+    pub(super) fn subscribe(&self, key: &str) -> Subscription {
+        self.keys.subscribe(key)
+    }
+
+    /// Waits until the result is dropped. The first one who waits starts the task.
+    pub(super) fn wait<'a>(&self, subscription: &'a Subscription) -> Waits<'a> {
+        let (waits, begins) = subscription.wait();
+        if let Some(number) = begins {
+            tokio::spawn(listen(self.database.clone(), self.keys.clone(), number));
+        }
+        waits
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.keys.end();
+    }
+}
+
+async fn listen(database: Arc<Database>, keys: Arc<Keys>, number: u64) {
+    let running = Running { keys, number };
+    let hears = watch::Sender::new(false);
+    let task = Task { database: &database, keys: &running.keys, hears: &hears, ping_every: PING_EVERY };
+    tokio::select! {
+        () = running.keys.nobody_waits(number) => {}
+        // Or the connection that listens would outlive the pool.
+        () = database.pool().close_event() => {}
+        never = task.listens() => match never {},
+        never = task.polls() => match never {},
+    }
+}
+
+/// Tells that the task has ended, also if its runtime did.
+struct Running {
+    keys: Arc<Keys>,
+    number: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.keys.task_ended(self.number);
+    }
+}
+
+struct Task<'a> {
+    database: &'a Database,
+    keys: &'a Keys,
+    /// Whether notifications arrive.
+    hears: &'a watch::Sender<bool>,
+    ping_every: Duration,
+}
+
+/// How listening ended, or why it never began.
+enum End {
+    /// It had worked for a while.
+    Lived,
+    Failed(StoreError),
+    /// Everything works, but notifications don't arrive.
+    Deaf,
+}
+
+impl Task<'_> {
+    async fn listens(&self) -> Infallible {
+        let (mut failures, mut rng) = (0, Rng::new());
+        loop {
+            let end = self.listens_once(&mut rng).await;
+            self.hears.send_replace(false);
+            let longest = match end {
+                End::Lived => {
+                    failures = 0;
+                    LONGEST_PAUSE
+                }
+                End::Failed(error) => {
+                    failures += 1;
+                    tell(failures, &error);
+                    LONGEST_PAUSE
+                }
+                End::Deaf => {
+                    failures += 1;
+                    let text = "PostgreSQL: LISTEN works, but no notification arrives, as behind a pooler in transaction mode; \
+                                changes are polled for instead";
+                    tell(failures, &StoreError::unreachable(text));
+                    // A pooler stays one.
+                    failures = failures.max(DEAF);
+                    LONGEST_PAUSE_OF_THE_DEAF
+                }
+            };
+            sleep(pause(failures, longest, &mut rng)).await;
+        }
+    }
+
+    async fn listens_once(&self, rng: &mut Rng) -> End {
+        let limit = self.database.limit();
+        let mut listener = match timeout(limit, self.connects()).await {
+            Ok(Ok(listener)) => listener,
+            Ok(Err(error)) => return End::Failed(postgres_error(&error)),
+            Err(_) => return End::Failed(StoreError::unreachable("PostgreSQL: timed out connecting to listen")),
+        };
+        // Through the pool: what one connection tells itself arrives behind every pooler.
+        let probe = format!("probe {:016x}", rng.u64(..));
+        if let Err(error) = self.database.notify(&probe).await {
+            return End::Failed(error);
+        }
+        match timeout(limit, self.hears(&mut listener, Some(&probe))).await {
+            Ok(true) => {}
+            Ok(false) => return End::Failed(closed()),
+            Err(_) => return End::Deaf,
+        }
+        self.hears.send_replace(true);
+        // What was told before is missed.
+        self.keys.all_are_stale();
+        let mut lived = false;
+        // Silence may be a connection that died.
+        while timeout(self.ping_every, self.hears(&mut listener, None)).await.is_err() {
+            match timeout(limit, listener.execute("SELECT 1")).await {
+                Ok(Ok(_)) => lived = true,
+                _ => break,
+            }
+        }
+        if lived { End::Lived } else { End::Failed(closed()) }
+    }
+
+    /// A connection of its own: one from the pool would be missing there.
+    async fn connects(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = self.database.pool();
+        let options = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let own = options.connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+
+    /// Hears until this word is told. False if the connection ended before. Nothing is lost if this is dropped.
+    async fn hears(&self, listener: &mut PgListener, word: Option<&str>) -> bool {
+        loop {
+            match listener.try_recv().await {
+                Ok(Some(told)) if word == Some(told.payload()) => return true,
+                // Anybody may tell anything.
+                Ok(Some(told)) => {
+                    if let Some((version, key)) = told.payload().split_once(' ')
+                        && let Ok(version) = version.parse()
+                    {
+                        self.keys.announced(key, version);
+                    }
+                }
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    async fn polls(&self) -> Infallible {
+        let (mut hears, mut woken, mut rng) = (self.hears.subscribe(), self.keys.woken(), Rng::new());
+        let mut due = pin!(sleep(ALONE));
+        loop {
+            let is_heard = *hears.borrow_and_update();
+            let every = if is_heard { BEHIND } else { ALONE };
+            let keys = tokio::select! {
+                _ = hears.changed() => {
+                    due.set(sleep(random(ALONE, &mut rng)));
+                    continue;
+                }
+                () = &mut due => {
+                    due.set(sleep(random(every, &mut rng)));
+                    self.keys.take(true)
+                }
+                // Who begins to wait may have missed something. Without notifications everybody waits for the next poll.
+                _ = woken.changed(), if is_heard => self.keys.take(false),
+            };
+            if !keys.is_empty() && !self.polled(&keys).await {
+                self.keys.give_back(&keys);
+                due.set(sleep(random(ALONE, &mut rng)));
+            }
+        }
+    }
+
+    /// Looks at the versions of these keys. False if that failed: the next call of the store tells why.
+    async fn polled(&self, keys: &[String]) -> bool {
+        let sql = &self.database.statements.poll;
+        let Ok(rows) = self.database.ask(|| sqlx::query(sql).bind(keys)).await else { return false };
+        let found =
+            |row: &sqlx::postgres::PgRow| Some((row.try_get::<String, _>(0).ok()?, row.try_get::<i64, _>(1).ok()?));
+        let found: std::collections::HashMap<_, _> = rows.iter().filter_map(found).collect();
+        for key in keys {
+            self.keys.polled(key, found.get(key).and_then(|version| (*version).try_into().ok()).unwrap_or(0));
+        }
+        true
+    }
+}
+
+/// One warning, until it has worked for a while.
+fn tell(failures: u32, error: &StoreError) {
+    if failures == 1 {
+        contained(
+            || warn!(%error, "announcements of the token store can't be heard; this is tried again, less and less often"),
+        );
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::unreachable("PostgreSQL: the connection that listens was closed")
+}
+
+/// The pause after so many failures in a row: uniform(½, 1) · min(longest, ¼ s · 2ⁿ). Half of it is random, because a whole fleet loses its
+/// server at the same moment.
+fn pause(failures: u32, longest: Duration, rng: &mut Rng) -> Duration {
+    random(FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest), rng)
+}
+
+/// Between half of this time and all of it.
+fn random(time: Duration, rng: &mut Rng) -> Duration {
+    time.mul_f64(0.5 + 0.5 * rng.f64())
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Without announcements a process finds a new token when it reads the entry before it fetches.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Each attempt leaves a useless `LISTEN` in a connection of the pooler.
+const LONGEST_PAUSE_OF_THE_DEAF: Duration = Duration::from_secs(600);
+
+/// The deaf begin with a pause of 16 to 32 s, in case that the probe was only late.
+const DEAF: u32 = 8;
+
+/// Keeps the connection open where idle ones are closed after a minute, and notices one that died silently.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// How often all keys that somebody waits for are polled if notifications don't arrive. A new authorization serves in every process after
+/// so long; nothing else waits for it, because who fetches reads first.
+const ALONE: Duration = Duration::from_secs(5);
+
+/// The same behind notifications. It finds what no statement of a store has done: rows that were deleted or restored by hand.
+const BEHIND: Duration = Duration::from_secs(60);
