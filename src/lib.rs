@@ -26,6 +26,7 @@
     all(
         feature = "metrics",
         feature = "oauth2",
+        feature = "postgres",
         feature = "redis",
         feature = "reqwest-middleware",
         feature = "sealed",
@@ -104,6 +105,7 @@
 //! | `reqwest` | yes | reqwest as the HTTP client for token requests, and `reqwest::Client` as a service to wrap |
 //! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
 //! | `redis` | | token sets in Redis, shared by a fleet |
+//! | `postgres` | | token sets in PostgreSQL, shared by a fleet, through your own pool of sqlx 0.8 |
 //! | `sealed` | | token sets that are encrypted in their store |
 //! | `tower` | yes (`oauth2` includes it) | `ServiceBuilderExt`: the layer as a method of tower's builder |
 //! | `tonic` | | [`for_tonic()`](BearerAuthLayer), errors as a gRPC status, and [`LiveToken`] as an interceptor |
@@ -160,6 +162,7 @@ pub mod testing;
     any(doc, doctest),
     feature = "metrics",
     feature = "oauth2",
+    feature = "postgres",
     feature = "redis",
     feature = "reqwest-middleware",
     feature = "sealed",

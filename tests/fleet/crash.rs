@@ -1,5 +1,5 @@
-//! 200 kills: at every step of refresh → store → publish, and at random moments, on a file and on Redis, with a server that answers a
-//! spent refresh token once more for a while and with one that takes it for stolen.
+//! 100 kills for each store: at every step of refresh → store → publish, and at random moments, on a file, on Redis and on PostgreSQL, with
+//! a server that answers a spent refresh token once more for a while and with one that takes it for stolen.
 //!
 //! After each, another process starts. Either what is stored is the newest that the server issued, or the loss is reported.
 
@@ -17,27 +17,55 @@ use tokio::{
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
 use crate::{
+    postgres_server::PostgresServer,
     process::{Process, number, replays, say, stored},
     redis_server::{Directory, RedisServer},
     replica::Orders,
     steps::{Step, What},
 };
 
+/// On a file and on Redis.
 pub(crate) async fn matrix() {
     let redis = RedisServer::start().await;
-    let mut chains = JoinSet::new();
-    for on_redis in [false, true] {
-        for grace in [false, true] {
-            for (number, life) in [Life::Short, Life::Long, Life::Short].into_iter().enumerate() {
-                // Each in a database of its own: the account is the same.
-                let database = 3 * u32::from(grace) + number as u32;
-                let chain = Chain::new(on_redis.then(|| format!("{}{database}", redis.url())), grace, life).await;
-                match number {
-                    2 => chains.spawn(chain.at_random()),
-                    _ => chains.spawn(chain.at_every_step()),
-                };
-            }
+    let chains = all_chains("a file", async |_| None).await.into_iter();
+    // Each in a database of its own: the account is the same.
+    let on_redis = all_chains("Redis", async |number| Some(format!("{}{number}", redis.url()))).await;
+    play(chains.chain(on_redis), 200).await;
+}
+
+pub(crate) async fn matrix_on_postgres() {
+    let postgres = PostgresServer::start().await;
+    let database = async |number| Some(postgres.new_database(&format!("chain{number}")).await);
+    play(all_chains("PostgreSQL", database).await, 100).await;
+}
+
+/// One after the other, and how it dies. `place` is the store of the chain with this number, or a file.
+async fn all_chains(kind: &str, place: impl AsyncFn(u32) -> Option<String>) -> Vec<(Chain, Kills)> {
+    let mut chains = Vec::new();
+    for grace in [false, true] {
+        let lives =
+            [(Life::Short, Kills::AtEveryStep), (Life::Long, Kills::AtEveryStep), (Life::Short, Kills::AtRandom)];
+        for (life, kills) in lives {
+            let store = place(chains.len() as u32).await;
+            chains.push((Chain::new(kind, store, grace, life).await, kills));
         }
+    }
+    chains
+}
+
+#[derive(Clone, Copy)]
+enum Kills {
+    AtEveryStep,
+    AtRandom,
+}
+
+async fn play(all: impl IntoIterator<Item = (Chain, Kills)>, expected: u32) {
+    let mut chains = JoinSet::new();
+    for (chain, kills) in all {
+        match kills {
+            Kills::AtEveryStep => chains.spawn(chain.at_every_step()),
+            Kills::AtRandom => chains.spawn(chain.at_random()),
+        };
     }
     let (mut kills, mut losses, mut again) = (0, 0, 0);
     while let Some(ended) = chains.join_next().await {
@@ -51,7 +79,7 @@ pub(crate) async fn matrix() {
         assert!(chain.losses == 0 || !chain.grace, "nothing need be lost with {}", chain.name);
     }
     say(&format!("{kills} kills, {losses} losses reported, {again} refresh tokens sent once more"));
-    assert_eq!(kills, 200);
+    assert_eq!(kills, expected);
     assert!(losses > 0 && again > 0, "nothing was tried");
 }
 
@@ -88,14 +116,13 @@ struct Chain {
 }
 
 impl Chain {
-    async fn new(redis: Option<String>, grace: bool, life: Life) -> Self {
+    async fn new(kind: &str, store: Option<String>, grace: bool, life: Life) -> Self {
         let builder = AuthorizationServer::builder().lifetime(Some(life.time())).latency(Duration::from_millis(3));
         let server = builder.refresh_grace(Duration::from_secs(if grace { 60 } else { 0 })).start().await.unwrap();
         let directory = Directory::new();
-        let kind = if redis.is_some() { "Redis" } else { "a file" };
         let name = format!("{kind}, {life:?} lives, {}", if grace { "a grace" } else { "no grace" });
         let orders = Orders {
-            store: redis.unwrap_or_else(|| directory.file("tokens")),
+            store: store.unwrap_or_else(|| directory.file("tokens")),
             token_url: server.token_url(),
             api_url: server.api_url("/documents"),
             refresh_token: Some(server.issue_refresh_token("client", Some("read"))),

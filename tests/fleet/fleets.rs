@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
 use crate::{
+    postgres_server::PostgresServer,
     process::{Process, number, replays, say, wait},
     redis_server::{Directory, RedisServer},
     replica::Orders,
@@ -19,6 +20,11 @@ pub(crate) async fn steady_on_redis() {
     steady("8 processes on Redis", redis.url(), 8).await;
 }
 
+pub(crate) async fn steady_on_postgres() {
+    let postgres = PostgresServer::start().await;
+    steady("8 processes on PostgreSQL", postgres.url(), 8).await;
+}
+
 pub(crate) async fn steady_on_a_file() {
     let directory = Directory::new();
     steady("2 processes on a file", directory.file("tokens"), 2).await;
@@ -27,12 +33,33 @@ pub(crate) async fn steady_on_a_file() {
 pub(crate) async fn disturbed_on_redis() {
     let redis = RedisServer::start().await;
     let url = redis.url();
-    disturbed("8 disturbed processes on Redis", url, 8, Some(redis)).await;
+    disturbed("8 disturbed processes on Redis", url, 8, Some(Server::Redis(redis))).await;
+}
+
+pub(crate) async fn disturbed_on_postgres() {
+    let postgres = PostgresServer::start().await;
+    let url = postgres.url();
+    disturbed("8 disturbed processes on PostgreSQL", url, 8, Some(Server::Postgres(postgres))).await;
 }
 
 pub(crate) async fn disturbed_on_a_file() {
     let directory = Directory::new();
     disturbed("2 disturbed processes on a file", directory.file("tokens"), 2, None).await;
+}
+
+/// What a fleet shares.
+enum Server {
+    Redis(RedisServer),
+    Postgres(PostgresServer),
+}
+
+impl Server {
+    async fn restart(&mut self, pause: Duration) {
+        match self {
+            Self::Redis(redis) => redis.restart(pause).await,
+            Self::Postgres(postgres) => postgres.restart(pause).await,
+        }
+    }
 }
 
 /// A server that takes every spent refresh token for stolen.
@@ -63,8 +90,8 @@ async fn steady(name: &str, store: String, processes: u32) {
 }
 
 /// Every three seconds a process is killed and another one takes its place, some of them while they refresh; one is paused while it
-/// refreshes, until its lease has ended; Redis is restarted once, and an answer arrives while it is down.
-async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<RedisServer>) {
+/// refreshes, until its lease has ended; the server is restarted once, and an answer arrives while it is down.
+async fn disturbed(name: &str, store: String, processes: u32, mut shared: Option<Server>) {
     let grace = Duration::from_secs(20);
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
     let orders = orders(&server, store, Some(grace));
@@ -72,13 +99,13 @@ async fn disturbed(name: &str, store: String, processes: u32, mut redis: Option<
     let end = Instant::now() + MINUTE;
     for turn in 1.. {
         sleep(Duration::from_secs(3)).await;
-        match (turn, &mut redis) {
+        match (turn, &mut shared) {
             _ if Instant::now() >= end => break,
             (5, _) => fleet.pause_one_that_refreshes().await,
-            (11, Some(redis)) => {
+            (11, Some(shared)) => {
                 let number = fleet.one_that_refreshes(Duration::from_millis(300)).await;
-                say(&format!("{name}: Redis is restarted while {number} refreshes"));
-                redis.restart(Duration::from_millis(500)).await;
+                say(&format!("{name}: the server is restarted while {number} refreshes"));
+                shared.restart(Duration::from_millis(500)).await;
             }
             (3 | 7 | 9 | 13, _) => {
                 let number = fleet.one_that_refreshes(Duration::from_secs(5)).await;
@@ -177,12 +204,20 @@ pub(crate) async fn late_answer() {
     }
 }
 
-/// Whoever comes first asks, and the others take what it brought.
-pub(crate) async fn mass_start() {
+pub(crate) async fn mass_start_on_redis() {
     let redis = RedisServer::start().await;
+    mass_start(redis.url()).await;
+}
+
+pub(crate) async fn mass_start_on_postgres() {
+    let postgres = PostgresServer::start().await;
+    mass_start(postgres.url()).await;
+}
+
+/// Whoever comes first asks, and the others take what it brought.
+async fn mass_start(store: String) {
     let server = AuthorizationServer::builder().latency(Duration::from_millis(200)).start().await.unwrap();
-    let orders =
-        Orders { refresh_token: None, every: 1000, lease: Some(LONG_LEASE), ..orders(&server, redis.url(), None) };
+    let orders = Orders { refresh_token: None, every: 1000, lease: Some(LONG_LEASE), ..orders(&server, store, None) };
     let mut processes: Vec<_> = (0..50).map(|number| Process::start(&Orders { number, ..orders.clone() })).collect();
     for process in &mut processes {
         process.until("it has a token", |report| number(report, "ok") > 0).await;
@@ -194,7 +229,7 @@ pub(crate) async fn mass_start() {
         total.add(&last);
     }
     total.is_flawless("50 replicas");
-    // Whom Redis gave no answer within a second, because the machine stood still, goes on alone.
+    // Whom the store gave no answer within a second, because the machine stood still, goes on alone.
     let requests = server.token_requests();
     assert!((1..=1 + without_store).contains(&requests), "{requests}, and {without_store} without a store");
     assert!(without_store < 25, "{without_store} of them");

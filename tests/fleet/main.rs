@@ -1,10 +1,11 @@
 //! Rotation that survives crashes and replicas: real processes, killed and paused, on real stores.
 //!
 //! This program is the test and each of the processes: started as `replica`, it is one of a fleet (`replica`); otherwise it runs the
-//! tests. All of them are flagged as ignored, because they need a Redis server (`redis-server` in the path) or take a minute;
-//! asked for, they fail if it is missing.
+//! tests. All of them are flagged as ignored, because they need servers (Redis, PostgreSQL, PgBouncer) or take a minute; asked for, they
+//! fail if one is missing.
 
 mod announcements;
+mod any_store;
 #[path = "../support/authority.rs"]
 mod authority;
 mod crash;
@@ -16,6 +17,8 @@ mod fleets;
 mod outage;
 mod outages;
 mod owners;
+mod postgres;
+mod postgres_server;
 mod process;
 mod proxy;
 mod redis_server;
@@ -42,11 +45,24 @@ fn main() -> ExitCode {
         beside("two_processes_on_a_file_fetch_once_for_both", fleets::steady_on_a_file),
         beside("a_fleet_on_redis_outlives_kills_pauses_and_a_restart_of_redis", fleets::disturbed_on_redis),
         beside("two_processes_on_a_file_outlive_kills_and_pauses", fleets::disturbed_on_a_file),
+        beside("a_fleet_on_postgres_fetches_once_for_all", fleets::steady_on_postgres),
+        beside("a_fleet_on_postgres_outlives_kills_pauses_and_a_restart_of_the_server", fleets::disturbed_on_postgres),
         beside("client_credentials_go_on_without_redis", fleets::without_redis),
         beside("a_refresh_token_is_not_spent_without_redis", fleets::not_spent_without_redis),
         beside("an_answer_that_comes_late_revives_those_who_reported_its_loss", fleets::late_answer),
         beside("an_idle_replica_leaves_the_store_alone", fleets::idle),
         beside("store_on_redis::keeps_every_promise_of_a_store", store_check::on_redis),
+        beside("store_on_postgres::keeps_every_promise_of_a_store", store_check::on_postgres),
+        beside("store_on_postgres::others_hear_at_once_what_was_stored", postgres::news),
+        beside("store_on_postgres::older_versions_are_heard_of", postgres::older_versions),
+        beside("store_on_postgres::outlives_the_end_of_all_connections", postgres::backends_ended),
+        beside("store_on_postgres::a_server_killed_under_contention_loses_nothing", postgres::killed_under_contention),
+        beside("store_on_postgres::works_behind_pgbouncer_by_polling", postgres::behind_pgbouncer),
+        beside("store_on_postgres::a_missing_table_says_what_to_run", postgres::table_missing),
+        beside("store_on_postgres::who_is_refused_must_mend_something", postgres::refused),
+        beside("store_on_postgres::a_server_that_only_reads_is_waited_for", postgres::read_only),
+        beside("store_on_postgres::a_locked_row_and_a_stopped_server_cost_little", postgres::locked_and_stopped),
+        beside("store_on_postgres::a_thousand_keys_share_one_more_connection", postgres::thousand_keys),
         beside(
             "store_on_redis::after_a_failover_behind_a_proxy_the_new_primary_is_written_to",
             failover::behind_a_proxy,
@@ -78,7 +94,9 @@ fn main() -> ExitCode {
         beside("owners_on_redis::agree_after_everybody_was_refused", owners::refuses),
         beside("no_outage_ends_an_authorization_on_redis", outages::on_redis),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
-        alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start),
+        alone("a_kill_at_any_step_loses_nothing_silently_on_postgres", crash::matrix_on_postgres),
+        alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start_on_redis),
+        alone("fifty_replicas_that_start_at_once_on_postgres_make_one_token_request", fleets::mass_start_on_postgres),
         alone("redis_over_tls_with_a_password", tls::with_a_password),
         alone("a_second_run_of_call_goes_on_with_the_token_on_redis", example::called_twice),
     ];

@@ -12,11 +12,11 @@ use tokio::{
 };
 use tower_bearer::{
     oauth2::Grant,
-    store::{FileStore, RedisStore, StoreErrorKind, TokenStore},
+    store::{StoreErrorKind, TokenStore},
     testing::AuthorizationServer,
 };
 
-use crate::{redis_server::signal, replica::Orders};
+use crate::{any_store::AnyStore, redis_server::signal, replica::Orders};
 
 /// A replica that was started. Killed when this is dropped.
 pub(crate) struct Process {
@@ -119,21 +119,16 @@ pub(crate) fn number(report: &Value, name: &str) -> u64 {
 
 /// What is stored.
 pub(crate) async fn stored(orders: &Orders) -> Value {
-    async fn load(mut store: impl TokenStore, orders: &Orders) -> Value {
-        store.bind(&orders.grant(orders.endpoint()).account());
-        let entry = loop {
-            match store.load().await {
-                // Every write is synced, and this may be a slow disk.
-                Err(error) if error.kind() == StoreErrorKind::Unreachable => say(&error.to_string()),
-                loaded => break loaded.unwrap(),
-            }
-        };
-        entry.map_or(Value::Null, |entry| serde_json::from_slice(entry.data()).unwrap())
-    }
-    match orders.store.contains("://") {
-        true => load(RedisStore::connect(&orders.store, "fleet").unwrap(), orders).await,
-        false => load(FileStore::new(&orders.store), orders).await,
-    }
+    let mut store = AnyStore::open(&orders.store);
+    store.bind(&orders.grant(orders.endpoint()).account());
+    let entry = loop {
+        match store.load().await {
+            // Every write is synced, and this may be a slow disk.
+            Err(error) if error.kind() == StoreErrorKind::Unreachable => say(&error.to_string()),
+            loaded => break loaded.unwrap(),
+        }
+    };
+    entry.map_or(Value::Null, |entry| serde_json::from_slice(entry.data()).unwrap())
 }
 
 /// How many requests sent a refresh token that had been sent before.

@@ -177,7 +177,7 @@ pub(crate) fn signal(pid: Option<u32>, signal: Signal) {
 }
 
 /// Free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 

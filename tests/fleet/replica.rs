@@ -4,7 +4,6 @@
 
 use std::{
     io::Write,
-    path::Path,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -32,15 +31,18 @@ use tower_bearer::{
     BearerAuth, BearerAuthLayer, BoxError, BoxTokenSource, LiveToken, Origin, State, TokenSource,
     oauth2::{ClientCredentials, Grant, RefreshToken, Stored, TokenEndpoint, TokenSet},
     replay,
-    store::{FileStore, RedisStore, TokenStore},
+    store::TokenStore,
 };
 
-use crate::steps::{Progress, Step, Stepping, SteppingTransport};
+use crate::{
+    any_store::AnyStore,
+    steps::{Progress, Step, Stepping, SteppingTransport},
+};
 
 /// What a replica is told on its command line.
 #[derive(Clone, Parser)]
 pub(crate) struct Orders {
-    /// A file, or the URL of a Redis server
+    /// A file, or the URL of a Redis or PostgreSQL server
     #[arg(long)]
     pub(crate) store: String,
     #[arg(long)]
@@ -108,11 +110,7 @@ pub(crate) fn main() -> ExitCode {
 
 async fn run(orders: Orders) {
     let progress = Progress::new(orders.dies, Duration::from_micros(orders.late), !orders.armed_by_order);
-    let source = match orders.store.contains("://") {
-        true => source(&orders, &progress, RedisStore::connect(&orders.store, "fleet").unwrap()),
-        false => source(&orders, &progress, FileStore::new(Path::new(&orders.store))),
-    };
-    let token = LiveToken::spawn(source);
+    let token = LiveToken::spawn(source(&orders, &progress));
     let api: Uri = orders.api_url.parse().unwrap();
     let origin = Origin::parse(&format!("http://{}", api.authority().unwrap())).unwrap();
     let layer = BearerAuthLayer::new(token.clone(), origin);
@@ -147,11 +145,11 @@ fn every(milliseconds: u64) -> tokio::time::Interval {
     ticks
 }
 
-fn source(orders: &Orders, progress: &Arc<Progress>, store: impl TokenStore) -> BoxTokenSource {
+fn source(orders: &Orders, progress: &Arc<Progress>) -> BoxTokenSource {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let transport = SteppingTransport { client, number: orders.number, progress: progress.clone() };
     let endpoint = orders.endpoint().http_service(transport);
-    let store = Stepping { store, progress: progress.clone() };
+    let store = Stepping { store: AnyStore::open(&orders.store), progress: progress.clone() };
     let lease = orders.lease.map(Duration::from_millis);
     let Some(refresh_token) = &orders.refresh_token else {
         return leased(Stored::in_store(ClientCredentials::new(endpoint), store), lease).boxed();
