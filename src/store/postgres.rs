@@ -226,8 +226,8 @@ impl TokenStore for PostgresStore {
     }
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
-        let no_higher = || StoreError::unusable("there is no higher version");
-        let version = i64::try_from(expected).ok().filter(|version| *version < i64::MAX).ok_or_else(no_higher)?;
+        // No row has such a version.
+        let Ok(version) = i64::try_from(expected) else { return Ok(Swap::Lost) };
         let Statements { swap_first, swap_next, .. } = self.statements();
         let query = || match version {
             0 => sqlx::query(swap_first).bind(&self.key).bind(data),

@@ -36,7 +36,9 @@ impl PostgresServer {
     /// Starts it with the table; the test fails if there is none to start.
     pub(crate) async fn start() -> Self {
         let server = Self::start_without_table().await;
-        PostgresStore::migrate(&server.pool(1)).await.unwrap();
+        let pool = server.pool(1);
+        PostgresStore::migrate(&pool).await.unwrap();
+        pool.close().await;
         server
     }
 
@@ -75,7 +77,9 @@ impl PostgresServer {
     pub(crate) async fn new_database(&self, name: &str) -> String {
         self.order(&format!("CREATE DATABASE {name}")).await;
         let url = self.url_of(name);
-        PostgresStore::migrate(&pool(&url, 1)).await.unwrap();
+        let pool = pool(&url, 1);
+        PostgresStore::migrate(&pool).await.unwrap();
+        pool.close().await;
         url
     }
 
@@ -104,6 +108,13 @@ impl PostgresServer {
         let number = connection.fetch_one(sql).await.unwrap().get(0);
         connection.close().await.unwrap();
         number
+    }
+
+    /// How many sessions there are but for the operator's. One that was closed may be there for a moment.
+    pub(crate) async fn sessions(&self) -> i64 {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        self.number(sql).await
     }
 
     /// Changes a parameter for all sessions from now on.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     postgres_error::{is_refused, leaves_a_connection, postgres_error},
-    statements::{NOTIFY, STANDBY, Statements, Table},
+    statements::{BACKEND, NOTIFY, STANDBY, Statements, Table},
 };
 use crate::store::StoreError;
 
@@ -51,6 +51,13 @@ impl Database {
     /// Tells all who listen.
     pub(super) async fn notify(&self, payload: &str) -> Result<(), StoreError> {
         self.ask(|| sqlx::query(NOTIFY).bind(payload)).await.map(drop)
+    }
+
+    /// The process of the server behind a connection of the pool.
+    pub(super) async fn backend(&self) -> Result<i32, StoreError> {
+        let rows = self.ask(|| sqlx::query(BACKEND)).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound);
+        row.and_then(|row| row.try_get(0)).map_err(|error| postgres_error(&error))
     }
 
     /// Runs a statement, and returns its rows.

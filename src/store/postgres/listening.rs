@@ -18,7 +18,7 @@ use super::{
     database::Database,
     keys::{Keys, Subscription, Waits},
     postgres_error::postgres_error,
-    statements::CHANNEL,
+    statements::{BACKEND, CHANNEL},
 };
 use crate::{panics::contained, store::StoreError};
 
@@ -92,8 +92,8 @@ enum End {
     /// It had worked for a while.
     Lived,
     Failed(StoreError),
-    /// Everything works, but notifications don't arrive.
-    Deaf,
+    /// Everything works, but notifications don't arrive: why.
+    Deaf(&'static str),
 }
 
 impl Task<'_> {
@@ -112,12 +112,10 @@ impl Task<'_> {
                     tell(failures, &error);
                     LONGEST_PAUSE
                 }
-                End::Deaf => {
+                End::Deaf(why) => {
                     failures += 1;
-                    let text = "PostgreSQL: LISTEN works, but no notification arrives, as behind a pooler in transaction mode; \
-                                changes are polled for instead";
+                    let text = format!("PostgreSQL: {why}; changes are polled for instead");
                     tell(failures, &StoreError::unreachable(text));
-                    // A pooler stays one.
                     failures = failures.max(DEAF);
                     LONGEST_PAUSE_OF_THE_DEAF
                 }
@@ -128,12 +126,14 @@ impl Task<'_> {
 
     async fn listens_once(&self, rng: &mut Rng) -> End {
         let limit = self.database.limit();
-        let mut listener = match timeout(limit, self.connects()).await {
-            Ok(Ok(listener)) => listener,
-            Ok(Err(error)) => return End::Failed(postgres_error(&error)),
-            Err(_) => return End::Failed(StoreError::unreachable("PostgreSQL: timed out connecting to listen")),
+        let connecting = "PostgreSQL: timed out connecting to listen";
+        let mut listener = match timeout(2 * limit, self.connects()).await {
+            Ok(Ok(Some(listener))) => listener,
+            Ok(Ok(None)) => return End::Deaf("a pooler in transaction mode passes no notifications on"),
+            Ok(Err(error)) => return End::Failed(error),
+            Err(_) => return End::Failed(StoreError::unreachable(connecting)),
         };
-        // Through the pool: what one connection tells itself arrives behind every pooler.
+        // Through the pool: what a connection tells itself arrives everywhere.
         let probe = format!("probe {:016x}", rng.u64(..));
         if let Err(error) = self.database.notify(&probe).await {
             return End::Failed(error);
@@ -141,7 +141,7 @@ impl Task<'_> {
         match timeout(limit, self.hears(&mut listener, Some(&probe))).await {
             Ok(true) => {}
             Ok(false) => return End::Failed(closed()),
-            Err(_) => return End::Deaf,
+            Err(_) => return End::Deaf("LISTEN works, but no notification arrives"),
         }
         self.hears.send_replace(true);
         // What was told before is missed.
@@ -157,15 +157,28 @@ impl Task<'_> {
         if lived { End::Lived } else { End::Failed(closed()) }
     }
 
-    /// A connection of its own: one from the pool would be missing there.
-    async fn connects(&self) -> Result<PgListener, sqlx::Error> {
+    /// Listens over a connection of its own: one from the pool would be missing there. `None`: that is in vain.
+    ///
+    /// Behind a pooler in transaction mode `LISTEN` does harm: notifications reach whoever has that connection to the server next, and
+    /// sqlx ends a statement in which one arrives. So it must be known before. There a client meets the backend that another one has just
+    /// left, or one after the other.
+    async fn connects(&self) -> Result<Option<PgListener>, StoreError> {
         let pool = self.database.pool();
         let options = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
         let own = options.connect_lazy_with((*pool.connect_options()).clone());
-        let mut listener = PgListener::connect_with(&own).await?;
+        let mut listener = PgListener::connect_with(&own).await.map_err(|error| postgres_error(&error))?;
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        Ok(listener)
+        let first = backend(&mut listener).await?;
+        for _ in 0..2 {
+            if backend(&mut listener).await? != first {
+                return Ok(None);
+            }
+        }
+        if self.database.backend().await? == first || backend(&mut listener).await? != first {
+            return Ok(None);
+        }
+        listener.listen(CHANNEL).await.map_err(|error| postgres_error(&error))?;
+        Ok(Some(listener))
     }
 
     /// Hears until this word is told. False if the connection ended before. Nothing is lost if this is dropped.
@@ -225,6 +238,12 @@ impl Task<'_> {
     }
 }
 
+/// The process of the server behind this connection. As text, because a prepared statement would not reach it behind every pooler.
+async fn backend(listener: &mut PgListener) -> Result<i32, StoreError> {
+    let row = listener.fetch_one(BACKEND).await.map_err(|error| postgres_error(&error))?;
+    row.try_get(0).map_err(|error| postgres_error(&error))
+}
+
 /// One warning, until it has worked for a while.
 fn tell(failures: u32, error: &StoreError) {
     if failures == 1 {
@@ -254,7 +273,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Without announcements a process finds a new token when it reads the entry before it fetches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Each attempt leaves a useless `LISTEN` in a connection of the pooler.
+/// A pooler is there to stay.
 const LONGEST_PAUSE_OF_THE_DEAF: Duration = Duration::from_secs(600);
 
 /// The deaf begin with a pause of 16 to 32 s, in case that the probe was only late.

@@ -15,6 +15,9 @@ pub(super) fn migration() -> String {
 /// with every notification.
 pub(super) const CHANNEL: &str = "tower_bearer";
 
+/// The process of the server behind a connection.
+pub(super) const BACKEND: &str = "SELECT pg_backend_pid()";
+
 /// `$1`: the payload.
 pub(super) const NOTIFY: &str = "SELECT pg_notify('tower_bearer', $1)";
 
