@@ -237,9 +237,14 @@ async fn mass_start(store: String) {
 
 /// With a token that lives for long, a replica asks the store only when somebody else has stored something.
 pub(crate) async fn idle() {
-    let (mut redis, directory) = (RedisServer::start().await, Directory::new());
+    let (redis, postgres, directory) = (RedisServer::start().await, PostgresServer::start().await, Directory::new());
     let hour = Duration::from_secs(3600);
-    for store in [redis.url(), directory.file("tokens")] {
+    let stores = [
+        (redis.url(), Some(Server::Redis(redis))),
+        (postgres.url(), Some(Server::Postgres(postgres))),
+        (directory.file("tokens"), None),
+    ];
+    for (store, mut shared) in stores {
         let server = AuthorizationServer::builder().lifetime(Some(hour)).start().await.unwrap();
         let orders = Orders { every: 3_600_000, lease: Some(LONG_LEASE), ..orders(&server, store, None) };
         let (mut idle, mut busy) = (Process::start(&orders), Process::start(&orders));
@@ -253,9 +258,11 @@ pub(crate) async fn idle() {
             let cpu = number(&after, "cpu_ms") - number(&before, "cpu_ms");
             say(&format!("idle on {}: {cpu} ms of processor time in 2 s, with 20 reports", orders.store));
             assert_eq!(before["store_calls"], after["store_calls"], "{} {before} {after}", orders.store);
-            if generation == 2 && orders.store == redis.url() {
+            if generation == 2
+                && let Some(shared) = &mut shared
+            {
                 // Who listened must listen again.
-                redis.restart(Duration::from_secs(2)).await;
+                shared.restart(Duration::from_secs(2)).await;
                 sleep(Duration::from_secs(1)).await;
             }
             busy.order_refresh().await;

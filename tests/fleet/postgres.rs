@@ -23,6 +23,7 @@ use tower_bearer::{
 use crate::{
     postgres_server::{LOCKED, PgBouncer, PostgresServer, pool, pool_with},
     process::say,
+    proxy::Proxy,
 };
 
 /// Another process hears at once what was stored.
@@ -290,6 +291,57 @@ pub(crate) async fn locked_and_stopped() {
     let began = Instant::now();
     while fresh.load().await.is_err() {
         assert!(began.elapsed() < LONG, "it never works again");
+    }
+}
+
+/// A standby is behind a name or a proxy for a moment; then it takes over, and has what was confirmed. Without it nothing is confirmed.
+pub(crate) async fn failover() {
+    let mut primary = PostgresServer::start().await;
+    let standby = PostgresServer::standby_of(&primary).await;
+    // A name that PgConnectOptions gives to the standby as well.
+    primary.set("synchronous_standby_names = '*'").await;
+    // PostgreSQL would report a commit as done that this cuts off.
+    primary.order("ALTER ROLE app SET statement_timeout = '300ms'").await;
+    let proxy = Proxy::to(primary.port()).await;
+    let url = format!("postgres://app@127.0.0.1:{}/postgres", proxy.port());
+    let store = PostgresStore::of(pool(&url, 3), "x");
+    assert_eq!(store.swap(0, b"first").await.unwrap(), Swap::Done);
+
+    // Three connections, and each leads to the standby.
+    proxy.lead_to(standby.port());
+    proxy.cut();
+    let calls = || futures_util::future::join3(store.load(), store.swap(1, b"next"), store.lease("a", LONG));
+    let (loaded, swapped, leased) = calls().await;
+    for error in [loaded.unwrap_err(), swapped.unwrap_err(), leased.unwrap_err()] {
+        assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
+    }
+    // They were not left in the pool.
+    proxy.lead_to(primary.port());
+    let (loaded, swapped, leased) = calls().await;
+    assert_eq!(loaded.unwrap().unwrap().version(), 1);
+    assert_eq!((swapped.unwrap(), leased.unwrap()), (Swap::Done, Lease::Granted));
+
+    // It takes over, with a row that it has and a connection that leads nowhere.
+    primary.kill().await;
+    standby.order("SELECT pg_promote()").await;
+    proxy.lead_to(standby.port());
+    proxy.cut();
+    assert_eq!(store.load().await.unwrap().unwrap().data(), b"next");
+    assert_eq!(store.swap(2, b"later").await.unwrap(), Swap::Done);
+}
+
+/// A commit that no standby confirms is not stored, whatever PostgreSQL says when it is cut off.
+pub(crate) async fn standby_missing() {
+    let server = PostgresServer::start().await;
+    let store = server.store("x");
+    store.swap(0, b"first").await.unwrap();
+    // Before the other: it is a commit as well.
+    server.order("ALTER ROLE app SET statement_timeout = '300ms'").await;
+    server.set("synchronous_standby_names = '*'").await;
+    let fresh = server.store("x");
+    for store in [&store, &fresh] {
+        let error = store.swap(1, b"next").await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
     }
 }
 

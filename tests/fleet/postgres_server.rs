@@ -42,18 +42,37 @@ impl PostgresServer {
         server
     }
 
+    /// One that follows another, until it is promoted.
+    pub(crate) async fn standby_of(primary: &Self) -> Self {
+        let directory = own_directory();
+        let (data, port) = (directory.file("data"), primary.port.to_string());
+        let arguments = [
+            "--pgdata",
+            &data,
+            "--host=127.0.0.1",
+            "--port",
+            &port,
+            "--username=app",
+            "--checkpoint=fast",
+            "--no-sync",
+        ];
+        let copied = program("pg_basebackup").args(arguments).arg("--write-recovery-conf").status().await.unwrap();
+        assert!(copied.success(), "pg_basebackup: {copied}");
+        let port = free_port();
+        let child = spawn(&directory, port).await;
+        Self { child, port, directory }
+    }
+
     pub(crate) async fn start_without_table() -> Self {
-        let directory = Directory::new();
-        if let Some(user) = other_user() {
-            chown(&directory.0, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-        }
+        let directory = own_directory();
         let data = directory.file("data");
         // What is made here is worth nothing, so it need not be synced.
         let arguments =
             ["--pgdata", &data, "--username=app", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"];
         let made = program("initdb").args(arguments).stdout(Stdio::null()).status().await.unwrap();
         assert!(made.success(), "initdb: {made}");
-        let rules = format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n");
+        let rules =
+            format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256\nhost all,replication all 127.0.0.1/32 trust\n");
         fs::write(Path::new(&data).join("pg_hba.conf"), rules).unwrap();
         let port = free_port();
         let child = spawn(&directory, port).await;
@@ -98,6 +117,8 @@ impl PostgresServer {
     /// What an operator would type.
     pub(crate) async fn order(&self, sql: &str) {
         let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+        // Whatever the role has.
+        connection.execute("SET statement_timeout = 0").await.unwrap();
         connection.execute(sql).await.unwrap();
         connection.close().await.unwrap();
     }
@@ -162,6 +183,14 @@ impl Drop for PostgresServer {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn own_directory() -> Directory {
+    let directory = Directory::new();
+    if let Some(user) = other_user() {
+        chown(&directory.0, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+    }
+    directory
 }
 
 /// A role with the password `right`, for tests that create it.

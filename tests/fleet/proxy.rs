@@ -1,4 +1,4 @@
-//! What stands between a program and its Redis in production: a proxy that leads elsewhere after a failover, and leaves the
+//! What stands between a program and its Redis, or its PostgreSQL, in production: a proxy that leads elsewhere after a failover, and leaves the
 //! connections that it has as they are.
 
 use std::{
@@ -58,6 +58,10 @@ impl Proxy {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The same, with a name and a password.

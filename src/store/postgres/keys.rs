@@ -133,6 +133,11 @@ impl Keys {
         ends
     }
 
+    #[cfg(test)]
+    pub(super) fn task(&self) -> Option<u64> {
+        self.state().task
+    }
+
     /// The task with this number has ended.
     pub(super) fn task_ended(&self, task: u64) {
         let mut state = self.state();

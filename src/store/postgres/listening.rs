@@ -288,3 +288,106 @@ const ALONE: Duration = Duration::from_secs(5);
 
 /// The same behind notifications. It finds what no statement of a store has done: rows that were deleted or restored by hand.
 const BEHIND: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt, sync::Mutex};
+
+    use sqlx::PgPool;
+    use tracing::{Event, Metadata, Subscriber, field::Field, span};
+
+    use super::*;
+    use crate::store::postgres::{database::LIMIT, statements::Table};
+
+    #[test]
+    fn pauses_grow_and_half_of_them_is_random() {
+        let mut rng = Rng::with_seed(7);
+        let deaf = LONGEST_PAUSE_OF_THE_DEAF;
+        for (failures, longest, most) in [
+            (0, LONGEST_PAUSE, 250),
+            (1, LONGEST_PAUSE, 250),
+            (2, LONGEST_PAUSE, 500),
+            (8, LONGEST_PAUSE, 30_000),
+            (u32::MAX, LONGEST_PAUSE, 30_000),
+            (DEAF, deaf, 32_000),
+            (u32::MAX, deaf, 600_000),
+        ] {
+            let most = Duration::from_millis(most);
+            let pauses: Vec<_> = (0..200).map(|_| pause(failures, longest, &mut rng)).collect();
+            let (least, longest) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!(*least >= most / 2 && *longest <= most, "{failures}: {least:?} to {longest:?}");
+            assert!(*longest - *least > most / 3, "{failures}: not random");
+        }
+    }
+
+    /// What is told at the level warn by this crate.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<Mutex<Vec<String>>>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, about: &Metadata<'_>) -> bool {
+            *about.level() == tracing::Level::WARN && about.target().starts_with("tower_bearer")
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut text = String::new();
+            event.record(&mut |field: &Field, value: &dyn fmt::Debug| text += &format!("{field}={value:?} "));
+            self.0.lock().unwrap().push(text);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_listen_says_so_once_and_without_secrets() {
+        let warnings = Warnings::default();
+        let _told = tracing::subscriber::set_default(warnings.clone());
+        let pool = PgPool::connect_lazy("postgres://app:marked-secret@127.0.0.1:1/app").unwrap();
+        let database = Database::new(pool, Table::default(), LIMIT);
+        let (keys, hears) = (Keys::new(), watch::Sender::new(false));
+        let task = Task { database: &database, keys: &keys, hears: &hears, ping_every: PING_EVERY };
+        tokio::select! {
+            never = task.listens() => match never {},
+            () = sleep(Duration::from_secs(600)) => {}
+        }
+        let told = warnings.0.lock().unwrap().clone();
+        assert!(told.len() == 1 && told[0].contains("can't be heard"), "{told:?}");
+        assert!(!told[0].contains("marked"), "{told:?}");
+    }
+
+    /// A store that nobody waits for has no task, one that somebody waits for has one, and it ends with the pool or the last store.
+    #[tokio::test]
+    async fn the_task_ends_with_the_pool_and_with_the_last_store() {
+        for closes_the_pool in [true, false] {
+            let pool = PgPool::connect_lazy("postgres://app@127.0.0.1:1/app").unwrap();
+            let listening = Listening::new(Database::new(pool.clone(), Table::default(), LIMIT));
+            let (keys, subscription) = (listening.keys.clone(), listening.subscribe("key"));
+            assert_eq!(keys.task(), None);
+            let waits = listening.wait(&subscription);
+            assert_eq!(keys.task(), Some(1));
+            if closes_the_pool {
+                pool.close().await;
+            } else {
+                drop(waits);
+                drop(subscription);
+                drop(listening);
+            }
+            let ends = async {
+                while keys.task().is_some() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), ends).await.expect("it goes on");
+        }
+    }
+}
