@@ -107,12 +107,11 @@ impl Database {
 
     /// - A process that stands still before its commit has the row locked: the server ends its transaction.
     /// - Nobody waits for a lock longer than the caller does.
-    /// - A commit that waits for a standby must not be cut off: PostgreSQL would report it as done.
     fn begin(&self) -> String {
         let limit = self.limit.as_millis().max(1);
         format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {}; \
-             SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = 0",
+             SET LOCAL lock_timeout = {limit}",
             2 * limit
         )
     }

@@ -151,4 +151,9 @@ mod tests {
         }
         assert!(SCHEMA.contains(&Table::default().name));
     }
+
+    #[test]
+    fn the_guide_shows_the_same_table() {
+        assert!(include_str!("../../../docs/guide/stores.md").contains(SCHEMA));
+    }
 }
