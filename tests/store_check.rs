@@ -34,6 +34,9 @@ enum Flaw {
     SwapEndsTheLease,
     HolderIsRefused,
     CancelledLeaseStays,
+    LoadsNothingWithALease,
+    SwapsWhateverIsThere,
+    KeepsTheLease,
     ReturnsAtOnce,
     NeverTells,
     Hangs,
@@ -187,6 +190,31 @@ impl TokenStore for Table {
         Ok(())
     }
 
+    async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        let lease = self.lease(holder, time).await?;
+        let loads = lease == Lease::Granted && !self.has(Flaw::LoadsNothingWithALease);
+        Ok((lease, if loads { self.load().await? } else { None }))
+    }
+
+    async fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> Result<Swap, StoreError> {
+        if let Some(before) = before.filter(|_| !self.has(Flaw::SwapsWhateverIsThere))
+            && self.load().await?.is_none_or(|entry| entry.data() != before)
+        {
+            return Ok(Swap::Lost);
+        }
+        let swapped = self.swap(expected, data).await?;
+        if swapped == Swap::Done && !self.has(Flaw::KeepsTheLease) {
+            self.release(holder).await?;
+        }
+        Ok(swapped)
+    }
+
     async fn changed(&self, known: u64) {
         if self.has(Flaw::ReturnsAtOnce) {
             return;
@@ -233,7 +261,7 @@ async fn a_store_need_not_tell_of_changes() {
 }
 
 /// Each flaw, and words of what is said of it.
-const FLAWS: [(Flaw, &str); 18] = [
+const FLAWS: [(Flaw, &str); 21] = [
     (Flaw::OneEntryForAll, "is loaded as"),
     (Flaw::FirstVersionIsZero, "the first entry has version 0 instead of 1"),
     (Flaw::SwapsWithoutComparing, "was Done at version 3"),
@@ -247,6 +275,9 @@ const FLAWS: [(Flaw, &str); 18] = [
     (Flaw::SwapEndsTheLease, "a swap came before"),
     (Flaw::HolderIsRefused, "the holder asks again, and isn't granted it"),
     (Flaw::CancelledLeaseStays, "that was dropped after"),
+    (Flaw::LoadsNothingWithALease, "it was granted, and the entry of version 1 isn't loaded"),
+    (Flaw::SwapsWhateverIsThere, "it replaced version 1 with other data than it expected"),
+    (Flaw::KeepsTheLease, "and didn't end the lease of its holder"),
     (Flaw::ReturnsAtOnce, "a store that can't tell should sleep for a second"),
     (Flaw::Hangs, "the store can be used: it is reachable, and nothing is missing: load() took longer than 5s"),
     (Flaw::HidesAnOutage, "worked while the database was down"),

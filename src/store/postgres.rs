@@ -186,6 +186,29 @@ impl PostgresStore {
         self.listening.database.ask(query).await
     }
 
+    /// The entry in a row: version and data, from this column on.
+    fn entry(&self, row: &PgRow, column: usize) -> Result<Option<Entry>, StoreError> {
+        let version = read::<Option<i64>>(row, column)?.map(u64::try_from);
+        match (version, read::<Option<Vec<u8>>>(row, column + 1)?) {
+            // Nothing, or a lease.
+            (None | Some(Ok(0)), None) => Ok(None),
+            (Some(Ok(version)), Some(data)) if version > 0 => Ok(Some(Entry::new(version, data))),
+            _ => Err(StoreError::unusable(format!("the row of {} is not whole: restore it, or delete it", self.key))),
+        }
+    }
+
+    /// The result of a statement that swaps the entry of this version.
+    fn swapped(&self, rows: &[PgRow], expected: u64) -> Swap {
+        if rows.is_empty() {
+            return Swap::Lost;
+        }
+        let (heard, known_events) = (self.heard_so_far(), self.known_events.load(Ordering::SeqCst));
+        if heard.is_covered_by(expected + 1, known_events) {
+            self.note_known_events(heard.number);
+        }
+        Swap::Done
+    }
+
     fn statements(&self) -> &Statements {
         &self.listening.database.statements
     }
@@ -209,18 +232,7 @@ impl TokenStore for PostgresStore {
         // The response includes every change that was heard of until now.
         let heard = self.heard_so_far().number;
         let rows = self.ask(|| sqlx::query(&self.statements().load).bind(&self.key)).await?;
-        let row = first(&rows)?;
-        let entry = match (read::<Option<i64>>(row, 0)?.map(u64::try_from), read::<Option<Vec<u8>>>(row, 1)?) {
-            // Nothing, or a lease.
-            (None | Some(Ok(0)), None) => None,
-            (Some(Ok(version)), Some(data)) if version > 0 => Some(Entry::new(version, data)),
-            _ => {
-                return Err(StoreError::unusable(format!(
-                    "the row of {} is not whole: restore it, or delete it",
-                    self.key
-                )));
-            }
-        };
+        let entry = self.entry(first(&rows)?, 0)?;
         self.note_known_events(heard);
         Ok(entry)
     }
@@ -233,17 +245,39 @@ impl TokenStore for PostgresStore {
             0 => sqlx::query(swap_first).bind(&self.key).bind(data),
             _ => sqlx::query(swap_next).bind(&self.key).bind(data).bind(version),
         };
-        if self.ask(query).await?.is_empty() {
-            return Ok(Swap::Lost);
+        let rows = self.ask(query).await?;
+        Ok(self.swapped(&rows, expected))
+    }
+
+    async fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> Result<Swap, StoreError> {
+        if expected == 0 {
+            let swapped = self.swap(expected, data).await?;
+            if swapped == Swap::Done {
+                // A lease that can't be released ends by itself.
+                let _ = self.release(holder).await;
+            }
+            return Ok(swapped);
         }
-        let (heard, known_events) = (self.heard_so_far(), self.known_events.load(Ordering::SeqCst));
-        if heard.is_covered_by(expected + 1, known_events) {
-            self.note_known_events(heard.number);
-        }
-        Ok(Swap::Done)
+        let Ok(version) = i64::try_from(expected) else { return Ok(Swap::Lost) };
+        let sql = &self.statements().swap_and_release;
+        let query = || sqlx::query(sql).bind(&self.key).bind(data).bind(version).bind(holder).bind(before);
+        let rows = self.ask(query).await?;
+        Ok(self.swapped(&rows, expected))
     }
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        self.lease_and_load(holder, time).await.map(|(lease, _)| lease)
+    }
+
+    async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        // The response includes every change that was heard of until now.
+        let heard = self.heard_so_far().number;
         let seconds = time.min(LONGEST_LEASE).as_secs_f64();
         let sql = &self.statements().lease;
         // Who comes too late for a lease that has just been granted is told nothing of it, and asks again.
@@ -251,14 +285,16 @@ impl TokenStore for PostgresStore {
             let rows = self.ask(|| sqlx::query(sql).bind(&self.key).bind(holder).bind(seconds)).await?;
             let row = first(&rows)?;
             if read::<bool>(row, 0)? {
-                return Ok(Lease::Granted);
+                let entry = self.entry(row, 2)?;
+                self.note_known_events(heard);
+                return Ok((Lease::Granted, entry));
             }
             if let Some(left) = read::<Option<i64>>(row, 1)? {
-                return Ok(Lease::Held(Duration::from_millis(left.try_into().unwrap_or_default())));
+                return Ok((Lease::Held(Duration::from_millis(left.try_into().unwrap_or_default())), None));
             }
         }
         // One after the other has it. All ask for about the same time.
-        Ok(Lease::Held(time))
+        Ok((Lease::Held(time), None))
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {

@@ -116,7 +116,7 @@ impl<S: TokenStore> Sealed<S> {
             while let Lease::Held(left) = self.store.lease(&holder, LEASE).await? {
                 sleep(left.min(LEASE)).await;
             }
-            Ok(())
+            Ok::<_, StoreError>(())
         };
         timeout(PATIENCE, leased)
             .await
@@ -140,6 +140,11 @@ impl<S: TokenStore> Sealed<S> {
         }
     }
 
+    /// Whose entry it is says the account in it, which `Stored` compares. So it can name the other account, and move its entry.
+    fn opened(&self, entry: &Entry) -> Result<Entry, StoreError> {
+        Ok(Entry::new(entry.version(), self.open(entry)?.into_data()))
+    }
+
     fn open(&self, entry: &Entry) -> Result<Opened, StoreError> {
         open(entry.data(), &self.keyring, self.accepts_plain)
     }
@@ -156,10 +161,7 @@ impl<S: TokenStore> TokenStore for Sealed<S> {
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
-        let Some(entry) = self.store.load().await? else { return Ok(None) };
-        // Whose entry it is says the account in it, which `Stored` compares. So it can name the other account, and move its entry.
-        let opened = self.open(&entry)?;
-        Ok(Some(Entry::new(entry.version(), opened.into_data())))
+        self.store.load().await?.map(|entry| self.opened(&entry)).transpose()
     }
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
@@ -173,6 +175,36 @@ impl<S: TokenStore> TokenStore for Sealed<S> {
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
         self.store.release(holder).await
+    }
+
+    async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        let (lease, entry) = self.store.lease_and_load(holder, time).await?;
+        match entry.map(|entry| self.opened(&entry)).transpose() {
+            Ok(entry) => Ok((lease, entry)),
+            Err(error) => {
+                let _ = self.store.release(holder).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> Result<Swap, StoreError> {
+        let sealed = seal(data, &self.account, self.keyring.newest())?;
+        let Some(before) = before else {
+            return self.store.swap_and_release(expected, None, &sealed, holder).await;
+        };
+        // What is stored has a nonce of its own, so it must be read to be compared.
+        let Some(stored) = self.store.load().await? else { return Ok(Swap::Lost) };
+        if self.open(&stored)?.data[..] != *before {
+            return Ok(Swap::Lost);
+        }
+        self.store.swap_and_release(expected, Some(stored.data()), &sealed, holder).await
     }
 
     async fn changed(&self, known: u64) {

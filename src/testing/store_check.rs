@@ -5,6 +5,7 @@
 //! | `versions` | compare and swap by one caller after the other |
 //! | `contention` | the same by many at once |
 //! | `leases` | leases: one holder at a time, and they end |
+//! | `at_once` | a lease and a load, a swap and a release as one call |
 //! | `cancellation` | calls that are dropped half way |
 //! | `news` | [`TokenStore::changed`] |
 //! | `outage` | a store that is down, and comes back |
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::store::TokenStore;
 
+mod at_once;
 mod cancellation;
 mod contention;
 mod handle;
@@ -123,6 +125,8 @@ impl<S: TokenStore> StoreCheck<S> {
             report.note(leases::ONE, within(leases::one_holder(&open("lease"))).await);
             report.note(leases::MANY, within(leases::one_of_many_is_granted(&open("leases"))).await);
             report.note(leases::END, within(leases::end(&open("ends"))).await);
+            report.note(at_once::LEASE, within(at_once::leases_and_loads(&open("lease-and-load"))).await);
+            report.note(at_once::SWAP, within(at_once::swaps_and_releases(&open("swap-and-release"))).await);
             report.note(cancellation::LEASE, within(cancellation::of_leases(&open("dropped-lease"))).await);
             report.note(news::QUIET, within(news::no_news_is_no_busy_loop(&open("quiet"))).await);
             report.note(news::CALLED_AGAIN, within(news::calls_may_be_dropped(&open("news-dropped"))).await);

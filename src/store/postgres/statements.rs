@@ -32,8 +32,11 @@ pub(super) struct Statements {
     pub(super) swap_first: String,
     /// Replaces the entry of version `$3` by data `$2`. Returns a row if it did.
     pub(super) swap_next: String,
+    /// The same, if that has the data `$5` (null: whatever it has), and ends the lease of holder `$4`.
+    pub(super) swap_and_release: String,
     /// Asks for a lease for holder `$2` and `$3` seconds. Returns whether it was granted, and if not, for how many milliseconds another
-    /// holder has it. Who comes too late for one that has just been granted reads null.
+    /// holder has it. Who comes too late for one that has just been granted reads null. Then the version and the data, if it was granted: of
+    /// the row that was changed, because what the statement saw at its beginning may be older.
     ///
     /// The row is looked at first, because `ON CONFLICT` locks it even if nothing changes: that would be a synced write for each question.
     pub(super) lease: String,
@@ -60,14 +63,20 @@ impl Statements {
                 "WITH swapped AS (UPDATE {table} SET version = version + 1, data = $2, stored_at = now() \
                  WHERE key = $1 AND version = $3 RETURNING key, version) {tell}"
             ),
+            swap_and_release: format!(
+                "WITH swapped AS (UPDATE {table} SET version = version + 1, data = $2, stored_at = now(), \
+                 holder = NULLIF(holder, $4), leased_until = CASE WHEN holder = $4 THEN NULL ELSE leased_until END \
+                 WHERE key = $1 AND version = $3 AND data = coalesce($5, data) RETURNING key, version) {tell}"
+            ),
             lease: format!(
                 "WITH held AS (SELECT leased_until - clock_timestamp() AS rest FROM {table} \
                  WHERE key = $1 AND holder <> $2 AND leased_until > clock_timestamp()), \
                  granted AS (INSERT INTO {table} AS t (key, version, holder, leased_until) \
                  SELECT $1, 0, $2, clock_timestamp() + make_interval(secs => $3) WHERE NOT EXISTS (SELECT FROM held) \
                  ON CONFLICT (key) DO UPDATE SET holder = EXCLUDED.holder, leased_until = EXCLUDED.leased_until \
-                 WHERE t.holder = EXCLUDED.holder OR (t.leased_until > clock_timestamp()) IS NOT TRUE RETURNING 1) \
-                 SELECT EXISTS (SELECT FROM granted), (SELECT ceil(extract(epoch FROM rest) * 1000)::bigint FROM held)"
+                 WHERE t.holder = EXCLUDED.holder OR (t.leased_until > clock_timestamp()) IS NOT TRUE RETURNING t.version, t.data) \
+                 SELECT EXISTS (SELECT FROM granted), (SELECT ceil(extract(epoch FROM rest) * 1000)::bigint FROM held), \
+                 (SELECT version FROM granted), (SELECT data FROM granted)"
             ),
             release: format!("UPDATE {table} SET holder = NULL, leased_until = NULL WHERE key = $1 AND holder = $2"),
             poll: format!("SELECT key, version FROM {table} WHERE key = ANY($1)"),
@@ -144,9 +153,9 @@ mod tests {
 
     #[test]
     fn every_statement_is_about_the_table_that_was_chosen() {
-        let Statements { load, swap_first, swap_next, lease, release, poll } =
+        let Statements { load, swap_first, swap_next, swap_and_release, lease, release, poll } =
             Statements::on(&Table::named("auth.tokens").unwrap());
-        for sql in [load, swap_first, swap_next, lease, release, poll] {
+        for sql in [load, swap_first, swap_next, swap_and_release, lease, release, poll] {
             assert!(sql.contains("\"auth\".\"tokens\"") && !sql.contains("tower_bearer_token"), "{sql}");
         }
         assert!(SCHEMA.contains(&Table::default().name));

@@ -42,6 +42,21 @@ impl<S: TokenStore> Handle<S> {
         call(&format!("release({holder:?})"), self.0.release(holder)).await
     }
 
+    pub(super) async fn lease_and_load(&self, holder: &str, time: Duration) -> Found<(Lease, Option<Entry>)> {
+        call(&format!("lease_and_load({holder:?}, {time:?})"), self.0.lease_and_load(holder, time)).await
+    }
+
+    pub(super) async fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> Found<Swap> {
+        let what = format!("swap_and_release({expected}, …)");
+        call(&what, self.0.swap_and_release(expected, before, data, holder)).await
+    }
+
     pub(super) async fn changed(&self, known: u64) {
         self.0.changed(known).await;
     }
