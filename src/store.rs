@@ -60,7 +60,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 mod account;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod entry_name;
 mod error;
 mod file;
@@ -85,7 +85,7 @@ pub use memory::Memory;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresFamily, PostgresStore};
 #[cfg(feature = "redis")]
-pub use redis::RedisStore;
+pub use redis::{RedisFamily, RedisStore};
 #[cfg(feature = "sealed")]
 pub use sealed::{InvalidKey, Keyring, Sealed, SealingKey};
 pub use token_set::TokenSet;

@@ -2,16 +2,24 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `connection` | the connection for commands |
+//! | `family` | the stores of many keys over the same connections |
+//! | `options` | the options of a store and of a family |
+//! | `servers` | where the entries are: one server, sentinels, a cluster |
+//! | `connection` | a connection for commands |
+//! | `cluster` | which node of a cluster has a key |
+//! | `sentinel` | which server is the primary |
 //! | `scripts` | the Lua scripts that the server runs |
 //! | `durability` | who must have a write before it counts |
-//! | `announcements` | the subscription to changes |
+//! | `announcements` | what was heard of an entry, and what counts as a change |
+//! | `hub` | the channels that somebody listens to |
+//! | `subscription` | the connection that subscribes to them |
+//! | `settings` | warnings about the server's configuration |
 //! | `redis_error` | what an error of Redis asks for |
 
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,15 +31,27 @@ use tokio::sync::watch;
 use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
 
 mod announcements;
+mod cluster;
 mod connection;
 mod durability;
+mod family;
+mod hub;
+mod options;
 mod redis_error;
 mod scripts;
+mod sentinel;
+mod servers;
+mod settings;
+mod subscription;
 
 use announcements::{Change, Heard};
-use connection::{Answers, Connection, LIMIT};
+use connection::Answers;
 use durability::Durability;
+pub use family::RedisFamily;
+use family::Shared;
+use hub::Seat;
 use redis_error::redis_error;
+use servers::Place;
 
 /// A Redis server, shared by a fleet: one process fetches, and all have the new token at once. Other servers with the same protocol and Lua
 /// scripts work as well (Valkey, KeyDB, Dragonfly).
@@ -65,9 +85,9 @@ pub struct RedisStore {
     name: String,
     keys: Keys,
     durability: Durability,
-    connection: Arc<Connection>,
-    /// The announcements of other processes, from the first call of `changed` on.
-    heard: OnceLock<watch::Receiver<Heard>>,
+    shared: Arc<Shared>,
+    /// Where the announcements of other processes are heard, from the first call of `changed` on.
+    seat: Mutex<Option<Seat>>,
     /// The number of the last event that the caller knows.
     known_events: AtomicU64,
     /// The number of the last write that must be confirmed, and of the last one that is.
@@ -111,101 +131,96 @@ impl RedisStore {
     /// # }
     /// ```
     pub fn of(client: Client, name: impl Into<String>) -> Self {
-        let name = name.into();
+        Self::alone(Place::server(client), name)
+    }
+
+    /// The token set with this name in a cluster. `nodes` are some of its nodes: the others are found by them.
+    ///
+    /// [`RedisFamily::cluster`] says more.
+    ///
+    /// ```
+    /// use redis::Client;
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), redis::RedisError> {
+    /// let nodes = [Client::open("rediss://app:password@node-1:6379")?, Client::open("rediss://app:password@node-2:6379")?];
+    /// let store = RedisStore::cluster(nodes, "documents");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cluster(nodes: impl IntoIterator<Item = Client>, name: impl Into<String>) -> Self {
+        Self::alone(Place::cluster(nodes), name)
+    }
+
+    /// The token set with this name on the primary that sentinels know as `service`. Everything of `like` but its address says how to
+    /// connect to the primary: user, password, database, TLS.
+    ///
+    /// [`RedisFamily::sentinel`] says more.
+    ///
+    /// ```
+    /// use redis::Client;
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), redis::RedisError> {
+    /// let sentinels = [Client::open("redis://sentinel-1:26379")?, Client::open("redis://sentinel-2:26379")?];
+    /// let store = RedisStore::sentinel(sentinels, "main", Client::open("redis://app:password@any")?, "documents");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sentinel(
+        sentinels: impl IntoIterator<Item = Client>,
+        service: impl Into<String>,
+        like: Client,
+        name: impl Into<String>,
+    ) -> Self {
+        Self::alone(Place::sentinel(sentinels, service.into(), like), name)
+    }
+
+    /// Stores of many keys, such as the users of an application, over the same two connections.
+    ///
+    /// ```
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// # fn main() -> Result<(), redis::RedisError> {
+    /// let users = RedisStore::family(redis::Client::open("rediss://redis.example.com")?, "users");
+    /// let (anna, bob) = (users.of("anna"), users.of("bob"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn family(client: Client, prefix: impl Into<String>) -> RedisFamily {
+        RedisFamily::new(Place::server(client), prefix)
+    }
+
+    /// A family of one.
+    fn alone(place: Place, name: impl Into<String>) -> Self {
+        Self::in_family(Shared::new(place), Durability::Primary, name.into())
+    }
+
+    fn in_family(shared: Arc<Shared>, durability: Durability, name: String) -> Self {
         Self {
             keys: Keys::of("unbound", &name),
             name,
-            durability: Durability::Primary,
-            connection: Arc::new(Connection::new(client, LIMIT)),
-            heard: OnceLock::new(),
+            durability,
+            shared,
+            seat: Mutex::default(),
             known_events: AtomicU64::new(0),
             written: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
         }
     }
 
-    /// How long Redis may take to answer, and how long to connect. Default: 1 s each; at most 4 s.
-    ///
-    /// A call that finds its connection closed connects and asks again, so it may take longer than one limit.
-    /// [`Stored`](crate::oauth2::Stored) gives up a call after 5 s, and its [lease](crate::oauth2::Stored::lease) is 1 s by default: if the
-    /// server is often slower, make the lease longer as well.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_bearer::store::RedisStore;
-    ///
-    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
-    /// let far_away = RedisStore::connect("rediss://redis.example.com", "documents")?.answer_limit(Duration::from_secs(2));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn answer_limit(mut self, limit: Duration) -> Self {
-        self.connection = Arc::new(Connection::new(self.connection.client().clone(), limit));
-        self
-    }
-
-    /// A write counts when so many replicas have it in memory (`WAIT`). Default: when the primary has it.
-    ///
-    /// A replica that takes over may lack the primary's last writes. With this a refresh token is spent only after the replicas know that
-    /// it will be, and the next one only after they have the set that it brought. Name as many replicas as a failover can choose from:
-    /// with one of two, the other may be behind.
-    ///
-    /// If there are too few within half of the [answer limit](Self::answer_limit), the call is an error, [`StoreError::unreachable`]. The
-    /// primary has the data then, and the store waits for the replicas again before it uses the data.
-    ///
-    /// This replaces [`wait_for_disks`](Self::wait_for_disks).
-    ///
-    /// ```
-    /// use tower_bearer::store::RedisStore;
-    ///
-    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
-    /// let store = RedisStore::connect("rediss://redis.example.com", "documents")?.wait_for_replicas(1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn wait_for_replicas(mut self, replicas: u32) -> Self {
-        self.durability = Durability::Replicas(replicas);
-        self
-    }
-
-    /// A write counts when the primary and so many replicas have it on their disks (`WAITAOF`). Default: when the primary has it.
-    ///
-    /// For servers with `appendfsync everysec`, which may lose the last second. It needs Redis 7.2 and `appendonly yes`. Without them every
-    /// write is an error, [`StoreError::unusable`]. Everything else is as for [`wait_for_replicas`](Self::wait_for_replicas), which this
-    /// replaces.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_bearer::store::RedisStore;
-    ///
-    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
-    /// let store = RedisStore::connect("rediss://redis.example.com", "documents")?
-    ///     // Such a server writes to its disk once a second.
-    ///     .answer_limit(Duration::from_secs(4))
-    ///     .wait_for_disks(1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn wait_for_disks(mut self, replicas: u32) -> Self {
-        self.durability = Durability::Disks(replicas);
-        self
-    }
-
     /// Runs a script that writes. If it wrote, waits until enough servers have the write.
     async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
         let mut commands = Pipeline::new();
         commands.add_command(script);
-        let Some(wait) = self.durability.wait(self.connection.limit()) else {
-            return self.connection.ask(&commands).await.and_then(swapped);
+        let Some(wait) = self.durability.wait(self.shared.limit()) else {
+            return self.shared.ask(&self.keys.entry, &commands).await.and_then(swapped);
         };
         commands.add_command(wait);
         // Counted before it is sent: if the future is dropped, the write may arrive or not.
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
-        let answers = self.connection.ask(&commands).await?;
-        let connection = answers.connection;
+        let answers = self.shared.ask(&self.keys.entry, &commands).await?;
+        let (connection, used) = answers.connection.clone();
         let judged = self.durability.judge(answers.values.get(1).unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
@@ -218,7 +233,7 @@ impl RedisStore {
             }
             (Swap::Done, Err(error)) => {
                 // A primary without replicas may have been replaced, without knowing it. The next call connects anew.
-                self.connection.end(connection).await;
+                connection.end(used).await;
                 return Err(error);
             }
         }
@@ -233,21 +248,24 @@ impl RedisStore {
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let mut commands = Pipeline::new();
         commands.add_command(command.clone());
-        read(self.connection.ask(&commands).await?.values.swap_remove(0))
+        read(self.shared.ask(&self.keys.entry, &commands).await?.values.swap_remove(0))
     }
 
-    /// The announcements. The first call subscribes.
-    fn heard(&self) -> watch::Receiver<Heard> {
-        let listen = || {
-            let (sender, receiver) = watch::channel(Heard::default());
-            tokio::spawn(announcements::listen(self.connection.clone(), self.keys.channel.clone(), sender));
-            receiver
-        };
-        self.heard.get_or_init(listen).clone()
+    /// Listens to announcements from now on.
+    fn listen(&self) -> watch::Receiver<Heard> {
+        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.shared.listen(&mut seat, &self.keys.channel);
+        let now = *heard.borrow();
+        if now.is_silent() {
+            // A channel counts on from those before it. What they had is no news, and the subscription will be.
+            self.note_known_events(now.number);
+        }
+        heard
     }
 
     fn heard_so_far(&self) -> Heard {
-        self.heard.get().map(|heard| *heard.borrow()).unwrap_or_default()
+        let seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        seat.as_ref().map(Seat::heard).unwrap_or_default()
     }
 
     fn note_known_events(&self, number: u64) {
@@ -258,6 +276,7 @@ impl RedisStore {
 impl TokenStore for RedisStore {
     fn bind(&mut self, account: &Account) {
         self.keys = Keys::of(&account.id(), &self.name);
+        self.seat = Mutex::default();
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
@@ -312,7 +331,7 @@ impl TokenStore for RedisStore {
 
     async fn changed(&self, known: u64) {
         // Loaded once, so that of two waiting calls neither takes the other's change.
-        let (mut heard, known_events) = (self.heard(), self.known_events.load(Ordering::SeqCst));
+        let (mut heard, known_events) = (self.listen(), self.known_events.load(Ordering::SeqCst));
         loop {
             let now = *heard.borrow_and_update();
             match now.change_for(known_events, known) {
@@ -321,7 +340,7 @@ impl TokenStore for RedisStore {
                 Change::Other => return self.note_known_events(now.number),
             }
             if heard.changed().await.is_err() {
-                // The listening task ended, because the runtime shuts down.
+                // There is no such channel any more.
                 return std::future::pending().await;
             }
         }
@@ -368,7 +387,7 @@ impl fmt::Debug for RedisStore {
 mod tests {
     use tokio::time::timeout;
 
-    use super::*;
+    use super::{servers::LIMIT, *};
 
     #[test]
     fn the_keys_of_a_set_lie_in_one_slot_whatever_its_name() {
@@ -386,10 +405,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_announced_before_is_no_news() {
         let store = RedisStore::connect("redis://127.0.0.1:1", "x").unwrap();
-        let (sender, receiver) = watch::channel(Heard::default());
-        store.heard.set(receiver).unwrap();
+        store.shared.without_task();
+        store.listen();
         let hears = |known| timeout(LIMIT, store.changed(known));
-        let announce = |version| sender.send_modify(|heard| heard.announced(Some(version)));
+        let announce =
+            |version| store.shared.without_task().tell(&store.keys.channel, |heard| heard.announced(Some(version)));
         announce(2);
         hears(2).await.expect("the first one may be of another entry");
         announce(3);
@@ -410,9 +430,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_who_wait_are_told() {
         let store = RedisStore::connect("redis://127.0.0.1:1", "x").unwrap();
-        let (sender, receiver) = watch::channel(Heard::default());
-        store.heard.set(receiver).unwrap();
-        let announced = async { sender.send_modify(|heard| heard.announced(Some(2))) };
+        store.shared.without_task();
+        store.listen();
+        let announced =
+            async { store.shared.without_task().tell(&store.keys.channel, |heard| heard.announced(Some(2))) };
         let hears = || timeout(LIMIT, store.changed(1));
         let (one, other, ()) = tokio::join!(hears(), hears(), announced);
         one.and(other).unwrap();

@@ -8,10 +8,12 @@ mod announcements;
 mod any_store;
 #[path = "../support/authority.rs"]
 mod authority;
+mod cluster;
 mod crash;
 mod durability;
 mod example;
 mod failover;
+mod family;
 mod fleets;
 #[path = "../support/outage.rs"]
 mod outage;
@@ -23,6 +25,8 @@ mod process;
 mod proxy;
 mod redis_server;
 mod replica;
+mod sentinel;
+mod settings;
 mod steps;
 #[path = "../../benches/harness/stops.rs"]
 mod stops;
@@ -86,6 +90,25 @@ fn main() -> ExitCode {
         beside("store_on_redis::a_swap_that_all_replicas_have_outlives_a_failover", durability::enough_replicas),
         beside("store_on_redis::a_server_that_cannot_wait_for_disks_says_so", durability::disks),
         beside("store_on_redis::an_answer_may_take_as_long_as_it_is_given", durability::answer_limit),
+        beside("store_on_redis::a_family_key_that_is_dropped_leaves_its_channel", family::leaves_its_channel),
+        beside("store_on_redis::a_family_hears_again_after_a_restart", family::hears_again_after_a_restart),
+        beside(
+            "store_on_redis::a_family_hears_again_after_its_connections_died_silently",
+            family::over_a_connection_that_died_silently,
+        ),
+        beside("store_on_redis::a_family_has_the_entries_of_a_store_for_each_user", family::same_entries),
+        beside("store_on_redis::a_damaged_entry_costs_no_other_user_a_connection", family::of_a_wrong_type),
+        beside("store_on_redis::a_setting_that_endangers_tokens_is_warned_of_once", settings::are_warned_of),
+        beside("store_on_redis::settings_that_may_not_be_read_are_no_error", settings::that_may_not_be_read),
+        beside("store_on_a_cluster::keeps_every_promise_of_a_store", cluster::keeps_every_promise),
+        beside("store_on_a_cluster::slots_that_are_moved_lose_nothing", cluster::slots_are_moved),
+        beside("store_on_a_cluster::a_killed_node_is_replaced_by_its_replica", cluster::a_node_is_killed),
+        beside("store_behind_sentinels::keeps_every_promise_of_a_store", sentinel::keeps_every_promise),
+        beside(
+            "store_behind_sentinels::failovers_under_writes_lose_nothing_that_was_confirmed",
+            sentinel::handed_over_under_writes,
+        ),
+        beside("store_behind_sentinels::a_killed_primary_is_replaced_by_its_replica", sentinel::the_primary_is_killed),
         beside("owners_on_redis::agree_after_a_failover_that_lacks_the_last_writes", owners::last_writes_lost),
         beside("owners_on_redis::agree_after_writing_to_a_replica", owners::read_only),
         beside("owners_on_redis::agree_after_a_handover", owners::handed_over),
@@ -99,6 +122,7 @@ fn main() -> ExitCode {
         alone("a_kill_at_any_step_loses_nothing_silently_on_postgres", crash::matrix_on_postgres),
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start_on_redis),
         alone("fifty_replicas_that_start_at_once_on_postgres_make_one_token_request", fleets::mass_start_on_postgres),
+        alone("store_on_redis::five_thousand_users_share_two_connections", family::five_thousand),
         alone("redis_over_tls_with_a_password", tls::with_a_password),
         alone("a_second_run_of_call_goes_on_with_the_token_on_redis", example::called_twice),
     ];

@@ -35,7 +35,35 @@ impl RedisServer {
 
     /// The same with more arguments, and files in a directory that is there already.
     pub(crate) async fn start_with(directory: Directory, more: &[String]) -> Self {
-        let port = free_port();
+        Self::start_on(free_port(), directory, more).await
+    }
+
+    /// A node of a cluster that isn't made yet. Nodes talk on a second port, ten thousand above.
+    pub(crate) async fn start_node() -> Self {
+        let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let ports = std::iter::repeat_with(free_port);
+        let port = ports.take(100).find(|port| port.checked_add(10_000).is_some_and(is_free)).expect("two free ports");
+        let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"];
+        Self::start_on(port, Directory::new(), &more.map(str::to_owned)).await
+    }
+
+    /// A sentinel of this primary, which it knows as `main`.
+    pub(crate) async fn start_sentinel(primary: &Self) -> Self {
+        let (port, directory) = (free_port(), Directory::new());
+        let file = directory.file("sentinel.conf");
+        let lines = format!(
+            "bind 127.0.0.1\nport {port}\ndir {}\nloglevel warning\nsentinel monitor main 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n",
+            directory.0.display(),
+            primary.port,
+        );
+        fs::write(&file, lines).unwrap();
+        let arguments = vec![file, "--sentinel".to_owned()];
+        let child = spawn(&arguments, port).await;
+        Self { child, port, arguments, _directory: directory }
+    }
+
+    async fn start_on(port: u16, directory: Directory, more: &[String]) -> Self {
         let plain = if more.iter().any(|argument| argument == "--tls-port") { 0 } else { port };
         let own = [
             "--bind",
