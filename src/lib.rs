@@ -104,7 +104,7 @@
 //! | `oauth2` | yes | token endpoints and grants |
 //! | `reqwest` | yes | reqwest as the HTTP client for token requests, and `reqwest::Client` as a service to wrap |
 //! | `metrics` | | [metrics](telemetry) of the tokens that have a name, through the `metrics` facade |
-//! | `redis` | | token sets in Redis, shared by a fleet |
+//! | `redis` | | token sets in Redis, shared by a fleet; on one server, behind sentinels or in a cluster |
 //! | `postgres` | | token sets in PostgreSQL, shared by a fleet, through your own pool of sqlx 0.8 |
 //! | `sealed` | | token sets that are encrypted in their store |
 //! | `tower` | yes (`oauth2` includes it) | `ServiceBuilderExt`: the layer as a method of tower's builder |

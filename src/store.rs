@@ -8,8 +8,14 @@
 //! |---|---|---|
 //! | [`Memory`] | nobody | nothing |
 //! | [`FileStore`], [`FileDirectory`] for many | the processes of one machine | restarts, crashes, power cuts |
-#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | a fleet | what the server survives |")]
-#![cfg_attr(not(feature = "redis"), doc = "| `RedisStore` (feature `redis`) | a fleet | what the server survives |")]
+#![cfg_attr(
+    feature = "redis",
+    doc = "| [`RedisStore`]; [`RedisFamily`] for many users | a fleet | what the server survives |"
+)]
+#![cfg_attr(
+    not(feature = "redis"),
+    doc = "| `RedisStore`; `RedisFamily` for many users (feature `redis`) | a fleet | what the server survives |"
+)]
 #![cfg_attr(feature = "postgres", doc = "| [`PostgresStore`] | a fleet | what the server survives |")]
 #![cfg_attr(
     not(feature = "postgres"),
@@ -30,6 +36,10 @@
 //! | "a token set that nobody uses any more could not be stored: given up" | `error` |
 //! | "the token store was set back: what is missing is put there again" | |
 //! | "announcements of the token store can't be heard; this is tried again, less and less often" | `error` |
+//! | "Redis may evict token sets: set maxmemory-policy to noeviction" | `maxmemory_policy` |
+//! | "Redis keeps nothing on disk: when it restarts, authorizations end that no process remembers; set appendonly to yes" | |
+//! | "Redis keeps snapshots only: when it restarts, older token sets come back; set appendonly to yes" | `save` |
+//! | "Redis doesn't wait for its disk: after a power cut, older token sets come back; set appendfsync to always" | |
 //! | "the group of a token file could read or write it: taken away (chmod 600)" | `path` |
 //! | "everybody may remove or replace the token files in this directory: take that away from others (chmod o-w)" | `path` |
 //!

@@ -53,22 +53,31 @@ use hub::Seat;
 use redis_error::redis_error;
 use servers::Place;
 
-/// A Redis server, shared by a fleet: one process fetches, and all have the new token at once. Other servers with the same protocol and Lua
-/// scripts work as well (Valkey, KeyDB, Dragonfly).
+/// A Redis server, shared by a fleet: one process fetches, and all have the new token at once.
 ///
 /// The store reconnects by itself, also after a failover behind a DNS name or a proxy: any error ends the connection, and the next call
 /// makes a new one. Addresses, TLS (`rediss://`), user names and passwords are the client's: see [`redis::Client`].
 ///
+/// | to have | call |
+/// |---|---|
+/// | one token set | [`connect`](Self::connect), [`of`](Self::of) |
+/// | a token set for each user | [`family`](Self::family) |
+/// | the same behind sentinels | [`sentinel`](Self::sentinel), [`RedisFamily::sentinel`] |
+/// | the same in a cluster | [`cluster`](Self::cluster), [`RedisFamily::cluster`] |
+///
 /// - **Durability is the server's.** For single-use refresh tokens set `appendonly yes`, `appendfsync always` and `maxmemory-policy
-///   noeviction`. With replicas that may take over, call [`wait_for_replicas`](Self::wait_for_replicas) or
+///   noeviction`. The settings are read once, after the first response, and [events](super#status-metrics-and-events) say which of them
+///   may cost token sets. With replicas that may take over, call [`wait_for_replicas`](Self::wait_for_replicas) or
 ///   [`wait_for_disks`](Self::wait_for_disks).
 /// - **Tokens are not encrypted**, unless you wrap the store in `Sealed`. Everybody who can read the database has them, so create a Redis user
 ///   for them (ACL: keys `~tower-bearer:*`, channels `&tower-bearer:*`).
 /// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one
-///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s.
+///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s. All stores
+///   of a [family](RedisFamily) share them.
 /// - **Each token set has three keys**: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
-///   `:changed` for the channel. They are in one slot of a cluster. The client follows no redirections, so a cluster needs a proxy, or a
-///   DNS name for the node with that slot.
+///   `:changed` for the channel. They are in one slot of a cluster.
+/// - **Other servers** with the same protocol and Lua scripts (Valkey, KeyDB, Dragonfly) should do as well. This crate is tested with Redis
+///   only; `testing::StoreCheck` says what yours keeps.
 ///
 /// ```no_run
 /// use tower_bearer::{LiveToken, oauth2::{ClientCredentials, Stored, TokenEndpoint}, store::RedisStore};

@@ -13,6 +13,7 @@ mod crash;
 mod durability;
 mod example;
 mod failover;
+mod failovers;
 mod family;
 mod fleets;
 #[path = "../support/outage.rs"]
@@ -123,6 +124,14 @@ fn main() -> ExitCode {
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start_on_redis),
         alone("fifty_replicas_that_start_at_once_on_postgres_make_one_token_request", fleets::mass_start_on_postgres),
         alone("store_on_redis::five_thousand_users_share_two_connections", family::five_thousand),
+        alone(
+            "two_hundred_failovers_with_a_replica_that_must_have_each_write_spend_nothing_twice",
+            failovers::with_a_replica_that_must_have_it,
+        ),
+        alone(
+            "failovers_without_that_end_an_authorization_only_where_a_write_was_lost",
+            failovers::with_the_primary_alone,
+        ),
         alone("redis_over_tls_with_a_password", tls::with_a_password),
         alone("a_second_run_of_call_goes_on_with_the_token_on_redis", example::called_twice),
     ];

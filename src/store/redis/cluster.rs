@@ -151,18 +151,25 @@ impl Cluster {
         let mut asked: FuturesUnordered<_> = asked
             .filter_map(|node| Some((self.connection(&node).ok()?, node)))
             .map(async |(connection, node)| {
-                let mut answers = connection.ask_once(question, false).await.ok()?;
-                ranges(answers.values.swap_remove(0), &node.0)
+                let mut answers = connection.ask_once(question, false).await?;
+                Ok::<_, Failure>(ranges(answers.values.swap_remove(0), &node.0))
             })
             .collect();
+        let mut may_ask = false;
         while let Some(found) = asked.next().await {
-            if let Some(ranges) = found {
-                if self.map().replace(ranges) {
-                    self.replaced.send_modify(|count| *count += 1);
+            match found {
+                Ok(Some(ranges)) => {
+                    if self.map().replace(ranges) {
+                        self.replaced.send_modify(|count| *count += 1);
+                    }
+                    return;
                 }
-                return;
+                Err(Failure { why: Why::Refused(error), .. }) if matches!(error.code(), Some("NOPERM" | "ERR")) => {}
+                _ => may_ask = true,
             }
         }
+        // A user without the right to ask learns of the nodes by redirections.
+        self.map().is_current |= !may_ask;
     }
 
     /// The node with this slot, as far as is known.
@@ -217,6 +224,7 @@ impl Map {
     }
 
     fn moved(&mut self, slot: u16, node: Node) {
+        self.ranges.retain(|range| range.slots != (slot..=slot));
         self.ranges.push(Range { slots: slot..=slot, node });
         self.is_current = false;
     }

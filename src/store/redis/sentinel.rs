@@ -38,7 +38,9 @@ impl Sentinels {
             match found {
                 Ok(Some(primary)) => return Ok(primary),
                 Ok(None) => {}
-                Err(error) => why = why.or(Some(error)),
+                // What a sentinel says tells more than that another one is gone.
+                Err(error) if why.as_ref().is_none_or(RedisError::is_io_error) => why = Some(error),
+                Err(_) => {}
             }
         }
         Err(why.unwrap_or_else(|| (ErrorKind::InvalidClientConfig, "no sentinel is configured").into()))
@@ -65,7 +67,8 @@ impl Sentinels {
         // A user may lack the right to ask. A replica that is written to says so then.
         match role {
             Ok(Value::Array(role)) if !is_primary(&role) => {
-                Err((ErrorKind::Io, "the server that the sentinels name is no primary yet").into())
+                Err((ErrorKind::MasterNameNotFoundBySentinel, "the server that the sentinels name is no primary")
+                    .into())
             }
             _ => Ok(Some(Primary { client, connection })),
         }
