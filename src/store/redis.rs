@@ -6,6 +6,7 @@
 //! | `options` | the options of a store and of a family |
 //! | `servers` | where the entries are: one server, sentinels, a cluster |
 //! | `connection` | a connection for commands |
+//! | `group` | writes that wait together for replicas or disks |
 //! | `cluster` | which node of a cluster has a key |
 //! | `sentinel` | which server is the primary |
 //! | `scripts` | the Lua scripts that the server runs |
@@ -25,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
+use redis::{Client, Cmd, FromRedisValue, RedisError};
 use tokio::sync::watch;
 
 use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
@@ -35,6 +36,7 @@ mod cluster;
 mod connection;
 mod durability;
 mod family;
+mod group;
 mod hub;
 mod options;
 mod redis_error;
@@ -45,7 +47,7 @@ mod settings;
 mod subscription;
 
 use announcements::{Change, Heard};
-use connection::Answers;
+use connection::{Answers, Request};
 use durability::Durability;
 pub use family::RedisFamily;
 use family::Shared;
@@ -72,8 +74,8 @@ use servers::Place;
 /// - **Tokens are not encrypted**, unless you wrap the store in `Sealed`. Everybody who can read the database has them, so create a Redis user
 ///   for them (ACL: keys `~tower-bearer:*`, channels `&tower-bearer:*`).
 /// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one
-///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s. All stores
-///   of a [family](RedisFamily) share them.
+///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s. Writes that
+///   wait for replicas or disks have a third one, because they hold it up. All stores of a [family](RedisFamily) share them.
 /// - **Each token set has three keys**: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
 ///   `:changed` for the channel. They are in one slot of a cluster.
 /// - **Other servers** with the same protocol and Lua scripts (Valkey, KeyDB, Dragonfly) should do as well. This crate is tested with Redis
@@ -220,17 +222,15 @@ impl RedisStore {
 
     /// Runs a script that writes. If it wrote, waits until enough servers have the write.
     async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
-        let mut commands = Pipeline::new();
-        commands.add_command(script);
-        let Some(wait) = self.durability.wait(self.shared.limit()) else {
-            return self.shared.ask(&self.keys.entry, &commands).await.and_then(swapped);
-        };
-        commands.add_command(wait);
+        let request = Request { command: script, wait: self.durability.wait(self.shared.limit()) };
+        if request.wait.is_none() {
+            return self.shared.ask(&self.keys.entry, &request).await.and_then(swapped);
+        }
         // Counted before it is sent: if the future is dropped, the write may arrive or not.
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
-        let answers = self.shared.ask(&self.keys.entry, &commands).await?;
+        let answers = self.shared.ask(&self.keys.entry, &request).await?;
         let (connection, used) = answers.connection.clone();
-        let judged = self.durability.judge(answers.values.get(1).unwrap_or(&redis::Value::Nil));
+        let judged = self.durability.judge(answers.waited.as_ref().unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
             (Swap::Lost, _) => {
@@ -241,8 +241,7 @@ impl RedisStore {
                 self.confirmed.fetch_max(number, Ordering::SeqCst);
             }
             (Swap::Done, Err(error)) => {
-                // A primary without replicas may have been replaced, without knowing it. The next call connects anew.
-                connection.end(used).await;
+                connection.doubt(used).await;
                 return Err(error);
             }
         }
@@ -255,9 +254,8 @@ impl RedisStore {
 
     /// Sends one command.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let mut commands = Pipeline::new();
-        commands.add_command(command.clone());
-        read(self.shared.ask(&self.keys.entry, &commands).await?.values.swap_remove(0))
+        let request = Request { command: command.clone(), wait: None };
+        read(self.shared.ask(&self.keys.entry, &request).await?.value)
     }
 
     /// Listens to announcements from now on.
@@ -364,8 +362,8 @@ fn script(text: &str, key: &str) -> Cmd {
 }
 
 /// The result of a script that writes.
-fn swapped(mut answers: Answers) -> Result<Swap, StoreError> {
-    match (read(answers.values.swap_remove(0))?, answers.doubt) {
+fn swapped(answers: Answers) -> Result<Swap, StoreError> {
+    match (read(answers.value)?, answers.doubt) {
         (true, _) => Ok(Swap::Done),
         (false, None) => Ok(Swap::Lost),
         // This call's own first attempt may have changed the entry.

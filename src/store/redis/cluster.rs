@@ -13,11 +13,11 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use redis::{Client, ConnectionAddr, ErrorKind, Pipeline, RedisError, ServerErrorKind, aio::PubSub};
+use redis::{Client, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, aio::PubSub};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    connection::{Answers, Connection, Failure, Server, Why, late_error},
+    connection::{Answers, Connection, Failure, Request, Server, Why, late_error},
     redis_error::redis_error,
     servers::at,
 };
@@ -71,15 +71,14 @@ impl Cluster {
         }
     }
 
-    /// Sends these commands together to the node with this key. They are sent again where a node refers to another one, and once more if
-    /// a node fails.
-    pub(super) async fn ask(&self, key: &str, commands: &Pipeline) -> Result<Answers, StoreError> {
+    /// Asks the node with this key. The request is sent again where a node refers to another one, and once more if a node fails.
+    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, StoreError> {
         let slot = slot_of(key.as_bytes());
         self.refresh(None).await;
         let (mut node, mut is_asking) = (self.owner(slot)?, false);
         let (mut doubt, mut was_sent_again, mut redirections) = (None, false, 0);
         loop {
-            let failure = match self.connection(&node)?.ask_once(commands, is_asking).await {
+            let failure = match self.connection(&node)?.ask_once(request, is_asking).await {
                 Ok(answers) => return Ok(Answers { doubt, ..answers }),
                 Err(failure) => failure,
             };
@@ -144,15 +143,13 @@ impl Cluster {
             return;
         }
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let mut question = Pipeline::new();
-        question.cmd("CLUSTER").arg("SLOTS");
-        let question = &question;
+        let question = &Request { command: redis::cmd("CLUSTER").arg("SLOTS").to_owned(), wait: None };
         let asked = self.nodes().into_iter().filter(|node| Some(node) != failed).take(AT_ONCE);
         let mut asked: FuturesUnordered<_> = asked
             .filter_map(|node| Some((self.connection(&node).ok()?, node)))
             .map(async |(connection, node)| {
-                let mut answers = connection.ask_once(question, false).await?;
-                Ok::<_, Failure>(ranges(answers.values.swap_remove(0), &node.0))
+                let answers = connection.ask_once(question, false).await?;
+                Ok::<_, Failure>(ranges(answers.value, &node.0))
             })
             .collect();
         let mut may_ask = false;

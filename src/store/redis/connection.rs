@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSub},
 };
 use tokio::{
@@ -17,8 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{redis_error::redis_error, sentinel::Sentinels};
-use crate::store::StoreError;
+use super::{group::Group, redis_error::redis_error, sentinel::Sentinels};
+use crate::{
+    clock::{Moment, SystemClock, Timeline},
+    store::StoreError,
+};
 
 /// One connection at a time, and none before it is needed.
 ///
@@ -37,6 +40,17 @@ pub(super) struct Connection {
     /// The number of the last connection that has worked.
     worked: AtomicU64,
     replaced: watch::Sender<u64>,
+    /// Writes that will be sent together.
+    pub(super) group: Group,
+    time: Timeline,
+    /// When a connection was ended last because replicas were missing.
+    was_doubted_at: std::sync::Mutex<Option<Moment>>,
+}
+
+/// A command, and perhaps one that waits for what it has written.
+pub(super) struct Request {
+    pub(super) command: Cmd,
+    pub(super) wait: Option<Cmd>,
 }
 
 /// Where to connect.
@@ -53,14 +67,18 @@ struct Slot {
     /// Counts the connections.
     number: u64,
     connection: Option<MultiplexedConnection>,
+    /// The one for writes that wait. It ends with the other one, so that both lead to the same server.
+    waiting: Option<MultiplexedConnection>,
     /// Why there is none.
     failure: Option<StoreError>,
 }
 
-/// The responses to the commands. The first one is no error.
+/// The responses to a request.
 pub(super) struct Answers {
-    pub(super) values: Vec<Value>,
-    /// Why an earlier connection ended over which the commands were sent before. They may have been executed then.
+    /// No error.
+    pub(super) value: Value,
+    pub(super) waited: Option<Value>,
+    /// Why an earlier connection ended over which the request was sent before. It may have been executed then.
     pub(super) doubt: Option<StoreError>,
     /// The connection that brought them, and its number.
     pub(super) connection: (Arc<Connection>, u64),
@@ -75,6 +93,7 @@ pub(super) struct Failure {
     pub(super) is_about_the_key: bool,
 }
 
+#[derive(Clone)]
 pub(super) enum Why {
     /// There is no connection, so nothing was done.
     NotConnected(StoreError),
@@ -98,16 +117,28 @@ impl Connection {
     }
 
     fn with(server: Server, limit: Duration, replaced: watch::Sender<u64>) -> Self {
-        let (failed, worked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { server, is_node: false, limit, slot: Mutex::default(), failed, worked, replaced }
+        Self {
+            server,
+            is_node: false,
+            limit,
+            slot: Mutex::default(),
+            failed: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
+            replaced,
+            group: Group::default(),
+            time: Timeline::new(Arc::new(SystemClock)),
+            was_doubted_at: std::sync::Mutex::default(),
+        }
     }
 
-    /// Sends these commands together.
-    ///
-    /// The connection of an earlier call may have been closed, or lead to a server that was demoted. So commands that fail there are sent
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The connection of an earlier call may have been closed, or lead to a server that was demoted. So a request that fails there is sent
     /// again over a new connection.
-    pub(super) async fn ask(self: &Arc<Self>, commands: &Pipeline) -> Result<Answers, StoreError> {
-        let failure = match self.ask_once(commands, false).await {
+    pub(super) async fn ask(self: &Arc<Self>, request: &Request) -> Result<Answers, StoreError> {
+        let failure = match self.ask_once(request, false).await {
             Err(failure) => failure,
             answers => return answers.map_err(StoreError::from),
         };
@@ -119,36 +150,50 @@ impl Connection {
             Failure { why: Why::Refused(_), .. } => None,
             Failure { why: Why::Ended(error), .. } => Some(error),
         };
-        Ok(Answers { doubt, ..self.ask_once(commands, false).await? })
+        Ok(Answers { doubt, ..self.ask_once(request, false).await? })
     }
 
     /// The same, without a second attempt. `is_asking`: the node that has a slot has sent the caller here (`ASK`).
-    pub(super) async fn ask_once(self: &Arc<Self>, commands: &Pipeline, is_asking: bool) -> Result<Answers, Failure> {
-        let connected = self.connected().await;
-        let (number, connection, is_new) = connected.map_err(|error| Failure {
+    pub(super) async fn ask_once(self: &Arc<Self>, request: &Request, is_asking: bool) -> Result<Answers, Failure> {
+        if let Some(wait) = &request.wait {
+            return self.ask_in_group(&request.command, wait, is_asking).await;
+        }
+        let connected = self.connected(false).await;
+        let (number, connection, was_new) = connected.map_err(|error| Failure {
             why: Why::NotConnected(error),
             was_new: true,
             is_about_the_key: false,
         })?;
-        match send(connection, commands, is_asking, self.limit).await {
-            Ok(values) => {
-                self.note_that_it_works(number);
-                Ok(Answers { values, doubt: None, connection: (self.clone(), number) })
-            }
-            Err(why) => {
-                let is_about_the_key = matches!(&why, Why::Refused(error) if is_about_the_key(error, self.is_node));
-                if !is_about_the_key {
-                    self.end(number).await;
-                }
-                Err(Failure { why, was_new: is_new, is_about_the_key })
-            }
+        let mut commands = Pipeline::new();
+        if is_asking {
+            // In the same piece, so that no other call comes between.
+            commands.cmd("ASKING");
         }
+        commands.add_command(request.command.clone());
+        let failure = match send(connection, &commands, self.limit).await.map(|mut values| values.pop()) {
+            Ok(Some(Value::ServerError(error))) => self.refused(RedisError::from(error), was_new),
+            Ok(value) => {
+                self.note_that_it_works(number);
+                let value = value.unwrap_or(Value::Nil);
+                return Ok(Answers { value, waited: None, doubt: None, connection: (self.clone(), number) });
+            }
+            Err(why) => Failure { why, was_new, is_about_the_key: false },
+        };
+        if !failure.is_about_the_key {
+            self.end(number).await;
+        }
+        Err(failure)
+    }
+
+    pub(super) fn refused(&self, error: RedisError, was_new: bool) -> Failure {
+        let is_about_the_key = is_about_the_key(&error, self.is_node);
+        Failure { why: Why::Refused(error), was_new, is_about_the_key }
     }
 
     /// Sends commands whose failure means nothing, over the connection that there is.
     pub(super) async fn ask_aside(&self, commands: &Pipeline) -> Option<Vec<Value>> {
         let connection = self.slot.lock().await.connection.clone()?;
-        send(connection, commands, false, self.limit).await.ok()
+        send(connection, commands, self.limit).await.ok()
     }
 
     /// A connection that can subscribe.
@@ -159,10 +204,12 @@ impl Connection {
         }
     }
 
-    async fn connected(&self) -> Result<(u64, MultiplexedConnection, bool), StoreError> {
+    /// The connection, its number, and whether it is new. `waits`: the one for writes that wait.
+    pub(super) async fn connected(&self, waits: bool) -> Result<(u64, MultiplexedConnection, bool), StoreError> {
         let failed = self.failed.load(Ordering::SeqCst);
         let mut slot = self.slot.lock().await;
-        if let Some(connection) = &slot.connection {
+        let there = if waits { &slot.waiting } else { &slot.connection };
+        if let Some(connection) = there {
             return Ok((slot.number, connection.clone(), false));
         }
         if let (Some(failure), true) = (&slot.failure, self.failed.load(Ordering::SeqCst) > failed) {
@@ -173,17 +220,21 @@ impl Connection {
             Ok(connected) => connected.map_err(|error| redis_error(&error)),
             Err(_) => Err(late("connecting", self.limit)),
         };
-        match connected {
-            Ok(connection) => {
-                *slot = Slot { number: slot.number + 1, connection: Some(connection.clone()), failure: None };
-                Ok((slot.number, connection, true))
-            }
+        let connection = match connected {
+            Ok(connection) => connection,
             Err(error) => {
                 slot.failure = Some(error.clone());
                 self.failed.fetch_add(1, Ordering::SeqCst);
-                Err(error)
+                return Err(error);
             }
+        };
+        if slot.connection.is_none() && slot.waiting.is_none() {
+            slot.number += 1;
         }
+        let made = if waits { &mut slot.waiting } else { &mut slot.connection };
+        *made = Some(connection.clone());
+        slot.failure = None;
+        Ok((slot.number, connection, true))
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -193,7 +244,7 @@ impl Connection {
         }
     }
 
-    fn note_that_it_works(&self, number: u64) {
+    pub(super) fn note_that_it_works(&self, number: u64) {
         // Once for each connection, whoever used it first: everybody who listens subscribes again.
         if self.worked.load(Ordering::Relaxed) < number
             && self.worked.fetch_max(number, Ordering::SeqCst) < number
@@ -207,7 +258,24 @@ impl Connection {
     pub(super) async fn end(&self, number: u64) {
         let mut slot = self.slot.lock().await;
         if slot.number == number {
-            slot.connection = None;
+            (slot.connection, slot.waiting) = (None, None);
+        }
+    }
+
+    /// The same where too few replicas have a write: a primary without replicas may have been replaced, without knowing it. Not again and
+    /// again while replicas are down, because everybody who listens subscribes anew.
+    pub(super) async fn doubt(&self, number: u64) {
+        let now = self.time.now();
+        let is_due = {
+            let mut last = self.was_doubted_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = last.is_none_or(|last| now.since(last) >= DOUBT_AGAIN);
+            if is_due {
+                *last = Some(now);
+            }
+            is_due
+        };
+        if is_due {
+            self.end(number).await;
         }
     }
 }
@@ -218,32 +286,14 @@ pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, Re
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-async fn send(
+pub(super) async fn send(
     mut connection: MultiplexedConnection,
     commands: &Pipeline,
-    is_asking: bool,
     limit: Duration,
 ) -> Result<Vec<Value>, Why> {
-    // In front of the first command, and so over the same connection with nothing between them.
-    let asking = is_asking.then(|| {
-        let mut all = Pipeline::new();
-        all.cmd("ASKING");
-        for command in commands.cmd_iter() {
-            all.add_command(command.clone());
-        }
-        all
-    });
-    let commands = asking.as_ref().unwrap_or(commands);
     let sent = timeout(limit, connection.req_packed_commands(commands, 0, commands.len())).await;
     let values = sent.map_err(|_| Why::Late(late("waiting for an answer", limit)))?;
-    let mut values = values.map_err(|error| Why::Ended(redis_error(&error)))?;
-    if is_asking && !values.is_empty() {
-        values.remove(0);
-    }
-    match values.first() {
-        Some(Value::ServerError(error)) => Err(Why::Refused(RedisError::from(error.clone()))),
-        _ => Ok(values),
-    }
+    values.map_err(|error| Why::Ended(redis_error(&error)))
 }
 
 /// Whether every server would refuse these commands, and none for another key. Before Redis 7 a script's error has another code.
@@ -272,6 +322,9 @@ impl From<Failure> for StoreError {
     }
 }
 
+/// Between two connections that were ended for missing replicas.
+const DOUBT_AGAIN: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
@@ -284,10 +337,8 @@ mod tests {
 
     use super::*;
 
-    fn question() -> Pipeline {
-        let mut question = Pipeline::new();
-        question.cmd("GET").arg("x");
-        question
+    fn question() -> Request {
+        Request { command: redis::cmd("GET").arg("x").to_owned(), wait: None }
     }
 
     /// Says the same to each `GET`. Counts its connections.

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use redis::{Client, Pipeline};
+use redis::Client;
 use tokio::sync::watch;
 
 use super::{
     Durability, RedisStore,
     announcements::Heard,
-    connection::Answers,
+    connection::{Answers, Request},
     hub::{Hub, Seat},
     servers::{LIMIT, Place, Servers},
     settings,
@@ -145,9 +145,9 @@ impl Shared {
         self.servers.limit()
     }
 
-    /// Sends these commands together, to the server that has this key.
-    pub(super) async fn ask(&self, key: &str, commands: &Pipeline) -> Result<Answers, StoreError> {
-        let answers = self.servers.ask(key, commands).await?;
+    /// Asks the server that has this key.
+    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, StoreError> {
+        let answers = self.servers.ask(key, request).await?;
         if !self.settings_were_read.load(Ordering::Relaxed) && !self.settings_were_read.swap(true, Ordering::Relaxed) {
             let connection = answers.connection.0.clone();
             // No call waits for it.

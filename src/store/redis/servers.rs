@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, aio::PubSub};
+use redis::{Client, ConnectionAddr, ConnectionInfo, RedisError, aio::PubSub};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
     cluster::Cluster,
-    connection::{Answers, Connection, Server, late_error},
+    connection::{Answers, Connection, Request, Server, late_error},
     sentinel::Sentinels,
 };
 use crate::store::StoreError;
@@ -77,11 +77,11 @@ impl Servers {
         self.replaced.subscribe()
     }
 
-    /// Sends these commands together, to the server that has this key.
-    pub(super) async fn ask(&self, key: &str, commands: &Pipeline) -> Result<Answers, StoreError> {
+    /// Asks the server that has this key.
+    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, StoreError> {
         match &self.connections {
-            Connections::One(connection) => connection.ask(commands).await,
-            Connections::Cluster(cluster) => cluster.ask(key, commands).await,
+            Connections::One(connection) => connection.ask(request).await,
+            Connections::Cluster(cluster) => cluster.ask(key, request).await,
         }
     }
 
