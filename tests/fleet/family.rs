@@ -1,11 +1,15 @@
 //! Many stores on one Redis: a connection for commands and a subscription for all of them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
+use nix::sys::signal::Signal;
 use redis::{Client, Value};
 use tokio::time::{sleep, timeout};
-use tower_bearer::store::{Account, RedisFamily, RedisStore, Swap, TokenStore};
+use tower_bearer::store::{Account, Lease, RedisFamily, RedisStore, Swap, TokenStore};
 
 use crate::{process::say, proxy::Proxy, redis_server::RedisServer};
 
@@ -120,6 +124,55 @@ pub(crate) async fn over_a_connection_that_died_silently() {
     let (swapped, heard) = tokio::join!(other.swap(0, b"data"), timeout(LONG, stores[99].changed(0)));
     assert_eq!(swapped.unwrap(), Swap::Done);
     heard.expect("it was never told");
+}
+
+/// The replica is gone, so no write is confirmed. Nobody waits for the writes of others, and whoever only reads or asks for a lease doesn't
+/// wait at all.
+pub(crate) async fn without_its_replica() {
+    const USERS: usize = 100;
+    let (primary, replica) = (RedisServer::start().await, RedisServer::start().await);
+    primary.is_followed_by(&replica).await;
+    // A write waits for half of this.
+    let family = family(&primary.url()).answer_limit(Duration::from_secs(3)).wait_for_replicas(1);
+    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(&user.to_string()))).collect();
+    let reader = bound(family.of("reader"));
+    reader.load().await.unwrap();
+    replica.signal(Signal::SIGSTOP);
+    let (waiting, answered) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let swap = async {
+        let swapped = join_all(stores.iter().map(|store| store.swap(0, b"data"))).await;
+        waiting.store(false, Ordering::SeqCst);
+        swapped
+    };
+    let read = async {
+        while waiting.load(Ordering::SeqCst) {
+            reader.load().await.unwrap();
+            assert_eq!(reader.lease("a", LONG).await.unwrap(), Lease::Granted);
+            answered.fetch_add(1, Ordering::SeqCst);
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (swapped, ()) = tokio::join!(swap, read);
+    for swapped in swapped {
+        let error = swapped.unwrap_err();
+        assert!(error.to_string().contains("only 0 of 1 replicas"), "{error}");
+    }
+    let answered = answered.into_inner();
+    assert!(answered > 10, "only {answered} answers while {USERS} users waited");
+    replica.signal(Signal::SIGCONT);
+    primary.is_caught_up_with().await;
+    let loaded = join_all(stores.iter().map(|store| store.load())).await;
+    assert!(loaded.into_iter().all(|entry| entry.unwrap().unwrap().version() == 1));
+    let swapped = join_all(stores.iter().map(|store| store.swap(1, b"data"))).await;
+    assert!(swapped.into_iter().all(|swapped| swapped.unwrap() == Swap::Done));
+    all_listen(&stores).await;
+    // For commands, for writes that wait, and for announcements.
+    until("three connections", async || {
+        let list: String = redis::from_redis_value(primary.order("CLIENT LIST").await).unwrap();
+        let own = list.lines().filter(|line| !line.contains("cmd=client|list") && !line.contains("flags=S"));
+        own.count() == 3
+    })
+    .await;
 }
 
 /// An application that has a store for each user goes over to a family, and finds what it has stored.

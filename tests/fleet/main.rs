@@ -97,6 +97,7 @@ fn main() -> ExitCode {
             "store_on_redis::a_family_hears_again_after_its_connections_died_silently",
             family::over_a_connection_that_died_silently,
         ),
+        beside("store_on_redis::a_family_without_its_replica_holds_up_nobody", family::without_its_replica),
         beside("store_on_redis::a_family_has_the_entries_of_a_store_for_each_user", family::same_entries),
         beside("store_on_redis::a_damaged_entry_costs_no_other_user_a_connection", family::of_a_wrong_type),
         beside("store_on_redis::a_setting_that_endangers_tokens_is_warned_of_once", settings::are_warned_of),

@@ -24,7 +24,8 @@ use super::{
 use crate::store::{StoreError, entry_name};
 
 /// Stores on Redis for many keys, such as the users of an application. They share one connection for commands and one for announcements,
-/// however many they are.
+/// however many they are. With [`wait_for_replicas`](Self::wait_for_replicas) or [`wait_for_disks`](Self::wait_for_disks) there is a third
+/// one, for writes that wait.
 ///
 /// A store that nobody uses costs memory only: no connection, task or poll. When a store is dropped, its channel is left.
 ///
@@ -67,7 +68,7 @@ impl RedisFamily {
     /// The same in a cluster. `nodes` are some of its nodes: the others are found by them. The user, the password and the TLS options of the
     /// first one are used for all nodes.
     ///
-    /// There is one connection for commands to each node with slots, and one subscription to any of them. The store follows the
+    /// There are such connections to each node that is needed, and one subscription to any of them. The store follows the
     /// redirections `MOVED` and `ASK`, so slots can be moved while it is used, and nothing that was stored is lost by that. The new node's
     /// replicas may not have the data yet, whatever [`wait_for_replicas`](Self::wait_for_replicas) says: it is about writes, and the move is
     /// Redis's own.

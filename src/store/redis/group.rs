@@ -171,3 +171,202 @@ impl Drop for Sending {
 
 /// Redis does nothing else while it runs one command, and others want to be served between.
 const AT_ONCE: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use futures_util::future::join_all;
+    use redis::Client;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::watch,
+        time::{sleep, timeout},
+    };
+
+    use super::{super::connection::Server, *};
+
+    /// What the server has seen.
+    #[derive(Default)]
+    struct Seen {
+        connections: AtomicUsize,
+        /// In the order in which they came.
+        commands: Mutex<Vec<String>>,
+        /// Whether `WAIT` is answered.
+        is_open: watch::Sender<bool>,
+    }
+
+    impl Seen {
+        fn count(&self, name: &str) -> usize {
+            self.commands.lock().unwrap().iter().filter(|command| *command == name).count()
+        }
+
+        async fn until_waits(&self, count: usize) {
+            while self.count("WAIT") < count {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    /// Answers `EVAL "refuse"` and `EVAL "moved"` with errors, any other with 1, and `WAIT` with 1 when it may.
+    async fn server() -> (Arc<Connection>, Arc<Seen>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::open(format!("redis://{}/", listener.local_addr().unwrap())).unwrap();
+        let seen = Arc::new(Seen::default());
+        let counted = seen.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                counted.connections.fetch_add(1, Ordering::SeqCst);
+                let seen = counted.clone();
+                tokio::spawn(async move {
+                    let (mut text, mut buffer) = (String::new(), [0; 65_536]);
+                    while let Ok(read @ 1..) = peer.read(&mut buffer).await {
+                        text += std::str::from_utf8(&buffer[..read]).unwrap();
+                        while let Some((command, argument, rest)) = first_command(&text) {
+                            seen.commands.lock().unwrap().push(command.clone());
+                            let answer = match (&*command, &*argument) {
+                                ("EVAL", "refuse") => "-WRONGTYPE Operation against a key\r\n",
+                                ("EVAL", "moved") => "-READONLY You can't write against a read only replica.\r\n",
+                                ("EVAL", _) => ":1\r\n",
+                                ("WAIT", _) => {
+                                    seen.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
+                                    ":1\r\n"
+                                }
+                                _ => "+OK\r\n",
+                            };
+                            text = rest;
+                            peer.write_all(answer.as_bytes()).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        (Connection::to_node(Server::At(client), Duration::from_secs(10), watch::Sender::new(0)), seen)
+    }
+
+    /// Its name, its first argument, and what comes after it. `None` if it isn't there as a whole.
+    fn first_command(text: &str) -> Option<(String, String, String)> {
+        let (count, mut rest) = text.strip_prefix('*')?.split_once("\r\n")?;
+        let mut words = Vec::new();
+        for _ in 0..count.parse::<usize>().unwrap() {
+            let (length, after) = rest.strip_prefix('$')?.split_once("\r\n")?;
+            let length: usize = length.parse().unwrap();
+            words.push(after.get(..length)?.to_owned());
+            rest = after.get(length + 2..)?;
+        }
+        words.resize(words.len().max(2), String::new());
+        let argument = words.swap_remove(1);
+        Some((words.swap_remove(0), argument, rest.to_owned()))
+    }
+
+    fn eval(script: &str) -> Cmd {
+        redis::cmd("EVAL").arg(script).arg(0).to_owned()
+    }
+
+    fn wait(replicas: u32) -> Cmd {
+        redis::cmd("WAIT").arg(replicas).arg(100).to_owned()
+    }
+
+    /// Begins it, and finds that it isn't over.
+    async fn begin(asking: impl Future + Unpin) {
+        assert!(timeout(Duration::ZERO, asking).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn those_who_come_while_others_wait_are_sent_together() {
+        let (connection, seen) = server().await;
+        let (command, wait) = (eval("write"), wait(1));
+        let mut first = Box::pin(connection.ask_in_group(&command, &wait, false));
+        begin(&mut first).await;
+        seen.until_waits(1).await;
+        let mut others = Box::pin(join_all((0..100).map(|_| connection.ask_in_group(&command, &wait, false))));
+        begin(&mut others).await;
+        seen.is_open.send_replace(true);
+        let (first, others) = tokio::join!(first, others);
+        for answers in others.into_iter().chain([first]) {
+            assert_eq!(answers.ok().unwrap().waited, Some(Value::Int(1)));
+        }
+        assert_eq!((seen.count("EVAL"), seen.count("WAIT")), (101, 2));
+        assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn each_is_told_what_became_of_its_own() {
+        let (connection, seen) = server().await;
+        seen.is_open.send_replace(true);
+        let wait = wait(1);
+        let writes = [("write", false), ("refuse", false), ("write", true), ("refuse", true), ("write", false)];
+        let asked = join_all(writes.map(|(script, is_asking)| {
+            let (connection, wait) = (&connection, &wait);
+            async move { connection.ask_in_group(&eval(script), wait, is_asking).await }
+        }));
+        for (asked, (script, _)) in asked.await.into_iter().zip(writes) {
+            match asked {
+                Ok(answers) => assert_eq!((answers.value, script), (Value::Int(1), "write")),
+                Err(failure) => assert!(failure.is_about_the_key && script == "refuse"),
+            }
+        }
+        assert_eq!((seen.count("ASKING"), seen.count("WAIT")), (2, 1));
+        connection.ask_in_group(&eval("write"), &wait, false).await.ok().unwrap();
+        assert_eq!(seen.connections.load(Ordering::SeqCst), 1, "they were about their keys");
+
+        let failure = connection.ask_in_group(&eval("moved"), &wait, false).await.err().unwrap();
+        assert!(!failure.was_new && !failure.is_about_the_key);
+        connection.ask_in_group(&eval("write"), &wait, false).await.ok().unwrap();
+        assert_eq!(seen.connections.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_other_servers_waits_apart() {
+        let (connection, seen) = server().await;
+        seen.is_open.send_replace(true);
+        let asked = join_all([1, 2, 1, 2].map(|replicas| {
+            let connection = &connection;
+            async move { connection.ask_in_group(&eval("write"), &wait(replicas), false).await }
+        }));
+        assert!(asked.await.iter().all(Result::is_ok));
+        assert_eq!(seen.count("WAIT"), 2);
+    }
+
+    /// The first call sends for all. If it is dropped, the others have their answers all the same.
+    #[tokio::test]
+    async fn a_call_that_is_dropped_takes_no_other_with_it() {
+        let (connection, seen) = server().await;
+        let (command, wait) = (eval("write"), wait(1));
+        let ask = || Box::pin(connection.ask_in_group(&command, &wait, false));
+        let (mut first, mut others) = (ask(), [ask(), ask()]);
+        begin(&mut first).await;
+        seen.until_waits(1).await;
+        for other in &mut others {
+            begin(other).await;
+        }
+        drop(first);
+        // It is never sent.
+        let mut dropped = ask();
+        begin(&mut dropped).await;
+        drop(dropped);
+        seen.is_open.send_replace(true);
+        assert!(join_all(others).await.iter().all(Result::is_ok));
+        assert_eq!((seen.count("EVAL"), seen.count("WAIT")), (3, 2));
+    }
+
+    #[test]
+    fn a_task_that_ended_with_its_runtime_is_replaced() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let servers = runtime();
+        let (connection, _) = servers.block_on(server());
+        for _ in 0..2 {
+            // It ends while the call waits.
+            runtime().block_on(async {
+                let (command, wait) = (eval("write"), wait(1));
+                begin(Box::pin(connection.ask_in_group(&command, &wait, false))).await;
+            });
+        }
+        assert!(!connection.group.state().is_sending);
+    }
+}
