@@ -35,9 +35,10 @@ impl Nodes {
             RedisServer::start_node()
         );
         let primaries = [one, two, three];
-        for (number, (node, slots)) in primaries.iter().zip(["0 5460", "5461 10922", "10923 16383"]).enumerate() {
+        for (number, (node, slots)) in primaries.iter().zip([0..=5460, 5461..=10922, 10923..=16383]).enumerate() {
             node.order(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1)).await;
-            node.order(&format!("CLUSTER ADDSLOTSRANGE {slots}")).await;
+            let slots: Vec<String> = slots.map(|slot: u16| slot.to_string()).collect();
+            node.order(&format!("CLUSTER ADDSLOTS {}", slots.join(" "))).await;
         }
         let nodes = Self { primaries, replica };
         for node in nodes.all().skip(1) {

@@ -242,7 +242,7 @@ fn redirection(failure: &Failure, from: &Node) -> Option<Redirection> {
     let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
     // Without a host it is the one that was asked.
     let host = if host.is_empty() { &from.0 } else { host };
-    let node = (host.to_owned(), port.parse().ok()?);
+    let node = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::Moved) => Some(Redirection::Moved(node)),
         _ => Some(Redirection::Ask(node)),
@@ -261,3 +261,54 @@ const MOST_REDIRECTIONS: u32 = 5;
 
 /// How many nodes are asked for the map at once, or tried for a subscription.
 const AT_ONCE: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> Node {
+        (name.to_owned(), 7_000)
+    }
+
+    fn range(slots: std::ops::RangeInclusive<u16>, name: &str) -> Range {
+        Range { slots, node: node(name) }
+    }
+
+    #[test]
+    fn a_redirection_names_a_node() {
+        let from = ("10.0.0.1".to_owned(), 7_000);
+        let of = |text: &str| {
+            let error = redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err();
+            redirection(&Failure { why: Why::Refused(error), was_new: false, is_about_the_key: true }, &from)
+        };
+        let to = |host: &str, port| (host.to_owned(), port);
+        for (text, expected) in [
+            ("-MOVED 3999 10.0.0.2:7001\r\n", Some(Redirection::Moved(to("10.0.0.2", 7_001)))),
+            ("-ASK 3999 node-2.example.com:7001\r\n", Some(Redirection::Ask(to("node-2.example.com", 7_001)))),
+            ("-MOVED 3999 :7001\r\n", Some(Redirection::Moved(to("10.0.0.1", 7_001)))),
+            ("-MOVED 3999 2001:db8::1:7001\r\n", Some(Redirection::Moved(to("2001:db8::1", 7_001)))),
+            ("-MOVED 3999 [2001:db8::1]:7001\r\n", Some(Redirection::Moved(to("2001:db8::1", 7_001)))),
+            ("-MOVED 3999 nonsense\r\n", None),
+            ("-CLUSTERDOWN The cluster is down\r\n", None),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_said_last_of_a_slot_counts_until_there_is_a_new_map() {
+        let mut map = Map::default();
+        assert!(!map.is_current && map.owner(5).is_none());
+        assert!(!map.replace(vec![range(0..=9, "a"), range(10..=19, "b")]), "who listens has heard nothing before");
+        assert_eq!((map.owner(5), map.owner(10), map.owner(20)), (Some(&node("a")), Some(&node("b")), None));
+        assert!(map.is_current);
+        for owner in ["b", "c", "b"] {
+            map.moved(5, node(owner));
+            assert!(!map.is_current);
+            assert_eq!((map.owner(5), map.owner(6)), (Some(&node(owner)), Some(&node("a"))));
+        }
+        assert_eq!(map.ranges.len(), 3, "one for a slot");
+        assert!(!map.replace(vec![range(0..=4, "a"), range(5..=19, "b")]), "the same nodes");
+        assert!(map.replace(vec![range(0..=19, "b")]), "who listens to the other one may hear nothing any more");
+    }
+}

@@ -73,7 +73,8 @@ impl RedisFamily {
     /// replicas may not have the data yet, whatever [`wait_for_replicas`](Self::wait_for_replicas) says: it is about writes, and the move is
     /// Redis's own.
     ///
-    /// When a node fails, its token sets can't be reached until one of its replicas has taken over.
+    /// When a node fails, its token sets can't be reached until one of its replicas has taken over. The other nodes are asked where they are
+    /// then (`CLUSTER SLOTS`); a user without the right to ask learns it by redirections.
     ///
     /// ```
     /// use redis::Client;

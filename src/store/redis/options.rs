@@ -35,8 +35,9 @@ impl RedisStore {
     /// it will be, and the next one only after they have the set that it brought. Name as many replicas as a failover can choose from:
     /// with one of two, the other may be behind.
     ///
-    /// If there are too few within half of the [answer limit](Self::answer_limit), the call is an error, [`StoreError::unreachable`]. The
-    /// primary has the data then, and the store waits for the replicas again before it uses the data.
+    /// If there are too few within half of the [answer limit](Self::answer_limit), the call is an error, [`StoreError::unreachable`](crate::store::StoreError::unreachable). The
+    /// primary has the data then, and the store waits for the replicas again before it uses the data. Writes that come while others wait are
+    /// sent together after them, so they may take twice as long.
     ///
     /// This replaces [`wait_for_disks`](Self::wait_for_disks).
     ///
@@ -57,7 +58,7 @@ impl RedisStore {
     /// A write counts when the primary and so many replicas have it on their disks (`WAITAOF`). Default: when the primary has it.
     ///
     /// For servers with `appendfsync everysec`, which may lose the last second. It needs Redis 7.2 and `appendonly yes`. Without them every
-    /// write is an error, [`StoreError::unusable`]. Everything else is as for [`wait_for_replicas`](Self::wait_for_replicas), which this
+    /// write is an error, [`StoreError::unusable`](crate::store::StoreError::unusable). Everything else is as for [`wait_for_replicas`](Self::wait_for_replicas), which this
     /// replaces.
     ///
     /// ```

@@ -14,6 +14,9 @@ pub(super) fn redis_error(error: &RedisError) -> StoreError {
     let text = match error.kind() {
         // Their own text shows the response, which may hold a token.
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => "Redis: an answer that makes no sense".to_owned(),
+        ErrorKind::Server(ServerErrorKind::Moved) => {
+            format!("Redis: {error}: this is a node of a cluster, see `RedisStore::cluster`")
+        }
         _ => format!("Redis: {error}"),
     };
     if lasting { StoreError::unusable(text) } else { StoreError::unreachable(text) }
@@ -48,6 +51,13 @@ mod tests {
                 assert!(!error.contains("credentials"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn who_asks_a_node_of_a_cluster_is_told_what_to_call() {
+        let moved = redis::parse_redis_value(b"-MOVED 3999 10.0.0.2:7001\r\n").unwrap().extract_error().unwrap_err();
+        let error = redis_error(&moved).to_string();
+        assert!(error.contains("10.0.0.2:7001") && error.contains("RedisStore::cluster"), "{error}");
     }
 
     #[test]
