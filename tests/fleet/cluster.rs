@@ -177,11 +177,11 @@ pub(crate) async fn a_node_is_killed() {
         assert_eq!(entry.expect("it was confirmed").data(), b"confirmed");
     }
     say(&format!("all users are served again {:?} after a node was killed", began.elapsed()));
-    for user in 0..USERS {
+    for (user, store) in stores.iter().enumerate() {
         let other = bound(others.of(&user.to_string()));
         let heard = async {
-            while stores[user].load().await.map_or(1, |entry| entry.unwrap().version()) < 2 {
-                let _ = timeout(Duration::from_secs(1), stores[user].changed(1)).await;
+            while store.load().await.map_or(1, |entry| entry.unwrap().version()) < 2 {
+                let _ = timeout(Duration::from_secs(1), store.changed(1)).await;
             }
         };
         let swapped = async {

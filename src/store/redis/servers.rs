@@ -23,14 +23,14 @@ pub(super) struct Servers {
 #[derive(Clone)]
 pub(super) enum Place {
     /// One server at a time has everything.
-    One(Server),
+    One(Box<Server>),
     /// Some nodes of a cluster.
     Cluster(Arc<[Client]>),
 }
 
 impl Place {
     pub(super) fn server(client: Client) -> Self {
-        Self::One(Server::At(client))
+        Self::One(Box::new(Server::At(client)))
     }
 
     pub(super) fn cluster(nodes: impl IntoIterator<Item = Client>) -> Self {
@@ -38,11 +38,8 @@ impl Place {
     }
 
     pub(super) fn sentinel(sentinels: impl IntoIterator<Item = Client>, service: String, like: Client) -> Self {
-        Self::One(Server::NamedBy(Sentinels {
-            clients: sentinels.into_iter().collect(),
-            service: service.into(),
-            like,
-        }))
+        let clients = sentinels.into_iter().collect();
+        Self::One(Box::new(Server::NamedBy(Sentinels { clients, service: service.into(), like })))
     }
 }
 
@@ -56,7 +53,7 @@ impl Servers {
         let limit = limit.clamp(SHORTEST, LONGEST);
         let replaced = watch::Sender::new(0);
         let connections = match &place {
-            Place::One(server) => Connections::One(Connection::new(server.clone(), limit, replaced.clone())),
+            Place::One(server) => Connections::One(Connection::new(Server::clone(server), limit, replaced.clone())),
             Place::Cluster(nodes) => Connections::Cluster(Cluster::new(nodes.clone(), limit, replaced.clone())),
         };
         Self { place, limit, replaced, connections }
