@@ -110,6 +110,10 @@ fn main() -> ExitCode {
             "store_behind_sentinels::failovers_under_writes_lose_nothing_that_was_confirmed",
             sentinel::handed_over_under_writes,
         ),
+        beside(
+            "store_behind_sentinels::a_sentinel_that_was_cut_off_leads_nobody_to_a_replica",
+            sentinel::named_by_one_that_was_cut_off,
+        ),
         beside("store_behind_sentinels::a_killed_primary_is_replaced_by_its_replica", sentinel::the_primary_is_killed),
         beside("owners_on_redis::agree_after_a_failover_that_lacks_the_last_writes", owners::last_writes_lost),
         beside("owners_on_redis::agree_after_writing_to_a_replica", owners::read_only),

@@ -10,7 +10,10 @@ use std::{
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use redis::Client;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
 use tower_bearer::{
     store::{RedisFamily, RedisStore, StoreErrorKind, Swap, TokenStore},
     testing::StoreCheck,
@@ -189,6 +192,45 @@ pub(crate) async fn the_primary_is_killed() {
     let (swapped, told) = tokio::join!(other.swap(2, b"more"), timeout(LONG, told));
     assert_eq!(swapped.unwrap(), Swap::Done);
     told.expect("it was never told");
+}
+
+/// A sentinel that was cut off names a server that is a replica by now. Another one knows better.
+pub(crate) async fn named_by_one_that_was_cut_off() {
+    let scene = Scene::begin().await;
+    let outdated = names(scene.servers[1].port()).await;
+    let works = Client::open(scene.sentinel.url()).unwrap();
+    for _ in 0..10 {
+        let store = bound(RedisStore::sentinel([outdated.clone(), works.clone()], "main", like(), "x"));
+        let version = store.load().await.unwrap().map_or(0, |entry| entry.version());
+        assert_eq!(store.swap(version, b"data").await.unwrap(), Swap::Done);
+    }
+    let error = RedisStore::sentinel([outdated], "main", like(), "x").load().await.expect_err("it may be outdated");
+    assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
+    assert!(error.to_string().contains("is no primary"), "{error}");
+}
+
+/// A sentinel that names this server, whoever asks.
+async fn names(port: u16) -> Client {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::open(format!("redis://{}", listener.local_addr().unwrap())).unwrap();
+    let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.to_string().len());
+    tokio::spawn(async move {
+        loop {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while let Ok(read @ 1..) = peer.read(&mut buffer).await {
+                    let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                    let greetings = text.matches("SETINFO").map(|_| "+OK\r\n");
+                    for answer in greetings.chain(text.matches("SENTINEL").map(|_| &*answer)) {
+                        peer.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    client
 }
 
 /// How to connect to a server; its address is the sentinels' affair.
