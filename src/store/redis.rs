@@ -9,6 +9,7 @@
 //! | `group` | writes that wait together for replicas or disks |
 //! | `cluster` | which node of a cluster has a key |
 //! | `sentinel` | which server is the primary |
+//! | `calls` | what each call asks the server |
 //! | `scripts` | the Lua scripts that the server runs |
 //! | `durability` | who must have a write before it counts |
 //! | `announcements` | what was heard of an entry, and what counts as a change |
@@ -23,15 +24,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use redis::{Client, Cmd, FromRedisValue, RedisError};
 use tokio::sync::watch;
 
-use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
+use super::{StoreError, Swap};
 
 mod announcements;
+mod calls;
 mod cluster;
 mod connection;
 mod durability;
@@ -46,7 +47,7 @@ mod servers;
 mod settings;
 mod subscription;
 
-use announcements::{Change, Heard};
+use announcements::Heard;
 use connection::{Answers, Request};
 use durability::Durability;
 pub use family::RedisFamily;
@@ -280,87 +281,6 @@ impl RedisStore {
     }
 }
 
-impl TokenStore for RedisStore {
-    fn bind(&mut self, account: &Account) {
-        self.keys = Keys::of(&account.id(), &self.name);
-        self.seat = Mutex::default();
-    }
-
-    async fn load(&self) -> Result<Option<Entry>, StoreError> {
-        if self.is_in_doubt() {
-            self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
-        }
-        // The response includes every change that was announced until now.
-        let heard = self.heard_so_far().number;
-        let mut command = redis::cmd("HMGET");
-        // Read as bytes, so that a version that is no number is a damaged entry, not a failed call.
-        let found = self.ask(command.arg(&self.keys.entry).arg(&["version", "data"])).await?;
-        let (version, data): (Option<Vec<u8>>, Option<Vec<u8>>) = found;
-        let number = version.as_deref().and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
-        let entry = match (version, number, data) {
-            (Some(_), Some(number), Some(data)) => Some(Entry::new(number, data)),
-            (None, _, None) => None,
-            _ => {
-                return Err(StoreError::unusable(format!(
-                    "{} is not whole: restore it, or remove it",
-                    self.keys.entry
-                )));
-            }
-        };
-        self.note_known_events(heard);
-        Ok(entry)
-    }
-
-    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
-        let next = expected.checked_add(1).ok_or_else(|| StoreError::unusable("there is no higher version"))?;
-        let mut script = script(scripts::SWAP, &self.keys.entry);
-        script.arg(expected).arg(next).arg(data).arg(&self.keys.channel);
-        let swapped = self.write(script).await?;
-        let (heard, known_events) = (self.heard_so_far(), self.known_events.load(Ordering::SeqCst));
-        if swapped == Swap::Done && heard.is_covered_by(next, known_events) {
-            self.note_known_events(heard.number);
-        }
-        Ok(swapped)
-    }
-
-    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
-        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-        let left: Option<i64> = self.ask(script(scripts::LEASE, &self.keys.lease).arg(holder).arg(time)).await?;
-        Ok(match left {
-            None => Lease::Granted,
-            Some(left) => Lease::Held(Duration::from_millis(left.try_into().unwrap_or_default())),
-        })
-    }
-
-    async fn release(&self, holder: &str) -> Result<(), StoreError> {
-        self.ask(script(scripts::RELEASE, &self.keys.lease).arg(holder)).await
-    }
-
-    async fn changed(&self, known: u64) {
-        // Loaded once, so that of two waiting calls neither takes the other's change.
-        let (mut heard, known_events) = (self.listen(), self.known_events.load(Ordering::SeqCst));
-        loop {
-            let now = *heard.borrow_and_update();
-            match now.change_for(known_events, known) {
-                Change::None => {}
-                Change::Known => self.note_known_events(now.number),
-                Change::Other => return self.note_known_events(now.number),
-            }
-            if heard.changed().await.is_err() {
-                // There is no such channel any more.
-                return std::future::pending().await;
-            }
-        }
-    }
-}
-
-/// A command that runs a script on one key.
-fn script(text: &str, key: &str) -> Cmd {
-    let mut command = redis::cmd("EVAL");
-    command.arg(text).arg(1).arg(key);
-    command
-}
-
 /// The result of a script that writes.
 fn swapped(answers: Answers) -> Result<Swap, StoreError> {
     match (read(answers.value)?, answers.doubt) {
@@ -395,6 +315,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{servers::LIMIT, *};
+    use crate::store::TokenStore;
 
     #[test]
     fn the_keys_of_a_set_lie_in_one_slot_whatever_its_name() {
