@@ -114,7 +114,7 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     }
 
     /// How long a lease lasts that its holder doesn't renew; at most 5 min. Default: 1 s, or three times as long as this process or its store
-    /// has stood still during an exchange of the last half hour (at most 30 s).
+    /// has stood still during an exchange of the last half hour (at most 30 s, and a tenth of an access token's lifetime).
     ///
     /// Only the process with the lease fetches. When it dies, the others wait until its lease has ended, and once more for as long as their
     /// own in case the store lost the lease of a process that is well. Choose a longer lease where processes are often paused.

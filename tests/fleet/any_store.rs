@@ -1,8 +1,11 @@
 //! The store that a URL, or a path, stands for.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use tower_bearer::store::{Account, Entry, FileStore, Lease, PostgresStore, RedisStore, StoreError, Swap, TokenStore};
+use tower_bearer::store::{
+    Account, Entry, FileStore, Keyring, Lease, PostgresStore, RedisStore, Sealed, SealingKey, StoreError, Swap,
+    TokenStore,
+};
 
 use crate::postgres_server::pool;
 
@@ -10,17 +13,45 @@ pub(crate) enum AnyStore {
     File(FileStore),
     Postgres(PostgresStore),
     Redis(RedisStore),
+    SealedFile(Sealed<FileStore>),
+    SealedPostgres(Sealed<PostgresStore>),
+    SealedRedis(Sealed<RedisStore>),
 }
 
+/// In front of a URL or a path: what is stored there is encrypted.
+pub(crate) const SEALED: &str = "sealed+";
+
+/// In front of the path of a directory with a file for each key.
+pub(crate) const DIRECTORY: &str = "directory+";
+
 impl AnyStore {
-    /// `postgres://…`, `redis://…`, or a path.
+    /// `postgres://…`, `redis://…`, a path, or `directory+` and a path; or `sealed+` and one of these.
     pub(crate) fn open(place: &str) -> Self {
+        match place.strip_prefix(SEALED) {
+            Some(place) => Self::open_plain(place).sealed(),
+            None => Self::open_plain(place),
+        }
+    }
+
+    fn open_plain(place: &str) -> Self {
         if place.starts_with("postgres://") {
             Self::Postgres(PostgresStore::of(pool(place, 2), "fleet"))
         } else if place.starts_with("redis://") {
             Self::Redis(RedisStore::connect(place, "fleet").unwrap())
+        } else if let Some(path) = place.strip_prefix(DIRECTORY) {
+            Self::File(FileStore::directory(Path::new(path)).of("Anna/1"))
         } else {
             Self::File(FileStore::new(place))
+        }
+    }
+
+    fn sealed(self) -> Self {
+        let keyring = Keyring::new(SealingKey::from_bytes("fleet", [7; 32]).unwrap());
+        match self {
+            Self::File(store) => Self::SealedFile(Sealed::new(store, keyring)),
+            Self::Postgres(store) => Self::SealedPostgres(Sealed::new(store, keyring)),
+            Self::Redis(store) => Self::SealedRedis(Sealed::new(store, keyring)),
+            sealed => sealed,
         }
     }
 }
@@ -31,6 +62,9 @@ macro_rules! each {
             Self::File($store) => $call,
             Self::Postgres($store) => $call,
             Self::Redis($store) => $call,
+            Self::SealedFile($store) => $call,
+            Self::SealedPostgres($store) => $call,
+            Self::SealedRedis($store) => $call,
         }
     };
 }
@@ -48,8 +82,22 @@ impl TokenStore for AnyStore {
         each!(self, store => store.swap(expected, data).await)
     }
 
+    async fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> Result<Swap, StoreError> {
+        each!(self, store => store.swap_and_release(expected, before, data, holder).await)
+    }
+
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         each!(self, store => store.lease(holder, time).await)
+    }
+
+    async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        each!(self, store => store.lease_and_load(holder, time).await)
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 //! After each, another process starts. Either what is stored is the newest that the server issued, or the loss is reported.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -14,9 +14,13 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tower_bearer::testing::{AuthorizationServer, Fault};
+use tower_bearer::{
+    store::FileDirectory,
+    testing::{AuthorizationServer, Fault},
+};
 
 use crate::{
+    any_store::{DIRECTORY, SEALED},
     postgres_server::PostgresServer,
     process::{Process, number, replays, say, stored},
     redis_server::{Directory, RedisServer},
@@ -27,27 +31,47 @@ use crate::{
 /// On a file and on Redis.
 pub(crate) async fn matrix() {
     let redis = RedisServer::start().await;
-    let chains = all_chains("a file", async |_| None).await.into_iter();
+    let chains = all_chains("a file", "", async |_| None).await.into_iter();
     // Each in a database of its own: the account is the same.
-    let on_redis = all_chains("Redis", async |number| Some(format!("{}{number}", redis.url()))).await;
+    let on_redis = all_chains("Redis", "", async |number| Some(format!("{}{number}", redis.url()))).await;
     play(chains.chain(on_redis), 200).await;
 }
 
 pub(crate) async fn matrix_on_postgres() {
     let postgres = PostgresServer::start().await;
     let database = async |number| Some(postgres.new_database(&format!("chain{number}")).await);
-    play(all_chains("PostgreSQL", database).await, 100).await;
+    play(all_chains("PostgreSQL", "", database).await, 100).await;
 }
 
-/// One after the other, and how it dies. `place` is the store of the chain with this number, or a file.
-async fn all_chains(kind: &str, place: impl AsyncFn(u32) -> Option<String>) -> Vec<(Chain, Kills)> {
+/// On the file of a key, and sealed on all stores.
+pub(crate) async fn matrix_sealed() {
+    let directory = Directory::new();
+    let of_key = async |number| {
+        let path = directory.file(&format!("chain{number}"));
+        std::fs::create_dir(&path).unwrap();
+        Some(format!("{DIRECTORY}{path}"))
+    };
+    play(all_chains("a file of many", "", of_key).await, 100).await;
+    play(all_chains("a sealed file", SEALED, async |_| None).await, 100).await;
+    let redis = RedisServer::start().await;
+    let database = async |number| Some(format!("{SEALED}{}{number}", redis.url()));
+    play(all_chains("sealed on Redis", "", database).await, 100).await;
+    let postgres = PostgresServer::start().await;
+    let database = async |number| Some(SEALED.to_owned() + &postgres.new_database(&format!("chain{number}")).await);
+    play(all_chains("sealed on PostgreSQL", "", database).await, 100).await;
+}
+
+/// One after the other, and how it dies. `place` is the store of the chain with this number, or a file, with `before` in front of it.
+async fn all_chains(kind: &str, before: &str, place: impl AsyncFn(u32) -> Option<String>) -> Vec<(Chain, Kills)> {
     let mut chains = Vec::new();
     for grace in [false, true] {
         let lives =
             [(Life::Short, Kills::AtEveryStep), (Life::Long, Kills::AtEveryStep), (Life::Short, Kills::AtRandom)];
         for (life, kills) in lives {
             let store = place(chains.len() as u32).await;
-            chains.push((Chain::new(kind, store, grace, life).await, kills));
+            let mut chain = Chain::new(kind, store, grace, life).await;
+            chain.orders.store.insert_str(0, before);
+            chains.push((chain, kills));
         }
     }
     chains
@@ -184,11 +208,21 @@ impl Chain {
             self.kills += 1;
             let has_intent = !self.left_behind().await["intent"].is_null();
             intents += u32::from(has_intent);
-            torn += u32::from(Path::new(&format!("{}.new", self.orders.store)).exists());
+            torn += u32::from(self.half_a_file().exists());
             self.go_on(&format!("{step:?} and {late} µs"), has_intent).await;
         }
         say(&format!("{}: {intents} of 18 left an intent, {torn} half a file", self.name));
         self
+    }
+
+    /// What a kill leaves of a file that is being written.
+    fn half_a_file(&self) -> PathBuf {
+        let place = &self.orders.store;
+        let place = place.strip_prefix(SEALED).unwrap_or(place);
+        match place.strip_prefix(DIRECTORY) {
+            Some(directory) => Path::new(directory).join(FileDirectory::file_name("Anna/1") + ".new"),
+            None => format!("{place}.new").into(),
+        }
     }
 
     /// A set in the store, with an access token that lives.

@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
 use crate::{
+    any_store::{DIRECTORY, SEALED},
     postgres_server::PostgresServer,
     process::{Process, number, replays, say, wait},
     redis_server::{Directory, RedisServer},
@@ -45,6 +46,30 @@ pub(crate) async fn disturbed_on_postgres() {
 pub(crate) async fn disturbed_on_a_file() {
     let directory = Directory::new();
     disturbed("2 disturbed processes on a file", directory.file("tokens"), 2, None).await;
+}
+
+/// Undisturbed and disturbed, on a file of many, and sealed on all stores; and a start of fifty.
+pub(crate) async fn sealed() {
+    let (directory, redis, postgres) = (Directory::new(), RedisServer::start().await, PostgresServer::start().await);
+    std::fs::create_dir(directory.file("many")).unwrap();
+    let of_many = format!("{DIRECTORY}{}", directory.file("many"));
+    let file = format!("{SEALED}{}", directory.file("tokens"));
+    steady("2 processes on a file of many", of_many.clone(), 2).await;
+    steady("2 processes on a sealed file", file.clone(), 2).await;
+    steady("8 processes, sealed on Redis", format!("{SEALED}{}1", redis.url()), 8).await;
+    let database = postgres.new_database("steady").await;
+    steady("8 processes, sealed on PostgreSQL", format!("{SEALED}{database}"), 8).await;
+    for store in [format!("{SEALED}{}2", redis.url()), SEALED.to_owned() + &postgres.new_database("start").await] {
+        mass_start(store).await;
+    }
+    let files = Directory::new();
+    std::fs::create_dir(files.file("many")).unwrap();
+    disturbed("2 disturbed processes on a file of many", format!("{DIRECTORY}{}", files.file("many")), 2, None).await;
+    disturbed("2 disturbed processes on a sealed file", format!("{SEALED}{}", files.file("tokens")), 2, None).await;
+    let url = format!("{SEALED}{}3", redis.url());
+    disturbed("8 disturbed processes, sealed on Redis", url, 8, Some(Server::Redis(redis))).await;
+    let url = SEALED.to_owned() + &postgres.new_database("disturbed").await;
+    disturbed("8 disturbed processes, sealed on PostgreSQL", url, 8, Some(Server::Postgres(postgres))).await;
 }
 
 /// What a fleet shares.

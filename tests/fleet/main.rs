@@ -2,7 +2,7 @@
 //!
 //! This program is the test and each of the processes: started as `replica`, it is one of a fleet (`replica`); otherwise it runs the
 //! tests. All of them are flagged as ignored, because they need servers (Redis, PostgreSQL, PgBouncer) or take a minute; asked for, they
-//! fail if one is missing.
+//! fail if one is missing. Those named `long` take minutes each: `scripts/deep` runs them, and `scripts/test` doesn't.
 
 mod announcements;
 mod any_store;
@@ -130,13 +130,15 @@ fn main() -> ExitCode {
         alone("fifty_replicas_that_start_at_once_on_postgres_make_one_token_request", fleets::mass_start_on_postgres),
         alone("store_on_redis::five_thousand_users_share_two_connections", family::five_thousand),
         alone(
-            "two_hundred_failovers_with_a_replica_that_must_have_each_write_spend_nothing_twice",
+            "long::two_hundred_failovers_with_a_replica_that_must_have_each_write_spend_nothing_twice",
             failovers::with_a_replica_that_must_have_it,
         ),
         alone(
-            "failovers_without_that_end_an_authorization_only_where_a_write_was_lost",
+            "long::failovers_without_that_end_an_authorization_only_where_a_write_was_lost",
             failovers::with_the_primary_alone,
         ),
+        alone("long::a_kill_at_any_step_loses_nothing_silently_on_sealed_stores", crash::matrix_sealed),
+        alone("long::fleets_on_sealed_stores_and_on_a_file_of_many", fleets::sealed),
         alone("redis_over_tls_with_a_password", tls::with_a_password),
         alone("a_second_run_of_call_goes_on_with_the_token_on_redis", example::called_twice),
     ];

@@ -188,6 +188,40 @@ impl<S: TokenStore> TokenStore for Stepping<S> {
         leased
     }
 
+    async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        self.progress.store_calls.fetch_add(1, SeqCst);
+        self.progress.reach(Step::Before(What::Lease));
+        let leased = self.progress.note(self.store.lease_and_load(holder, time).await);
+        if matches!(leased, Ok((Lease::Granted, _))) {
+            self.progress.leased.store(true, SeqCst);
+            self.progress.sent.store(false, SeqCst);
+            // It is one call, so these are one moment.
+            for step in [Step::After(What::Lease), Step::Before(What::LookAgain), Step::After(What::LookAgain)] {
+                self.progress.reach(step);
+            }
+        }
+        leased
+    }
+
+    async fn swap_and_release(
+        &self,
+        expected: u64,
+        before: Option<&[u8]>,
+        data: &[u8],
+        holder: &str,
+    ) -> Result<Swap, StoreError> {
+        self.progress.store_calls.fetch_add(1, SeqCst);
+        let swap = self.store.swap_and_release(expected, before, data, holder);
+        let swapped = self.progress.note(self.progress.around(What::Store, swap).await);
+        if matches!(swapped, Ok(Swap::Done)) {
+            for step in [Step::Before(What::Release), Step::After(What::Release)] {
+                self.progress.reach(step);
+            }
+            self.progress.leased.store(false, SeqCst);
+        }
+        swapped
+    }
+
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
         self.progress.store_calls.fetch_add(1, SeqCst);
         let released = self.progress.around(What::Release, self.store.release(holder)).await;

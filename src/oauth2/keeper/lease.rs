@@ -24,7 +24,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     pub(super) fn lease_time(&self) -> Duration {
         match self.options.is_lease_fixed {
             true => self.options.lease,
-            false => self.memo().stops.lease(self.options.lease, self.time.now()),
+            false => {
+                let (mut memo, now) = (self.memo(), self.time.now());
+                let lifetime = memo.newest.lifetime();
+                memo.stops.lease(self.options.lease, lifetime, now)
+            }
         }
     }
 

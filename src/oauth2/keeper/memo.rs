@@ -154,6 +154,11 @@ impl Newest {
         self.record.authorized_at
     }
 
+    /// The lifetime of the newest access token.
+    pub(super) fn lifetime(&self) -> Option<Duration> {
+        self.record.set.as_ref()?.lifetime
+    }
+
     /// Why the stored refresh token isn't used any more.
     pub(super) fn dead(&self) -> Option<&Dead> {
         self.record.dead.as_ref()

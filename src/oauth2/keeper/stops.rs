@@ -20,10 +20,11 @@ impl Stops {
         self.now = Some((began, longest.max(stop)));
     }
 
-    /// A lease for which its holder may stand still as long as lately, and still renew it in time.
-    pub(super) fn lease(&mut self, least: Duration, now: Moment) -> Duration {
+    /// A lease for which its holder may stand still as long as lately, and still renew it in time. `lifetime`: of access tokens.
+    pub(super) fn lease(&mut self, least: Duration, lifetime: Option<Duration>, now: Moment) -> Duration {
         let (_, longest) = self.turn(now);
-        longest.max(self.before).saturating_mul(TIMES).clamp(least, LONGEST.max(least))
+        let most = lifetime.map_or(LONGEST, |lifetime| LONGEST.min(lifetime / PART_OF_A_LIFETIME));
+        longest.max(self.before).saturating_mul(TIMES).clamp(least, most.max(least))
     }
 
     fn turn(&mut self, now: Moment) -> (Moment, Duration) {
@@ -41,6 +42,9 @@ impl Stops {
 /// A lease is renewed after a third of the shortest one. The next stop may be twice as long.
 const TIMES: u32 = 3;
 
+/// A renewal begins when a fifth of the lifetime is left, or more. If its holder dies, the others must come in time.
+const PART_OF_A_LIFETIME: u32 = 10;
+
 const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
 
 /// The others wait so long for a holder that has died. Longer stops are those of a machine that was suspended.
@@ -56,16 +60,23 @@ mod tests {
         let second = Duration::from_secs(1);
         let start = Timeline::new(std::sync::Arc::new(crate::clock::SystemClock)).now();
         let mut stops = Stops::default();
-        assert_eq!(stops.lease(second, start), second);
+        assert_eq!(stops.lease(second, None, start), second);
         stops.note(Duration::from_millis(200), start);
-        assert_eq!(stops.lease(second, start), second, "the least");
+        assert_eq!(stops.lease(second, None, start), second, "the least");
         stops.note(2 * second, start + second);
         stops.note(second, start + 2 * second);
-        assert_eq!(stops.lease(second, start + 3 * second), 6 * second);
-        assert_eq!(stops.lease(second, start + HALF_AN_HOUR + second), 6 * second, "half an hour later");
-        assert_eq!(stops.lease(second, start + 2 * HALF_AN_HOUR + 2 * second), second);
+        assert_eq!(stops.lease(second, None, start + 3 * second), 6 * second);
+        let brief = |seconds| Some(seconds * second);
+        assert_eq!(stops.lease(second, brief(40), start + 3 * second), 4 * second, "a tenth of a lifetime");
+        assert_eq!(stops.lease(second, brief(2), start + 3 * second), second, "the least");
+        assert_eq!(stops.lease(second, None, start + HALF_AN_HOUR + second), 6 * second, "half an hour later");
+        assert_eq!(stops.lease(second, None, start + 2 * HALF_AN_HOUR + 2 * second), second);
         stops.note(1000 * second, start + 2 * HALF_AN_HOUR + 3 * second);
-        assert_eq!(stops.lease(second, start + 2 * HALF_AN_HOUR + 4 * second), LONGEST, "a machine that was suspended");
-        assert_eq!(stops.lease(second, start + 9 * HALF_AN_HOUR), second);
+        assert_eq!(
+            stops.lease(second, None, start + 2 * HALF_AN_HOUR + 4 * second),
+            LONGEST,
+            "a machine that was suspended"
+        );
+        assert_eq!(stops.lease(second, None, start + 9 * HALF_AN_HOUR), second);
     }
 }
