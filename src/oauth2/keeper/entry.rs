@@ -80,9 +80,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let before = announced.written.as_ref().filter(|_| self.store.is_shared()).map(|written| &written[..]);
         let (next, data) = self.next_generation(next);
         let version = announced.version;
-        let swapped = self
-            .ask_within(PARTS * LONGEST_CALL, |store| store.swap_and_release(version, before, &data, lease))
-            .await?;
+        let asked =
+            self.ask_within(PARTS * LONGEST_CALL, |store| store.swap_and_release(version, before, &data, lease));
+        let swapped = asked.await.inspect_err(|_| {
+            // It is looked at again soon, and stored before others take the refresh token for lost.
+            let mut memo = self.memo();
+            (memo.read_failed, memo.store_was_unreliable) = (true, true);
+        })?;
         self.note_swap(swapped, version, &next);
         Ok(swapped)
     }
