@@ -16,6 +16,7 @@ pub(crate) fn contained<T>(run: impl FnOnce() -> T) -> Option<T> {
 /// never ready.
 pub(crate) struct Contained<F: ?Sized>(pub(crate) Option<Pin<Box<F>>>);
 
+#[cfg(feature = "oauth2")]
 impl<F> Contained<F> {
     pub(crate) fn new(future: F) -> Self {
         Self(Some(Box::pin(future)))
