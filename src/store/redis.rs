@@ -118,7 +118,7 @@ impl RedisStore {
     /// The token set with this name on the server at this URL (`redis://`, `rediss://`, `unix://`). The store connects when it is used
     /// first.
     ///
-    /// The name tells applications apart. Different accounts ([`Account`]: server, client, user) have different keys under the same name.
+    /// The name tells applications apart. Different accounts ([`Account`](super::Account): server, client, user) have different keys under the same name.
     /// [`RedisStore`] has an example.
     ///
     /// # Errors
