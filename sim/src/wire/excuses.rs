@@ -65,7 +65,26 @@ impl Story {
         let broke = self.touches.iter().any(|touch| {
             touch.on == on && touch.what.breaks() && is_it(touch.port) && (from..=to + self.slack()).contains(&touch.at)
         });
-        if broke { Ok(()) } else { Err(format!("no proxy broke the connection {port:?} then")) }
+        if broke || self.was_flooded(on, port, from, to) {
+            Ok(())
+        } else {
+            Err(format!("no proxy broke the connection {port:?} then"))
+        }
+    }
+
+    /// A proxy held up this connection until then, and attempts on it were given up meanwhile. With HTTP/2 all their resets arrive at once,
+    /// and a server takes so many of them for an attack: it closes the connection.
+    fn was_flooded(&self, on: Side, port: Option<Port>, from: Duration, to: Duration) -> bool {
+        let ends_then = |until: Duration| (from..=to + self.slack()).contains(&(until + self.slack()));
+        let mut held_up = self.touches.iter().filter(|touch| touch.on == on && Some(touch.port) == port);
+        let given_up =
+            |answered: &(Duration, Option<Port>, Answer)| answered.1 == port && answered.2 == Answer::GivenUp;
+        held_up.any(|touch| touch.until.is_some_and(ends_then))
+            && self
+                .requests
+                .values()
+                .flat_map(|request| &request.attempts)
+                .any(|attempt| attempt.answered.as_ref().is_some_and(given_up))
     }
 
     /// A proxy held up what this connection carries, for a while at least. One that was told to say nothing more to its client did, too.
@@ -133,9 +152,16 @@ impl Story {
         // It waited as long as it may. Or the next exchange is farther off than that: because of the distance to the last one, because it
         // failed, or because there was one for another 401 just before.
         let max_wait = Duration::from_millis(plan.max_wait);
-        let waited = ended - *refused + self.slack() >= max_wait;
+        // What it has waited between its attempts counts, too.
+        let before = request
+            .attempts
+            .windows(2)
+            .filter_map(|two| Some(two[1].at.saturating_sub(two[0].answered.as_ref()?.0)))
+            .sum();
+        let left = max_wait.saturating_sub(before);
+        let waited = ended - *refused + self.slack() >= left;
         let last = self.exchanges.values().rfind(|exchange| exchange.at < *refused);
-        let is_far = last.is_some_and(|last| last.at + plan.distance() + self.slack() >= *refused + max_wait);
+        let is_far = last.is_some_and(|last| last.at + plan.distance() + self.slack() >= *refused + left);
         let paused = || self.revoked.iter().filter(|revoked| **revoked < *refused).count() > 1;
         if waited || is_far || self.is_without_success(ended).is_ok() || paused() {
             Ok(())
