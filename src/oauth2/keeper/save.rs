@@ -116,18 +116,20 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     pub(super) async fn save(&self, lease: Option<&str>) -> Result<(), StoreError> {
         let _one_at_a_time = self.save_lock.lock().await;
         if lease.is_some() || !self.memo().unsaved.as_ref().is_some_and(Unsaved::is_irreplaceable) {
-            return self.save_under(lease).await;
+            return self.save_under(lease, &mut false).await;
         }
         let own = self.next_lease();
-        let saved = self.save_under(Some(&own)).await;
-        // One that was never asked for needs no release, and one that can't be released ends by itself.
-        if saved.is_ok() {
+        let mut is_granted = false;
+        let saved = self.save_under(Some(&own), &mut is_granted).await;
+        // A lease that can't be released ends by itself.
+        if is_granted {
             let _ = self.ask(|store| store.release(&own)).await;
         }
         saved
     }
 
-    async fn save_under(&self, lease: Option<&str>) -> Result<(), StoreError> {
+    /// `is_granted`: whether it was asked for the lease, and has it.
+    async fn save_under(&self, lease: Option<&str>, is_granted: &mut bool) -> Result<(), StoreError> {
         loop {
             let Some(unsaved) = self.memo().unsaved.clone() else { return Ok(()) };
             if let Replaces::Spent(_) = unsaved.replaces {
@@ -136,6 +138,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                 if self.ask(|store| store.lease(lease, self.lease_time())).await? != Lease::Granted {
                     return Err(StoreError::unreachable("another process works on it"));
                 }
+                *is_granted = true;
             }
             let (record, version) = self.load_to_replace(&unsaved.replaces).await?;
             if let Some(next) = self.record_to_save(record, &unsaved)
