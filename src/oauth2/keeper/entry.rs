@@ -31,8 +31,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Ok((Lease::Granted, entry)) => Ok(entry),
             Err(error) => Err(error),
         };
-        let (read, version) = self.note_read(loaded)?;
-        self.compared(read, version).map(Ok)
+        let is_granted = loaded.is_ok();
+        let loaded = self.note_read(loaded).and_then(|(read, version)| self.compared(read, version));
+        if is_granted && loaded.is_err() {
+            // A lease that can't be released ends by itself.
+            let _ = self.ask(|store| store.release(lease)).await;
+        }
+        loaded.map(Ok)
     }
 
     /// Compares what was read with the newest record that this keeper knows.
