@@ -16,19 +16,14 @@ use crate::{
     stops::Watch,
 };
 
-pub(crate) async fn steady_on_redis() {
-    let redis = RedisServer::start().await;
-    steady("8 processes on Redis", redis.url(), 8).await;
-}
-
-pub(crate) async fn steady_on_postgres() {
-    let postgres = PostgresServer::start().await;
-    steady("8 processes on PostgreSQL", postgres.url(), 8).await;
-}
-
-pub(crate) async fn steady_on_a_file() {
-    let directory = Directory::new();
-    steady("2 processes on a file", directory.file("tokens"), 2).await;
+/// On each store, side by side.
+pub(crate) async fn steady_everywhere() {
+    let (redis, postgres, directory) = (RedisServer::start().await, PostgresServer::start().await, Directory::new());
+    tokio::join!(
+        steady("8 processes on Redis", redis.url(), 8),
+        steady("8 processes on PostgreSQL", postgres.url(), 8),
+        steady("2 processes on a file", directory.file("tokens"), 2),
+    );
 }
 
 pub(crate) async fn disturbed_on_redis() {

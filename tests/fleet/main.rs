@@ -46,11 +46,8 @@ fn main() -> ExitCode {
     // They wait for most of the time, and side by side they take no longer than the longest.
     arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
     let trials = vec![
-        beside("a_fleet_on_redis_fetches_once_for_all", fleets::steady_on_redis),
-        beside("two_processes_on_a_file_fetch_once_for_both", fleets::steady_on_a_file),
         beside("a_fleet_on_redis_outlives_kills_pauses_and_a_restart_of_redis", fleets::disturbed_on_redis),
         beside("two_processes_on_a_file_outlive_kills_and_pauses", fleets::disturbed_on_a_file),
-        beside("a_fleet_on_postgres_fetches_once_for_all", fleets::steady_on_postgres),
         beside("a_fleet_on_postgres_outlives_kills_pauses_and_a_restart_of_the_server", fleets::disturbed_on_postgres),
         beside("client_credentials_go_on_without_redis", fleets::without_redis),
         beside("a_refresh_token_is_not_spent_without_redis", fleets::not_spent_without_redis),
@@ -124,6 +121,7 @@ fn main() -> ExitCode {
         beside("owners_on_redis::agree_after_redis_stood_still", owners::stands_still),
         beside("owners_on_redis::agree_after_everybody_was_refused", owners::refuses),
         beside("no_outage_ends_an_authorization_on_redis", outages::on_redis),
+        alone("a_fleet_fetches_once_for_all", fleets::steady_everywhere),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
         alone("a_kill_at_any_step_loses_nothing_silently_on_postgres", crash::matrix_on_postgres),
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start_on_redis),
