@@ -74,6 +74,8 @@ mod account;
 mod entry_name;
 mod error;
 mod file;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod heard;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

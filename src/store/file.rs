@@ -73,8 +73,8 @@ pub struct FileStore {
     path: PathBuf,
     /// Held by each call, even after its future was dropped. So a file system that hangs blocks one thread, not one for each call.
     one_at_a_time: Arc<Mutex<()>>,
-    /// Shared by the files of a directory.
-    at_once: Arc<Semaphore>,
+    /// How many files of a directory are used at once.
+    at_once: Option<Arc<Semaphore>>,
     warnings: Arc<Warnings>,
     /// Of the directory, and the name of the file in it. `None`: the file is read four times a second.
     watch: Option<(Arc<DirectoryWatch>, OsString)>,
@@ -83,13 +83,7 @@ pub struct FileStore {
 impl FileStore {
     /// The file at this path. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            one_at_a_time: Arc::default(),
-            at_once: Arc::new(Semaphore::new(1)),
-            warnings: Arc::default(),
-            watch: None,
-        }
+        Self { path: path.into(), one_at_a_time: Arc::default(), at_once: None, warnings: Arc::default(), watch: None }
     }
 
     /// A directory with a file for each key: for many users on one machine.
@@ -123,7 +117,10 @@ impl FileStore {
     ) -> Result<T, StoreError> {
         let path = self.path.clone();
         let turn = self.one_at_a_time.clone().lock_owned().await;
-        let place = self.at_once.clone().acquire_owned().await;
+        let place = match self.at_once.clone() {
+            Some(places) => places.acquire_owned().await.ok(),
+            None => None,
+        };
         let work = move || {
             let _until_the_end = (turn, place);
             AtomicFile::of(&path).and_then(|file| work(&file))

@@ -7,7 +7,6 @@
 //! | `statements` | the table, and the SQL |
 //! | `listening` | the connection that listens, and polls |
 //! | `keys` | which keys somebody waits for |
-//! | `heard` | what was heard of a key, and what is news |
 //! | `postgres_error` | what an error of PostgreSQL asks for |
 
 use std::{
@@ -21,11 +20,13 @@ use std::{
 
 use sqlx::{Executor, PgPool, Row, postgres::PgRow};
 
-use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
+use super::{
+    Account, Entry, Lease, StoreError, Swap, TokenStore,
+    heard::{Change, Heard},
+};
 
 mod database;
 mod family;
-mod heard;
 mod keys;
 mod listening;
 mod postgres_error;
@@ -33,7 +34,6 @@ mod statements;
 
 use database::{Database, LIMIT, Statement};
 pub use family::PostgresFamily;
-use heard::{Change, Heard};
 use keys::Subscription;
 use listening::Listening;
 use postgres_error::postgres_error;

@@ -12,7 +12,6 @@
 //! | `calls` | what each call asks the server |
 //! | `scripts` | the Lua scripts that the server runs |
 //! | `durability` | who must have a write before it counts |
-//! | `announcements` | what was heard of an entry, and what counts as a change |
 //! | `hub` | the channels that somebody listens to |
 //! | `subscription` | the connection that subscribes to them |
 //! | `settings` | warnings about the server's configuration |
@@ -29,9 +28,8 @@ use std::{
 use redis::{Client, Cmd, FromRedisValue, RedisError};
 use tokio::sync::watch;
 
-use super::{StoreError, Swap};
+use super::{StoreError, Swap, heard::Heard};
 
-mod announcements;
 mod calls;
 mod cluster;
 mod connection;
@@ -47,7 +45,6 @@ mod servers;
 mod settings;
 mod subscription;
 
-use announcements::Heard;
 use connection::{Answers, Request};
 use durability::Durability;
 pub use family::RedisFamily;

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{Event, Level, Metadata, Subscriber, field::Field, span};
 
-/// Collects the events of the level warn, as text.
+/// Collects this crate's events of the level warn, as text.
 #[derive(Clone, Default)]
 pub(super) struct Warned(Arc<Mutex<Vec<String>>>);
 
@@ -19,7 +19,7 @@ impl Warned {
 
 impl Subscriber for Warned {
     fn enabled(&self, about: &Metadata<'_>) -> bool {
-        *about.level() == Level::WARN
+        *about.level() == Level::WARN && about.target().starts_with("tower_bearer")
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

@@ -49,7 +49,7 @@ impl FileDirectory {
     pub fn of(&self, key: impl AsRef<str>) -> FileStore {
         let name = Self::file_name(key.as_ref());
         let mut store = FileStore::new(self.watch.directory().join(&name));
-        store.at_once = self.at_once.clone();
+        store.at_once = Some(self.at_once.clone());
         store.warnings = self.warnings.clone();
         store.watch = Some((self.watch.clone(), name.into()));
         store

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::heard::Heard;
+use crate::store::heard::Heard;
 
 /// The keys of a store, or of a family.
 pub(super) struct Keys {
@@ -55,7 +55,7 @@ impl Keys {
     /// A notification has come.
     pub(super) fn announced(&self, key: &str, version: u64) {
         if let Some(key) = self.state().keys.get(key) {
-            key.heard.send_modify(|heard| heard.announced(version));
+            key.heard.send_modify(|heard| heard.announced(Some(version)));
         }
     }
 

@@ -291,13 +291,13 @@ const BEHIND: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use std::{fmt, sync::Mutex};
-
     use sqlx::PgPool;
-    use tracing::{Event, Metadata, Subscriber, field::Field, span};
 
     use super::*;
-    use crate::store::postgres::{database::LIMIT, statements::Table};
+    use crate::store::{
+        postgres::{database::LIMIT, statements::Table},
+        told::Warned,
+    };
 
     #[test]
     fn pauses_grow_and_half_of_them_is_random() {
@@ -320,37 +320,9 @@ mod tests {
         }
     }
 
-    /// What is told at the level warn by this crate.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<Mutex<Vec<String>>>);
-
-    impl Subscriber for Warnings {
-        fn enabled(&self, about: &Metadata<'_>) -> bool {
-            *about.level() == tracing::Level::WARN && about.target().starts_with("tower_bearer")
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            let mut text = String::new();
-            event.record(&mut |field: &Field, value: &dyn fmt::Debug| text += &format!("{field}={value:?} "));
-            self.0.lock().unwrap().push(text);
-        }
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
-    }
-
     #[tokio::test(start_paused = true)]
     async fn who_cannot_listen_says_so_once_and_without_secrets() {
-        let warnings = Warnings::default();
+        let warnings = Warned::default();
         let _told = tracing::subscriber::set_default(warnings.clone());
         let pool = PgPool::connect_lazy("postgres://app:marked-secret@127.0.0.1:1/app").unwrap();
         let database = Database::new(pool, Table::default(), LIMIT);
@@ -360,7 +332,7 @@ mod tests {
             never = task.listens() => match never {},
             () = sleep(Duration::from_secs(600)) => {}
         }
-        let told = warnings.0.lock().unwrap().clone();
+        let told = warnings.events();
         assert!(told.len() == 1 && told[0].contains("can't be heard"), "{told:?}");
         assert!(!told[0].contains("marked"), "{told:?}");
     }

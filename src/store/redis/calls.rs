@@ -7,8 +7,8 @@ use std::{
 
 use redis::{Cmd, Value};
 
-use super::{Keys, RedisStore, announcements::Change, read, scripts};
-use crate::store::{Account, Entry, Lease, StoreError, Swap, TokenStore};
+use super::{Keys, RedisStore, read, scripts};
+use crate::store::{Account, Entry, Lease, StoreError, Swap, TokenStore, heard::Change};
 
 impl TokenStore for RedisStore {
     fn bind(&mut self, account: &Account) {

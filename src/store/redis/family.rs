@@ -14,14 +14,13 @@ use tokio::sync::watch;
 
 use super::{
     Durability, RedisStore,
-    announcements::Heard,
     connection::{Answers, Request},
     hub::{Hub, Seat},
     servers::{LIMIT, Place, Servers},
     settings,
     subscription::PING_EVERY,
 };
-use crate::store::{StoreError, entry_name};
+use crate::store::{StoreError, entry_name, heard::Heard};
 
 /// Stores on Redis for many keys, such as the users of an application. They share one connection for commands and one for announcements,
 /// however many they are. With [`wait_for_replicas`](Self::wait_for_replicas) or [`wait_for_disks`](Self::wait_for_disks) there is a third

@@ -11,7 +11,8 @@ use tokio::{
     time::sleep,
 };
 
-use super::{announcements::Heard, servers::Servers, subscription};
+use super::{servers::Servers, subscription};
+use crate::store::heard::Heard;
 
 /// All channels of a family, for one task that listens to them. Without a channel there is no task.
 ///
@@ -276,10 +277,8 @@ impl Drop for Listener {
 mod tests {
     use redis::Client;
 
-    use super::{
-        super::{announcements::Change, servers::Place},
-        *,
-    };
+    use super::{super::servers::Place, *};
+    use crate::store::heard::Change;
 
     const EVERY: Duration = Duration::from_secs(30);
 

@@ -14,8 +14,8 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{announcements::Heard, connection::late_error, hub::Hub, redis_error::redis_error, servers::Servers};
-use crate::panics::contained;
+use super::{connection::late_error, hub::Hub, redis_error::redis_error, servers::Servers};
+use crate::{panics::contained, store::heard::Heard};
 
 /// How a subscription ended, or why there was none.
 enum End {
@@ -168,22 +168,16 @@ pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fmt,
-        sync::{
-            Mutex,
-            atomic::{AtomicUsize, Ordering},
-        },
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use redis::Client;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
     };
-    use tracing::{Event, Metadata, Subscriber, field::Field, span};
 
     use super::{super::servers::Place, *};
+    use crate::store::told::Warned;
 
     #[test]
     fn pauses_grow_to_half_a_minute_and_half_of_them_is_random() {
@@ -239,37 +233,9 @@ mod tests {
         assert_eq!(accepted.load(Ordering::SeqCst), 2);
     }
 
-    /// What is told at the level warn.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<Mutex<Vec<String>>>);
-
-    impl Subscriber for Warnings {
-        fn enabled(&self, about: &Metadata<'_>) -> bool {
-            *about.level() == tracing::Level::WARN
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            let mut text = String::new();
-            event.record(&mut |field: &Field, value: &dyn fmt::Debug| text += &format!("{field}={value:?} "));
-            self.0.lock().unwrap().push(text);
-        }
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
-    }
-
     #[tokio::test(start_paused = true)]
     async fn who_cannot_listen_says_so_once_and_without_secrets() {
-        let warnings = Warnings::default();
+        let warnings = Warned::default();
         let _told = tracing::subscriber::set_default(warnings.clone());
         let client = Client::open("redis://app:marked-secret@127.0.0.1:1/").unwrap();
         let (hub, servers) = (Hub::new(PING_EVERY), Servers::new(Place::server(client), Duration::from_secs(1)));
@@ -277,7 +243,7 @@ mod tests {
             never = for_ever(&hub, &servers) => match never {},
             () = sleep(Duration::from_secs(600)) => {}
         }
-        let told = warnings.0.lock().unwrap().clone();
+        let told = warnings.events();
         assert!(told.len() == 1 && told[0].contains("can't be heard"), "{told:?}");
         assert!(!told[0].contains("marked"), "{told:?}");
     }
