@@ -218,22 +218,26 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script that writes. If it wrote, waits until enough servers have the write.
-    async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
+    /// Runs a script that writes. If it wrote, waits until enough servers have the write. `None`: no node has all of its keys.
+    async fn write(&self, script: Cmd) -> Result<Option<Swap>, StoreError> {
         let request = Request { command: script, wait: self.durability.wait(self.shared.limit()) };
         if request.wait.is_none() {
-            return self.shared.ask(&self.keys.entry, &request).await.and_then(swapped);
+            let answers = self.shared.ask(&self.keys.entry, &request).await?;
+            return if answers.did_nothing() { Ok(None) } else { swapped(answers).map(Some) };
         }
         // Counted before it is sent: if the future is dropped, the write may arrive or not.
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
         let answers = self.shared.ask(&self.keys.entry, &request).await?;
+        if answers.did_nothing() {
+            self.note_nothing_written(number);
+            return Ok(None);
+        }
         let (connection, used) = answers.connection.clone();
         let judged = self.durability.judge(answers.waited.as_ref().unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
             (Swap::Lost, _) => {
-                // Nothing was written, so nothing must be confirmed.
-                let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
+                self.note_nothing_written(number);
             }
             (Swap::Done, Ok(())) => {
                 self.confirmed.fetch_max(number, Ordering::SeqCst);
@@ -243,7 +247,12 @@ impl RedisStore {
                 return Err(error);
             }
         }
-        Ok(swapped)
+        Ok(Some(swapped))
+    }
+
+    /// Nothing was written, so nothing must be confirmed.
+    fn note_nothing_written(&self, number: u64) {
+        let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     fn is_in_doubt(&self) -> bool {
@@ -252,8 +261,12 @@ impl RedisStore {
 
     /// Sends one command.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        read(self.send(command).await?.value)
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Answers, StoreError> {
         let request = Request { command: command.clone(), wait: None };
-        read(self.shared.ask(&self.keys.entry, &request).await?.value)
+        self.shared.ask(&self.keys.entry, &request).await
     }
 
     /// Listens to announcements from now on.

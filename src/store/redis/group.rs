@@ -104,7 +104,8 @@ impl Connection {
                 value => {
                     has_worked = true;
                     let connection = (self.clone(), number);
-                    Ok(Answers { value, waited: Some(waited.clone()), doubt: None, connection })
+                    let waited = Some(waited.clone());
+                    Ok(Answers { value, waited, keys_are_apart: false, doubt: None, connection })
                 }
             };
             answers.push((write.done, answer));
