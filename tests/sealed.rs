@@ -190,6 +190,12 @@ async fn a_plain_store_becomes_a_sealed_one_and_keys_change_while_it_is_in_use()
     token.refresh().await.unwrap();
     token.shutdown().await;
 
+    // Other bytes under the same id.
+    let rotated = ring("new", 3).older(key("new", 2));
+    assert!(sealed(rotated.clone()).rewrap().await.unwrap(), "it was sealed with the older one");
+    assert!(!sealed(rotated).rewrap().await.unwrap());
+    assert!(sealed(ring("new", 2).older(key("new", 3))).rewrap().await.unwrap(), "and back");
+
     // The old key is removed.
     let token = LiveToken::spawn(Stored::in_store(grant(&server, "anna"), sealed(ring("new", 2))));
     token.ready().await.unwrap();

@@ -5,11 +5,11 @@
 //! | `keyring` | the keys |
 //! | `envelope` | what a sealed entry looks like |
 
-use std::{fmt, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::{Account, Entry, Lease, StoreError, Swap, TokenStore};
+use super::{Account, Entry, LONGEST_CALL, Lease, StoreError, Swap, TokenStore};
 
 mod envelope;
 mod keyring;
@@ -46,6 +46,8 @@ pub use keyring::{InvalidKey, Keyring, SealingKey};
 ///   one JSON object of texts, so a database may keep it in a text or JSON column.
 /// - **A wrong or a missing key** is an error, [`StoreError::unusable`], and so is an entry that was changed. The entry is left unchanged.
 /// - **Keys change without a stop.** See [`Keyring`].
+/// - **Each user of many has a store of their own**, with the same keyring: `Sealed::new(users.of(&id), keyring.clone())`.
+#[derive(Clone)]
 pub struct Sealed<S> {
     store: S,
     keyring: Keyring,
@@ -122,25 +124,26 @@ impl<S: TokenStore> Sealed<S> {
             .await
             .map_err(|_| StoreError::unreachable("others use the entry all the time: try again later"))??;
         let rewrapped = self.rewrap_leased().await;
-        let released = self.store.release(&holder).await;
-        rewrapped.and_then(|rewrapped| released.map(|()| rewrapped))
+        // A lease that can't be released ends by itself.
+        let _ = in_time(self.store.release(&holder)).await;
+        rewrapped
     }
 
     async fn rewrap_leased(&self) -> Result<bool, StoreError> {
         loop {
-            let Some(entry) = self.store.load().await? else { return Ok(false) };
+            let Some(entry) = in_time(self.store.load()).await? else { return Ok(false) };
             let opened = self.open(&entry)?;
-            if opened.key.as_deref() == Some(self.keyring.newest().id()) {
+            if opened.is_of_the_newest {
                 return Ok(false);
             }
             let sealed = seal(&opened.data, opened.account.as_deref().unwrap_or(&self.account), self.keyring.newest())?;
-            if self.store.swap(entry.version(), &sealed).await? == Swap::Done {
+            if in_time(self.store.swap(entry.version(), &sealed)).await? == Swap::Done {
                 return Ok(true);
             }
         }
     }
 
-    /// Whose entry it is says the account in it, which `Stored` compares. So it can name the other account, and move its entry.
+    /// `Stored` compares the account that is inside, so it isn't compared here: so `Stored` can name another account, and move its entry.
     fn opened(&self, entry: &Entry) -> Result<Entry, StoreError> {
         Ok(Entry::new(entry.version(), self.open(entry)?.into_data()))
     }
@@ -216,6 +219,12 @@ impl<S: fmt::Debug> fmt::Debug for Sealed<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealed").field("store", &self.store).field("keyring", &self.keyring).finish_non_exhaustive()
     }
+}
+
+/// A store that hangs must not hang its caller.
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| StoreError::unreachable(format!("it took longer than {LONGEST_CALL:?}"));
+    timeout(LONGEST_CALL, call).await.map_err(late)?
 }
 
 /// For a read and a write.

@@ -1,6 +1,6 @@
 //! What a sealed entry looks like: one JSON object of texts.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ptr};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use chacha20poly1305::{
@@ -41,8 +41,9 @@ struct Head {
 /// What was in an entry.
 pub(super) struct Opened {
     pub(super) data: Zeroizing<Vec<u8>>,
-    /// The id of the key, and the hash of the account, with which it was sealed. `None`: it was plain.
-    pub(super) key: Option<String>,
+    /// Whether it was sealed with the newest key. Ids don't say so, because two keys may have the same.
+    pub(super) is_of_the_newest: bool,
+    /// The hash of the account with which it was sealed. `None`: it was plain.
     pub(super) account: Option<String>,
 }
 
@@ -87,7 +88,7 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
         }
         Some(_) => return Err(damaged()),
         None if accepts_plain => {
-            return Ok(Opened { data: Zeroizing::new(stored.to_vec()), key: None, account: None });
+            return Ok(Opened { data: Zeroizing::new(stored.to_vec()), is_of_the_newest: false, account: None });
         }
         None => {
             return Err(StoreError::unusable(
@@ -108,8 +109,11 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
     for key in keyring.with_id(&envelope.key) {
         has_key = true;
         if let Ok(data) = cipher(key).decrypt(&nonce.into(), Payload { msg: &sealed, aad: &aad }) {
-            let (key, account) = (envelope.key.to_string(), envelope.account.to_string());
-            return Ok(Opened { data: Zeroizing::new(data), key: Some(key), account: Some(account) });
+            return Ok(Opened {
+                data: Zeroizing::new(data),
+                is_of_the_newest: ptr::eq(key, keyring.newest()),
+                account: Some(envelope.account.to_string()),
+            });
         }
     }
     Err(StoreError::unusable(match has_key {
@@ -175,7 +179,7 @@ mod tests {
             let sealed = seal(b"refresh token", "anna", key).unwrap();
             assert!(!String::from_utf8(sealed.clone()).unwrap().contains("refresh"));
             let opened = open(&sealed, &keyring, false).unwrap();
-            assert_eq!((&opened.data[..], opened.key.as_deref()), (&b"refresh token"[..], Some(id)));
+            assert_eq!((&opened.data[..], opened.is_of_the_newest), (&b"refresh token"[..], id == "new"));
             assert_eq!(opened.account.as_deref(), Some("anna"));
         }
         let (one, other) = (seal(b"same", "", keyring.newest()).unwrap(), seal(b"same", "", keyring.newest()).unwrap());
@@ -190,7 +194,7 @@ mod tests {
         let other = refused(&sealed, &Keyring::new(key("2026-11", 2)));
         assert!(other.contains("can't be opened with the key `2026-11`"), "{other}");
         let both = Keyring::new(key("2026-11", 2)).older(key("2026-11", 1));
-        assert!(open(&sealed, &both, false).is_ok(), "two keys of one id are both tried");
+        assert!(!open(&sealed, &both, false).unwrap().is_of_the_newest, "two keys of one id are both tried");
     }
 
     /// Every byte, and every member.
@@ -227,7 +231,7 @@ mod tests {
         for plain in [&b"{\"format\":2}"[..], b"", b"\xff", b"null", b"[]"] {
             assert!(refused(plain, &keyring).contains("accept_plain"));
             let opened = open(plain, &keyring, true).unwrap();
-            assert_eq!((&opened.data[..], opened.key), (plain, None));
+            assert_eq!((&opened.data[..], opened.is_of_the_newest, opened.account), (plain, false, None));
         }
         assert!(refused(b"{\"sealed\":2,\"whatever\":1}", &keyring).contains("newer version"));
         for damaged in [&b"{\"sealed\":0}"[..], b"{\"sealed\":1}", b"{\"sealed\":1,\"key\":\"k\"}"] {
