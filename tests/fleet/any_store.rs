@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use redis::Client;
 use tower_bearer::store::{
     Account, Entry, FileStore, Keyring, Lease, PostgresStore, RedisStore, Sealed, SealingKey, StoreError, Swap,
     TokenStore,
@@ -21,11 +22,14 @@ pub(crate) enum AnyStore {
 /// In front of a URL or a path: what is stored there is encrypted.
 pub(crate) const SEALED: &str = "sealed+";
 
+/// In front of a URL: the store is one of a family.
+pub(crate) const FAMILY: &str = "family+";
+
 /// In front of the path of a directory with a file for each key.
 pub(crate) const DIRECTORY: &str = "directory+";
 
 impl AnyStore {
-    /// `postgres://…`, `redis://…`, a path, or `directory+` and a path; or `sealed+` and one of these.
+    /// `postgres://…`, `redis://…` or `family+` and one of these, a path, or `directory+` and a path; or `sealed+` and any of these.
     pub(crate) fn open(place: &str) -> Self {
         match place.strip_prefix(SEALED) {
             Some(place) => Self::open_plain(place).sealed(),
@@ -34,6 +38,12 @@ impl AnyStore {
     }
 
     fn open_plain(place: &str) -> Self {
+        if let Some(url) = place.strip_prefix(FAMILY) {
+            if url.starts_with("postgres://") {
+                return Self::Postgres(PostgresStore::family(pool(url, 2), "fleet").of("Anna/1"));
+            }
+            return Self::Redis(RedisStore::family(Client::open(url).unwrap(), "fleet").of("Anna/1"));
+        }
         if place.starts_with("postgres://") {
             Self::Postgres(PostgresStore::of(pool(place, 2), "fleet"))
         } else if place.starts_with("redis://") {
@@ -46,14 +56,17 @@ impl AnyStore {
     }
 
     fn sealed(self) -> Self {
-        let keyring = Keyring::new(SealingKey::from_bytes("fleet", [7; 32]).unwrap());
         match self {
-            Self::File(store) => Self::SealedFile(Sealed::new(store, keyring)),
-            Self::Postgres(store) => Self::SealedPostgres(Sealed::new(store, keyring)),
-            Self::Redis(store) => Self::SealedRedis(Sealed::new(store, keyring)),
+            Self::File(store) => Self::SealedFile(sealed(store)),
+            Self::Postgres(store) => Self::SealedPostgres(sealed(store)),
+            Self::Redis(store) => Self::SealedRedis(sealed(store)),
             sealed => sealed,
         }
     }
+}
+
+pub(crate) fn sealed<S: TokenStore>(store: S) -> Sealed<S> {
+    Sealed::new(store, Keyring::new(SealingKey::from_bytes("fleet", [7; 32]).unwrap()))
 }
 
 macro_rules! each {

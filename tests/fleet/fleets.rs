@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
 use crate::{
-    any_store::{DIRECTORY, SEALED},
+    any_store::{DIRECTORY, FAMILY, SEALED},
     postgres_server::PostgresServer,
     process::{Process, number, replays, say, wait},
     redis_server::{Directory, RedisServer},
@@ -29,13 +29,13 @@ pub(crate) async fn steady_everywhere() {
 pub(crate) async fn disturbed_on_redis() {
     let redis = RedisServer::start().await;
     let url = redis.url();
-    disturbed("8 disturbed processes on Redis", url, 8, Some(Server::Redis(redis))).await;
+    disturbed("8 disturbed processes on Redis", url, 8, Some(&mut Server::Redis(redis))).await;
 }
 
 pub(crate) async fn disturbed_on_postgres() {
     let postgres = PostgresServer::start().await;
     let url = postgres.url();
-    disturbed("8 disturbed processes on PostgreSQL", url, 8, Some(Server::Postgres(postgres))).await;
+    disturbed("8 disturbed processes on PostgreSQL", url, 8, Some(&mut Server::Postgres(postgres))).await;
 }
 
 pub(crate) async fn disturbed_on_a_file() {
@@ -43,37 +43,66 @@ pub(crate) async fn disturbed_on_a_file() {
     disturbed("2 disturbed processes on a file", directory.file("tokens"), 2, None).await;
 }
 
-/// Undisturbed and disturbed, on a file of many, and sealed on all stores; and a start of fifty.
-pub(crate) async fn sealed() {
-    let (directory, redis, postgres) = (Directory::new(), RedisServer::start().await, PostgresServer::start().await);
-    std::fs::create_dir(directory.file("many")).unwrap();
-    let of_many = format!("{DIRECTORY}{}", directory.file("many"));
-    let file = format!("{SEALED}{}", directory.file("tokens"));
-    steady("2 processes on a file of many", of_many.clone(), 2).await;
-    steady("2 processes on a sealed file", file.clone(), 2).await;
-    steady("8 processes, sealed on Redis", format!("{SEALED}{}1", redis.url()), 8).await;
-    let database = postgres.new_database("steady").await;
-    steady("8 processes, sealed on PostgreSQL", format!("{SEALED}{database}"), 8).await;
-    for store in [format!("{SEALED}{}2", redis.url()), SEALED.to_owned() + &postgres.new_database("start").await] {
-        mass_start(store).await;
+/// Eight processes on files, and on all stores sealed: undisturbed, then disturbed; and a start of fifty.
+pub(crate) async fn on_files_and_sealed() {
+    let redis = RedisServer::start().await;
+    let redis_url = redis.url();
+    let (mut redis, mut postgres) = (Server::Redis(redis), Server::Postgres(PostgresServer::start().await));
+    for trial in [Trial::Start, Trial::Steady, Trial::Disturbed] {
+        let number = trial as u32;
+        let directory = Directory::new();
+        std::fs::create_dir(directory.file("many")).unwrap();
+        let (file, of_many) = (directory.file("tokens"), format!("{DIRECTORY}{}", directory.file("many")));
+        let sealed_file = format!("{SEALED}{}", directory.file("sealed"));
+        let on_redis = format!("{SEALED}{FAMILY}{redis_url}{number}");
+        let Server::Postgres(server) = &postgres else { unreachable!() };
+        let on_postgres = format!("{SEALED}{FAMILY}{}", server.new_database(&format!("trial{number}")).await);
+        for (name, store, shared) in [
+            ("a file", file, None),
+            ("a file of many", of_many, None),
+            ("a sealed file", sealed_file, None),
+            ("a family on Redis, sealed", on_redis, Some(&mut redis)),
+            ("a family on PostgreSQL, sealed", on_postgres, Some(&mut postgres)),
+        ] {
+            say(&format!("{trial:?} on {name}"));
+            let name = format!("8 processes on {name}");
+            match trial {
+                Trial::Start => mass_start(store).await,
+                Trial::Steady => steady(&name, store, 8).await,
+                Trial::Disturbed => disturbed(&name, store, 8, shared).await,
+            }
+        }
     }
-    let files = Directory::new();
-    std::fs::create_dir(files.file("many")).unwrap();
-    disturbed("2 disturbed processes on a file of many", format!("{DIRECTORY}{}", files.file("many")), 2, None).await;
-    disturbed("2 disturbed processes on a sealed file", format!("{SEALED}{}", files.file("tokens")), 2, None).await;
-    let url = format!("{SEALED}{}3", redis.url());
-    disturbed("8 disturbed processes, sealed on Redis", url, 8, Some(Server::Redis(redis))).await;
-    let url = SEALED.to_owned() + &postgres.new_database("disturbed").await;
-    disturbed("8 disturbed processes, sealed on PostgreSQL", url, 8, Some(Server::Postgres(postgres))).await;
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Trial {
+    Start = 1,
+    Steady,
+    Disturbed,
 }
 
 /// What a fleet shares.
-enum Server {
+pub(crate) enum Server {
     Redis(RedisServer),
     Postgres(PostgresServer),
 }
 
 impl Server {
+    pub(crate) async fn end(&mut self) {
+        match self {
+            Self::Redis(redis) => redis.end().await,
+            Self::Postgres(postgres) => postgres.end().await,
+        }
+    }
+
+    pub(crate) async fn begin(&mut self) {
+        match self {
+            Self::Redis(redis) => redis.begin().await,
+            Self::Postgres(postgres) => postgres.begin().await,
+        }
+    }
+
     async fn restart(&mut self, pause: Duration) {
         match self {
             Self::Redis(redis) => redis.restart(pause).await,
@@ -111,7 +140,7 @@ async fn steady(name: &str, store: String, processes: u32) {
 
 /// Every three seconds a process is killed and another one takes its place, some of them while they refresh; one is paused while it
 /// refreshes, until its lease has ended; the server is restarted once, and an answer arrives while it is down.
-async fn disturbed(name: &str, store: String, processes: u32, mut shared: Option<Server>) {
+async fn disturbed(name: &str, store: String, processes: u32, mut shared: Option<&mut Server>) {
     let grace = Duration::from_secs(20);
     let server = AuthorizationServer::builder().lifetime(Some(LIFE)).refresh_grace(grace + LIFE).start().await.unwrap();
     let orders = orders(&server, store, Some(grace));

@@ -184,6 +184,21 @@ pub(crate) async fn comes_back_empty() {
     assert_eq!(one.authorization(), two.authorization());
 }
 
+/// It is killed, and started from a backup that lacks the last renewals.
+pub(crate) async fn comes_back_older() {
+    let scene = Scene::begin().await;
+    let backup = scene.old.backup();
+    scene.renewed().await;
+    scene.renewed().await;
+    scene.agree("before", 2 * LIFE).await;
+    scene.old.signal(Signal::SIGKILL);
+    let restored = RedisServer::start_with(backup, &[]).await;
+    assert_ne!(restored.order("DBSIZE").await, redis::Value::Int(0), "the backup is empty");
+    scene.proxy.lead_to(restored.port());
+    scene.proxy.cut();
+    scene.recovers("a restart from a backup").await;
+}
+
 /// It refuses everybody for a while, and so does what stands before it.
 pub(crate) async fn refuses() {
     let scene = Scene::begin().await;

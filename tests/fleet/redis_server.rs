@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -24,7 +24,7 @@ pub(crate) struct RedisServer {
     child: Child,
     port: u16,
     arguments: Vec<String>,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl RedisServer {
@@ -60,7 +60,7 @@ impl RedisServer {
         fs::write(&file, lines).unwrap();
         let arguments = vec![file, "--sentinel".to_owned()];
         let child = spawn(&arguments, port).await;
-        Self { child, port, arguments, _directory: directory }
+        Self { child, port, arguments, directory }
     }
 
     async fn start_on(port: u16, directory: Directory, more: &[String]) -> Self {
@@ -81,7 +81,7 @@ impl RedisServer {
         arguments.extend(["--port".into(), plain.to_string(), "--dir".into(), directory.0.display().to_string()]);
         arguments.extend(more.iter().map(|argument| argument.replace("{port}", &port.to_string())));
         let child = spawn(&arguments, port).await;
-        Self { child, port, arguments, _directory: directory }
+        Self { child, port, arguments, directory }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -165,6 +165,13 @@ impl RedisServer {
         assert_eq!(replicas, 1, "a replica that has it");
     }
 
+    /// A copy of what it has on disk now.
+    pub(crate) fn backup(&self) -> Directory {
+        let copy = Directory::new();
+        copy_all(&self.directory.0, &copy.0);
+        copy
+    }
+
     /// Ends it as an operator would, and starts it on the same port with the same data.
     pub(crate) async fn restart(&mut self, pause: Duration) {
         self.end().await;
@@ -181,6 +188,19 @@ impl RedisServer {
     /// After its end: on the same port with the same data.
     pub(crate) async fn begin(&mut self) {
         self.child = spawn(&self.arguments, self.port).await;
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
