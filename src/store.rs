@@ -41,6 +41,8 @@
 //! | "Redis keeps snapshots only: when it restarts, older token sets come back; set appendonly to yes" | `save` |
 //! | "Redis doesn't wait for its disk: after a power cut, older token sets come back; set appendfsync to always" | |
 //! | "the group of a token file could read or write it: taken away (chmod 600)" | `path` |
+//! | "the group of a token file can read or write it, and that can't be taken away" | `path`, `error` |
+//! | "what was stored for … is replaced by a new authorization of …" | |
 //! | "everybody may remove or replace the token files in this directory: take that away from others (chmod o-w)" | `path` |
 //!
 //! # What is stored
