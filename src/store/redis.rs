@@ -70,7 +70,15 @@ use servers::Place;
 ///   may cost token sets. With replicas that may take over, call [`wait_for_replicas`](Self::wait_for_replicas) or
 ///   [`wait_for_disks`](Self::wait_for_disks).
 /// - **Tokens are not encrypted**, unless you wrap the store in `Sealed`. Everybody who can read the database has them, so create a Redis user
-///   for them (ACL: keys `~tower-bearer:*`, channels `&tower-bearer:*`).
+///   for them, with these rights:
+///
+///   ```text
+///   ACL SETUSER app on >password ~tower-bearer:* &tower-bearer:*
+///     +eval +hmget +hget +hset +get +set +del +pttl +pexpire +publish +subscribe +unsubscribe +ping
+///   ```
+///
+///   `wait_for_replicas` needs `+wait` as well, `wait_for_disks` `+waitaof`, the primary behind sentinels `+role`, a cluster `+cluster|slots`
+///   and `+asking`, and the warnings about settings `+config|get` (or `+info`, for evictions alone).
 /// - **There are two connections**: one for commands, made when it is first needed, and one for announcements of changes. The second one
 ///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s. Writes that
 ///   wait for replicas or disks have a third one, because they hold it up. All stores of a [family](RedisFamily) share them.

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         beside("an_answer_that_comes_late_revives_those_who_reported_its_loss", fleets::late_answer),
         beside("an_idle_replica_leaves_the_store_alone", fleets::idle),
         beside("store_on_redis::keeps_every_promise_of_a_store", store_check::on_redis),
+        beside("store_on_redis::keeps_every_promise_with_few_rights", store_check::on_redis_with_few_rights),
         beside("store_on_redis::keeps_every_promise_sealed", store_check::sealed_on_redis),
         beside("store_on_redis::keeps_every_promise_with_a_replica", store_check::on_redis_and_its_replica),
         beside("store_on_postgres::keeps_every_promise_of_a_store", store_check::on_postgres),

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use redis::{Client, TypedCommands};
 use tokio::sync::Mutex;
 use tower_bearer::{
     store::{PostgresStore, RedisStore, TokenStore},
@@ -31,6 +32,20 @@ pub(crate) async fn sealed_on_redis() {
     let url = server.url();
     let open = move |name: &str| sealed(RedisStore::connect(&url, name).unwrap());
     with_outage("sealed on Redis", open, Server::Redis(server)).await;
+}
+
+/// A user of Redis needs no more rights than the documentation of `RedisStore` says.
+pub(crate) async fn on_redis_with_few_rights() {
+    let server = RedisServer::start().await;
+    let documented = include_str!("../../src/store/redis.rs").lines().map(|line| line.trim_start_matches("///").trim());
+    let rule = documented.skip_while(|line| !line.starts_with("ACL SETUSER")).take_while(|line| !line.contains("```"));
+    server.order(&rule.collect::<Vec<_>>().join(" ")).await;
+    let url = format!("redis://app:password@127.0.0.1:{}/", server.port());
+    server.order_as(&url, "PING").await;
+    assert!(Client::open(&*url).unwrap().get_connection().unwrap().set("other", 1).is_err(), "few rights");
+    let open = move |name: &str| RedisStore::connect(&url, name).unwrap();
+    // Without an outage: what a user may do isn't kept on disk.
+    is_sound("Redis with few rights", StoreCheck::new(open)).await;
 }
 
 /// With a replica that must have each write.
