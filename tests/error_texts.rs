@@ -96,7 +96,7 @@ async fn token_error(name: Option<&'static str>, error: FetchError) -> TokenErro
         Some(name) => builder.name(name).spawn(),
         None => builder.spawn(),
     };
-    token.ready_within(Duration::from_millis(100)).await.unwrap_err()
+    not_ready(&token).await
 }
 
 async fn of_tokens(texts: &mut Texts) {
@@ -165,7 +165,7 @@ async fn of_token_endpoints(texts: &mut Texts) {
         let source = RefreshToken::new(endpoint);
         let source = Stored::new(source).holding(TokenSet::of_refresh_token("marked-refresh"));
         let token = LiveToken::builder(source).name("crm").spawn();
-        let error = token.ready_within(Duration::from_millis(300)).await.unwrap_err();
+        let error = not_ready(&token).await;
         let cause = error.cause().expect("the endpoint has failed").clone();
         assert!(cause.cause().is::<EndpointError>(), "{cause:?}");
         texts.show(when, cause);
@@ -174,7 +174,14 @@ async fn of_token_endpoints(texts: &mut Texts) {
     let endpoint =
         TokenEndpoint::new("http://localhost:1/token").unwrap().client_secret_basic("client", "marked-secret");
     let token = LiveToken::builder(ClientCredentials::new(endpoint)).name("crm").spawn();
-    texts.show("nobody at its address", token.ready_within(Duration::from_millis(300)).await.unwrap_err());
+    texts.show("nobody at its address", not_ready(&token).await);
+}
+
+/// What is said when the time is up, after the first attempt has failed.
+async fn not_ready(token: &LiveToken) -> TokenError {
+    let mut watch = token.watch();
+    while watch.changed().await.expect("it is there").failures() == 0 {}
+    token.ready_within(Duration::from_millis(50)).await.unwrap_err()
 }
 
 async fn of_logins(texts: &mut Texts) {
