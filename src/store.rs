@@ -64,7 +64,7 @@
 //! | `seeds` | hashes of the initial sets of all configurations, the newest last. A restart with one of them doesn't go back to it |
 //! | `intent` | `at_ms`, `by` (the lease): a refresh token is about to be spent. If this stays, a response was lost |
 //! | `dead` | `end`, `text`, `refused_with`, `salt`: why the refresh token in `set`, or the password, is no longer used, and marks of the client credentials that were refused |
-//! | `failure` | `count`, `at_ms`, `until_ms` (nobody tries again before), `asked` (the server asked for that wait), `by` (the process), `of` (a mark of the configuration), `text`, `guess` (what the failure seems to mean): the last failed fetch |
+//! | `failure` | `count`, `at_ms`, `until_ms` (nobody tries again before), `asked` (the server asked for that wait), `by` (the process), `of` (a mark of the configuration), `text`, `guess` (what the failure seems to mean), `refused` (the server refused the client, which asked for this, hashed): the last failed fetch |
 
 use std::{fmt, future::Future, time::Duration};
 

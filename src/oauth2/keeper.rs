@@ -148,6 +148,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             configuration: "",
             keeper: &self.name,
             last_spending_lease: memo.last_spending_lease,
+            is_first: !memo.has_fetched,
             check_refresh_token: memo.check_refresh_token,
             grace: self.options.grace,
             last_resort: self.options.last_resort,

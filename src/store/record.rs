@@ -89,6 +89,8 @@ pub(crate) struct Failure {
     pub(crate) keeper: String,
     pub(crate) text: String,
     pub(crate) guess: Option<Guess>,
+    /// The server refused the client, which asked for this, hashed.
+    pub(crate) refused: Option<String>,
 }
 
 /// What failures seem to mean, before that is certain.

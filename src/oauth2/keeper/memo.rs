@@ -32,6 +32,8 @@ pub(super) struct Memo {
     pub(super) lease_count: u64,
     /// The last of these under which a refresh token may have been sent. After an intent under a later one, nothing was sent.
     pub(super) last_spending_lease: u64,
+    /// A fetch has ended, with a token or without.
+    pub(super) has_fetched: bool,
     /// The last fetch went on without the store.
     pub(super) went_without_store: bool,
     /// The last read of the store failed.

@@ -37,6 +37,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let configuration = self.configuration(credentials.as_ref());
         let before = record.clone();
         let refusal = error.cause().downcast_ref::<EndpointError>();
+        let is_refused =
+            error.kind() == FetchErrorKind::Rejected && refusal.is_some_and(|refusal| refusal.status().is_some());
         if spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted()) {
             // Nothing was spent. If the intent can't be removed, this keeper still knows that.
             record.intent = None;
@@ -57,7 +59,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         if kind == FetchErrorKind::Rejected && !error.is_tried_unattended() && credentials.is_some() {
             record.dead = Some(self.dead(End::Password, &record, &error, credentials.as_ref()));
-        } else if kind == FetchErrorKind::TryAgain || guess.is_some() {
+        } else if kind == FetchErrorKind::TryAgain || guess.is_some() || is_refused {
             record.failure = self.failure(&record, &error, guess, took, configuration);
         }
         self.write_if_unchanged(version, &before, &record).await.then_some(error)
@@ -151,16 +153,18 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let count = record.failures().saturating_add(1);
         let lifetime = record.set.as_ref().and_then(|set| set.lifetime);
         let wait = match error.kind() {
-            // Each process finds this out for itself.
-            FetchErrorKind::Rejected => Duration::ZERO,
+            // It was a guess, and each process finds this out for itself.
+            FetchErrorKind::Rejected if guess.is_some() => Duration::ZERO,
             _ => backoff::after_failure(error, count, lifetime, &mut self.memo().rng)?,
         };
         let until = self.time.wall() + backoff::left(error, wait, took);
         // A failure of another kind leaves the guess as it was.
+        let is_refused = error.kind() == FetchErrorKind::Rejected && guess.is_none();
+        let refused = is_refused.then(|| self.account.asks().to_owned());
         let guess = guess.or_else(|| record.failure.as_ref()?.guess.clone());
         let (keeper, text) = (self.name.clone(), error.cause().to_string());
         let server_asked = error.wait_asked().is_some();
-        Some(Failure { count, at: self.time.wall(), until, server_asked, keeper, configuration, text, guess })
+        Some(Failure { count, at: self.time.wall(), until, server_asked, keeper, configuration, text, guess, refused })
     }
 
     /// The end, with a mark of the credentials that were refused, beside those of other configurations.

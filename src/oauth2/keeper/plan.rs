@@ -9,7 +9,7 @@ use crate::{
     AccessToken, FetchError, FetchReason, FetchRequest,
     store::{
         Credentials, TokenSet,
-        record::{Dead, End, Guess, Record, Suspicion},
+        record::{Dead, End, Failure, Guess, Record, Suspicion},
     },
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Question<'a> {
     pub(super) keeper: &'a str,
     /// The last lease of this keeper under which a refresh token may have been sent. After an intent under a later one, nothing was sent.
     pub(super) last_spending_lease: u64,
+    /// Whether this is the first fetch of this keeper.
+    pub(super) is_first: bool,
     /// Find out now whether the refresh token works, although the access token does.
     pub(super) check_refresh_token: bool,
     /// How long a refresh token that may be spent is sent again.
@@ -172,7 +174,14 @@ fn wait_after_failure(record: &Record, question: &Question<'_>) -> Option<FetchE
     }
     let left = failure.until.duration_since(question.now).ok()?;
     // A wait that is too long, or a failure in the future, means that the machines' clocks don't agree. Then it doesn't count.
-    let longest = if failure.server_asked { LONGEST_WAIT } else { LONGEST_BACKOFF };
+    if failure.refused.is_some() && !counts_for(failure, question) {
+        return None;
+    }
+    let longest = match failure.server_asked {
+        true => LONGEST_WAIT,
+        false if failure.refused.is_some() => LONGEST_REFUSAL,
+        false => LONGEST_BACKOFF,
+    };
     if left > longest || failure.at > question.now + CLOCK_DIFFERENCE || question.request.reason() == FetchReason::Asked
     {
         return None;
@@ -184,9 +193,17 @@ fn wait_after_failure(record: &Record, question: &Question<'_>) -> Option<FetchE
         .as_ref()
         .is_some_and(|guess| guess.verdict == Suspicion::User && is_final(guess, Duration::ZERO, record, question));
     Some(match seems_over {
+        _ if failure.refused.is_some() => FetchError::rejected(text).pace(left),
         true => FetchError::reauthorize(text).tried_every(left),
         false => FetchError::try_again(text).retry_after(left),
     })
+}
+
+/// Whether the refusal of another keeper's client stands for this one's. Who has just started finds out for itself, unless it started with the
+/// others: somebody may have mended something.
+fn counts_for(failure: &Failure, question: &Question<'_>) -> bool {
+    let is_fresh = distance(failure.at, question.now) < LONGEST_BACKOFF;
+    failure.refused.as_deref() == Some(question.asks) && (is_fresh || !question.is_first)
 }
 
 /// Whether nothing was sent after an intent under this lease. Only the keeper that held it can know.
@@ -244,6 +261,9 @@ const LOST: &str = "the refresh token was spent and the answer never came, perha
 /// The longest pause between attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
+/// The longest pause after a refusal of the client.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(300);
+
 /// How far the clocks of two machines may differ.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
 
@@ -261,10 +281,7 @@ const GUESS_LASTS: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        FetchErrorKind,
-        store::record::{Failure, Intent},
-    };
+    use crate::{FetchErrorKind, store::record::Intent};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -297,6 +314,7 @@ mod tests {
             configuration: "",
             keeper: "me",
             last_spending_lease: 0,
+            is_first: false,
             check_refresh_token: false,
             grace: 10 * SECOND,
             last_resort: true,
@@ -311,7 +329,7 @@ mod tests {
 
     fn failure(by: &str, until: SystemTime, guess: Option<Guess>) -> Failure {
         let (keeper, configuration, text) = (by.into(), String::new(), "503".into());
-        Failure { count: 1, at: now(), until, server_asked: true, keeper, configuration, text, guess }
+        Failure { count: 1, at: now(), until, server_asked: true, keeper, configuration, text, guess, refused: None }
     }
 
     fn fetch(record: &Record, question: &Question<'_>) -> Fetch {

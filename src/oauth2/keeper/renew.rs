@@ -78,6 +78,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         memo.look_for_authorization_at = waits_for_user.then(|| now + LOOK_FOR_AUTHORIZATION);
         memo.server_wait_until = wait.map(|wait| now + wait);
         memo.last_authorization = memo.newest.authorized_at();
+        memo.has_fetched = true;
         if error.is_none() {
             memo.abandoned = None;
             memo.suspected = None;

@@ -125,6 +125,8 @@ struct WrittenFailure {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     guess: Option<WrittenGuess>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,6 +151,7 @@ impl Written {
             of: failure.configuration.clone(),
             text: failure.text.clone(),
             guess: failure.guess.as_ref().map(guess),
+            refused: failure.refused.clone(),
         };
         Self {
             format: FORMAT,
@@ -209,6 +212,7 @@ impl From<Written> for Record {
                 configuration: failure.of,
                 text: failure.text,
                 guess: failure.guess.map(guess),
+                refused: failure.refused,
             }),
         }
     }
@@ -271,6 +275,7 @@ mod tests {
                 configuration: "0abcd".into(),
                 text: "503".into(),
                 guess,
+                refused: Some("a1".into()),
             }),
         }
     }
@@ -302,7 +307,7 @@ mod tests {
         let written = String::from_utf8(full().write(&account()).to_vec()).unwrap();
         assert_eq!(
             written,
-            r#"{"format":2,"generation":7,"account":{"server":"https://id.test","client":"app","subject":{"user":"anna"}},"authorized_at_ms":1700000000123,"renewals":5,"restored_at_ms":1700000000123,"set":{"access_token":"a\"\n","refresh_token":"ü","scope":"x y","lifetime_ms":1500,"requested_at_ms":1700000000123,"refresh_lifetime_ms":86400000,"refresh_requested_at_ms":1700000000123},"asks":"a1","rotates":true,"from_seed":"seed","seeds":["seed"],"intent":{"at_ms":1700000000123,"by":"me"},"dead":{"end":"refused","text":"revoked","refused_with":["0abcd"],"salt":"s"},"failure":{"count":2,"at_ms":1700000000123,"until_ms":1700000000123,"asked":true,"by":"you","of":"0abcd","text":"503","guess":{"verdict":"user","since_ms":1700000000123,"seen":2}}}"#
+            r#"{"format":2,"generation":7,"account":{"server":"https://id.test","client":"app","subject":{"user":"anna"}},"authorized_at_ms":1700000000123,"renewals":5,"restored_at_ms":1700000000123,"set":{"access_token":"a\"\n","refresh_token":"ü","scope":"x y","lifetime_ms":1500,"requested_at_ms":1700000000123,"refresh_lifetime_ms":86400000,"refresh_requested_at_ms":1700000000123},"asks":"a1","rotates":true,"from_seed":"seed","seeds":["seed"],"intent":{"at_ms":1700000000123,"by":"me"},"dead":{"end":"refused","text":"revoked","refused_with":["0abcd"],"salt":"s"},"failure":{"count":2,"at_ms":1700000000123,"until_ms":1700000000123,"asked":true,"by":"you","of":"0abcd","text":"503","guess":{"verdict":"user","since_ms":1700000000123,"seen":2},"refused":"a1"}}"#
         );
     }
 

@@ -2,8 +2,10 @@
 
 use tokio::time::sleep;
 
-use super::scene::{GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, begin, carried, plain, rotating, run};
-use crate::{LiveToken, State, clock::Clock, oauth2::TokenSet};
+use super::scene::{
+    GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, account, begin, carried, plain, rotating, run,
+};
+use crate::{LiveToken, State, clock::Clock, oauth2::TokenSet, store::Entry};
 
 #[tokio::test(start_paused = true)]
 async fn who_starts_together_fetches_once() {
@@ -41,6 +43,53 @@ async fn rotation_in_a_fleet_shows_no_token_twice() {
     }
     assert!((10..=14).contains(&server.requests()), "{}", server.requests());
     assert_eq!(server.reuses(), 0);
+}
+
+/// A wrong secret, in fifty processes: one asks for all. Who is restarted later asks for itself, because somebody may have mended something.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_refused_asks_once_for_its_whole_fleet() {
+    for rotates in [false, true] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        server.mood(Mood::RefusesClients);
+        let start = |seed| if rotates { begin(&server, &shelf).0 } else { plain(&server, &shelf, seed) };
+        let tokens: Vec<_> = (0..50).map(start).collect();
+        sleep(HOUR + MINUTE).await;
+        assert!((13..=15).contains(&server.requests()), "{} in an hour", server.requests());
+        for token in &tokens {
+            let status = token.status();
+            let said = status.last_error().unwrap().to_string();
+            assert!(status.state() == State::Rejected && said.contains("status 401"), "{status}: {said}");
+        }
+
+        let asked = server.requests();
+        sleep(2 * MINUTE).await;
+        start(50).ready().await.unwrap_err();
+        assert_eq!(server.requests(), asked + 1);
+        server.mood(Mood::Fine);
+        sleep(MINUTE).await;
+        start(51).ready().await.unwrap();
+        sleep(SECOND).await;
+        assert!(tokens.iter().all(|token| token.status().state() == State::Live), "{}", tokens[0].status());
+        assert_eq!((server.requests(), server.reuses()), (asked + 2, 0));
+    }
+}
+
+/// What one client may not ask for, another may.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_stands_for_those_who_ask_for_the_same() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.mood(Mood::RefusesClients);
+    let refused = plain(&server, &shelf, 1);
+    refused.ready().await.unwrap_err();
+    let mut record = shelf.record();
+    let failure = record.failure.as_mut().unwrap();
+    assert_eq!(failure.refused.as_deref(), Some(&*record.asks));
+    failure.refused = Some("something else".into());
+    let version = shelf.entry().unwrap().version();
+    shelf.put(Some(Entry::new(version + 1, record.write(&account()).to_vec())));
+    let asked = server.requests();
+    plain(&server, &shelf, 2).ready().await.unwrap_err();
+    assert_eq!(server.requests(), asked + 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -277,6 +277,8 @@ pub(super) enum Mood {
     Gone,
     /// It refuses the refresh token.
     Refuses,
+    /// It refuses the client.
+    RefusesClients,
 }
 
 /// A server with refresh tokens `r0`, `r1`, … that work once, and again within a grace, and access tokens `a1`, `a2`, … of a minute.
@@ -368,6 +370,7 @@ impl Server {
                 Mood::Busy => Err(FetchError::try_again(error(503, None, false))),
                 Mood::Gone => Err(FetchError::try_again(error(0, None, false))),
                 Mood::Refuses => Err(FetchError::reauthorize(error(400, Some("invalid_grant"), false))),
+                Mood::RefusesClients => Err(FetchError::rejected(error(401, Some("invalid_client"), false))),
             };
             (answer, state.takes)
         };
