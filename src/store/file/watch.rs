@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::POLL;
 use crate::clock::{Clock, SystemClock};
@@ -28,7 +28,9 @@ struct Listening {
     /// By the names of files. A name without receivers is removed now and then.
     names: HashMap<OsString, watch::Sender<()>>,
     removed_at: usize,
-    task: Option<JoinHandle<()>>,
+    /// The task that watches, and its number.
+    task: Option<(u64, Option<AbortHandle>)>,
+    tasks: u64,
 }
 
 impl DirectoryWatch {
@@ -48,11 +50,29 @@ impl DirectoryWatch {
         listening.remove_unused();
         let sender = listening.names.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(()));
         let receiver = sender.subscribe();
-        // It ends with its runtime, and the files may be used in another one.
-        if listening.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            listening.task = Some(tokio::spawn(run(Arc::downgrade(self), self.directory.clone())));
-        }
+        drop(listening);
+        self.go_on();
         receiver
+    }
+
+    /// Starts the watcher if there is none. It ends with its runtime, and the files may be used in another one.
+    pub(super) fn go_on(self: &Arc<Self>) {
+        let mut listening = self.lock();
+        if listening.task.is_some() {
+            return;
+        }
+        listening.tasks += 1;
+        let number = listening.tasks;
+        listening.task = Some((number, None));
+        drop(listening);
+        // A runtime that ends drops the task at once, and that takes the lock.
+        let running = Running { watch: Arc::downgrade(self), number };
+        let task = tokio::spawn(run(running, self.directory.clone())).abort_handle();
+        if let Some((current, handle)) = &mut self.lock().task
+            && *current == number
+        {
+            *handle = Some(task);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Listening> {
@@ -91,27 +111,46 @@ impl Listening {
 
 impl Drop for DirectoryWatch {
     fn drop(&mut self) {
-        if let Some(task) = self.lock().task.take() {
+        if let Some((_, Some(task))) = self.lock().task.take() {
             task.abort();
         }
     }
 }
 
+/// Tells that the task has ended, also if its runtime did: who waits in another runtime starts the next one.
+struct Running {
+    watch: Weak<DirectoryWatch>,
+    number: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(watch) = self.watch.upgrade() else { return };
+        let mut listening = watch.lock();
+        if listening.task.as_ref().is_some_and(|(number, _)| *number == self.number) {
+            listening.task = None;
+            drop(listening);
+            watch.tell_all();
+        }
+    }
+}
+
 /// Watches the directory, until nobody has the watch any more.
-async fn run(watch: Weak<DirectoryWatch>, directory: PathBuf) {
+async fn run(running: Running, directory: PathBuf) {
+    let watch = &running.watch;
     #[cfg(target_os = "linux")]
     let mut may_be_told = true;
     while watch.strong_count() > 0 {
         #[cfg(target_os = "linux")]
         if may_be_told {
             match kernel::Told::of(&directory).await {
-                Ok(told) => told.for_ever(&watch).await,
+                Ok(told) => told.for_ever(watch).await,
                 Err(kernel::Untold::Now) => {}
                 Err(kernel::Untold::Here) => may_be_told = false,
             }
         }
         // An error passes, or there is a reason to look instead.
-        looks(&watch, &directory, LOOKS).await;
+        looks(watch, &directory, LOOKS).await;
     }
 }
 
@@ -405,6 +444,27 @@ mod tests {
         fs::remove_dir_all(&place.0).unwrap();
         (_, changed) = looked.again(&place.0, names(&["a"]));
         assert_eq!(changed, names(&["a"]), "a directory that is gone");
+    }
+
+    /// The files of a directory may be used in several runtimes.
+    #[test]
+    fn a_watcher_that_ended_with_its_runtime_is_replaced_by_those_who_wait_in_another() {
+        use crate::store::{FileStore, TokenStore};
+        let place = Place::new("runtimes");
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        let files = FileStore::directory(&place.0);
+        let (one, other) = (files.of("one"), files.of("other"));
+        let mut waits = std::pin::pin!(other.changed(0));
+        let moment = Duration::from_millis(100);
+        first.block_on(async { tokio::time::timeout(moment, one.changed(0)).await.unwrap_err() });
+        second.block_on(async { tokio::time::timeout(moment, waits.as_mut()).await.unwrap_err() });
+        drop(first);
+        second.block_on(async {
+            tokio::time::timeout(moment, waits.as_mut()).await.unwrap_err();
+            files.of("other").swap(0, b"data").await.unwrap();
+            tokio::time::timeout(20 * moment, waits).await.expect("nobody watches for those who wait");
+        });
     }
 
     #[tokio::test]

@@ -42,9 +42,27 @@ impl Listening {
     pub(super) fn wait<'a>(&self, subscription: &'a Subscription) -> Waits<'a> {
         let (waits, begins) = subscription.wait();
         if let Some(number) = begins {
-            tokio::spawn(listen(self.database.clone(), self.keys.clone(), number));
+            self.start(number, Duration::ZERO);
         }
         waits
+    }
+
+    /// Called when something was heard: if the task has ended, with its runtime or by a panic, those who wait in another runtime start the
+    /// next one. It begins late, because it may end in the same way.
+    pub(super) fn go_on(&self, waits: &Waits<'_>) {
+        // With the pool it ends for good.
+        if !self.database.pool().is_closed()
+            && let Some(number) = waits.begins_again()
+        {
+            self.keys.all_are_stale();
+            self.start(number, AFTER_ITS_END);
+        }
+    }
+
+    fn start(&self, number: u64, after: Duration) {
+        // Made here, because a runtime that ends drops the task before it runs.
+        let running = Running { keys: self.keys.clone(), number };
+        tokio::spawn(listen(self.database.clone(), running, after));
     }
 }
 
@@ -54,15 +72,14 @@ impl Drop for Listening {
     }
 }
 
-async fn listen(database: Arc<Database>, keys: Arc<Keys>, number: u64) {
-    let running = Running { keys, number };
+async fn listen(database: Arc<Database>, running: Running, after: Duration) {
     let hears = watch::Sender::new(false);
     let task = Task { database: &database, keys: &running.keys, hears: &hears, ping_every: PING_EVERY };
     tokio::select! {
-        () = running.keys.nobody_waits(number) => {}
+        () = running.keys.nobody_waits(running.number) => {}
         // Or the connection that listens would outlive the pool.
         () = database.pool().close_event() => {}
-        never = task.listens() => match never {},
+        never = async { sleep(after).await; task.listens().await } => match never {},
         never = task.polls() => match never {},
     }
 }
@@ -269,6 +286,9 @@ fn random(time: Duration, rng: &mut Rng) -> Duration {
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// A second, in case that it ends each time.
+const AFTER_ITS_END: Duration = Duration::from_secs(1);
 
 /// Without announcements a process finds a new token when it reads the entry before it fetches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
