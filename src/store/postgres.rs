@@ -36,7 +36,7 @@ pub use family::PostgresFamily;
 use heard::{Change, Heard};
 use keys::Subscription;
 use listening::Listening;
-use postgres_error::postgres_error;
+use postgres_error::{migration_error, postgres_error};
 use statements::{Statements, Table};
 
 /// A table in PostgreSQL, shared by a fleet, through your own pool of `sqlx` 0.8: one process fetches, and all have the new token at once.
@@ -109,7 +109,7 @@ impl PostgresStore {
     /// If the future is dropped, the table is there or not.
     pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
         let sql = statements::migration();
-        pool.execute(&*sql).await.map(drop).map_err(|error| postgres_error(&error))
+        pool.execute(&*sql).await.map(drop).map_err(|error| migration_error(&error))
     }
 
     /// The token set with this name, through your own pool.

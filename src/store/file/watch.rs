@@ -217,7 +217,11 @@ fn seen(about: &Metadata) -> Seen {
 #[cfg(target_os = "linux")]
 mod kernel {
     use std::{
-        os::fd::{AsFd, AsRawFd, RawFd},
+        fs,
+        os::{
+            fd::{AsFd, AsRawFd, RawFd},
+            unix::fs::MetadataExt,
+        },
         path::Path,
         sync::Weak,
     };
@@ -229,13 +233,20 @@ mod kernel {
             statfs::statfs,
         },
     };
-    use tokio::io::unix::AsyncFd;
+    use tokio::{io::unix::AsyncFd, time::timeout};
 
-    use super::DirectoryWatch;
+    use super::{DirectoryWatch, SAME};
     use crate::panics::contained;
 
     /// What the kernel tells of a directory.
-    pub(super) struct Told(AsyncFd<Instance>);
+    pub(super) struct Told(AsyncFd<Instance>, Identity);
+
+    /// Which directory it is: device and inode.
+    type Identity = (u64, u64);
+
+    fn identity(directory: &Path) -> Option<Identity> {
+        fs::metadata(directory).ok().map(|about| (about.dev(), about.ino()))
+    }
 
     /// Why there is nothing to hear.
     pub(super) enum Untold {
@@ -264,17 +275,19 @@ mod kernel {
                     return None;
                 }
                 let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+                // Before the watch: if the path leads elsewhere meanwhile, that is noticed later.
+                let id = identity(&directory)?;
                 inotify.add_watch(&directory, CHANGES).ok()?;
-                Some(Instance(inotify))
+                Some((Instance(inotify), id))
             });
-            let instance = watched.await.ok().flatten().ok_or(Untold::Now)?;
+            let (instance, id) = watched.await.ok().flatten().ok_or(Untold::Now)?;
             #[allow(
                 deprecated,
                 reason = "what replaces it is unsafe; the descriptor is the instance's own, and stays the same"
             )]
             let register = || AsyncFd::new(instance).ok();
             // A runtime without I/O panics here.
-            contained(register).ok_or(Untold::Here)?.map(Self).ok_or(Untold::Now)
+            contained(register).ok_or(Untold::Here)?.map(|told| Self(told, id)).ok_or(Untold::Now)
         }
 
         /// Tells the names of changed files, until there is an error or nobody has the watch any more.
@@ -285,7 +298,19 @@ mod kernel {
                 None => return,
             }
             loop {
-                let Ok(mut ready) = self.0.readable().await else { return };
+                let Ok(ready) = timeout(SAME, self.0.readable()).await else {
+                    // Nothing is told when the path leads to another directory: by a link, a mount, or a new name of a parent.
+                    let directory = match watch.upgrade() {
+                        Some(watching) => watching.directory.clone(),
+                        None => return,
+                    };
+                    let id = self.1;
+                    match tokio::task::spawn_blocking(move || identity(&directory) == Some(id)).await {
+                        Ok(true) => continue,
+                        _ => return,
+                    }
+                };
+                let Ok(mut ready) = ready else { return };
                 let events = match self.0.get_ref().0.read_events() {
                     Ok(events) => events,
                     Err(Errno::EAGAIN) => {
@@ -334,8 +359,9 @@ mod kernel {
         .union(AddWatchFlags::IN_DELETE_SELF)
         .union(AddWatchFlags::IN_MOVE_SELF);
 
-    /// linux/magic.h: NFS, SMB, CIFS, SMB 2, FUSE, 9P, AFS, Coda, Ceph, GFS 2, OCFS 2, Lustre.
-    const NETWORK: [u32; 12] = [
+    /// linux/magic.h: NFS, SMB, CIFS, SMB 2, FUSE, 9P, AFS, Coda, Ceph, GFS 2, OCFS 2, Lustre; GPFS, BeeGFS, OrangeFS; and the folders that
+    /// VirtualBox, VMware and Parallels share with their host.
+    const NETWORK: [u32; 18] = [
         0x6969,
         0x517b,
         0xff53_4d42,
@@ -348,6 +374,12 @@ mod kernel {
         0x0116_1970,
         0x7461_636f,
         0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0x2003_0528,
+        0x786f_4256,
+        0xbacb_acbc,
+        0x7c7c_6673,
     ];
 }
 
@@ -356,6 +388,10 @@ const COARSE: Duration = Duration::from_secs(3);
 
 /// A file that is written in place doesn't change its directory: all are looked at every five seconds.
 const MOST_SPARED: u32 = 20;
+
+/// How often it is looked whether the path still leads to the directory of which the kernel tells, while it tells nothing.
+#[cfg(target_os = "linux")]
+const SAME: Duration = Duration::from_secs(5);
 
 /// After a minute the kernel may be able to tell.
 const LOOKS: u32 = 240;
@@ -444,6 +480,26 @@ mod tests {
         fs::remove_dir_all(&place.0).unwrap();
         (_, changed) = looked.again(&place.0, names(&["a"]));
         assert_eq!(changed, names(&["a"]), "a directory that is gone");
+    }
+
+    /// A link to a directory leads to another one, as at a deployment. Nothing tells of that.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_path_that_leads_to_another_directory_is_followed() {
+        use crate::store::{FileStore, TokenStore};
+        let place = Place::new("links");
+        let (old, new, link) = (place.0.join("old"), place.0.join("new"), place.0.join("link"));
+        fs::create_dir(&old).unwrap();
+        fs::create_dir(&new).unwrap();
+        std::os::unix::fs::symlink(&old, &link).unwrap();
+        let files = FileStore::directory(&link);
+        let (one, other) = (files.of("one"), files.of("one"));
+        let mut waits = std::pin::pin!(one.changed(0));
+        tokio::time::timeout(Duration::from_millis(500), waits.as_mut()).await.unwrap_err();
+        std::os::unix::fs::symlink(&new, place.0.join("next")).unwrap();
+        fs::rename(place.0.join("next"), &link).unwrap();
+        other.swap(0, b"data").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the old directory is watched");
     }
 
     /// The files of a directory may be used in several runtimes.
