@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         beside("store_on_postgres::outlives_the_end_of_all_connections", postgres::backends_ended),
         beside("store_on_postgres::a_server_killed_under_contention_loses_nothing", postgres::killed_under_contention),
         beside("store_on_postgres::works_behind_pgbouncer_by_polling", postgres::behind_pgbouncer),
+        beside("store_on_postgres::leaves_no_listen_behind_pgbouncer", postgres::nothing_left_behind_pgbouncer),
         beside("store_on_postgres::a_missing_table_says_what_to_run", postgres::table_missing),
         beside("store_on_postgres::who_is_refused_must_mend_something", postgres::refused),
         beside("store_on_postgres::a_server_that_only_reads_is_waited_for", postgres::read_only),
