@@ -45,7 +45,7 @@ use statements::{Statements, Table};
 /// Addresses, TLS, names and passwords are the pool's: TLS needs one of sqlx's features `tls-…`.
 ///
 /// - **Durability is the server's.** A swap returns after its commit, so what `synchronous_commit` says has happened. Leave it `on`. With
-///   standbys that may take over, name them in `synchronous_standby_names`.
+///   standbys that may take over, name them in `synchronous_standby_names`. A lease may be lost in a failover, so it waits for none of them.
 /// - **Tokens are not encrypted.** Everybody who can read the table, its backups or its WAL has them. Notifications have no tokens, but any
 ///   role of the database may listen to them: they show keys.
 /// - **One connection listens** (`LISTEN`), besides those of your pool: one for each `PostgresStore`, or for each [family](Self::family). It

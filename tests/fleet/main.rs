@@ -67,6 +67,10 @@ fn main() -> ExitCode {
         beside("store_on_postgres::a_locked_row_and_a_stopped_server_cost_little", postgres::locked_and_stopped),
         beside("store_on_postgres::a_standby_takes_over_with_what_was_confirmed", postgres::failover),
         beside("store_on_postgres::what_no_standby_confirms_is_not_stored", postgres::standby_missing),
+        beside(
+            "store_on_postgres::a_missing_standby_costs_no_session_for_each_user",
+            postgres::standby_missing_for_many,
+        ),
         beside("store_on_postgres::a_thousand_keys_share_one_more_connection", postgres::thousand_keys),
         beside(
             "store_on_redis::after_a_failover_behind_a_proxy_the_new_primary_is_written_to",

@@ -377,6 +377,32 @@ pub(crate) async fn standby_missing() {
     }
 }
 
+/// While a standby is missing, a commit that was given up goes on waiting in the server. There is not one for each user: they would take
+/// its last connection.
+pub(crate) async fn standby_missing_for_many() {
+    let server = PostgresServer::start().await;
+    let family = PostgresStore::family(server.pool(4), "users");
+    let users: Vec<_> = (0..24).map(|number| family.of(format!("{number}"))).collect();
+    for user in &users {
+        user.swap(0, b"first").await.unwrap();
+    }
+    server.set("synchronous_standby_names = '*'").await;
+    for some in users.chunks(4) {
+        let renewals = some.iter().map(|user| async {
+            // A lease may be lost in a failover, so it needs no standby.
+            let leased = user.lease("a", LONG).await;
+            (leased, user.swap(1, b"next").await)
+        });
+        for (leased, swapped) in futures_util::future::join_all(renewals).await {
+            assert_eq!(swapped.unwrap_err().kind(), StoreErrorKind::Unreachable);
+            assert_eq!(leased.unwrap(), Lease::Granted);
+        }
+    }
+    let sessions = server.sessions().await;
+    assert!(sessions <= 8, "{sessions} sessions for a pool of four");
+    assert_eq!(family.of("new").lease("a", LONG).await.unwrap(), Lease::Granted);
+}
+
 /// A thousand keys of a family, all of them waiting for news: the pool's connections, and one more.
 pub(crate) async fn thousand_keys() {
     let server = PostgresServer::start().await;
