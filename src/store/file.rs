@@ -151,7 +151,7 @@ impl TokenStore for FileStore {
     }
 
     async fn changed(&self, known: u64) {
-        let mut news = self.watch.as_ref().map(|(watch, name)| watch.listen(name));
+        let mut news = self.watch.as_ref().map(|(watch, name)| (watch.listen(name), watch));
         loop {
             // An error counts as a change: the next load returns it.
             let is_known = match self.read().await {
@@ -166,7 +166,10 @@ impl TokenStore for FileStore {
             }
             match &mut news {
                 // The sender ends with the watch, and this has the watch.
-                Some(news) => drop(news.changed().await),
+                Some((news, watch)) => {
+                    let _ = news.changed().await;
+                    watch.go_on();
+                }
                 None => sleep(POLL).await,
             }
         }

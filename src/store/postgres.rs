@@ -36,7 +36,7 @@ use database::{Database, LIMIT, Statement};
 pub use family::PostgresFamily;
 use keys::Subscription;
 use listening::Listening;
-use postgres_error::postgres_error;
+use postgres_error::{migration_error, postgres_error};
 use statements::{Statements, Table};
 
 /// A table in PostgreSQL, shared by a fleet, through your own pool of `sqlx` 0.8: one process fetches, and all have the new token at once.
@@ -45,7 +45,7 @@ use statements::{Statements, Table};
 /// Addresses, TLS, names and passwords are the pool's: TLS needs one of sqlx's features `tls-…`.
 ///
 /// - **Durability is the server's.** A swap returns after its commit, so what `synchronous_commit` says has happened. Leave it `on`. With
-///   standbys that may take over, name them in `synchronous_standby_names`.
+///   standbys that may take over, name them in `synchronous_standby_names`. A lease may be lost in a failover, so it waits for none of them.
 /// - **Tokens are not encrypted.** Everybody who can read the table, its backups or its WAL has them. Notifications have no tokens, but any
 ///   role of the database may listen to them: they show keys.
 /// - **One connection listens** (`LISTEN`), besides those of your pool: one for each `PostgresStore`, or for each [family](Self::family). It
@@ -109,7 +109,7 @@ impl PostgresStore {
     /// If the future is dropped, the table is there or not.
     pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
         let sql = statements::migration();
-        pool.execute(&*sql).await.map(drop).map_err(|error| postgres_error(&error))
+        pool.execute(&*sql).await.map(drop).map_err(|error| migration_error(&error))
     }
 
     /// The token set with this name, through your own pool.
@@ -225,7 +225,8 @@ impl PostgresStore {
 impl TokenStore for PostgresStore {
     fn bind(&mut self, account: &Account) {
         self.key = key(&account.id(), &self.name);
-        self.subscription = OnceLock::new();
+        // Its events have numbers of their own.
+        (self.subscription, self.known_events) = (OnceLock::new(), AtomicU64::new(0));
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
@@ -305,7 +306,7 @@ impl TokenStore for PostgresStore {
         let subscription = self.subscription.get_or_init(|| self.listening.subscribe(&self.key));
         // Loaded once, so that of two waiting calls neither takes the other's change.
         let (mut heard, known_events) = (subscription.heard.clone(), self.known_events.load(Ordering::SeqCst));
-        let _waits = self.listening.wait(subscription);
+        let waits = self.listening.wait(subscription);
         loop {
             let now = *heard.borrow_and_update();
             match now.change_for(known_events, known) {
@@ -316,6 +317,7 @@ impl TokenStore for PostgresStore {
             if heard.changed().await.is_err() {
                 return std::future::pending().await;
             }
+            self.listening.go_on(&waits);
         }
     }
 }
@@ -350,6 +352,8 @@ const LONGEST_LEASE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+
     use super::*;
 
     fn pool() -> PgPool {
@@ -370,6 +374,56 @@ mod tests {
         let family = PostgresStore::family(pool(), "x");
         let shown = format!("{store:?} {family:?} {error} {error:?}");
         assert!(!shown.contains("marked"), "{shown}");
+    }
+
+    /// A family may be used in several runtimes.
+    #[test]
+    fn a_task_that_ended_with_its_runtime_is_replaced_by_those_who_wait_in_another() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        let family = {
+            let _within = first.enter();
+            PostgresStore::family(pool(), "users")
+        };
+        let (one, other) = (family.of("one"), family.of("other"));
+        let mut waits = std::pin::pin!(other.changed(0));
+        let mut waits_for = |time| {
+            second.block_on(async {
+                tokio::time::timeout(time, waits.as_mut()).await.expect_err("nothing was heard");
+                tokio::runtime::Handle::current().metrics().num_alive_tasks()
+            })
+        };
+        let moment = Duration::from_millis(20);
+        first.block_on(async { tokio::time::timeout(moment, one.changed(0)).await.unwrap_err() });
+        assert_eq!(waits_for(moment), 0, "the task is in the first one");
+        drop(first);
+        assert_eq!(waits_for(moment), 1, "nobody listens for those who wait");
+    }
+
+    #[test]
+    fn a_task_that_never_ran_is_replaced_as_well() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = {
+            let first = runtime();
+            let _within = first.enter();
+            let store = PostgresStore::of(pool(), "x");
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(std::pin::pin!(store.changed(0)).poll(&mut context).is_pending());
+            store
+        };
+        runtime().block_on(async {
+            tokio::time::timeout(Duration::from_millis(20), store.changed(0)).await.unwrap_err();
+            assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 1);
+        });
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_bound_later_has_news_of_its_own() {
+        let account = Account::new("https://id.example.com", "client");
+        let mut store = PostgresStore::of(pool(), "x");
+        store.note_known_events(7);
+        store.bind(&account);
+        assert_eq!(store.known_events.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]

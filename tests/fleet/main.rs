@@ -65,12 +65,17 @@ fn main() -> ExitCode {
         beside("store_on_postgres::outlives_the_end_of_all_connections", postgres::backends_ended),
         beside("store_on_postgres::a_server_killed_under_contention_loses_nothing", postgres::killed_under_contention),
         beside("store_on_postgres::works_behind_pgbouncer_by_polling", postgres::behind_pgbouncer),
+        beside("store_on_postgres::leaves_no_listen_behind_pgbouncer", postgres::nothing_left_behind_pgbouncer),
         beside("store_on_postgres::a_missing_table_says_what_to_run", postgres::table_missing),
         beside("store_on_postgres::who_is_refused_must_mend_something", postgres::refused),
         beside("store_on_postgres::a_server_that_only_reads_is_waited_for", postgres::read_only),
         beside("store_on_postgres::a_locked_row_and_a_stopped_server_cost_little", postgres::locked_and_stopped),
         beside("store_on_postgres::a_standby_takes_over_with_what_was_confirmed", postgres::failover),
         beside("store_on_postgres::what_no_standby_confirms_is_not_stored", postgres::standby_missing),
+        beside(
+            "store_on_postgres::a_missing_standby_costs_no_session_for_each_user",
+            postgres::standby_missing_for_many,
+        ),
         beside("store_on_postgres::a_thousand_keys_share_one_more_connection", postgres::thousand_keys),
         beside(
             "store_on_redis::after_a_failover_behind_a_proxy_the_new_primary_is_written_to",

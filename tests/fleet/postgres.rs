@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -182,6 +182,40 @@ pub(crate) async fn behind_pgbouncer() {
     }
 }
 
+/// A busy pooler may be found out only after `LISTEN`, if each check before met the same connection to the server. None stays there: it would
+/// end statements of others.
+pub(crate) async fn nothing_left_behind_pgbouncer() {
+    let server = PostgresServer::start().await;
+    let bouncer = PgBouncer::before(&server).await;
+    // The commands of the store go another way, so that the checks find nothing.
+    let pool = server.pool(1);
+    drop(pool.acquire().await.unwrap());
+    pool.set_connect_options(bouncer.url().parse().unwrap());
+    let store = PostgresStore::of(pool, "x");
+    let waiting = tokio::spawn(async move { store.changed(0).await });
+    sleep(Duration::from_millis(500)).await;
+    // Somebody has that connection while the listener gives up.
+    let mut other = PgConnection::connect(&bouncer.url()).await.unwrap();
+    other.execute("BEGIN").await.unwrap();
+    assert_eq!(listening(&mut other).await, 1, "it doesn't listen, so this is about nothing");
+    sleep(Duration::from_millis(1500)).await;
+    other.execute("COMMIT").await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    let (mut both, mut held_open) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let mut held = PgConnection::connect(&bouncer.url()).await.unwrap();
+        held.execute("BEGIN").await.unwrap();
+        both.push(listening(&mut held).await);
+        held_open.push(held);
+    }
+    assert_eq!(both, [0, 0], "LISTEN was left to others");
+    waiting.abort();
+}
+
+async fn listening(connection: &mut PgConnection) -> i64 {
+    connection.fetch_one("SELECT count(*) FROM pg_listening_channels()").await.unwrap().get(0)
+}
+
 /// Who lacks the table reads what to run; and any number may run it at once.
 pub(crate) async fn table_missing() {
     let server = PostgresServer::start_without_table().await;
@@ -341,6 +375,32 @@ pub(crate) async fn standby_missing() {
         let error = store.swap(1, b"next").await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
     }
+}
+
+/// While a standby is missing, a commit that was given up goes on waiting in the server. There is not one for each user: they would take
+/// its last connection.
+pub(crate) async fn standby_missing_for_many() {
+    let server = PostgresServer::start().await;
+    let family = PostgresStore::family(server.pool(4), "users");
+    let users: Vec<_> = (0..24).map(|number| family.of(format!("{number}"))).collect();
+    for user in &users {
+        user.swap(0, b"first").await.unwrap();
+    }
+    server.set("synchronous_standby_names = '*'").await;
+    for some in users.chunks(4) {
+        let renewals = some.iter().map(|user| async {
+            // A lease may be lost in a failover, so it needs no standby.
+            let leased = user.lease("a", LONG).await;
+            (leased, user.swap(1, b"next").await)
+        });
+        for (leased, swapped) in futures_util::future::join_all(renewals).await {
+            assert_eq!(swapped.unwrap_err().kind(), StoreErrorKind::Unreachable);
+            assert_eq!(leased.unwrap(), Lease::Granted);
+        }
+    }
+    let sessions = server.sessions().await;
+    assert!(sessions <= 8, "{sessions} sessions for a pool of four");
+    assert_eq!(family.of("new").lease("a", LONG).await.unwrap(), Lease::Granted);
 }
 
 /// A thousand keys of a family, all of them waiting for news: the pool's connections, and one more.

@@ -20,7 +20,7 @@ use crate::store::account::hex;
 ///   [200 bytes](Self::file_name) is hashed. No key leads out of the directory.
 /// - **Cost.** All files have one watcher together, from the first call of [`changed`](crate::store::TokenStore::changed) on: on Linux the
 ///   kernel tells of changes (`inotify`). On other systems, and on network file systems, the directory is looked at four times a second.
-///   A file that nobody waits for costs nothing.
+///   A file that nobody waits for costs nothing. If the path leads to another directory (a link, a mount), that is noticed within seconds.
 ///
 /// The directory must exist. Its files are used like those of [`FileStore::new`]. A link to a file elsewhere is followed, but changes of it
 /// aren't noticed.

@@ -78,14 +78,19 @@ impl AtomicFile {
     /// The process that has the lock, where the kernel tells and it is in this container.
     #[cfg(target_os = "linux")]
     fn lock_holder(&self) -> Option<u32> {
-        let inode = std::os::unix::fs::MetadataExt::ino(&fs::symlink_metadata(&self.lock).ok()?);
-        // "1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF". The device is left out: it is another one for some file systems.
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        locks.lines().find_map(|line| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let [_, "FLOCK", _, _, pid, place, ..] = words[..] else { return None };
-            (place.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok()).flatten()
-        })
+        self.holder_among(&fs::read_to_string("/proc/locks").ok()?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn holder_among(&self, locks: &str) -> Option<u32> {
+        let named = fs::symlink_metadata(&self.lock).ok()?;
+        // The device is another one there for some file systems, and other file systems have the same inodes: nobody should end a process
+        // that has another file locked.
+        let has_it_open = |pid: &u32| {
+            let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+            open.find(|fd| fs::metadata(fd.path()).is_ok_and(|open| permissions::is_same(&open, &named)))
+        };
+        lockers(locks, std::os::unix::fs::MetadataExt::ino(&named)).find(|pid| has_it_open(pid).is_some())
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -141,6 +146,16 @@ impl AtomicFile {
     fn is_the_lock(&self, _: &File) -> bool {
         true
     }
+}
+
+/// The processes that have a file with this inode locked: "1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF".
+#[cfg(target_os = "linux")]
+fn lockers(locks: &str, inode: u64) -> impl Iterator<Item = u32> {
+    locks.lines().filter_map(move |line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, place, ..] = words[..] else { return None };
+        (place.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok()).flatten()
+    })
 }
 
 /// Why the lock file can't be used.
@@ -202,3 +217,32 @@ pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// 100 ms, for two system calls of another process.
 const GIVEN_ATTEMPTS: u32 = 20;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_that_has_this_file_locked_is_named() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = std::env::temp_dir().join(format!("tower-bearer-locked-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let file = AtomicFile::of(&directory.join("token")).unwrap();
+        let locked = file.locked().unwrap();
+        assert_eq!(file.lock_holder(), Some(std::process::id()));
+        // On another file system another file has the same inode.
+        let inode = locked.metadata().unwrap().ino();
+        let locks = format!(
+            "1: FLOCK  ADVISORY  WRITE 1 00:2f:{inode} 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 3 00:2f:{inode} 0 EOF\n\
+             2: POSIX  ADVISORY  WRITE 2 08:01:{inode} 0 EOF\n3: FLOCK  ADVISORY  WRITE 4711 08:01:{inode} 0 EOF\n"
+        );
+        assert_eq!(lockers(&locks, inode).collect::<Vec<_>>(), [1, 4711]);
+        assert_eq!(file.holder_among(&locks), None, "neither has it open");
+        let own = std::process::id();
+        assert_eq!(
+            file.holder_among(&format!("{locks}4: FLOCK  ADVISORY  WRITE {own} 08:01:{inode} 0 EOF")),
+            Some(own)
+        );
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::POLL;
 use crate::clock::{Clock, SystemClock};
@@ -28,7 +28,9 @@ struct Listening {
     /// By the names of files. A name without receivers is removed now and then.
     names: HashMap<OsString, watch::Sender<()>>,
     removed_at: usize,
-    task: Option<JoinHandle<()>>,
+    /// The task that watches, and its number.
+    task: Option<(u64, Option<AbortHandle>)>,
+    tasks: u64,
 }
 
 impl DirectoryWatch {
@@ -48,11 +50,29 @@ impl DirectoryWatch {
         listening.remove_unused();
         let sender = listening.names.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(()));
         let receiver = sender.subscribe();
-        // It ends with its runtime, and the files may be used in another one.
-        if listening.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            listening.task = Some(tokio::spawn(run(Arc::downgrade(self), self.directory.clone())));
-        }
+        drop(listening);
+        self.go_on();
         receiver
+    }
+
+    /// Starts the watcher if there is none. It ends with its runtime, and the files may be used in another one.
+    pub(super) fn go_on(self: &Arc<Self>) {
+        let mut listening = self.lock();
+        if listening.task.is_some() {
+            return;
+        }
+        listening.tasks += 1;
+        let number = listening.tasks;
+        listening.task = Some((number, None));
+        drop(listening);
+        // A runtime that ends drops the task at once, and that takes the lock.
+        let running = Running { watch: Arc::downgrade(self), number };
+        let task = tokio::spawn(run(running, self.directory.clone())).abort_handle();
+        if let Some((current, handle)) = &mut self.lock().task
+            && *current == number
+        {
+            *handle = Some(task);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Listening> {
@@ -91,27 +111,46 @@ impl Listening {
 
 impl Drop for DirectoryWatch {
     fn drop(&mut self) {
-        if let Some(task) = self.lock().task.take() {
+        if let Some((_, Some(task))) = self.lock().task.take() {
             task.abort();
         }
     }
 }
 
+/// Tells that the task has ended, also if its runtime did: who waits in another runtime starts the next one.
+struct Running {
+    watch: Weak<DirectoryWatch>,
+    number: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(watch) = self.watch.upgrade() else { return };
+        let mut listening = watch.lock();
+        if listening.task.as_ref().is_some_and(|(number, _)| *number == self.number) {
+            listening.task = None;
+            drop(listening);
+            watch.tell_all();
+        }
+    }
+}
+
 /// Watches the directory, until nobody has the watch any more.
-async fn run(watch: Weak<DirectoryWatch>, directory: PathBuf) {
+async fn run(running: Running, directory: PathBuf) {
+    let watch = &running.watch;
     #[cfg(target_os = "linux")]
     let mut may_be_told = true;
     while watch.strong_count() > 0 {
         #[cfg(target_os = "linux")]
         if may_be_told {
             match kernel::Told::of(&directory).await {
-                Ok(told) => told.for_ever(&watch).await,
+                Ok(told) => told.for_ever(watch).await,
                 Err(kernel::Untold::Now) => {}
                 Err(kernel::Untold::Here) => may_be_told = false,
             }
         }
         // An error passes, or there is a reason to look instead.
-        looks(&watch, &directory, LOOKS).await;
+        looks(watch, &directory, LOOKS).await;
     }
 }
 
@@ -178,7 +217,11 @@ fn seen(about: &Metadata) -> Seen {
 #[cfg(target_os = "linux")]
 mod kernel {
     use std::{
-        os::fd::{AsFd, AsRawFd, RawFd},
+        fs,
+        os::{
+            fd::{AsFd, AsRawFd, RawFd},
+            unix::fs::MetadataExt,
+        },
         path::Path,
         sync::Weak,
     };
@@ -190,13 +233,20 @@ mod kernel {
             statfs::statfs,
         },
     };
-    use tokio::io::unix::AsyncFd;
+    use tokio::{io::unix::AsyncFd, time::timeout};
 
-    use super::DirectoryWatch;
+    use super::{DirectoryWatch, SAME};
     use crate::panics::contained;
 
     /// What the kernel tells of a directory.
-    pub(super) struct Told(AsyncFd<Instance>);
+    pub(super) struct Told(AsyncFd<Instance>, Identity);
+
+    /// Which directory it is: device and inode.
+    type Identity = (u64, u64);
+
+    fn identity(directory: &Path) -> Option<Identity> {
+        fs::metadata(directory).ok().map(|about| (about.dev(), about.ino()))
+    }
 
     /// Why there is nothing to hear.
     pub(super) enum Untold {
@@ -225,17 +275,19 @@ mod kernel {
                     return None;
                 }
                 let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+                // Before the watch: if the path leads elsewhere meanwhile, that is noticed later.
+                let id = identity(&directory)?;
                 inotify.add_watch(&directory, CHANGES).ok()?;
-                Some(Instance(inotify))
+                Some((Instance(inotify), id))
             });
-            let instance = watched.await.ok().flatten().ok_or(Untold::Now)?;
+            let (instance, id) = watched.await.ok().flatten().ok_or(Untold::Now)?;
             #[allow(
                 deprecated,
                 reason = "what replaces it is unsafe; the descriptor is the instance's own, and stays the same"
             )]
             let register = || AsyncFd::new(instance).ok();
             // A runtime without I/O panics here.
-            contained(register).ok_or(Untold::Here)?.map(Self).ok_or(Untold::Now)
+            contained(register).ok_or(Untold::Here)?.map(|told| Self(told, id)).ok_or(Untold::Now)
         }
 
         /// Tells the names of changed files, until there is an error or nobody has the watch any more.
@@ -246,7 +298,19 @@ mod kernel {
                 None => return,
             }
             loop {
-                let Ok(mut ready) = self.0.readable().await else { return };
+                let Ok(ready) = timeout(SAME, self.0.readable()).await else {
+                    // Nothing is told when the path leads to another directory: by a link, a mount, or a new name of a parent.
+                    let directory = match watch.upgrade() {
+                        Some(watching) => watching.directory.clone(),
+                        None => return,
+                    };
+                    let id = self.1;
+                    match tokio::task::spawn_blocking(move || identity(&directory) == Some(id)).await {
+                        Ok(true) => continue,
+                        _ => return,
+                    }
+                };
+                let Ok(mut ready) = ready else { return };
                 let events = match self.0.get_ref().0.read_events() {
                     Ok(events) => events,
                     Err(Errno::EAGAIN) => {
@@ -295,8 +359,9 @@ mod kernel {
         .union(AddWatchFlags::IN_DELETE_SELF)
         .union(AddWatchFlags::IN_MOVE_SELF);
 
-    /// linux/magic.h: NFS, SMB, CIFS, SMB 2, FUSE, 9P, AFS, Coda, Ceph, GFS 2, OCFS 2, Lustre.
-    const NETWORK: [u32; 12] = [
+    /// linux/magic.h: NFS, SMB, CIFS, SMB 2, FUSE, 9P, AFS, Coda, Ceph, GFS 2, OCFS 2, Lustre; GPFS, BeeGFS, OrangeFS; and the folders that
+    /// VirtualBox, VMware and Parallels share with their host.
+    const NETWORK: [u32; 18] = [
         0x6969,
         0x517b,
         0xff53_4d42,
@@ -309,6 +374,12 @@ mod kernel {
         0x0116_1970,
         0x7461_636f,
         0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0x2003_0528,
+        0x786f_4256,
+        0xbacb_acbc,
+        0x7c7c_6673,
     ];
 }
 
@@ -317,6 +388,10 @@ const COARSE: Duration = Duration::from_secs(3);
 
 /// A file that is written in place doesn't change its directory: all are looked at every five seconds.
 const MOST_SPARED: u32 = 20;
+
+/// How often it is looked whether the path still leads to the directory of which the kernel tells, while it tells nothing.
+#[cfg(target_os = "linux")]
+const SAME: Duration = Duration::from_secs(5);
 
 /// After a minute the kernel may be able to tell.
 const LOOKS: u32 = 240;
@@ -405,6 +480,47 @@ mod tests {
         fs::remove_dir_all(&place.0).unwrap();
         (_, changed) = looked.again(&place.0, names(&["a"]));
         assert_eq!(changed, names(&["a"]), "a directory that is gone");
+    }
+
+    /// A link to a directory leads to another one, as at a deployment. Nothing tells of that.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_path_that_leads_to_another_directory_is_followed() {
+        use crate::store::{FileStore, TokenStore};
+        let place = Place::new("links");
+        let (old, new, link) = (place.0.join("old"), place.0.join("new"), place.0.join("link"));
+        fs::create_dir(&old).unwrap();
+        fs::create_dir(&new).unwrap();
+        std::os::unix::fs::symlink(&old, &link).unwrap();
+        let files = FileStore::directory(&link);
+        let (one, other) = (files.of("one"), files.of("one"));
+        let mut waits = std::pin::pin!(one.changed(0));
+        tokio::time::timeout(Duration::from_millis(500), waits.as_mut()).await.unwrap_err();
+        std::os::unix::fs::symlink(&new, place.0.join("next")).unwrap();
+        fs::rename(place.0.join("next"), &link).unwrap();
+        other.swap(0, b"data").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the old directory is watched");
+    }
+
+    /// The files of a directory may be used in several runtimes.
+    #[test]
+    fn a_watcher_that_ended_with_its_runtime_is_replaced_by_those_who_wait_in_another() {
+        use crate::store::{FileStore, TokenStore};
+        let place = Place::new("runtimes");
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        let files = FileStore::directory(&place.0);
+        let (one, other) = (files.of("one"), files.of("other"));
+        let mut waits = std::pin::pin!(other.changed(0));
+        let moment = Duration::from_millis(100);
+        first.block_on(async { tokio::time::timeout(moment, one.changed(0)).await.unwrap_err() });
+        second.block_on(async { tokio::time::timeout(moment, waits.as_mut()).await.unwrap_err() });
+        drop(first);
+        second.block_on(async {
+            tokio::time::timeout(moment, waits.as_mut()).await.unwrap_err();
+            files.of("other").swap(0, b"data").await.unwrap();
+            tokio::time::timeout(20 * moment, waits).await.expect("nobody watches for those who wait");
+        });
     }
 
     #[tokio::test]

@@ -29,6 +29,16 @@ struct State {
     is_over: bool,
 }
 
+impl State {
+    fn begins(&mut self) -> Option<u64> {
+        self.task.is_none().then(|| {
+            self.tasks += 1;
+            self.task = Some(self.tasks);
+            self.tasks
+        })
+    }
+}
+
 struct Key {
     heard: watch::Sender<Heard>,
     stores: usize,
@@ -138,11 +148,12 @@ impl Keys {
         self.state().task
     }
 
-    /// The task with this number has ended.
+    /// The task with this number has ended. If it left somebody waiting, because its runtime ended or it panicked, they must look for another.
     pub(super) fn task_ended(&self, task: u64) {
         let mut state = self.state();
         if state.task == Some(task) {
             state.task = None;
+            state.keys.values().for_each(|key| key.heard.send_modify(|_| {}));
         }
     }
 
@@ -167,16 +178,19 @@ impl Subscription {
         key.waiting += 1;
         let wakes = key.is_stale || state.waiting == 0;
         state.waiting += 1;
-        let begins = state.task.is_none().then(|| {
-            state.tasks += 1;
-            state.task = Some(state.tasks);
-            state.tasks
-        });
+        let begins = state.begins();
         drop(state);
         if wakes {
             self.keys.woken.send_replace(());
         }
         (Waits(self), begins)
+    }
+}
+
+impl Waits<'_> {
+    /// If the task has ended meanwhile: the number of the one that must begin.
+    pub(super) fn begins_again(&self) -> Option<u64> {
+        self.0.keys.state().begins()
     }
 }
 

@@ -42,9 +42,27 @@ impl Listening {
     pub(super) fn wait<'a>(&self, subscription: &'a Subscription) -> Waits<'a> {
         let (waits, begins) = subscription.wait();
         if let Some(number) = begins {
-            tokio::spawn(listen(self.database.clone(), self.keys.clone(), number));
+            self.start(number, Duration::ZERO);
         }
         waits
+    }
+
+    /// Called when something was heard: if the task has ended, with its runtime or by a panic, those who wait in another runtime start the
+    /// next one. It begins late, because it may end in the same way.
+    pub(super) fn go_on(&self, waits: &Waits<'_>) {
+        // With the pool it ends for good.
+        if !self.database.pool().is_closed()
+            && let Some(number) = waits.begins_again()
+        {
+            self.keys.all_are_stale();
+            self.start(number, AFTER_ITS_END);
+        }
+    }
+
+    fn start(&self, number: u64, after: Duration) {
+        // Made here, because a runtime that ends drops the task before it runs.
+        let running = Running { keys: self.keys.clone(), number };
+        tokio::spawn(listen(self.database.clone(), running, after));
     }
 }
 
@@ -54,15 +72,14 @@ impl Drop for Listening {
     }
 }
 
-async fn listen(database: Arc<Database>, keys: Arc<Keys>, number: u64) {
-    let running = Running { keys, number };
+async fn listen(database: Arc<Database>, running: Running, after: Duration) {
     let hears = watch::Sender::new(false);
     let task = Task { database: &database, keys: &running.keys, hears: &hears, ping_every: PING_EVERY };
     tokio::select! {
-        () = running.keys.nobody_waits(number) => {}
+        () = running.keys.nobody_waits(running.number) => {}
         // Or the connection that listens would outlive the pool.
         () = database.pool().close_event() => {}
-        never = task.listens() => match never {},
+        never = async { sleep(after).await; task.listens().await } => match never {},
         never = task.polls() => match never {},
     }
 }
@@ -127,21 +144,26 @@ impl Task<'_> {
     async fn listens_once(&self, rng: &mut Rng) -> End {
         let limit = self.database.limit();
         let connecting = "PostgreSQL: timed out connecting to listen";
-        let mut listener = match timeout(2 * limit, self.connects()).await {
-            Ok(Ok(Some(listener))) => listener,
+        let (mut listener, listens_at) = match timeout(2 * limit, self.connects()).await {
+            Ok(Ok(Some(connected))) => connected,
             Ok(Ok(None)) => return End::Deaf("a pooler in transaction mode passes no notifications on"),
             Ok(Err(error)) => return End::Failed(error),
             Err(_) => return End::Failed(StoreError::unreachable(connecting)),
         };
         // Through the pool: what a connection tells itself arrives everywhere.
         let probe = format!("probe {:016x}", rng.u64(..));
-        if let Err(error) = self.database.notify(&probe).await {
-            return End::Failed(error);
-        }
-        match timeout(limit, self.hears(&mut listener, Some(&probe))).await {
-            Ok(true) => {}
-            Ok(false) => return End::Failed(closed()),
-            Err(_) => return End::Deaf("LISTEN works, but no notification arrives"),
+        let told = self.database.notify(&probe).await;
+        let heard = timeout(limit, self.hears(&mut listener, Some(&probe))).await;
+        match (told, heard) {
+            (_, Ok(true)) => {}
+            (_, Ok(false)) => return End::Failed(closed()),
+            (told, Err(_)) => {
+                let _ = timeout(LEAVING, leaves(&mut listener, listens_at)).await;
+                return match told {
+                    Ok(()) => End::Deaf("LISTEN works, but no notification arrives"),
+                    Err(error) => End::Failed(error),
+                };
+            }
         }
         self.hears.send_replace(true);
         // What was told before is missed.
@@ -161,8 +183,8 @@ impl Task<'_> {
     ///
     /// Behind a pooler in transaction mode `LISTEN` does harm: notifications reach whoever has that connection to the server next, and
     /// sqlx ends a statement in which one arrives. So it must be known before. There a client meets the backend that another one has just
-    /// left, or one after the other.
-    async fn connects(&self) -> Result<Option<PgListener>, StoreError> {
+    /// left, or one after the other. With the process of the server that listens, because under load these checks may all meet the same one.
+    async fn connects(&self) -> Result<Option<(PgListener, i32)>, StoreError> {
         let pool = self.database.pool();
         let options = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
         let own = options.connect_lazy_with((*pool.connect_options()).clone());
@@ -177,8 +199,8 @@ impl Task<'_> {
         if self.database.backend().await? == first || backend(&mut listener).await? != first {
             return Ok(None);
         }
-        listener.listen(CHANNEL).await.map_err(|error| postgres_error(&error))?;
-        Ok(Some(listener))
+        let listens_at = runs_at(&mut listener, &format!("LISTEN {CHANNEL}")).await?;
+        Ok(Some((listener, listens_at)))
     }
 
     /// Hears until this word is told. False if the connection ended before. Nothing is lost if this is dropped.
@@ -244,6 +266,20 @@ async fn backend(listener: &mut PgListener) -> Result<i32, StoreError> {
     row.try_get(0).map_err(|error| postgres_error(&error))
 }
 
+/// Runs a command without rows, and returns the process of the server that did. Both are one message, which no pooler takes apart.
+async fn runs_at(listener: &mut PgListener, command: &str) -> Result<i32, StoreError> {
+    let sql = format!("{command}; {BACKEND}");
+    let row = listener.fetch_one(&*sql).await.map_err(|error| postgres_error(&error))?;
+    row.try_get(0).map_err(|error| postgres_error(&error))
+}
+
+/// Undoes `LISTEN` in the process of the server that has it, which may be another's at the moment.
+async fn leaves(listener: &mut PgListener, listens_at: i32) {
+    while runs_at(listener, "UNLISTEN *").await.is_ok_and(|backend| backend != listens_at) {
+        sleep(LOOKS_FOR_IT_EVERY).await;
+    }
+}
+
 /// One warning, until it has worked for a while.
 fn tell(failures: u32, error: &StoreError) {
     if failures == 1 {
@@ -270,11 +306,18 @@ fn random(time: Duration, rng: &mut Rng) -> Duration {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
+/// A second, in case that it ends each time.
+const AFTER_ITS_END: Duration = Duration::from_secs(1);
+
 /// Without announcements a process finds a new token when it reads the entry before it fetches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A pooler is there to stay.
 const LONGEST_PAUSE_OF_THE_DEAF: Duration = Duration::from_secs(600);
+
+/// How long, and how often, a pooler is asked for the connection in which `LISTEN` must be undone.
+const LEAVING: Duration = Duration::from_secs(10);
+const LOOKS_FOR_IT_EVERY: Duration = Duration::from_millis(20);
 
 /// The deaf begin with a pause of 16 to 32 s, in case that the probe was only late.
 const DEAF: u32 = 8;

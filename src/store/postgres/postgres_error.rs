@@ -13,7 +13,8 @@ pub(super) fn postgres_error(error: &Error) -> StoreError {
             let text = format!("PostgreSQL: {} (SQLSTATE {code})", error.message());
             match &*code {
                 "42P01" | "42703" | "3F000" => StoreError::unusable(format!(
-                    "{text}: run PostgresStore::migrate, or create the table as PostgresStore::SCHEMA says"
+                    "{text}: run PostgresStore::migrate, or create the table as PostgresStore::SCHEMA says. \
+                     If it is there: is its schema in the search path of this role? PostgresStore::table names one"
                 )),
                 code if is_lasting(code) => StoreError::unusable(text),
                 _ => StoreError::unreachable(text),
@@ -32,6 +33,15 @@ pub(super) fn postgres_error(error: &Error) -> StoreError {
         _ => StoreError::unusable(
             "PostgreSQL: an answer that makes no sense: are the columns those of PostgresStore::SCHEMA?",
         ),
+    }
+}
+
+/// The same for the migration, which nobody should be told to run.
+pub(super) fn migration_error(error: &Error) -> StoreError {
+    if has_code(error, |code| code == "3F000") {
+        StoreError::unusable("PostgreSQL: the search path of this role has no schema for the table (SQLSTATE 3F000)")
+    } else {
+        postgres_error(error)
     }
 }
 
@@ -146,6 +156,8 @@ mod tests {
             assert!(error.contains("run PostgresStore::migrate"), "{error}");
         }
         assert!(!postgres_error(&said("42501")).to_string().contains("migrate"));
+        let error = migration_error(&said("3F000"));
+        assert!(error.to_string().contains("search path") && !error.to_string().contains("run"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub(super) const NOTIFY: &str = "SELECT pg_notify('tower_bearer', $1)";
 /// The column that says whether the server is a standby.
 pub(super) const STANDBY: &str = "is_standby";
 
+/// A lease may be lost, so its commit waits for no standby. While one is missing, a commit that was given up would go on in the server: one
+/// for each user, until there is no connection left. (Of those that swap there is only one, because the others wait for it to notify.)
+const LEASED: &str = "pg_catalog.set_config('synchronous_commit', 'local', true)";
+
 /// What every call does, for one table. `$1` is always the key.
 pub(super) struct Statements {
     /// Returns one row: version and data, which are null if there is no row, and [`STANDBY`].
@@ -74,11 +78,14 @@ impl Statements {
                  granted AS (INSERT INTO {table} AS t (key, version, holder, leased_until) \
                  SELECT $1, 0, $2, clock_timestamp() + make_interval(secs => $3) WHERE NOT EXISTS (SELECT FROM held) \
                  ON CONFLICT (key) DO UPDATE SET holder = EXCLUDED.holder, leased_until = EXCLUDED.leased_until \
-                 WHERE t.holder = EXCLUDED.holder OR (t.leased_until > clock_timestamp()) IS NOT TRUE RETURNING t.version, t.data) \
+                 WHERE t.holder = EXCLUDED.holder OR (t.leased_until > clock_timestamp()) IS NOT TRUE \
+                 RETURNING t.version, t.data, {LEASED}) \
                  SELECT EXISTS (SELECT FROM granted), (SELECT ceil(extract(epoch FROM rest) * 1000)::bigint FROM held), \
                  (SELECT version FROM granted), (SELECT data FROM granted)"
             ),
-            release: format!("UPDATE {table} SET holder = NULL, leased_until = NULL WHERE key = $1 AND holder = $2"),
+            release: format!(
+                "UPDATE {table} SET holder = NULL, leased_until = NULL WHERE key = $1 AND holder = $2 RETURNING {LEASED}"
+            ),
             poll: format!("SELECT key, version FROM {table} WHERE key = ANY($1)"),
         }
     }
