@@ -226,26 +226,22 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script that writes. If it wrote, waits until enough servers have the write. `None`: no node has all of its keys.
-    async fn write(&self, script: Cmd) -> Result<Option<Swap>, StoreError> {
+    /// Runs a script that writes. If it wrote, waits until enough servers have the write.
+    async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
         let request = Request { command: script, wait: self.durability.wait(self.shared.limit()) };
         if request.wait.is_none() {
-            let answers = self.shared.ask(&self.keys.entry, &request).await?;
-            return if answers.did_nothing() { Ok(None) } else { swapped(answers).map(Some) };
+            return self.shared.ask(&self.keys.entry, &request).await.and_then(swapped);
         }
         // Counted before it is sent: if the future is dropped, the write may arrive or not.
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
         let answers = self.shared.ask(&self.keys.entry, &request).await?;
-        if answers.did_nothing() {
-            self.note_nothing_written(number);
-            return Ok(None);
-        }
         let (connection, used) = answers.connection.clone();
         let judged = self.durability.judge(answers.waited.as_ref().unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
             (Swap::Lost, _) => {
-                self.note_nothing_written(number);
+                // Nothing was written, so nothing must be confirmed.
+                let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
             }
             (Swap::Done, Ok(())) => {
                 self.confirmed.fetch_max(number, Ordering::SeqCst);
@@ -255,12 +251,7 @@ impl RedisStore {
                 return Err(error);
             }
         }
-        Ok(Some(swapped))
-    }
-
-    /// Nothing was written, so nothing must be confirmed.
-    fn note_nothing_written(&self, number: u64) {
-        let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(swapped)
     }
 
     fn is_in_doubt(&self) -> bool {
@@ -269,12 +260,8 @@ impl RedisStore {
 
     /// Sends one command.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        read(self.send(command).await?.value)
-    }
-
-    async fn send(&self, command: &Cmd) -> Result<Answers, StoreError> {
         let request = Request { command: command.clone(), wait: None };
-        self.shared.ask(&self.keys.entry, &request).await
+        read(self.shared.ask(&self.keys.entry, &request).await?.value)
     }
 
     /// Listens to announcements from now on.

@@ -17,7 +17,9 @@ impl TokenStore for RedisStore {
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {
-        self.confirm().await?;
+        if self.is_in_doubt() {
+            self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
+        }
         // The response includes every change that was announced until now.
         let heard = self.heard_so_far().number;
         let mut command = redis::cmd("HMGET");
@@ -28,10 +30,10 @@ impl TokenStore for RedisStore {
     }
 
     async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
-        let next = next(expected)?;
+        let next = expected.checked_add(1).ok_or_else(|| StoreError::unusable("there is no higher version"))?;
         let mut script = script(scripts::SWAP, &self.keys.entry);
         script.arg(expected).arg(next).arg(data).arg(&self.keys.channel);
-        let swapped = self.write(script).await?.ok_or_else(keys_apart)?;
+        let swapped = self.write(script).await?;
         self.note_swap(swapped, next);
         Ok(swapped)
     }
@@ -43,7 +45,7 @@ impl TokenStore for RedisStore {
         data: &[u8],
         holder: &str,
     ) -> Result<Swap, StoreError> {
-        let next = next(expected)?;
+        let next = expected.checked_add(1).ok_or_else(|| StoreError::unusable("there is no higher version"))?;
         // A write that waits for replicas counts when they have it. Nobody else may work on the entry before.
         let waits = self.durability.wait(self.shared.limit()).is_some();
         let mut script = script_on_two(scripts::SWAP_AND_RELEASE, &self.keys.entry, &self.keys.lease);
@@ -51,9 +53,7 @@ impl TokenStore for RedisStore {
         if let Some(before) = before {
             script.arg(before);
         }
-        let Some(swapped) = self.write(script).await? else {
-            return self.swap_then_release(expected, before, data, holder).await;
-        };
+        let swapped = self.write(script).await?;
         self.note_swap(swapped, next);
         if waits && swapped == Swap::Done {
             // A lease that can't be released ends by itself.
@@ -72,15 +72,13 @@ impl TokenStore for RedisStore {
     }
 
     async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
-        self.confirm().await?;
+        if self.is_in_doubt() {
+            self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
+        }
         // The response includes every change that was announced until now.
         let heard = self.heard_so_far().number;
         let mut script = script_on_two(scripts::LEASE_AND_LOAD, &self.keys.lease, &self.keys.entry);
-        let answers = self.send(script.arg(holder).arg(milliseconds(time))).await?;
-        if answers.keys_are_apart {
-            return self.lease_then_load(holder, time).await;
-        }
-        let found: Vec<Value> = read(answers.value)?;
+        let found: Vec<Value> = self.ask(script.arg(holder).arg(milliseconds(time))).await?;
         match <[Value; 2]>::try_from(found) {
             Ok([version, data]) => {
                 let entry = read(version).and_then(|version| self.entry(version, read(data)?));
@@ -119,14 +117,6 @@ impl TokenStore for RedisStore {
     }
 }
 
-fn next(version: u64) -> Result<u64, StoreError> {
-    version.checked_add(1).ok_or_else(|| StoreError::unusable("there is no higher version"))
-}
-
-fn keys_apart() -> StoreError {
-    StoreError::unreachable("Redis: the slot of the entry is on its way to another node")
-}
-
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
@@ -154,47 +144,6 @@ impl RedisStore {
             (None, _, None) => Ok(None),
             _ => Err(StoreError::unusable(format!("{} is not whole: restore it, or remove it", self.keys.entry))),
         }
-    }
-
-    /// Writes the entry's version again if a write of before isn't confirmed.
-    async fn confirm(&self) -> Result<(), StoreError> {
-        if self.is_in_doubt() {
-            self.write(script(scripts::TOUCH, &self.keys.entry)).await?;
-        }
-        Ok(())
-    }
-
-    /// A call for each key, because no node has both: the slot is on its way to another one.
-    async fn lease_then_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
-        let lease = self.lease(holder, time).await?;
-        if lease != Lease::Granted {
-            return Ok((lease, None));
-        }
-        let entry = self.load().await;
-        if entry.is_err() {
-            let _ = self.release(holder).await;
-        }
-        Ok((lease, entry?))
-    }
-
-    /// The same.
-    async fn swap_then_release(
-        &self,
-        expected: u64,
-        before: Option<&[u8]>,
-        data: &[u8],
-        holder: &str,
-    ) -> Result<Swap, StoreError> {
-        if let Some(before) = before
-            && self.load().await?.is_none_or(|entry| entry.version() != expected || entry.data() != before)
-        {
-            return Ok(Swap::Lost);
-        }
-        let swapped = self.swap(expected, data).await?;
-        if swapped == Swap::Done {
-            let _ = self.release(holder).await;
-        }
-        Ok(swapped)
     }
 
     /// Nobody hears of a swap of its own.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use redis::{Client, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, Value, aio::PubSub};
+use redis::{Client, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, aio::PubSub};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
@@ -78,15 +78,10 @@ impl Cluster {
         let (mut node, mut is_asking) = (self.owner(slot)?, false);
         let (mut doubt, mut was_sent_again, mut redirections) = (None, false, 0);
         loop {
-            let connection = self.connection(&node)?;
-            let failure = match connection.ask_once(request, is_asking).await {
+            let failure = match self.connection(&node)?.ask_once(request, is_asking).await {
                 Ok(answers) => return Ok(Answers { doubt, ..answers }),
                 Err(failure) => failure,
             };
-            if has_the_keys_apart(&failure) {
-                let connection = (connection, 0);
-                return Ok(Answers { value: Value::Nil, waited: None, keys_are_apart: true, doubt, connection });
-            }
             if let Some(redirection) = redirection(&failure, &node) {
                 redirections += 1;
                 if redirections > MOST_REDIRECTIONS {
@@ -240,12 +235,6 @@ impl Map {
         self.connections.retain(|node, _| now.contains(node));
         !before.is_empty() && before != now
     }
-}
-
-/// Only one of two keys is at the node that was asked.
-fn has_the_keys_apart(failure: &Failure) -> bool {
-    let Why::Refused(error) = &failure.why else { return false };
-    error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain)
 }
 
 fn redirection(failure: &Failure, from: &Node) -> Option<Redirection> {

@@ -77,20 +77,11 @@ struct Slot {
 pub(super) struct Answers {
     /// No error.
     pub(super) value: Value,
-    /// Nothing was done: the slot is on its way to another node of a cluster, and no node has both keys at the moment.
-    pub(super) keys_are_apart: bool,
     pub(super) waited: Option<Value>,
     /// Why an earlier connection ended over which the request was sent before. It may have been executed then.
     pub(super) doubt: Option<StoreError>,
     /// The connection that brought them, and its number.
     pub(super) connection: (Arc<Connection>, u64),
-}
-
-impl Answers {
-    /// Nothing was done, because the keys are apart. (An earlier attempt may have found them together.)
-    pub(super) fn did_nothing(&self) -> bool {
-        self.keys_are_apart && self.doubt.is_none()
-    }
 }
 
 /// Why there are no responses.
@@ -184,13 +175,7 @@ impl Connection {
             Ok(value) => {
                 self.note_that_it_works(number);
                 let value = value.unwrap_or(Value::Nil);
-                return Ok(Answers {
-                    value,
-                    waited: None,
-                    keys_are_apart: false,
-                    doubt: None,
-                    connection: (self.clone(), number),
-                });
+                return Ok(Answers { value, waited: None, doubt: None, connection: (self.clone(), number) });
             }
             Err(why) => Failure { why, was_new, is_about_the_key: false },
         };
@@ -313,13 +298,10 @@ pub(super) async fn send(
 
 /// Whether every server would refuse these commands, and none for another key. Before Redis 7 a script's error has another code.
 fn is_about_the_key(error: &RedisError, is_node: bool) -> bool {
-    let is_about_the_slot = matches!(
-        error.kind(),
-        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain)
-    );
+    let is_redirection = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
     let is_of_a_wrong_type =
         error.code() == Some("WRONGTYPE") || error.detail().is_some_and(|text| text.contains("WRONGTYPE"));
-    is_of_a_wrong_type || (is_node && is_about_the_slot)
+    is_of_a_wrong_type || (is_node && is_redirection)
 }
 
 /// The same as an error of Redis.

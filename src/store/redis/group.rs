@@ -104,8 +104,7 @@ impl Connection {
                 value => {
                     has_worked = true;
                     let connection = (self.clone(), number);
-                    let waited = Some(waited.clone());
-                    Ok(Answers { value, waited, keys_are_apart: false, doubt: None, connection })
+                    Ok(Answers { value, waited: Some(waited.clone()), doubt: None, connection })
                 }
             };
             answers.push((write.done, answer));
