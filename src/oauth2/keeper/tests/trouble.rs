@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating};
 use crate::{
@@ -324,5 +324,32 @@ async fn what_is_adopted_while_the_store_hangs_is_used_after_one_call_to_it() {
         let adopted = account.adopt(set.expires_in(HOUR).with_requested_at(server.wall.wall()));
         assert!(timeout(6 * SECOND, adopted).await.is_ok(), "{moment:?}");
         assert_eq!(carried(&token).as_deref(), Some("new"), "{moment:?}");
+    }
+}
+
+/// A store that has each part of a call by itself: one that hangs is given up as soon as any other call.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_hangs_costs_no_more_than_a_call_that_hangs() {
+    for fault in [Fault::Hung, Fault::LeaseHangs] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        shelf.fault(fault);
+        let began = Instant::now();
+        plain(&server, &shelf, 1).ready().await.unwrap();
+        assert!(began.elapsed() < 6 * SECOND, "{fault:?}: {:?}", began.elapsed());
+    }
+    // The lease is released as well.
+    for (fault, calls) in [(Fault::Hung, 2), (Fault::SwapHangs, 1)] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        let (token, _handle) = begin(&server, &shelf);
+        token.ready().await.unwrap();
+        server.takes(2 * SECOND);
+        let began = Instant::now();
+        let hangs = async {
+            sleep(SECOND).await;
+            shelf.fault(fault);
+        };
+        let (refreshed, ()) = tokio::join!(token.refresh(), hangs);
+        refreshed.unwrap();
+        assert!(began.elapsed() < (3 + 5 * calls) * SECOND, "{fault:?}: {:?}", began.elapsed());
     }
 }
