@@ -196,3 +196,16 @@ async fn a_plain_store_becomes_a_sealed_one_and_keys_change_while_it_is_in_use()
     token.refresh().await.unwrap();
     assert_eq!(server.reuse_detections(), 0);
 }
+
+/// The bytes of a key were changed, and its id was not.
+#[tokio::test]
+async fn what_is_sealed_with_an_older_key_of_the_same_id_is_encrypted_anew() {
+    let directory = Directory::new("same-id");
+    let sealed = |keyring: Keyring| Sealed::new(directory.file("anna"), keyring);
+    sealed(ring("k", 1)).swap(0, b"data").await.unwrap();
+    let both = sealed(ring("k", 2).older(key("k", 1)));
+    assert!(both.rewrap().await.unwrap());
+    assert!(!both.rewrap().await.unwrap(), "it is done");
+    // Now the old key can go.
+    assert_eq!(sealed(ring("k", 2)).load().await.unwrap().unwrap().data(), b"data");
+}

@@ -130,7 +130,7 @@ impl<S: TokenStore> Sealed<S> {
         loop {
             let Some(entry) = self.store.load().await? else { return Ok(false) };
             let opened = self.open(&entry)?;
-            if opened.key.as_deref() == Some(self.keyring.newest().id()) {
+            if opened.is_newest {
                 return Ok(false);
             }
             let sealed = seal(&opened.data, opened.account.as_deref().unwrap_or(&self.account), self.keyring.newest())?;

@@ -41,8 +41,9 @@ struct Head {
 /// What was in an entry.
 pub(super) struct Opened {
     pub(super) data: Zeroizing<Vec<u8>>,
-    /// The id of the key, and the hash of the account, with which it was sealed. `None`: it was plain.
-    pub(super) key: Option<String>,
+    /// It was sealed with the newest key.
+    pub(super) is_newest: bool,
+    /// The hash of the account with which it was sealed. `None`: it was plain.
     pub(super) account: Option<String>,
 }
 
@@ -87,7 +88,7 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
         }
         Some(_) => return Err(damaged()),
         None if accepts_plain => {
-            return Ok(Opened { data: Zeroizing::new(stored.to_vec()), key: None, account: None });
+            return Ok(Opened { data: Zeroizing::new(stored.to_vec()), is_newest: false, account: None });
         }
         None => {
             return Err(StoreError::unusable(
@@ -108,8 +109,10 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
     for key in keyring.with_id(&envelope.key) {
         has_key = true;
         if let Ok(data) = cipher(key).decrypt(&nonce.into(), Payload { msg: &sealed, aad: &aad }) {
-            let (key, account) = (envelope.key.to_string(), envelope.account.to_string());
-            return Ok(Opened { data: Zeroizing::new(data), key: Some(key), account: Some(account) });
+            // Not by its id, which an older key may have as well.
+            let is_newest = std::ptr::eq(key, keyring.newest());
+            let account = Some(envelope.account.to_string());
+            return Ok(Opened { data: Zeroizing::new(data), is_newest, account });
         }
     }
     Err(StoreError::unusable(match has_key {
@@ -175,7 +178,7 @@ mod tests {
             let sealed = seal(b"refresh token", "anna", key).unwrap();
             assert!(!String::from_utf8(sealed.clone()).unwrap().contains("refresh"));
             let opened = open(&sealed, &keyring, false).unwrap();
-            assert_eq!((&opened.data[..], opened.key.as_deref()), (&b"refresh token"[..], Some(id)));
+            assert_eq!((&opened.data[..], opened.is_newest), (&b"refresh token"[..], id == "new"));
             assert_eq!(opened.account.as_deref(), Some("anna"));
         }
         let (one, other) = (seal(b"same", "", keyring.newest()).unwrap(), seal(b"same", "", keyring.newest()).unwrap());
@@ -227,7 +230,7 @@ mod tests {
         for plain in [&b"{\"format\":2}"[..], b"", b"\xff", b"null", b"[]"] {
             assert!(refused(plain, &keyring).contains("accept_plain"));
             let opened = open(plain, &keyring, true).unwrap();
-            assert_eq!((&opened.data[..], opened.key), (plain, None));
+            assert_eq!((&opened.data[..], opened.is_newest, opened.account), (plain, false, None));
         }
         assert!(refused(b"{\"sealed\":2,\"whatever\":1}", &keyring).contains("newer version"));
         for damaged in [&b"{\"sealed\":0}"[..], b"{\"sealed\":1}", b"{\"sealed\":1,\"key\":\"k\"}"] {
