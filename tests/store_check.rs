@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::yield_now, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::yield_now,
+    time::{Instant, sleep},
+};
 use tower_bearer::{
     store::{Entry, FileStore, Lease, Memory, StoreError, Swap, TokenStore},
     testing::{StoreCheck, StoreReport},
@@ -37,6 +41,9 @@ enum Flaw {
     LoadsNothingWithALease,
     SwapsWhateverIsThere,
     KeepsTheLease,
+    ProlongsNothing,
+    SwapsAndReleasesInTwoSteps,
+    TornByACancelledSwapAndRelease,
     ReturnsAtOnce,
     NeverTells,
     Hangs,
@@ -52,6 +59,10 @@ struct Database {
     changed: Arc<Notify>,
     is_down: Arc<AtomicBool>,
     flaw: Flaw,
+    /// How long each query takes.
+    distance: Duration,
+    /// Its leases last for whole seconds.
+    is_coarse: bool,
 }
 
 #[derive(Clone, Default)]
@@ -68,7 +79,13 @@ struct Table {
 
 impl Database {
     fn new(flaw: Flaw) -> Self {
-        Self { rows: Arc::default(), changed: Arc::default(), is_down: Arc::default(), flaw }
+        let (rows, changed, is_down) = Default::default();
+        Self { rows, changed, is_down, flaw, distance: Duration::ZERO, is_coarse: false }
+    }
+
+    /// Far away, and sound.
+    fn far(distance: Duration, is_coarse: bool) -> Self {
+        Self { distance, is_coarse, ..Self::new(Flaw::None) }
     }
 
     fn table(&self, name: &str) -> Table {
@@ -110,6 +127,9 @@ impl Table {
     /// As long as a query takes.
     async fn rows(&self) -> Result<MutexGuard<'_, HashMap<String, Row>>, StoreError> {
         yield_now().await;
+        if !self.database.distance.is_zero() {
+            sleep(self.database.distance).await;
+        }
         if self.has(Flaw::Hangs) {
             pending::<()>().await;
         }
@@ -173,6 +193,15 @@ impl TokenStore for Table {
             }
             _ => {}
         }
+        if self.has(Flaw::ProlongsNothing)
+            && let Some((by, until)) = &row.lease
+            && by == holder
+            && *until > now
+        {
+            return Ok(Lease::Granted);
+        }
+        let time =
+            if self.database.is_coarse { Duration::from_secs(time.as_millis().div_ceil(1000) as u64) } else { time };
         let forever = self.has(Flaw::CancelledLeaseStays) && time < Duration::from_secs(1);
         let time = if forever { Duration::from_secs(1000) } else { time };
         row.lease = Some((holder.to_owned(), now + time));
@@ -207,6 +236,28 @@ impl TokenStore for Table {
             && self.load().await?.is_none_or(|entry| entry.data() != before)
         {
             return Ok(Swap::Lost);
+        }
+        if self.has(Flaw::SwapsAndReleasesInTwoSteps) {
+            if self.load().await?.map_or(0, |entry| entry.version()) != expected {
+                return Ok(Swap::Lost);
+            }
+            yield_now().await;
+            let mut rows = self.rows().await?;
+            let row = rows.entry(self.name.clone()).or_default();
+            (row.version, row.data) = (expected + 1, data.to_vec());
+            row.lease.take_if(|(by, _)| by == holder);
+            return Ok(Swap::Done);
+        }
+        if self.has(Flaw::TornByACancelledSwapAndRelease) {
+            {
+                let mut rows = self.rows().await?;
+                let row = rows.entry(self.name.clone()).or_default();
+                if row.version != expected {
+                    return Ok(Swap::Lost);
+                }
+                row.data = data[..data.len() / 2].to_vec();
+            }
+            yield_now().await;
         }
         let swapped = self.swap(expected, data).await?;
         if swapped == Swap::Done && !self.has(Flaw::KeepsTheLease) {
@@ -252,6 +303,15 @@ async fn sound_stores_keep_all_promises() {
     assert!(report.news().is_some_and(|time| time < Duration::from_secs(5)), "{report}");
 }
 
+/// Nobody waits for it: the clock is paused.
+#[tokio::test(start_paused = true)]
+async fn a_sound_store_may_be_far_away() {
+    for (milliseconds, is_coarse) in [(20, true), (50, false), (50, true), (300, false), (300, true)] {
+        let report = Database::far(Duration::from_millis(milliseconds), is_coarse).check().await;
+        assert!(report.is_sound(), "{milliseconds} ms, leases of whole seconds: {is_coarse}\n{report}");
+    }
+}
+
 #[tokio::test]
 async fn a_store_need_not_tell_of_changes() {
     let report = Database::new(Flaw::NeverTells).check().await;
@@ -261,7 +321,7 @@ async fn a_store_need_not_tell_of_changes() {
 }
 
 /// Each flaw, and words of what is said of it.
-const FLAWS: [(Flaw, &str); 21] = [
+const FLAWS: [(Flaw, &str); 24] = [
     (Flaw::OneEntryForAll, "is loaded as"),
     (Flaw::FirstVersionIsZero, "the first entry has version 0 instead of 1"),
     (Flaw::SwapsWithoutComparing, "was Done at version 3"),
@@ -278,6 +338,9 @@ const FLAWS: [(Flaw, &str); 21] = [
     (Flaw::LoadsNothingWithALease, "it was granted, and the entry of version 1 isn't loaded"),
     (Flaw::SwapsWhateverIsThere, "it replaced version 1 with other data than it expected"),
     (Flaw::KeepsTheLease, "and didn't end the lease of its holder"),
+    (Flaw::ProlongsNothing, "prolonged"),
+    (Flaw::SwapsAndReleasesInTwoSteps, "both returned Done"),
+    (Flaw::TornByACancelledSwapAndRelease, "with other data"),
     (Flaw::ReturnsAtOnce, "a store that can't tell should sleep for a second"),
     (Flaw::Hangs, "the store can be used: it is reachable, and nothing is missing: load() took longer than 5s"),
     (Flaw::HidesAnOutage, "worked while the database was down"),
