@@ -6,7 +6,7 @@ use std::{
     future::pending,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,8 @@ enum Flaw {
     SwapsWhateverIsThere,
     KeepsTheLease,
     ProlongsNothing,
+    LeasesForAMomentWithALoad,
+    ReleasesWhateverTheVersion,
     SwapsAndReleasesInTwoSteps,
     TornByACancelledSwapAndRelease,
     ReturnsAtOnce,
@@ -63,6 +65,9 @@ struct Database {
     distance: Duration,
     /// Its leases last for whole seconds.
     is_coarse: bool,
+    /// How many calls fail when it is back: so many connections of its pool have died.
+    dead_connections: Arc<AtomicUsize>,
+    has_a_pool: bool,
 }
 
 #[derive(Clone, Default)]
@@ -79,8 +84,17 @@ struct Table {
 
 impl Database {
     fn new(flaw: Flaw) -> Self {
-        let (rows, changed, is_down) = Default::default();
-        Self { rows, changed, is_down, flaw, distance: Duration::ZERO, is_coarse: false }
+        let (rows, changed, is_down, dead_connections) = Default::default();
+        Self {
+            rows,
+            changed,
+            is_down,
+            flaw,
+            distance: Duration::ZERO,
+            is_coarse: false,
+            dead_connections,
+            has_a_pool: false,
+        }
     }
 
     /// Far away, and sound.
@@ -99,6 +113,9 @@ impl Database {
         let begin = move || begin.is_down.store(true, Ordering::Relaxed);
         let end = move || {
             end.is_down.store(false, Ordering::Relaxed);
+            if end.has_a_pool {
+                end.dead_connections.store(5, Ordering::Relaxed);
+            }
             if end.flaw == Flaw::LosesWhatItConfirmed {
                 end.rows.lock().unwrap().clear();
             }
@@ -132,6 +149,11 @@ impl Table {
         }
         if self.has(Flaw::Hangs) {
             pending::<()>().await;
+        }
+        // Each second one is alive.
+        let dead = &self.database.dead_connections;
+        if dead.load(Ordering::Relaxed) > 0 && dead.fetch_sub(1, Ordering::Relaxed) % 2 == 0 {
+            return Err(StoreError::unreachable("closed"));
         }
         match self.database.is_down.load(Ordering::Relaxed) && !self.has(Flaw::HidesAnOutage) {
             true if self.has(Flaw::OutageIsUnusable) => Err(StoreError::unusable("down")),
@@ -220,6 +242,7 @@ impl TokenStore for Table {
     }
 
     async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        let time = if self.has(Flaw::LeasesForAMomentWithALoad) { time / 100 } else { time };
         let lease = self.lease(holder, time).await?;
         let loads = lease == Lease::Granted && !self.has(Flaw::LoadsNothingWithALease);
         Ok((lease, if loads { self.load().await? } else { None }))
@@ -237,6 +260,10 @@ impl TokenStore for Table {
         {
             return Ok(Swap::Lost);
         }
+        let expected = match before {
+            None if self.has(Flaw::ReleasesWhateverTheVersion) => self.load().await?.map_or(0, |entry| entry.version()),
+            _ => expected,
+        };
         if self.has(Flaw::SwapsAndReleasesInTwoSteps) {
             if self.load().await?.map_or(0, |entry| entry.version()) != expected {
                 return Ok(Swap::Lost);
@@ -312,6 +339,14 @@ async fn a_sound_store_may_be_far_away() {
     }
 }
 
+/// Some of its connections have died in the outage, and it learns that one by one.
+#[tokio::test(start_paused = true)]
+async fn a_sound_store_may_have_a_pool_of_connections() {
+    let mut database = Database::new(Flaw::None);
+    database.has_a_pool = true;
+    database.check().await.assert_sound();
+}
+
 #[tokio::test]
 async fn a_store_need_not_tell_of_changes() {
     let report = Database::new(Flaw::NeverTells).check().await;
@@ -321,7 +356,7 @@ async fn a_store_need_not_tell_of_changes() {
 }
 
 /// Each flaw, and words of what is said of it.
-const FLAWS: [(Flaw, &str); 24] = [
+const FLAWS: [(Flaw, &str); 26] = [
     (Flaw::OneEntryForAll, "is loaded as"),
     (Flaw::FirstVersionIsZero, "the first entry has version 0 instead of 1"),
     (Flaw::SwapsWithoutComparing, "was Done at version 3"),
@@ -339,6 +374,8 @@ const FLAWS: [(Flaw, &str); 24] = [
     (Flaw::SwapsWhateverIsThere, "it replaced version 1 with other data than it expected"),
     (Flaw::KeepsTheLease, "and didn't end the lease of its holder"),
     (Flaw::ProlongsNothing, "prolonged"),
+    (Flaw::LeasesForAMomentWithALoad, "for a lease of 60s that has just begun"),
+    (Flaw::ReleasesWhateverTheVersion, "it replaced version 1 though it expected version 2"),
     (Flaw::SwapsAndReleasesInTwoSteps, "both returned Done"),
     (Flaw::TornByACancelledSwapAndRelease, "with other data"),
     (Flaw::ReturnsAtOnce, "a store that can't tell should sleep for a second"),

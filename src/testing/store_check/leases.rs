@@ -40,7 +40,7 @@ pub(super) async fn one_holder<S: TokenStore>(entry: &Entry<S>) -> Found {
     Ok(())
 }
 
-async fn is_held<S: TokenStore>(one: &Handle<S>, holder: &str, time: Duration) -> Found {
+pub(super) async fn is_held<S: TokenStore>(one: &Handle<S>, holder: &str, time: Duration) -> Found {
     match one.lease(holder, time).await? {
         Lease::Granted => Err(format!("{holder:?} was granted a lease that another holder has")),
         Lease::Held(left) if left > time + time / 2 => Err(format!("Held({left:?}) for a lease of {time:?}")),
