@@ -7,7 +7,7 @@ use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{Aead, KeyInit, Payload},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use zeroize::Zeroizing;
 
 use super::keyring::{Keyring, SealingKey, is_id};
@@ -128,6 +128,11 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
             )
         }
     }))
+}
+
+/// Whether this is whole: every entry is one JSON object.
+pub(super) fn is_plain(data: &[u8]) -> bool {
+    data.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(data).is_ok()
 }
 
 fn damaged() -> StoreError {
