@@ -152,7 +152,7 @@ impl Table {
         }
         // Each second one is alive.
         let dead = &self.database.dead_connections;
-        if dead.load(Ordering::Relaxed) > 0 && dead.fetch_sub(1, Ordering::Relaxed) % 2 == 0 {
+        if dead.load(Ordering::Relaxed) > 0 && dead.fetch_sub(1, Ordering::Relaxed).is_multiple_of(2) {
             return Err(StoreError::unreachable("closed"));
         }
         match self.database.is_down.load(Ordering::Relaxed) && !self.has(Flaw::HidesAnOutage) {
