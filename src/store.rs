@@ -68,7 +68,6 @@
 
 use std::{fmt, future::Future, time::Duration};
 
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 mod account;
@@ -78,6 +77,7 @@ mod error;
 mod file;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod heard;
+pub(crate) mod in_parts;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -214,19 +214,7 @@ pub trait TokenStore: Send + Sync + 'static {
         holder: &str,
         time: Duration,
     ) -> impl Future<Output = Result<(Lease, Option<Entry>), StoreError>> + Send {
-        async move {
-            let lease = self.lease(holder, time).await?;
-            if lease != Lease::Granted {
-                return Ok((lease, None));
-            }
-            match self.load().await {
-                Ok(entry) => Ok((lease, entry)),
-                Err(error) => {
-                    let _ = timeout(LONGEST_CALL, self.release(holder)).await;
-                    Err(error)
-                }
-            }
-        }
+        in_parts::lease_and_load(self, holder, time)
     }
 
     /// Replaces the entry of version `expected`, and releases the lease if that is [`Done`](Swap::Done). If there is `before`, the entry must
@@ -246,19 +234,7 @@ pub trait TokenStore: Send + Sync + 'static {
         data: &[u8],
         holder: &str,
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
-        async move {
-            if let Some(before) = before {
-                let entry = self.load().await?;
-                if !entry.is_some_and(|entry| entry.version() == expected && entry.data() == before) {
-                    return Ok(Swap::Lost);
-                }
-            }
-            let swapped = self.swap(expected, data).await?;
-            if swapped == Swap::Done {
-                let _ = timeout(LONGEST_CALL, self.release(holder)).await;
-            }
-            Ok(swapped)
-        }
+        in_parts::swap_and_release(self, expected, before, data, holder)
     }
 
     /// Resolves when the entry may have another version than `known`, or a lease may have been released. The sooner it does, the less

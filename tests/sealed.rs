@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use tower_bearer::{
     ErrorKind, LiveToken, State, Storage,
     oauth2::{Grant, RefreshToken, Stored, TokenEndpoint, TokenSet},
-    store::{FileStore, Keyring, Sealed, SealingKey, StoreErrorKind, TokenStore},
+    store::{FileStore, Keyring, Memory, Sealed, SealingKey, StoreErrorKind, TokenStore},
     testing::{AuthorizationServer, Fault, StoreCheck},
 };
 
@@ -201,4 +201,47 @@ async fn a_plain_store_becomes_a_sealed_one_and_keys_change_while_it_is_in_use()
     token.ready().await.unwrap();
     token.refresh().await.unwrap();
     assert_eq!(server.reuse_detections(), 0);
+}
+
+/// The bytes of a key were changed, and its id was not.
+#[tokio::test]
+async fn what_is_sealed_with_an_older_key_of_the_same_id_is_encrypted_anew() {
+    let directory = Directory::new("same-id");
+    let sealed = |keyring: Keyring| Sealed::new(directory.file("anna"), keyring);
+    sealed(ring("k", 1)).swap(0, b"data").await.unwrap();
+    let both = sealed(ring("k", 2).older(key("k", 1)));
+    assert!(both.rewrap().await.unwrap());
+    assert!(!both.rewrap().await.unwrap(), "it is done");
+    // Now the old key can go.
+    assert_eq!(sealed(ring("k", 2)).load().await.unwrap().unwrap().data(), b"data");
+}
+
+/// A database has cut it off. That is no plain entry.
+#[tokio::test]
+async fn what_is_damaged_is_not_sealed_as_if_it_were_plain() {
+    let sealed = r#"{"sealed":1,"key":"k","account":"a","nonce":"AAAA","data":"AAAA"}"#;
+    for damaged in (0..sealed.len()).map(|length| &sealed[..length]).chain(["{\"format\":2", "nonsense"]) {
+        let database = Memory::default();
+        database.swap(0, damaged.as_bytes()).await.unwrap();
+        let store = Sealed::new(database, ring("k", 1)).accept_plain();
+        match store.rewrap().await {
+            Ok(rewrapped) => panic!("{damaged} was encrypted: {rewrapped}"),
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unusable, "{error}"),
+        }
+        assert_eq!(store.load().await.unwrap().unwrap().version(), 1, "left as it was");
+    }
+}
+
+/// A process that was forgotten when all others were given the key. To move the entry away would cost the authorization.
+#[tokio::test]
+async fn who_finds_a_sealed_entry_without_a_key_is_told_so() {
+    let (directory, server) = (Directory::new("unsealed"), strict().await);
+    let source = Stored::in_store(grant(&server, "anna"), Sealed::new(directory.file("anna"), ring("k", 1)));
+    let token = LiveToken::spawn(source.holding(first(&server)));
+    token.ready().await.unwrap();
+    token.shutdown().await;
+    let token = LiveToken::spawn(Stored::in_store(grant(&server, "anna"), directory.file("anna")));
+    let error = token.ready_within(Duration::from_secs(10)).await.unwrap_err();
+    let chain = format!("{:#}", anyhow::Error::from(error));
+    assert!(chain.contains("`Sealed`") && !chain.contains("move it away"), "{chain}");
 }

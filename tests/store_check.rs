@@ -6,12 +6,16 @@ use std::{
     future::pending,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::yield_now, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::yield_now,
+    time::{Instant, sleep},
+};
 use tower_bearer::{
     store::{Entry, FileStore, Lease, Memory, StoreError, Swap, TokenStore},
     testing::{StoreCheck, StoreReport},
@@ -37,6 +41,11 @@ enum Flaw {
     LoadsNothingWithALease,
     SwapsWhateverIsThere,
     KeepsTheLease,
+    ProlongsNothing,
+    LeasesForAMomentWithALoad,
+    ReleasesWhateverTheVersion,
+    SwapsAndReleasesInTwoSteps,
+    TornByACancelledSwapAndRelease,
     ReturnsAtOnce,
     NeverTells,
     Hangs,
@@ -52,6 +61,13 @@ struct Database {
     changed: Arc<Notify>,
     is_down: Arc<AtomicBool>,
     flaw: Flaw,
+    /// How long each query takes.
+    distance: Duration,
+    /// Its leases last for whole seconds.
+    is_coarse: bool,
+    /// How many calls fail when it is back: so many connections of its pool have died.
+    dead_connections: Arc<AtomicUsize>,
+    has_a_pool: bool,
 }
 
 #[derive(Clone, Default)]
@@ -68,7 +84,22 @@ struct Table {
 
 impl Database {
     fn new(flaw: Flaw) -> Self {
-        Self { rows: Arc::default(), changed: Arc::default(), is_down: Arc::default(), flaw }
+        let (rows, changed, is_down, dead_connections) = Default::default();
+        Self {
+            rows,
+            changed,
+            is_down,
+            flaw,
+            distance: Duration::ZERO,
+            is_coarse: false,
+            dead_connections,
+            has_a_pool: false,
+        }
+    }
+
+    /// Far away, and sound.
+    fn far(distance: Duration, is_coarse: bool) -> Self {
+        Self { distance, is_coarse, ..Self::new(Flaw::None) }
     }
 
     fn table(&self, name: &str) -> Table {
@@ -82,6 +113,9 @@ impl Database {
         let begin = move || begin.is_down.store(true, Ordering::Relaxed);
         let end = move || {
             end.is_down.store(false, Ordering::Relaxed);
+            if end.has_a_pool {
+                end.dead_connections.store(5, Ordering::Relaxed);
+            }
             if end.flaw == Flaw::LosesWhatItConfirmed {
                 end.rows.lock().unwrap().clear();
             }
@@ -110,8 +144,16 @@ impl Table {
     /// As long as a query takes.
     async fn rows(&self) -> Result<MutexGuard<'_, HashMap<String, Row>>, StoreError> {
         yield_now().await;
+        if !self.database.distance.is_zero() {
+            sleep(self.database.distance).await;
+        }
         if self.has(Flaw::Hangs) {
             pending::<()>().await;
+        }
+        // Each second one is alive.
+        let dead = &self.database.dead_connections;
+        if dead.load(Ordering::Relaxed) > 0 && dead.fetch_sub(1, Ordering::Relaxed).is_multiple_of(2) {
+            return Err(StoreError::unreachable("closed"));
         }
         match self.database.is_down.load(Ordering::Relaxed) && !self.has(Flaw::HidesAnOutage) {
             true if self.has(Flaw::OutageIsUnusable) => Err(StoreError::unusable("down")),
@@ -173,6 +215,15 @@ impl TokenStore for Table {
             }
             _ => {}
         }
+        if self.has(Flaw::ProlongsNothing)
+            && let Some((by, until)) = &row.lease
+            && by == holder
+            && *until > now
+        {
+            return Ok(Lease::Granted);
+        }
+        let time =
+            if self.database.is_coarse { Duration::from_secs(time.as_millis().div_ceil(1000) as u64) } else { time };
         let forever = self.has(Flaw::CancelledLeaseStays) && time < Duration::from_secs(1);
         let time = if forever { Duration::from_secs(1000) } else { time };
         row.lease = Some((holder.to_owned(), now + time));
@@ -191,6 +242,7 @@ impl TokenStore for Table {
     }
 
     async fn lease_and_load(&self, holder: &str, time: Duration) -> Result<(Lease, Option<Entry>), StoreError> {
+        let time = if self.has(Flaw::LeasesForAMomentWithALoad) { time / 100 } else { time };
         let lease = self.lease(holder, time).await?;
         let loads = lease == Lease::Granted && !self.has(Flaw::LoadsNothingWithALease);
         Ok((lease, if loads { self.load().await? } else { None }))
@@ -207,6 +259,32 @@ impl TokenStore for Table {
             && self.load().await?.is_none_or(|entry| entry.data() != before)
         {
             return Ok(Swap::Lost);
+        }
+        let expected = match before {
+            None if self.has(Flaw::ReleasesWhateverTheVersion) => self.load().await?.map_or(0, |entry| entry.version()),
+            _ => expected,
+        };
+        if self.has(Flaw::SwapsAndReleasesInTwoSteps) {
+            if self.load().await?.map_or(0, |entry| entry.version()) != expected {
+                return Ok(Swap::Lost);
+            }
+            yield_now().await;
+            let mut rows = self.rows().await?;
+            let row = rows.entry(self.name.clone()).or_default();
+            (row.version, row.data) = (expected + 1, data.to_vec());
+            row.lease.take_if(|(by, _)| by == holder);
+            return Ok(Swap::Done);
+        }
+        if self.has(Flaw::TornByACancelledSwapAndRelease) {
+            {
+                let mut rows = self.rows().await?;
+                let row = rows.entry(self.name.clone()).or_default();
+                if row.version != expected {
+                    return Ok(Swap::Lost);
+                }
+                row.data = data[..data.len() / 2].to_vec();
+            }
+            yield_now().await;
         }
         let swapped = self.swap(expected, data).await?;
         if swapped == Swap::Done && !self.has(Flaw::KeepsTheLease) {
@@ -252,6 +330,23 @@ async fn sound_stores_keep_all_promises() {
     assert!(report.news().is_some_and(|time| time < Duration::from_secs(5)), "{report}");
 }
 
+/// Nobody waits for it: the clock is paused.
+#[tokio::test(start_paused = true)]
+async fn a_sound_store_may_be_far_away() {
+    for (milliseconds, is_coarse) in [(20, true), (50, false), (50, true), (300, false), (300, true)] {
+        let report = Database::far(Duration::from_millis(milliseconds), is_coarse).check().await;
+        assert!(report.is_sound(), "{milliseconds} ms, leases of whole seconds: {is_coarse}\n{report}");
+    }
+}
+
+/// Some of its connections have died in the outage, and it learns that one by one.
+#[tokio::test(start_paused = true)]
+async fn a_sound_store_may_have_a_pool_of_connections() {
+    let mut database = Database::new(Flaw::None);
+    database.has_a_pool = true;
+    database.check().await.assert_sound();
+}
+
 #[tokio::test]
 async fn a_store_need_not_tell_of_changes() {
     let report = Database::new(Flaw::NeverTells).check().await;
@@ -261,7 +356,7 @@ async fn a_store_need_not_tell_of_changes() {
 }
 
 /// Each flaw, and words of what is said of it.
-const FLAWS: [(Flaw, &str); 21] = [
+const FLAWS: [(Flaw, &str); 26] = [
     (Flaw::OneEntryForAll, "is loaded as"),
     (Flaw::FirstVersionIsZero, "the first entry has version 0 instead of 1"),
     (Flaw::SwapsWithoutComparing, "was Done at version 3"),
@@ -278,6 +373,11 @@ const FLAWS: [(Flaw, &str); 21] = [
     (Flaw::LoadsNothingWithALease, "it was granted, and the entry of version 1 isn't loaded"),
     (Flaw::SwapsWhateverIsThere, "it replaced version 1 with other data than it expected"),
     (Flaw::KeepsTheLease, "and didn't end the lease of its holder"),
+    (Flaw::ProlongsNothing, "prolonged"),
+    (Flaw::LeasesForAMomentWithALoad, "for a lease of 60s that has just begun"),
+    (Flaw::ReleasesWhateverTheVersion, "it replaced version 1 though it expected version 2"),
+    (Flaw::SwapsAndReleasesInTwoSteps, "both returned Done"),
+    (Flaw::TornByACancelledSwapAndRelease, "with other data"),
     (Flaw::ReturnsAtOnce, "a store that can't tell should sleep for a second"),
     (Flaw::Hangs, "the store can be used: it is reachable, and nothing is missing: load() took longer than 5s"),
     (Flaw::HidesAnOutage, "worked while the database was down"),

@@ -286,9 +286,12 @@ impl TokenStore for PostgresStore {
             let rows = self.ask(|| sqlx::query(sql).bind(&self.key).bind(holder).bind(seconds)).await?;
             let row = first(&rows)?;
             if read::<bool>(row, 0)? {
-                let entry = self.entry(row, 2)?;
+                let entry = self.entry(row, 2);
+                if entry.is_err() {
+                    let _ = self.release(holder).await;
+                }
                 self.note_known_events(heard);
-                return Ok((Lease::Granted, entry));
+                return Ok((Lease::Granted, entry?));
             }
             if let Some(left) = read::<Option<i64>>(row, 1)? {
                 return Ok((Lease::Held(Duration::from_millis(left.try_into().unwrap_or_default())), None));

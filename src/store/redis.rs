@@ -45,7 +45,7 @@ mod servers;
 mod settings;
 mod subscription;
 
-use connection::{Answers, Request};
+use connection::{Answers, NoAnswers, Request};
 use durability::Durability;
 pub use family::RedisFamily;
 use family::Shared;
@@ -227,31 +227,41 @@ impl RedisStore {
     }
 
     /// Runs a script that writes. If it wrote, waits until enough servers have the write.
-    async fn write(&self, script: Cmd) -> Result<Swap, StoreError> {
+    async fn write(&self, script: Cmd) -> Result<Swap, NoAnswers> {
         let request = Request { command: script, wait: self.durability.wait(self.shared.limit()) };
         if request.wait.is_none() {
-            return self.shared.ask(&self.keys.entry, &request).await.and_then(swapped);
+            return Ok(swapped(self.shared.ask(&self.keys.entry, &request).await?)?);
         }
         // Counted before it is sent: if the future is dropped, the write may arrive or not.
         let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
-        let answers = self.shared.ask(&self.keys.entry, &request).await?;
+        let answers = match self.shared.ask(&self.keys.entry, &request).await {
+            Err(no_answers) => {
+                if no_answers.is_split {
+                    self.note_nothing_written(number);
+                }
+                return Err(no_answers);
+            }
+            Ok(answers) => answers,
+        };
         let (connection, used) = answers.connection.clone();
         let judged = self.durability.judge(answers.waited.as_ref().unwrap_or(&redis::Value::Nil));
         let swapped = swapped(answers)?;
         match (swapped, judged) {
-            (Swap::Lost, _) => {
-                // Nothing was written, so nothing must be confirmed.
-                let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
-            }
+            (Swap::Lost, _) => self.note_nothing_written(number),
             (Swap::Done, Ok(())) => {
                 self.confirmed.fetch_max(number, Ordering::SeqCst);
             }
             (Swap::Done, Err(error)) => {
                 connection.doubt(used).await;
-                return Err(error);
+                return Err(error.into());
             }
         }
         Ok(swapped)
+    }
+
+    /// So nothing must be confirmed.
+    fn note_nothing_written(&self, number: u64) {
+        let _ = self.confirmed.compare_exchange(number - 1, number, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     fn is_in_doubt(&self) -> bool {
@@ -259,9 +269,9 @@ impl RedisStore {
     }
 
     /// Sends one command.
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, NoAnswers> {
         let request = Request { command: command.clone(), wait: None };
-        read(self.shared.ask(&self.keys.entry, &request).await?.value)
+        Ok(read(self.shared.ask(&self.keys.entry, &request).await?.value)?)
     }
 
     /// Listens to announcements from now on.

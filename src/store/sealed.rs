@@ -14,7 +14,7 @@ use super::{Account, Entry, LONGEST_CALL, Lease, StoreError, Swap, TokenStore};
 mod envelope;
 mod keyring;
 
-use envelope::{Opened, open, seal};
+use envelope::{Opened, is_plain, open, seal};
 pub use keyring::{InvalidKey, Keyring, SealingKey};
 
 /// A store whose entries are encrypted: who reads the database, or a backup of it, has no tokens.
@@ -133,8 +133,13 @@ impl<S: TokenStore> Sealed<S> {
         loop {
             let Some(entry) = in_time(self.store.load()).await? else { return Ok(false) };
             let opened = self.open(&entry)?;
-            if opened.is_of_the_newest {
+            if opened.is_newest {
                 return Ok(false);
+            }
+            if opened.account.is_none() && !is_plain(&opened.data) {
+                return Err(StoreError::unusable(
+                    "what is stored is neither sealed nor a plain entry: look at it, then move it away",
+                ));
             }
             let sealed = seal(&opened.data, opened.account.as_deref().unwrap_or(&self.account), self.keyring.newest())?;
             if in_time(self.store.swap(entry.version(), &sealed)).await? == Swap::Done {

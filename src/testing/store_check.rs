@@ -119,7 +119,9 @@ impl<S: TokenStore> StoreCheck<S> {
         report.note(versions::DATA, within(versions::keeps_the_data(&open("data"))).await);
         report.note(versions::EXPECTED, within(versions::changes_the_expected_version(&open("expected"))).await);
         report.note(versions::APART, within(versions::keeps_entries_apart(&open("one"), &open("other"))).await);
-        report.note(cancellation::SWAP, within(cancellation::of_swaps(&open("dropped"))).await);
+        report.note(cancellation::SWAP, within(cancellation::of_swaps(&open("dropped"), false)).await);
+        let dropped = within(cancellation::of_swaps(&open("dropped-release"), true)).await;
+        report.note(cancellation::SWAP_AND_RELEASE, dropped);
         if is_shared {
             report.note(contention::ONE, within(contention::one_of_many_wins(&open("many"))).await);
             report.note(leases::ONE, within(leases::one_holder(&open("lease"))).await);

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use redis::{Client, Value};
 use tokio::time::{sleep, timeout};
 use tower_bearer::{
-    store::{RedisFamily, RedisStore, Swap, TokenStore},
+    store::{Lease, RedisFamily, RedisStore, Swap, TokenStore},
     testing::StoreCheck,
 };
 
@@ -68,6 +68,16 @@ impl Nodes {
             true
         })
         .await;
+    }
+
+    /// The number of the primary that has the slot.
+    async fn owner(&self, slot: u16) -> usize {
+        for (number, node) in self.primaries.iter().enumerate() {
+            if has(node, slot).await {
+                return number;
+            }
+        }
+        panic!("nobody has the slot {slot}")
     }
 
     /// By the second node only: the others must be found.
@@ -142,6 +152,36 @@ pub(crate) async fn slots_are_moved() {
     say(&format!("{moved} slots moved in {:?}, during {writes} writes", began.elapsed()));
 }
 
+/// A slot may be on its way for minutes. Its entry is at one node or the other, and a lease that nobody has is at neither.
+pub(crate) async fn a_slot_stays_on_its_way() {
+    let nodes = Nodes::begin().await;
+    let (store, other) = (bound(nodes.family().of("anna")), bound(nodes.family().of("anna")));
+    assert_eq!(store.swap(0, b"stored").await.unwrap(), Swap::Done);
+    let mut version = 1;
+    let slot = slot_of(&nodes, &store).await;
+    let from = nodes.owner(slot).await;
+    let (from, to) = (&nodes.primaries[from], &nodes.primaries[(from + 1) % 3]);
+    begin_to_move(from, to, slot).await;
+    for is_at in ["the old node", "the new node"] {
+        let (lease, entry) = store.lease_and_load("a-1", LONG).await.expect(is_at);
+        assert_eq!((lease, entry.map(|entry| entry.version())), (Lease::Granted, Some(version)), "{is_at}");
+        assert!(matches!(other.lease_and_load("b-1", LONG).await.expect(is_at), (Lease::Held(_), None)));
+        for (before, expected) in [(&b"another"[..], Swap::Lost), (b"stored", Swap::Done)] {
+            let swapped = store.swap_and_release(version, Some(before), b"stored", "a-1").await;
+            assert_eq!(swapped.expect(is_at), expected, "{is_at}");
+        }
+        assert_eq!(other.lease("b-1", LONG).await.expect(is_at), Lease::Granted, "{is_at}");
+        other.release("b-1").await.expect(is_at);
+        // Its lease has ended before.
+        let swapped = store.swap_and_release(version + 1, Some(b"stored"), b"stored", "a-2").await;
+        assert_eq!(swapped.expect(is_at), Swap::Done, "{is_at}");
+        version += 2;
+        move_keys(from, to, slot).await;
+    }
+    end_move(from, to, slot).await;
+    assert_eq!(store.load().await.unwrap().unwrap().version(), version);
+}
+
 /// A node is killed, and its replica takes over. What was confirmed is there, and announcements are heard.
 pub(crate) async fn a_node_is_killed() {
     const USERS: usize = 30;
@@ -206,14 +246,23 @@ pub(crate) async fn a_node_is_killed() {
 
 /// What an operator's tool does, slowly. Returns whether the slot was there.
 async fn move_slot(from: &RedisServer, to: &RedisServer, slot: u16) -> bool {
-    let (from_id, to_id) = (id(from).await, id(to).await);
-    let owner = text(from, "CLUSTER NODES").await;
-    if !owner.lines().any(|line| line.contains("myself") && has_slot(line, slot)) {
+    if !has(from, slot).await {
         return false;
     }
-    to.order(&format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}")).await;
-    from.order(&format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}")).await;
+    begin_to_move(from, to, slot).await;
     sleep(Duration::from_millis(20)).await;
+    move_keys(from, to, slot).await;
+    sleep(Duration::from_millis(20)).await;
+    end_move(from, to, slot).await;
+    true
+}
+
+async fn begin_to_move(from: &RedisServer, to: &RedisServer, slot: u16) {
+    to.order(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", id(from).await)).await;
+    from.order(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", id(to).await)).await;
+}
+
+async fn move_keys(from: &RedisServer, to: &RedisServer, slot: u16) {
     loop {
         let keys: Vec<String> =
             redis::from_redis_value(from.order(&format!("CLUSTER GETKEYSINSLOT {slot} 10")).await).unwrap();
@@ -224,10 +273,17 @@ async fn move_slot(from: &RedisServer, to: &RedisServer, slot: u16) -> bool {
             from.order(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port())).await;
         }
     }
-    sleep(Duration::from_millis(20)).await;
-    to.order(&format!("CLUSTER SETSLOT {slot} NODE {to_id}")).await;
-    from.order(&format!("CLUSTER SETSLOT {slot} NODE {to_id}")).await;
-    true
+}
+
+async fn end_move(from: &RedisServer, to: &RedisServer, slot: u16) {
+    let owner = id(to).await;
+    to.order(&format!("CLUSTER SETSLOT {slot} NODE {owner}")).await;
+    from.order(&format!("CLUSTER SETSLOT {slot} NODE {owner}")).await;
+}
+
+async fn has(node: &RedisServer, slot: u16) -> bool {
+    let nodes = text(node, "CLUSTER NODES").await;
+    nodes.lines().any(|line| line.contains("myself") && has_slot(line, slot))
 }
 
 fn has_slot(line: &str, slot: u16) -> bool {

@@ -203,6 +203,9 @@ pub(crate) async fn of_a_wrong_type() {
     for version in 0..10 {
         damaged.load().await.expect_err("it is no hash");
         damaged.swap(version, b"data").await.expect_err("it is no hash");
+        damaged.lease_and_load("a", LONG).await.expect_err("it is no hash");
+        assert_eq!(damaged.lease("b", LONG).await.unwrap(), Lease::Granted, "what can't be loaded is leased to nobody");
+        damaged.release("b").await.unwrap();
         assert_eq!(sound.swap(version, b"data").await.unwrap(), Swap::Done);
     }
     assert_eq!(proxy.accepted(), 1);

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         beside("store_on_postgres::keeps_every_promise_sealed", store_check::sealed_on_postgres),
         beside("store_on_postgres::a_family_keeps_every_promise", store_check::on_a_family_on_postgres),
         beside("store_on_postgres::others_hear_at_once_what_was_stored", postgres::news),
+        beside("store_on_postgres::a_row_that_is_not_whole_is_leased_to_nobody", postgres::half_a_row),
         beside("store_on_postgres::older_versions_are_heard_of", postgres::older_versions),
         beside("store_on_postgres::outlives_the_end_of_all_connections", postgres::backends_ended),
         beside("store_on_postgres::a_server_killed_under_contention_loses_nothing", postgres::killed_under_contention),
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         beside("store_on_redis::settings_that_may_not_be_read_are_no_error", settings::that_may_not_be_read),
         beside("store_on_a_cluster::keeps_every_promise_of_a_store", cluster::keeps_every_promise),
         beside("store_on_a_cluster::slots_that_are_moved_lose_nothing", cluster::slots_are_moved),
+        beside("store_on_a_cluster::a_slot_that_stays_on_its_way_stops_no_renewal", cluster::a_slot_stays_on_its_way),
         beside("store_on_a_cluster::a_killed_node_is_replaced_by_its_replica", cluster::a_node_is_killed),
         beside("store_behind_sentinels::keeps_every_promise_of_a_store", sentinel::keeps_every_promise),
         beside(

@@ -50,6 +50,18 @@ pub(crate) async fn news() {
     assert!(times[5] < Duration::from_millis(100), "{times:?}");
 }
 
+/// What can't be loaded is leased to nobody.
+pub(crate) async fn half_a_row() {
+    let server = PostgresServer::start().await;
+    let store = server.store("x");
+    store.swap(0, b"data").await.unwrap();
+    server.order("UPDATE tower_bearer_token SET data = NULL").await;
+    let error = store.lease_and_load("a", LONG).await.unwrap_err();
+    assert!(error.to_string().contains("is not whole"), "{error}");
+    server.order("UPDATE tower_bearer_token SET data = 'data'").await;
+    assert_eq!(store.lease("b", LONG).await.unwrap(), Lease::Granted);
+}
+
 /// A row that was deleted, or set back by hand, is news as soon as something is stored again.
 pub(crate) async fn older_versions() {
     for (loss, expected) in [("DELETE FROM tower_bearer_token", 0), ("UPDATE tower_bearer_token SET version = 1", 1)] {

@@ -21,7 +21,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         self.compared(read, version)
     }
 
-    /// Takes the lease, and loads what is stored. If another keeper has the lease: for how long.
+    /// Takes the lease, and loads what is stored. If another keeper has the lease: for how long. After an error the lease may be held.
     pub(super) async fn lease_and_load(&self, lease: &str) -> Result<Result<Loaded, Duration>, StoreError> {
         let time = self.lease_time();
         let asked = self.ask_within(PARTS * LONGEST_CALL, |store| store.lease_and_load(lease, time));
@@ -31,13 +31,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             Ok((Lease::Granted, entry)) => Ok(entry),
             Err(error) => Err(error),
         };
-        let is_granted = loaded.is_ok();
-        let loaded = self.note_read(loaded).and_then(|(read, version)| self.compared(read, version));
-        if is_granted && loaded.is_err() {
-            // A lease that can't be released ends by itself.
-            let _ = self.ask(|store| store.release(lease)).await;
-        }
-        loaded.map(Ok)
+        self.note_read(loaded).and_then(|(read, version)| self.compared(read, version)).map(Ok)
     }
 
     /// Compares what was read with the newest record that this keeper knows.

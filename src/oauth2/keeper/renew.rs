@@ -107,7 +107,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             }
             let lease = self.next_lease();
             let asked_at = self.time.now();
-            let left = match self.lease_and_load(&lease).await? {
+            let leased = self.lease_and_load(&lease).await;
+            if leased.is_err() {
+                self.release_later(&lease);
+            }
+            let left = match leased? {
                 // Another process may have stored a set before it released the lease, so it was read again.
                 Ok(loaded) => {
                     held_since = None;
@@ -145,6 +149,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             };
             self.wait_for_store(wait).await?;
         }
+    }
+
+    /// Releases a lease that may be granted although the store failed. It may be a long one, and nobody works under it. The fetch doesn't wait
+    /// for a store that fails.
+    fn release_later(self: &Arc<Self>, lease: &str) {
+        let (keeper, lease) = (self.clone(), lease.to_owned());
+        tokio::spawn(async move {
+            let _ = keeper.ask(|store| store.release(&lease)).await;
+        });
     }
 
     /// Waits until the store has changed, at most for this time. If a set is adopted meanwhile, stores it at once.

@@ -65,7 +65,9 @@ impl Database {
     /// It goes again if the server refused it. After a failover the pool may still have connections to the old server, which only reads:
     /// each of them is closed and the next one tried.
     pub(super) async fn ask<'q>(&self, query: impl Fn() -> Statement<'q>) -> Result<Vec<PgRow>, StoreError> {
-        let mut left = self.pool.num_idle() + 1;
+        // The pool counts a connection a moment after it gives it away, so this may be below zero for a moment, which is a huge number.
+        let most = usize::try_from(self.pool.options().get_max_connections()).unwrap_or(1);
+        let mut left = self.pool.num_idle().min(most) + 1;
         loop {
             match self.attempt(query()).await? {
                 Ok(rows) => return Ok(rows),

@@ -20,11 +20,16 @@ impl Record {
     pub(crate) fn read(entry: Option<&Entry>, account: &Account) -> Result<Self, Unreadable> {
         let Some(entry) = entry else { return Ok(Self { asks: account.asks().to_owned(), ..Self::default() }) };
         let data = entry.data();
-        let damaged = |_| {
+        let damaged = || {
             Unreadable::Damaged("what is stored is damaged, or another program's: look at it, then move it away".into())
         };
         // The format's number is read first, because a newer format may have unknown members.
-        let Head { format } = serde_json::from_slice(data).map_err(damaged)?;
+        let Head { format, sealed } = serde_json::from_slice(data).map_err(|_| damaged())?;
+        if sealed.is_some() {
+            let text = "what is stored is encrypted: wrap this store in `Sealed`, with the key, as in the process that stored it";
+            return Err(Unreadable::Damaged(text.into()));
+        }
+        let format = format.ok_or_else(damaged)?;
         if format > FORMAT {
             let text = format!(
                 "it was written by a newer version of this crate, in format {format}, and this one knows {FORMAT}: update"
@@ -37,7 +42,7 @@ impl Record {
             );
             return Err(Unreadable::Damaged(text));
         }
-        let written: Written = serde_json::from_slice(data).map_err(damaged)?;
+        let written: Written = serde_json::from_slice(data).map_err(|_| damaged())?;
         if written.account != *account.owner() {
             let Written { account: owner, generation, seeds, .. } = written;
             return Err(Unreadable::Foreign { owner, generation, seeds });
@@ -56,7 +61,9 @@ impl Record {
 
 #[derive(Deserialize)]
 struct Head {
-    format: u32,
+    format: Option<u32>,
+    /// That of an entry of `Sealed`.
+    sealed: Option<u32>,
 }
 
 /// The format. Every change to it needs a new format number, because an older version would drop an unknown member.
@@ -318,6 +325,7 @@ mod tests {
         for (data, expected) in [
             (&b""[..], "damaged"),
             (b"{}", "damaged"),
+            (br#"{"sealed":1,"key":"k","account":"x","nonce":"","data":""}"#, "wrap this store in `Sealed`"),
             (b"[2]", "damaged"),
             (&good[..good.len() - 1], "damaged"),
             (b"\0\0\0\0\0\0\0\0", "damaged"),

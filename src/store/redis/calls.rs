@@ -1,4 +1,5 @@
-//! What the store does: each call is one script or one command, and so one round trip.
+//! What the store does: each call is one script or one command, and so one round trip. While the slot of its keys is on its way to another
+//! node of a cluster, a call about two of them has one for each.
 
 use std::{
     sync::{Mutex, atomic::Ordering},
@@ -8,7 +9,7 @@ use std::{
 use redis::{Cmd, Value};
 
 use super::{Keys, RedisStore, read, scripts};
-use crate::store::{Account, Entry, Lease, StoreError, Swap, TokenStore, heard::Change};
+use crate::store::{Account, Entry, Lease, StoreError, Swap, TokenStore, heard::Change, in_parts};
 
 impl TokenStore for RedisStore {
     fn bind(&mut self, account: &Account) {
@@ -53,7 +54,12 @@ impl TokenStore for RedisStore {
         if let Some(before) = before {
             script.arg(before);
         }
-        let swapped = self.write(script).await?;
+        let swapped = match self.write(script).await {
+            Err(no_answers) if no_answers.is_split => {
+                return in_parts::swap_and_release(self, expected, before, data, holder).await;
+            }
+            swapped => swapped?,
+        };
         self.note_swap(swapped, next);
         if waits && swapped == Swap::Done {
             // A lease that can't be released ends by itself.
@@ -78,7 +84,10 @@ impl TokenStore for RedisStore {
         // The response includes every change that was announced until now.
         let heard = self.heard_so_far().number;
         let mut script = script_on_two(scripts::LEASE_AND_LOAD, &self.keys.lease, &self.keys.entry);
-        let found: Vec<Value> = self.ask(script.arg(holder).arg(milliseconds(time))).await?;
+        let found: Vec<Value> = match self.ask(script.arg(holder).arg(milliseconds(time))).await {
+            Err(no_answers) if no_answers.is_split => return in_parts::lease_and_load(self, holder, time).await,
+            found => found?,
+        };
         match <[Value; 2]>::try_from(found) {
             Ok([version, data]) => {
                 let entry = read(version).and_then(|version| self.entry(version, read(data)?));
@@ -96,7 +105,7 @@ impl TokenStore for RedisStore {
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
-        self.ask(script(scripts::RELEASE, &self.keys.lease).arg(holder)).await
+        Ok(self.ask(script(scripts::RELEASE, &self.keys.lease).arg(holder)).await?)
     }
 
     async fn changed(&self, known: u64) {

@@ -17,7 +17,7 @@ use redis::{Client, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, aio:
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    connection::{Answers, Connection, Failure, Request, Server, Why, late_error},
+    connection::{Answers, Connection, Failure, NoAnswers, Request, Server, Why, late_error},
     redis_error::redis_error,
     servers::at,
 };
@@ -72,7 +72,7 @@ impl Cluster {
     }
 
     /// Asks the node with this key. The request is sent again where a node refers to another one, and once more if a node fails.
-    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, StoreError> {
+    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, NoAnswers> {
         let slot = slot_of(key.as_bytes());
         self.refresh(None).await;
         let (mut node, mut is_asking) = (self.owner(slot)?, false);

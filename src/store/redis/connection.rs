@@ -84,6 +84,13 @@ pub(super) struct Answers {
     pub(super) connection: (Arc<Connection>, u64),
 }
 
+/// The error of a call, for the store.
+pub(super) struct NoAnswers {
+    pub(super) error: StoreError,
+    /// The slot is on its way to another node, and each node has one of the keys or none. Nothing was done: ask for one key at a time.
+    pub(super) is_split: bool,
+}
+
 /// Why there are no responses.
 pub(super) struct Failure {
     pub(super) why: Why,
@@ -137,10 +144,10 @@ impl Connection {
 
     /// The connection of an earlier call may have been closed, or lead to a server that was demoted. So a request that fails there is sent
     /// again over a new connection.
-    pub(super) async fn ask(self: &Arc<Self>, request: &Request) -> Result<Answers, StoreError> {
+    pub(super) async fn ask(self: &Arc<Self>, request: &Request) -> Result<Answers, NoAnswers> {
         let failure = match self.ask_once(request, false).await {
             Err(failure) => failure,
-            answers => return answers.map_err(StoreError::from),
+            answers => return answers.map_err(NoAnswers::from),
         };
         let doubt = match failure {
             Failure { was_new: true, .. } | Failure { why: Why::NotConnected(_) | Why::Late(_), .. } => {
@@ -298,7 +305,10 @@ pub(super) async fn send(
 
 /// Whether every server would refuse these commands, and none for another key. Before Redis 7 a script's error has another code.
 fn is_about_the_key(error: &RedisError, is_node: bool) -> bool {
-    let is_redirection = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
+    let is_redirection = matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain)
+    );
     let is_of_a_wrong_type =
         error.code() == Some("WRONGTYPE") || error.detail().is_some_and(|text| text.contains("WRONGTYPE"));
     is_of_a_wrong_type || (is_node && is_redirection)
@@ -319,6 +329,25 @@ impl From<Failure> for StoreError {
             Why::NotConnected(error) | Why::Ended(error) | Why::Late(error) => error,
             Why::Refused(error) => redis_error(&error),
         }
+    }
+}
+
+impl From<Failure> for NoAnswers {
+    fn from(failure: Failure) -> Self {
+        let is_split = matches!(&failure.why, Why::Refused(error) if error.kind() == ServerErrorKind::TryAgain.into());
+        Self { error: failure.into(), is_split }
+    }
+}
+
+impl From<StoreError> for NoAnswers {
+    fn from(error: StoreError) -> Self {
+        Self { error, is_split: false }
+    }
+}
+
+impl From<NoAnswers> for StoreError {
+    fn from(no_answers: NoAnswers) -> Self {
+        no_answers.error
     }
 }
 
@@ -410,7 +439,7 @@ mod tests {
         let question = question();
         let calls = futures_util::future::join_all((0..100).map(|_| connection.ask(&question)));
         for asked in timeout(3 * limit, calls).await.expect("one waits after the other") {
-            assert!(asked.err().unwrap().to_string().contains("timed out connecting"));
+            assert!(asked.err().unwrap().error.to_string().contains("timed out connecting"));
         }
         let later = timeout(limit / 2, connection.ask(&question)).await;
         assert!(later.is_err(), "who comes later tries it anew");

@@ -14,13 +14,13 @@ use tokio::sync::watch;
 
 use super::{
     Durability, RedisStore,
-    connection::{Answers, Request},
+    connection::{Answers, NoAnswers, Request},
     hub::{Hub, Seat},
     servers::{LIMIT, Place, Servers},
     settings,
     subscription::PING_EVERY,
 };
-use crate::store::{StoreError, entry_name, heard::Heard};
+use crate::store::{entry_name, heard::Heard};
 
 /// Stores on Redis for many keys, such as the users of an application. They share one connection for commands and one for announcements,
 /// however many they are. With [`wait_for_replicas`](Self::wait_for_replicas) or [`wait_for_disks`](Self::wait_for_disks) there is a third
@@ -147,7 +147,7 @@ impl Shared {
     }
 
     /// Asks the server that has this key.
-    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, StoreError> {
+    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, NoAnswers> {
         let answers = self.servers.ask(key, request).await?;
         if !self.settings_were_read.load(Ordering::Relaxed) && !self.settings_were_read.swap(true, Ordering::Relaxed) {
             let connection = answers.connection.0.clone();

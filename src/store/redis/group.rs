@@ -73,21 +73,29 @@ impl Connection {
                 });
             }
         };
-        let mut commands = Pipeline::new();
-        for write in &writes {
-            if write.is_asking {
-                commands.cmd("ASKING");
+        let mut values = Vec::with_capacity(writes.len() + 1);
+        let mut parts = writes.chunks(AT_ONCE).peekable();
+        while let Some(some) = parts.next() {
+            let mut commands = Pipeline::new();
+            for write in some {
+                if write.is_asking {
+                    commands.cmd("ASKING");
+                }
+                commands.add_command(write.command.clone());
             }
-            commands.add_command(write.command.clone());
+            if parts.peek().is_none() {
+                // Once for all of them, or those who came last would wait for as many others as there are parts.
+                commands.add_command(wait.clone());
+            }
+            match send(connection.clone(), &commands, self.limit()).await {
+                Ok(answered) => values.extend(answered),
+                Err(why) => {
+                    self.end(number).await;
+                    return tell_all(writes, || Failure { why: why.clone(), was_new, is_about_the_key: false });
+                }
+            }
         }
-        commands.add_command(wait.clone());
-        let mut values = match send(connection, &commands, self.limit()).await {
-            Ok(values) => values.into_iter(),
-            Err(why) => {
-                self.end(number).await;
-                return tell_all(writes, || Failure { why: why.clone(), was_new, is_about_the_key: false });
-            }
-        };
+        let mut values = values.into_iter();
         let waited = values.next_back().unwrap_or(Value::Nil);
         let (mut has_worked, mut is_in_doubt) = (false, false);
         let mut answers = Vec::with_capacity(writes.len());
@@ -151,9 +159,7 @@ impl Sending {
         };
         let packed = wait.get_packed_command();
         let is_alike = |write: &mut Write| write.wait.get_packed_command() == packed;
-        let mut writes: Vec<_> = state.writes.extract_if(.., is_alike).collect();
-        let later = writes.split_off(writes.len().min(AT_ONCE));
-        state.writes.splice(..0, later);
+        let writes = state.writes.extract_if(.., is_alike).collect();
         Some((writes, wait))
     }
 }
@@ -169,7 +175,7 @@ impl Drop for Sending {
     }
 }
 
-/// Redis does nothing else while it runs one command, and others want to be served between.
+/// How many are sent in one piece. Each piece has the answer limit for itself.
 const AT_ONCE: usize = 1_000;
 
 #[cfg(test)]
@@ -188,7 +194,10 @@ mod tests {
         time::{sleep, timeout},
     };
 
-    use super::{super::connection::Server, *};
+    use super::{
+        super::connection::{NoAnswers, Server},
+        *,
+    };
 
     /// What the server has seen.
     #[derive(Default)]
@@ -231,6 +240,7 @@ mod tests {
                             seen.commands.lock().unwrap().push(command.clone());
                             let answer = match (&*command, &*argument) {
                                 ("EVAL", "refuse") => "-WRONGTYPE Operation against a key\r\n",
+                                ("EVAL", "split") => "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
                                 ("EVAL", "moved") => "-READONLY You can't write against a read only replica.\r\n",
                                 ("EVAL", _) => ":1\r\n",
                                 ("WAIT", _) => {
@@ -296,6 +306,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn however_many_there_are_none_waits_longer_than_twice() {
+        let (connection, seen) = server().await;
+        let (command, wait) = (eval("write"), wait(1));
+        let mut first = Box::pin(connection.ask_in_group(&command, &wait, false));
+        begin(&mut first).await;
+        seen.until_waits(1).await;
+        let count = 3 * AT_ONCE + 1;
+        let mut others = Box::pin(join_all((0..count).map(|_| connection.ask_in_group(&command, &wait, false))));
+        begin(&mut others).await;
+        seen.is_open.send_replace(true);
+        let (first, others) = tokio::join!(first, others);
+        assert!(first.is_ok() && others.iter().all(Result::is_ok));
+        assert_eq!((seen.count("EVAL"), seen.count("WAIT")), (count + 1, 2));
+    }
+
+    #[tokio::test]
     async fn each_is_told_what_became_of_its_own() {
         let (connection, seen) = server().await;
         seen.is_open.send_replace(true);
@@ -314,6 +340,11 @@ mod tests {
         assert_eq!((seen.count("ASKING"), seen.count("WAIT")), (2, 1));
         connection.ask_in_group(&eval("write"), &wait, false).await.ok().unwrap();
         assert_eq!(seen.connections.load(Ordering::SeqCst), 1, "they were about their keys");
+
+        let failure = connection.ask_in_group(&eval("split"), &wait, false).await.err().unwrap();
+        assert!(failure.is_about_the_key && NoAnswers::from(failure).is_split);
+        connection.ask_in_group(&eval("write"), &wait, false).await.ok().unwrap();
+        assert_eq!(seen.connections.load(Ordering::SeqCst), 1, "nor is a slot that is on its way");
 
         let failure = connection.ask_in_group(&eval("moved"), &wait, false).await.err().unwrap();
         assert!(!failure.was_new && !failure.is_about_the_key);

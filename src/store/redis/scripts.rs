@@ -27,13 +27,15 @@ return nil";
 pub(super) const RELEASE: &str =
     r"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1";
 
-/// [`LEASE`] of the first key. If it was granted, returns the version and the data of the second key.
+/// [`LEASE`] of the first key. If it was granted, returns the version and the data of the second key. That is read first: where it can't be,
+/// nobody has the lease.
 pub(super) const LEASE_AND_LOAD: &str = r"
+local entry = redis.call('HMGET', KEYS[2], 'version', 'data')
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {redis.call('PTTL', KEYS[1])} end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return redis.call('HMGET', KEYS[2], 'version', 'data')";
+return entry";
 
 /// [`SWAP`] of the first key, if that has the expected data (without a sixth argument: whatever it has), and [`RELEASE`] of the second one.
 pub(super) const SWAP_AND_RELEASE: &str = r"

@@ -7,10 +7,9 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     cluster::Cluster,
-    connection::{Answers, Connection, Request, Server, late_error},
+    connection::{Answers, Connection, NoAnswers, Request, Server, late_error},
     sentinel::Sentinels,
 };
-use crate::store::StoreError;
 
 /// The connections for commands, and what the one for announcements leads to.
 pub(super) struct Servers {
@@ -75,7 +74,7 @@ impl Servers {
     }
 
     /// Asks the server that has this key.
-    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, StoreError> {
+    pub(super) async fn ask(&self, key: &str, request: &Request) -> Result<Answers, NoAnswers> {
         match &self.connections {
             Connections::One(connection) => connection.ask(request).await,
             Connections::Cluster(cluster) => cluster.ask(key, request).await,

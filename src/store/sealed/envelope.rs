@@ -1,13 +1,13 @@
 //! What a sealed entry looks like: one JSON object of texts.
 
-use std::{borrow::Cow, ptr};
+use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{Aead, KeyInit, Payload},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use zeroize::Zeroizing;
 
 use super::keyring::{Keyring, SealingKey, is_id};
@@ -41,8 +41,8 @@ struct Head {
 /// What was in an entry.
 pub(super) struct Opened {
     pub(super) data: Zeroizing<Vec<u8>>,
-    /// Whether it was sealed with the newest key. Ids don't say so, because two keys may have the same.
-    pub(super) is_of_the_newest: bool,
+    /// It was sealed with the newest key.
+    pub(super) is_newest: bool,
     /// The hash of the account with which it was sealed. `None`: it was plain.
     pub(super) account: Option<String>,
 }
@@ -88,7 +88,7 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
         }
         Some(_) => return Err(damaged()),
         None if accepts_plain => {
-            return Ok(Opened { data: Zeroizing::new(stored.to_vec()), is_of_the_newest: false, account: None });
+            return Ok(Opened { data: Zeroizing::new(stored.to_vec()), is_newest: false, account: None });
         }
         None => {
             return Err(StoreError::unusable(
@@ -109,11 +109,10 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
     for key in keyring.with_id(&envelope.key) {
         has_key = true;
         if let Ok(data) = cipher(key).decrypt(&nonce.into(), Payload { msg: &sealed, aad: &aad }) {
-            return Ok(Opened {
-                data: Zeroizing::new(data),
-                is_of_the_newest: ptr::eq(key, keyring.newest()),
-                account: Some(envelope.account.to_string()),
-            });
+            // Not by its id, which an older key may have as well.
+            let is_newest = std::ptr::eq(key, keyring.newest());
+            let account = Some(envelope.account.to_string());
+            return Ok(Opened { data: Zeroizing::new(data), is_newest, account });
         }
     }
     Err(StoreError::unusable(match has_key {
@@ -129,6 +128,11 @@ pub(super) fn open(stored: &[u8], keyring: &Keyring, accepts_plain: bool) -> Res
             )
         }
     }))
+}
+
+/// Whether this is whole: every entry is one JSON object.
+pub(super) fn is_plain(data: &[u8]) -> bool {
+    data.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(data).is_ok()
 }
 
 fn damaged() -> StoreError {
@@ -179,7 +183,7 @@ mod tests {
             let sealed = seal(b"refresh token", "anna", key).unwrap();
             assert!(!String::from_utf8(sealed.clone()).unwrap().contains("refresh"));
             let opened = open(&sealed, &keyring, false).unwrap();
-            assert_eq!((&opened.data[..], opened.is_of_the_newest), (&b"refresh token"[..], id == "new"));
+            assert_eq!((&opened.data[..], opened.is_newest), (&b"refresh token"[..], id == "new"));
             assert_eq!(opened.account.as_deref(), Some("anna"));
         }
         let (one, other) = (seal(b"same", "", keyring.newest()).unwrap(), seal(b"same", "", keyring.newest()).unwrap());
@@ -194,7 +198,7 @@ mod tests {
         let other = refused(&sealed, &Keyring::new(key("2026-11", 2)));
         assert!(other.contains("can't be opened with the key `2026-11`"), "{other}");
         let both = Keyring::new(key("2026-11", 2)).older(key("2026-11", 1));
-        assert!(!open(&sealed, &both, false).unwrap().is_of_the_newest, "two keys of one id are both tried");
+        assert!(!open(&sealed, &both, false).unwrap().is_newest, "two keys of one id are both tried");
     }
 
     /// Every byte, and every member.
@@ -231,7 +235,7 @@ mod tests {
         for plain in [&b"{\"format\":2}"[..], b"", b"\xff", b"null", b"[]"] {
             assert!(refused(plain, &keyring).contains("accept_plain"));
             let opened = open(plain, &keyring, true).unwrap();
-            assert_eq!((&opened.data[..], opened.is_of_the_newest, opened.account), (plain, false, None));
+            assert_eq!((&opened.data[..], opened.is_newest, opened.account), (plain, false, None));
         }
         assert!(refused(b"{\"sealed\":2,\"whatever\":1}", &keyring).contains("newer version"));
         for damaged in [&b"{\"sealed\":0}"[..], b"{\"sealed\":1}", b"{\"sealed\":1,\"key\":\"k\"}"] {

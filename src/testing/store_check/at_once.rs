@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Entry, Found, Handle, hold};
+use super::{Entry, Found, Handle, hold, leases::is_held};
 use crate::store::{Lease, Swap, TokenStore};
 
 pub(super) const LEASE: &str = "`lease_and_load` grants what `lease` would, and loads the entry with it";
@@ -13,6 +13,7 @@ pub(super) async fn leases_and_loads<S: TokenStore>(entry: &Entry<S>) -> Found {
     let (lease, found) = one.lease_and_load("a-1", LONG).await?;
     hold!(lease == Lease::Granted, "nobody has the lease, and it isn't granted");
     hold!(found.is_none(), "it loads an entry where none was stored");
+    is_held(&other, "b-1", LONG).await?;
     for version in 1..=2 {
         other.put(b"stored").await?;
         let (lease, found) = one.lease_and_load("a-1", LONG).await?;
@@ -23,11 +24,11 @@ pub(super) async fn leases_and_loads<S: TokenStore>(entry: &Entry<S>) -> Found {
             "it was granted, and the entry of version {version} isn't loaded"
         );
     }
-    let (lease, found) = other.lease_and_load("b-1", LONG).await?;
+    let (lease, found) = other.lease_and_load("b-2", LONG).await?;
     hold!(matches!(lease, Lease::Held(_)), "it was granted a lease that another holder has");
     hold!(found.is_none(), "it loads an entry without a lease");
     one.release("a-1").await?;
-    let (lease, _) = other.lease_and_load("b-1", LONG).await?;
+    let (lease, _) = other.lease_and_load("b-2", LONG).await?;
     hold!(lease == Lease::Granted, "the holder released the lease, and another isn't granted it");
     Ok(())
 }
@@ -36,13 +37,24 @@ pub(super) async fn swaps_and_releases<S: TokenStore>(entry: &Entry<S>) -> Found
     let (one, other) = (entry.open(), entry.open());
     is_done(&one, 0, None, b"first").await?;
     is_free(&other, "b-1").await?;
-    for (expected, before) in [(1, &b"another"[..]), (1, b""), (1, b"firs"), (2, b"first"), (0, b"first")] {
+    let lost: [(u64, Option<&[u8]>); 7] = [
+        (1, Some(b"another")),
+        (1, Some(b"")),
+        (1, Some(b"firs")),
+        (2, Some(b"first")),
+        (0, Some(b"first")),
+        (2, None),
+        (0, None),
+    ];
+    for (expected, before) in lost {
         hold!(one.lease("a-1", LONG).await? == Lease::Granted, "nobody has the lease, and it isn't granted");
-        let swapped = one.swap_and_release(expected, Some(before), b"wrong", "a-1").await?;
+        let swapped = one.swap_and_release(expected, before, b"wrong", "a-1").await?;
+        let is_kept = swapped == Swap::Lost && one.load_some().await? == (1, b"first".to_vec());
         hold!(
-            swapped == Swap::Lost && one.load_some().await? == (1, b"first".to_vec()),
+            is_kept || before.is_none(),
             "it replaced version 1 with other data than it expected (version {expected})"
         );
+        hold!(is_kept, "it replaced version 1 though it expected version {expected}");
         hold!(
             matches!(other.lease("b-2", LONG).await?, Lease::Held(_)),
             "it was Lost, and released the lease all the same"

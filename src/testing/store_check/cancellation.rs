@@ -1,29 +1,40 @@
 //! Calls that are dropped half way, at each await.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::pin,
-    task::Poll,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 
-use super::{Entry, Found, Handle, hold};
+use super::{Entry, Found, Handle, handle::CALL, hold};
 use crate::store::{Lease, Swap, TokenStore};
 
 pub(super) const SWAP: &str = "a swap that is dropped at any await is done or not, and nothing between";
+pub(super) const SWAP_AND_RELEASE: &str =
+    "a `swap_and_release` that is dropped at any await is done or not, and nothing between";
 pub(super) const LEASE: &str =
     "a lease or a release that is dropped at any await leaves at most a lease that ends by itself";
 
-pub(super) async fn of_swaps<S: TokenStore>(entry: &Entry<S>) -> Found {
+/// `releases`: also the lease.
+pub(super) async fn of_swaps<S: TokenStore>(entry: &Entry<S>, releases: bool) -> Found {
     let one = entry.open();
+    let what = if releases { "swap_and_release" } else { "swap" };
     let mut held = (one.put(b"before").await?, b"before".to_vec());
     let mut is_whole = 0;
     for polls in 0.. {
         let data =
             format!("dropped after {polls} polls, and as long as a token set: {}", "x".repeat(2000)).into_bytes();
-        let ended = drop_after(polls, one.store().swap(held.0, &data)).await;
+        let ended = match releases {
+            true => drop_after(polls, one.store().swap_and_release(held.0, Some(&held.1), &data, "dropped-swap")).await,
+            false => drop_after(polls, one.store().swap(held.0, &data)).await,
+        };
         let next = (held.0 + 1, data);
         held = settled(&one, &held, &next, polls).await?;
         match ended {
@@ -31,12 +42,12 @@ pub(super) async fn of_swaps<S: TokenStore>(entry: &Entry<S>) -> Found {
                 let sound = swap == Swap::Done && held == next;
                 hold!(
                     sound,
-                    "a swap of the version that is stored returned {swap:?}, and version {} is stored",
+                    "a {what} of the version that is stored returned {swap:?}, and version {} is stored",
                     held.0
                 );
                 is_whole += 1;
             }
-            Some(Err(error)) => return Err(format!("swap failed after {polls} other swaps were dropped: {error}")),
+            Some(Err(error)) => return Err(format!("{what} failed after {polls} others were dropped: {error}")),
             None => {}
         }
         // A few times, because not each call has as many awaits.
@@ -104,17 +115,31 @@ pub(super) async fn of_leases<S: TokenStore>(entry: &Entry<S>) -> Found {
     Ok(())
 }
 
-/// Polls a future so many times and drops it then, if it hasn't ended.
+/// Polls a future so many times and drops it then, if it hasn't ended. It is polled when it can go on: with a database far away it would be
+/// polled in vain a hundred times for each await.
 async fn drop_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
+    let woken = Arc::new(Woken(Notify::new()));
+    let waker = Waker::from(woken.clone());
     let mut future = pin!(future);
-    for _ in 0..polls {
-        if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+    for poll in 0..polls {
+        if poll > 0 && timeout(CALL, woken.0.notified()).await.is_err() {
+            return None;
+        }
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Some(output);
         }
         // So that what it waits for can happen.
         sleep(BETWEEN_POLLS).await;
     }
     None
+}
+
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 const BETWEEN_POLLS: Duration = Duration::from_millis(1);

@@ -4,11 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::task::JoinSet;
 
-use super::{Entry, Found, Handle, hold};
-use crate::store::{Swap, TokenStore};
+use super::{Found, Handle, hold};
+use crate::store::{Entry, Swap, TokenStore};
 
-pub(super) const ONE: &str =
-    "of many swaps at once that expect one version exactly one is Done, and a version never has two contents";
+pub(super) const ONE: &str = "of many swaps at once that expect one version, with a release or without, exactly one is Done, and a version never has two contents";
 
 /// What one process has seen and done.
 #[derive(Default)]
@@ -17,7 +16,7 @@ struct Seen {
     loaded: Vec<(u64, Vec<u8>)>,
 }
 
-pub(super) async fn one_of_many_wins<S: TokenStore>(entry: &Entry<S>) -> Found {
+pub(super) async fn one_of_many_wins<S: TokenStore>(entry: &super::Entry<S>) -> Found {
     let mut processes = JoinSet::new();
     for number in 0..PROCESSES {
         processes.spawn(swap_and_load(Arc::new(entry.open()), number));
@@ -56,9 +55,14 @@ async fn swap_and_load<S: TokenStore>(one: Arc<Handle<S>>, number: usize) -> Fou
     for round in 0..ROUNDS {
         let found = one.load().await?;
         let version = found.as_ref().map_or(0, |entry| entry.version());
-        seen.loaded.extend(found.map(|entry| (version, entry.data().to_vec())));
         let data = format!("process {number}, round {round}").into_bytes();
-        if one.swap(version, &data).await? == Swap::Done {
+        let before = found.as_ref().map(Entry::data);
+        let swapped = match round % 2 {
+            0 => one.swap(version, &data).await?,
+            _ => one.swap_and_release(version, before, &data, &format!("many-{number}")).await?,
+        };
+        seen.loaded.extend(found.map(|entry| (version, entry.data().to_vec())));
+        if swapped == Swap::Done {
             seen.stored.push((version + 1, data));
         }
     }

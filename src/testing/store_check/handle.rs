@@ -43,7 +43,8 @@ impl<S: TokenStore> Handle<S> {
     }
 
     pub(super) async fn lease_and_load(&self, holder: &str, time: Duration) -> Found<(Lease, Option<Entry>)> {
-        call(&format!("lease_and_load({holder:?}, {time:?})"), self.0.lease_and_load(holder, time)).await
+        let what = format!("lease_and_load({holder:?}, {time:?})");
+        call_within(PARTS * CALL, &what, self.0.lease_and_load(holder, time)).await
     }
 
     pub(super) async fn swap_and_release(
@@ -54,7 +55,7 @@ impl<S: TokenStore> Handle<S> {
         holder: &str,
     ) -> Found<Swap> {
         let what = format!("swap_and_release({expected}, …)");
-        call(&what, self.0.swap_and_release(expected, before, data, holder)).await
+        call_within(PARTS * CALL, &what, self.0.swap_and_release(expected, before, data, holder)).await
     }
 
     pub(super) async fn changed(&self, known: u64) {
@@ -74,15 +75,26 @@ impl<S: TokenStore> Handle<S> {
 }
 
 async fn call<T: Debug>(what: &str, call: impl Future<Output = Result<T, StoreError>>) -> Found<T> {
-    match timeout(CALL, call).await {
+    call_within(CALL, what, call).await
+}
+
+async fn call_within<T: Debug>(
+    limit: Duration,
+    what: &str,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Found<T> {
+    match timeout(limit, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("{what} failed: {error}")),
-        Err(_) => Err(format!("{what} took longer than {CALL:?}, after which it is dropped")),
+        Err(_) => Err(format!("{what} took longer than {limit:?}, after which it is dropped")),
     }
 }
 
 /// `Stored` drops a call after this time.
 pub(super) const CALL: Duration = Duration::from_secs(5);
+
+/// A call that may have as many parts has as many times longer.
+const PARTS: u32 = 3;
 
 /// Nobody else swaps more than a few times.
 const ATTEMPTS: u32 = 100;

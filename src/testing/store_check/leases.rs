@@ -40,7 +40,7 @@ pub(super) async fn one_holder<S: TokenStore>(entry: &Entry<S>) -> Found {
     Ok(())
 }
 
-async fn is_held<S: TokenStore>(one: &Handle<S>, holder: &str, time: Duration) -> Found {
+pub(super) async fn is_held<S: TokenStore>(one: &Handle<S>, holder: &str, time: Duration) -> Found {
     match one.lease(holder, time).await? {
         Lease::Granted => Err(format!("{holder:?} was granted a lease that another holder has")),
         Lease::Held(left) if left > time + time / 2 => Err(format!("Held({left:?}) for a lease of {time:?}")),
@@ -69,7 +69,8 @@ pub(super) async fn end<S: TokenStore>(entry: &Entry<S>) -> Found {
     let (one, other) = (entry.open(), entry.open());
     hold!(one.lease("a-1", SHORT).await? == Lease::Granted, "nobody has the lease, and it isn't granted");
     let began = Instant::now();
-    sleep(SHORT / 4).await;
+    // So late that a lease that isn't prolonged ends much too early.
+    sleep(SHORT / 4 * 3).await;
     hold!(one.lease("a-1", SHORT).await? == Lease::Granted, "the holder asks again, and isn't granted it");
     let prolonged = Instant::now();
     loop {

@@ -1,7 +1,10 @@
 //! How long leases are asked for, after the machine stood still.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,14 @@ use crate::{
 struct Timing {
     shelf: Shelf,
     asked_for: Arc<Mutex<Vec<Duration>>>,
+    /// The answer to the next call for a lease is lost.
+    loses_one: Arc<AtomicBool>,
+}
+
+impl Timing {
+    fn new() -> Self {
+        Self { shelf: Shelf::new(), asked_for: Arc::default(), loses_one: Arc::default() }
+    }
 }
 
 impl TokenStore for Timing {
@@ -32,7 +43,11 @@ impl TokenStore for Timing {
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         self.asked_for.lock().unwrap().push(time);
-        self.shelf.lease(holder, time).await
+        let leased = self.shelf.lease(holder, time).await;
+        match self.loses_one.swap(false, Ordering::SeqCst) {
+            true => Err(StoreError::unreachable("the answer was lost")),
+            false => leased,
+        }
     }
 
     async fn release(&self, holder: &str) -> Result<(), StoreError> {
@@ -49,7 +64,7 @@ async fn a_machine_that_stood_still_in_an_exchange_asks_for_longer_leases_from_t
     for (chosen, after) in [(None, 3 * (3 * SECOND - SECOND / 3)), (Some(2 * SECOND), 2 * SECOND)] {
         let server = Server::new();
         server.lifetime(HOUR);
-        let store = Timing { shelf: Shelf::new(), asked_for: Arc::default() };
+        let store = Timing::new();
         let source = Stored::in_store(Rotating(server.clone()), store.clone()).clock(server.wall);
         let source = source.holding(TokenSet::of_refresh_token("r0"));
         let source = if let Some(chosen) = chosen { source.lease(chosen) } else { source };
@@ -73,4 +88,31 @@ async fn a_machine_that_stood_still_in_an_exchange_asks_for_longer_leases_from_t
         let close = |time: &Duration| time.abs_diff(after) < SECOND / 10;
         assert!(!asked_for.is_empty() && asked_for.iter().all(close), "{asked_for:?} for {chosen:?}");
     }
+}
+
+/// A long lease is for a holder that may stand still. Nobody has one whose answer was lost.
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_answer_was_lost_is_not_waited_for() {
+    let server = Server::new();
+    server.lifetime(HOUR);
+    let store = Timing::new();
+    let source = Stored::in_store(Rotating(server.clone()), store.clone()).clock(server.wall);
+    let source = source.holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    server.takes(20 * SECOND);
+    let refresh = tokio::spawn({
+        let token = token.clone();
+        async move { token.refresh().await }
+    });
+    sleep(SECOND / 1000).await;
+    tokio::time::advance(10 * SECOND).await;
+    refresh.await.unwrap().unwrap();
+
+    server.takes(SECOND / 10);
+    store.loses_one.store(true, Ordering::SeqCst);
+    token.refresh().await.unwrap_err();
+    sleep(SECOND / 10).await;
+    assert_eq!(store.shelf.holder(), None, "all would wait for the end of a lease of half a minute");
+    token.refresh().await.unwrap();
 }

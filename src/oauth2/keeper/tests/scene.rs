@@ -57,6 +57,10 @@ pub(super) enum Fault {
     Deaf,
     /// No call ever returns.
     Hung,
+    /// No call for a lease ever returns. Other calls work.
+    LeaseHangs,
+    /// No swap ever returns. Other calls work.
+    SwapHangs,
 }
 
 /// A store that its clones share.
@@ -168,6 +172,7 @@ impl Shelf {
         let fault = self.lock().fault;
         match fault {
             Fault::Hung => pending().await,
+            Fault::SwapHangs if swap => pending().await,
             Fault::Down => Err(StoreError::unreachable("down")),
             Fault::ReadOnly if swap => Err(StoreError::unreachable("read only")),
             _ => Ok(()),
@@ -240,6 +245,9 @@ impl TokenStore for Shelf {
 
     async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
         self.fail(false).await?;
+        if self.lock().fault == Fault::LeaseHangs {
+            pending::<()>().await;
+        }
         let leased = self.lease_now(holder, time);
         self.lag(Call::Lease).await;
         Ok(leased)

@@ -326,3 +326,27 @@ async fn what_is_adopted_while_the_store_hangs_is_used_after_one_call_to_it() {
         assert_eq!(carried(&token).as_deref(), Some("new"), "{moment:?}");
     }
 }
+
+/// A store that has each part of a call by itself: one that hangs is given up as soon as any other call.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_hangs_costs_no_more_than_a_call_that_hangs() {
+    for fault in [Fault::Hung, Fault::LeaseHangs] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        shelf.fault(fault);
+        let token = plain(&server, &shelf, 1);
+        timeout(6 * SECOND, token.ready()).await.unwrap_or_else(|_| panic!("{fault:?}")).unwrap();
+    }
+    // The lease is released as well.
+    for (fault, calls) in [(Fault::Hung, 2), (Fault::SwapHangs, 1)] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        let (token, _handle) = begin(&server, &shelf);
+        token.ready().await.unwrap();
+        server.takes(2 * SECOND);
+        let hangs = async {
+            sleep(SECOND).await;
+            shelf.fault(fault);
+        };
+        let (refreshed, ()) = tokio::join!(timeout((3 + 5 * calls) * SECOND, token.refresh()), hangs);
+        refreshed.unwrap_or_else(|_| panic!("{fault:?}")).unwrap();
+    }
+}
