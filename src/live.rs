@@ -205,8 +205,8 @@ impl LiveToken {
     /// Fetches a token now, whatever the schedule, a backoff or a pause say. Only the gap between two fetches is kept: a second, or half of
     /// the lifetime if that is shorter. Requests go on with the current token.
     ///
-    /// Concurrent calls share one fetch. If a fetch already runs and works, it counts. If it fails, it may have begun before the cause was
-    /// repaired, so another one follows.
+    /// Concurrent calls share one fetch. If a fetch already runs and brings another token, it counts. If it fails, it may have begun before
+    /// the cause was repaired, so another one follows.
     ///
     /// ```
     /// use tower_bearer::{AccessToken, LiveToken};

@@ -71,16 +71,16 @@ impl Handles {
         self.report(decider, now);
     }
 
-    /// A fetch begins. It counts for later calls of `refresh` only if it works.
+    /// A fetch begins. It counts for later calls of `refresh` only if it brings another token.
     pub(super) fn begin(&self) -> u64 {
         self.demands.answer_refreshes(self.progress.read);
         self.progress.read
     }
 
-    /// A fetch has ended. It answers the demands up to `under_way`, whatever its result. If it worked, it also answers those that came
+    /// A fetch has ended. It answers the demands up to `under_way`, whatever its result. `is_for_all`: it also answers those that came
     /// meanwhile.
-    pub(super) fn answer(&mut self, under_way: u64, worked: bool) {
-        let answered = if worked { self.progress.read } else { under_way };
+    pub(super) fn answer(&mut self, under_way: u64, is_for_all: bool) {
+        let answered = if is_for_all { self.progress.read } else { under_way };
         self.demands.answer_refreshes(answered);
         self.progress.refreshes_answered = self.progress.refreshes_answered.max(answered);
     }

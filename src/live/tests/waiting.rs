@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::scene::*;
-use crate::{ErrorKind, FetchError, State};
+use crate::{ErrorKind, FetchError, FetchReason, State};
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_is_gone_at_the_moment_of_its_end() {
@@ -173,6 +173,17 @@ async fn who_refreshes_during_a_fetch_shares_it() {
     within(secs(3), scene.token.refresh()).await.unwrap();
     scene.until(secs(60)).await;
     assert_eq!(scene.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_while_the_same_token_is_handed_on_again_gets_another() {
+    let same = || gives(token("t1").expires_in(secs(100))).taking(secs(5));
+    let scene = Scene::new([same(), same()], fresh(HOUR));
+    while scene.count() < 2 {
+        tokio::time::sleep(secs(1)).await;
+    }
+    within(secs(7), scene.token.refresh()).await.unwrap();
+    assert_eq!((scene.count(), scene.last().reason), (3, FetchReason::Asked));
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,8 +119,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
                     if let Ok(Attempt::Stored(token)) = attempt {
                         return Ok(token);
                     }
-                    // A lease that can't be released ends by itself.
-                    let _ = self.ask(|store| store.release(&lease)).await;
+                    let store_fails = matches!(attempt, Err(RenewError::Store(_))) || self.memo().unsaved.is_some();
+                    if store_fails {
+                        self.release_later(&lease);
+                    } else {
+                        // A lease that can't be released ends by itself.
+                        let _ = self.ask(|store| store.release(&lease)).await;
+                    }
                     match attempt? {
                         Attempt::Done(token) | Attempt::Stored(token) => return Ok(token),
                         Attempt::LookAgain => {
