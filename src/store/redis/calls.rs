@@ -122,6 +122,7 @@ impl TokenStore for RedisStore {
                 // There is no such channel any more.
                 return std::future::pending().await;
             }
+            self.shared.go_on();
         }
     }
 }

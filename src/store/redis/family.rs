@@ -157,6 +157,11 @@ impl Shared {
         Ok(answers)
     }
 
+    /// Called by those who wait when something was heard.
+    pub(super) fn go_on(&self) {
+        self.hub.go_on(&self.servers);
+    }
+
     /// Listens in this channel from now on.
     pub(super) fn listen(&self, seat: &mut Option<Seat>, channel: &str) -> watch::Receiver<Heard> {
         self.hub.listen(&self.servers, seat, channel)

@@ -70,14 +70,28 @@ impl Hub {
         channel: &str,
     ) -> watch::Receiver<Heard> {
         let receiver = self.wait_in(seat, channel);
-        let mut state = self.state();
-        if state.listener.is_none() {
-            state.listeners += 1;
-            state.listener = Some(state.listeners);
-            let listener = Listener { hub: self.clone(), number: state.listeners };
-            tokio::spawn(listener.listen(servers.clone()));
-        }
+        self.start(servers, Duration::ZERO);
         receiver
+    }
+
+    /// Called when something was heard: if the task has ended, with its runtime or by a panic, those who wait in another runtime start the
+    /// next one. It begins late, because it may end in the same way.
+    pub(super) fn go_on(self: &Arc<Self>, servers: &Arc<Servers>) {
+        self.start(servers, AFTER_ITS_END);
+    }
+
+    /// Starts the task if there is none.
+    fn start(self: &Arc<Self>, servers: &Arc<Servers>, after: Duration) {
+        let mut state = self.state();
+        if state.listener.is_some() {
+            return;
+        }
+        state.listeners += 1;
+        state.listener = Some(state.listeners);
+        let listener = Listener { hub: self.clone(), number: state.listeners };
+        // A runtime that ends drops the task at once, and that takes the lock.
+        drop(state);
+        tokio::spawn(listener.listen(servers.clone(), after));
     }
 
     fn wait_in(self: &Arc<Self>, seat: &mut Option<Seat>, channel: &str) -> watch::Receiver<Heard> {
@@ -236,7 +250,7 @@ struct Listener {
 }
 
 impl Listener {
-    async fn listen(self, servers: Arc<Servers>) {
+    async fn listen(self, servers: Arc<Servers>, after: Duration) {
         let sweeps = async {
             loop {
                 sleep(self.hub.ping_every).await;
@@ -246,7 +260,7 @@ impl Listener {
         tokio::select! {
             () = self.is_over() => {}
             () = sweeps => {}
-            never = subscription::for_ever(&self.hub, &servers) => match never {},
+            never = async { sleep(after).await; subscription::for_ever(&self.hub, &servers).await } => match never {},
         }
     }
 
@@ -264,21 +278,26 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// Also when its runtime ends, or a bug makes it panic: the next store that listens starts another one.
+    /// Also when its runtime ends, or a bug makes it panic: the next store that listens starts another one, and so do those who wait.
     fn drop(&mut self) {
         let mut state = self.hub.state();
         if state.listener == Some(self.number) {
             state.listener = None;
+            state.channels.values().for_each(|channel| channel.heard.send_modify(|_| {}));
         }
     }
 }
+
+const AFTER_ITS_END: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use redis::Client;
 
+    use tokio::time::timeout;
+
     use super::{super::servers::Place, *};
-    use crate::store::heard::Change;
+    use crate::store::{RedisStore, TokenStore, heard::Change};
 
     const EVERY: Duration = Duration::from_secs(30);
 
@@ -406,6 +425,47 @@ mod tests {
         drop(hub.listen(&servers, &mut seat, "a"));
         sleep(Duration::from_secs(1)).await;
         assert_eq!(tasks(), 1);
+    }
+
+    #[test]
+    fn a_task_that_ended_with_its_runtime_is_replaced_by_those_who_wait_in_another() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        // It says nothing, so there is no news.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::open(format!("redis://{}", silent.local_addr().unwrap())).unwrap();
+        let family = RedisStore::family(client, "users");
+        let (one, other) = (family.of("one"), family.of("other"));
+        let mut waits = std::pin::pin!(other.changed(0));
+        let mut waits_for = |time| {
+            second.block_on(async {
+                timeout(time, waits.as_mut()).await.expect_err("nothing was heard");
+                tokio::runtime::Handle::current().metrics().num_alive_tasks()
+            })
+        };
+        let moment = Duration::from_millis(20);
+        first.block_on(async { timeout(moment, one.changed(0)).await.unwrap_err() });
+        assert_eq!(waits_for(moment), 0, "the task is in the first one");
+        drop(first);
+        assert_eq!(waits_for(moment), 1, "nobody listens for those who wait");
+    }
+
+    #[test]
+    fn a_task_that_never_ran_is_replaced_as_well() {
+        let (hub, servers, mut seat) = (Hub::new(EVERY), servers(), None);
+        // The runtime is ending: it drops the task at once.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        {
+            let _within = handle.enter();
+            hub.listen(&servers, &mut seat, "a");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            drop(hub.listen(&servers, &mut seat, "a"));
+            assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 1);
+        });
     }
 
     /// A family may outlive a runtime, as in tests.
