@@ -71,6 +71,8 @@ use std::{fmt, future::Future, time::Duration};
 use zeroize::Zeroizing;
 
 mod account;
+#[cfg(test)]
+mod captured_warnings;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod entry_name;
 mod error;
@@ -87,8 +89,6 @@ mod redis;
 #[cfg(feature = "sealed")]
 mod sealed;
 mod token_set;
-#[cfg(test)]
-mod told;
 
 #[cfg(feature = "oauth2")]
 pub(crate) use account::tenant;
@@ -209,6 +209,9 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// As for [`load`](Self::load). After an error the lease may be held; if the entry can't be loaded, it is released.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when it takes longer than 15 s. The lease may be held then, and ends by itself.
     fn lease_and_load(
         &self,
         holder: &str,
@@ -219,7 +222,7 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Replaces the entry of version `expected`, and releases the lease if that is [`Done`](Swap::Done). If there is `before`, the entry must
     /// also have this data: a database that was set back may have come to the same version again. Default: [`load`](Self::load),
-    /// [`swap`](Self::swap), then [`release`](Self::release). A store that can do all of it at once saves two round trips.
+    /// [`swap`](Self::swap), then [`release`](Self::release). There the entry may be set back between the load and the swap. A store that can do all of it at once saves two round trips.
     /// [`TokenStore`] has an example of the parts.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ async fn run(renewals: u32) -> ExitCode {
     let redis_at = |port, name: &str| RedisStore::connect(&format!("redis://127.0.0.1:{port}/"), name).expect("a URL");
     let postgres_at = |port: u16, name: &str| {
         let url = postgres.url().replace(&format!(":{}/", postgres.port()), &format!(":{port}/"));
-        PostgresStore::of(postgres_server::pool(&url, 1), name)
+        PostgresStore::new(postgres_server::pool(&url, 1), name)
     };
     let file = |name: &str| FileStore::new(directory.file(name));
     let (direct, by_turns) = (redis.port(), to_redis.port());

@@ -24,6 +24,13 @@ pub enum StoreErrorKind {
 
 impl StoreError {
     /// An error after which it may work next time.
+    ///
+    /// ```
+    /// use tower_bearer::store::{StoreError, StoreErrorKind};
+    ///
+    /// let error = StoreError::unreachable(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    /// assert_eq!(error.kind(), StoreErrorKind::Unreachable);
+    /// ```
     pub fn unreachable(cause: impl Into<BoxError>) -> Self {
         Self { kind: StoreErrorKind::Unreachable, cause: cause.into().into() }
     }

@@ -56,7 +56,8 @@ use statements::{Statements, Table};
 ///   `PgConnectOptions::extra_float_digits(None)`. Your own statements need `PgConnectOptions::statement_cache_capacity(0)`, or a PgBouncer
 ///   that tracks prepared statements (1.21, `max_prepared_statements`).
 /// - **Don't delete rows.** The version of a new row begins with 1 again. [`Stored`](crate::oauth2::Stored) takes that for a store that was
-///   set back: a process that knows the token set stores it again. [`Stored::remove`](crate::oauth2::Stored::remove) removes one.
+///   set back: a process that knows the token set stores it again. [`Stored::remove`](crate::oauth2::Stored::remove) removes one. When no
+///   process uses the key any more, delete its row.
 ///
 /// ```no_run
 /// use sqlx::PgPool;
@@ -67,7 +68,7 @@ use statements::{Statements, Table};
 /// let pool = PgPool::connect("postgres://app@db.internal/app").await?;
 /// PostgresStore::migrate(&pool).await?;
 /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
-/// let store = PostgresStore::of(pool, "documents");
+/// let store = PostgresStore::new(pool, "documents");
 /// let token = LiveToken::spawn(Stored::in_store(ClientCredentials::new(endpoint), store));
 /// # Ok(())
 /// # }
@@ -108,7 +109,33 @@ impl PostgresStore {
     /// # Cancel safety
     /// If the future is dropped, the table is there or not.
     pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
-        let sql = statements::migration();
+        Self::create(pool, &Table::default()).await
+    }
+
+    /// The same for a table with [another name](Self::table). Its schema must exist.
+    ///
+    /// ```no_run
+    /// use sqlx::PgPool;
+    /// use tower_bearer::store::{PostgresStore, StoreError};
+    ///
+    /// # async fn family(pool: PgPool) -> Result<(), StoreError> {
+    /// PostgresStore::migrate_table(&pool, "auth.token").await?;
+    /// let users = PostgresStore::family(pool, "users").table("auth.token")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`migrate`](Self::migrate), and if this can't be the name of a table.
+    ///
+    /// # Cancel safety
+    /// As for [`migrate`](Self::migrate).
+    pub async fn migrate_table(pool: &PgPool, name: &str) -> Result<(), StoreError> {
+        Self::create(pool, &Table::named(name)?).await
+    }
+
+    async fn create(pool: &PgPool, table: &Table) -> Result<(), StoreError> {
+        let sql = statements::migration(table);
         pool.execute(&*sql).await.map(drop).map_err(|error| migration_error(&error))
     }
 
@@ -116,7 +143,7 @@ impl PostgresStore {
     ///
     /// The name tells applications apart. Different accounts ([`Account`]: server, client, user) have different keys under the same name.
     /// For many token sets, make a [`family`](Self::family): they share one connection. [`PostgresStore`] has an example.
-    pub fn of(pool: PgPool, name: impl Into<String>) -> Self {
+    pub fn new(pool: PgPool, name: impl Into<String>) -> Self {
         let database = Database::new(pool, Table::default(), LIMIT);
         Self::sharing(Arc::new(Listening::new(database)), name.into())
     }
@@ -141,7 +168,7 @@ impl PostgresStore {
     /// use tower_bearer::store::{PostgresStore, StoreError};
     ///
     /// # fn store(pool: PgPool) -> Result<(), StoreError> {
-    /// let store = PostgresStore::of(pool, "documents").table("auth.tower_bearer_token")?;
+    /// let store = PostgresStore::new(pool, "documents").table("auth.tower_bearer_token")?;
     /// # Ok(())
     /// # }
     /// ```
@@ -167,7 +194,7 @@ impl PostgresStore {
     /// use tower_bearer::store::PostgresStore;
     ///
     /// # fn store(pool: PgPool) {
-    /// let far_away = PostgresStore::of(pool, "documents").answer_limit(Duration::from_secs(2));
+    /// let far_away = PostgresStore::new(pool, "documents").answer_limit(Duration::from_secs(2));
     /// # }
     /// ```
     #[must_use]
@@ -365,14 +392,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_family_and_a_single_store_have_the_same_entry() {
-        let one = PostgresStore::of(pool(), "users/a%2Fb");
+        let one = PostgresStore::new(pool(), "users/a%2Fb");
         let other = PostgresStore::family(pool(), "users").of("a/b");
         assert_eq!(one.key, other.key);
     }
 
     #[tokio::test]
     async fn nothing_shows_the_password() {
-        let store = PostgresStore::of(pool(), "x").answer_limit(Duration::from_millis(100));
+        let store = PostgresStore::new(pool(), "x").answer_limit(Duration::from_millis(100));
         let error = store.load().await.unwrap_err();
         let family = PostgresStore::family(pool(), "x");
         let shown = format!("{store:?} {family:?} {error} {error:?}");
@@ -409,7 +436,7 @@ mod tests {
         let store = {
             let first = runtime();
             let _within = first.enter();
-            let store = PostgresStore::of(pool(), "x");
+            let store = PostgresStore::new(pool(), "x");
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             assert!(std::pin::pin!(store.changed(0)).poll(&mut context).is_pending());
             store
@@ -423,7 +450,7 @@ mod tests {
     #[tokio::test]
     async fn an_account_that_is_bound_later_has_news_of_its_own() {
         let account = Account::new("https://id.example.com", "client");
-        let mut store = PostgresStore::of(pool(), "x");
+        let mut store = PostgresStore::new(pool(), "x");
         store.note_known_events(7);
         store.bind(&account);
         assert_eq!(store.known_events.load(Ordering::SeqCst), 0);
@@ -431,7 +458,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_fits_into_no_index_is_refused_before_it_is_sent() {
-        let error = PostgresStore::of(pool(), "x".repeat(LONGEST_KEY)).load().await.unwrap_err();
+        let error = PostgresStore::new(pool(), "x".repeat(LONGEST_KEY)).load().await.unwrap_err();
         assert!(error.to_string().contains("at most 2000 bytes"), "{error}");
     }
 }

@@ -60,8 +60,8 @@ use servers::Place;
 ///
 /// | to have | call |
 /// |---|---|
-/// | one token set | [`connect`](Self::connect), [`of`](Self::of) |
-/// | a token set for each user | [`family`](Self::family) |
+/// | one token set | [`connect`](Self::connect), [`new`](Self::new) |
+/// | a token set for each user | [`RedisFamily::connect`], [`family`](Self::family) |
 /// | the same behind sentinels | [`sentinel`](Self::sentinel), [`RedisFamily::sentinel`] |
 /// | the same in a cluster | [`cluster`](Self::cluster), [`RedisFamily::cluster`] |
 ///
@@ -83,7 +83,8 @@ use servers::Place;
 ///   has a `PING` every 30 s. When it fails, it is tried again after 0.25 s, and then less and less often, at least every 30 s. Writes that
 ///   wait for replicas or disks have a third one, because they hold it up. All stores of a [family](RedisFamily) share them.
 /// - **Each token set has three keys**: `tower-bearer:{ACCOUNT:NAME}` (a hash of `version` and `data`), the same with `:lease`, and with
-///   `:changed` for the channel. They are in one slot of a cluster.
+///   `:changed` for the channel. They are in one slot of a cluster. To forget a user, call [`Stored::remove`](crate::oauth2::Stored::remove);
+///   when no process uses the key any more, delete it.
 /// - **Other servers** with the same protocol and Lua scripts (Valkey, KeyDB, Dragonfly) should do as well. This crate is tested with Redis
 ///   only; `testing::StoreCheck` says what yours keeps.
 ///
@@ -129,11 +130,7 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`] if this is no such URL.
     pub fn connect(url: &str, name: impl Into<String>) -> Result<Self, StoreError> {
-        // The error of `redis` may show the URL, with the password.
-        let client = Client::open(url).map_err(|_| {
-            StoreError::unusable("that is no Redis URL; it should look like rediss://user:password@host:6379/0")
-        })?;
-        Ok(Self::of(client, name))
+        Ok(Self::new(client(url)?, name))
     }
 
     /// The token set with this name, through your own client: for certificates, and other options that a URL doesn't have.
@@ -143,11 +140,11 @@ impl RedisStore {
     ///
     /// # fn main() -> Result<(), redis::RedisError> {
     /// let client = redis::Client::open("rediss://redis.example.com")?;
-    /// let store = RedisStore::of(client, "documents");
+    /// let store = RedisStore::new(client, "documents");
     /// # Ok(())
     /// # }
     /// ```
-    pub fn of(client: Client, name: impl Into<String>) -> Self {
+    pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self::alone(Place::server(client), name)
     }
 
@@ -193,7 +190,7 @@ impl RedisStore {
         Self::alone(Place::sentinel(sentinels, service.into(), like), name)
     }
 
-    /// Stores of many keys, such as the users of an application, over the same two connections.
+    /// Stores of many keys, such as the users of an application, over the same two connections, through your own client.
     ///
     /// ```
     /// use tower_bearer::store::RedisStore;
@@ -294,6 +291,13 @@ impl RedisStore {
     fn note_known_events(&self, number: u64) {
         self.known_events.fetch_max(number, Ordering::SeqCst);
     }
+}
+
+fn client(url: &str) -> Result<Client, StoreError> {
+    // The error of `redis` may show the URL, with the password.
+    Client::open(url).map_err(|_| {
+        StoreError::unusable("that is no Redis URL; it should look like rediss://user:password@host:6379/0")
+    })
 }
 
 /// The result of a script that writes.

@@ -45,7 +45,7 @@ impl AnyStore {
             return Self::Redis(RedisStore::family(Client::open(url).unwrap(), "fleet").of("Anna/1"));
         }
         if place.starts_with("postgres://") {
-            Self::Postgres(PostgresStore::of(pool(place, 2), "fleet"))
+            Self::Postgres(PostgresStore::new(pool(place, 2), "fleet"))
         } else if place.starts_with("redis://") {
             Self::Redis(RedisStore::connect(place, "fleet").unwrap())
         } else if let Some(path) = place.strip_prefix(DIRECTORY) {

@@ -107,8 +107,8 @@ pub(crate) async fn slots_are_moved() {
     const USERS: usize = 40;
     let nodes = Nodes::begin().await;
     let (family, others) = (nodes.family(), nodes.family());
-    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(&user.to_string()))).collect();
-    let other = |user: usize| bound(others.of(&user.to_string()));
+    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(user.to_string()))).collect();
+    let other = |user: usize| bound(others.of(user.to_string()));
     // Half of them have an entry before.
     for store in stores.iter().step_by(2) {
         assert_eq!(store.swap(0, b"0").await.unwrap(), Swap::Done);
@@ -187,12 +187,12 @@ pub(crate) async fn a_node_is_killed() {
     const USERS: usize = 30;
     let nodes = Nodes::begin().await;
     let (family, others) = (nodes.family(), nodes.family());
-    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(&user.to_string()))).collect();
+    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(user.to_string()))).collect();
     // One of its own, because the others have no replicas.
     let mut confirmed = Vec::new();
     for (user, store) in stores.iter().enumerate() {
         if slot_of(&nodes, store).await <= 5_460 {
-            let sure = bound(nodes.family().wait_for_replicas(1).of(&user.to_string()));
+            let sure = bound(nodes.family().wait_for_replicas(1).of(user.to_string()));
             assert_eq!(sure.swap(0, b"confirmed").await.unwrap(), Swap::Done);
             confirmed.push(user);
         } else {
@@ -218,7 +218,7 @@ pub(crate) async fn a_node_is_killed() {
     }
     say(&format!("all users are served again {:?} after a node was killed", began.elapsed()));
     for (user, store) in stores.iter().enumerate() {
-        let other = bound(others.of(&user.to_string()));
+        let other = bound(others.of(user.to_string()));
         let heard = async {
             while store.load().await.map_or(1, |entry| entry.unwrap().version()) < 2 {
                 let _ = timeout(Duration::from_secs(1), store.changed(1)).await;
@@ -236,7 +236,7 @@ pub(crate) async fn a_node_is_killed() {
     // And by now they are heard as soon as they come.
     let hear = join_all(stores.iter().map(|store| timeout(LONG, store.changed(2))));
     let swap = join_all((0..USERS).map(|user| {
-        let other = bound(others.of(&user.to_string()));
+        let other = bound(others.of(user.to_string()));
         async move { other.swap(2, b"more").await.unwrap() }
     }));
     let (heard, swapped) = tokio::join!(hear, swap);

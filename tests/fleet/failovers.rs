@@ -117,7 +117,7 @@ impl Played {
 fn owner(server: &AuthorizationServer, family: &RedisFamily, user: usize, first: &str) -> LiveToken {
     let endpoint = TokenEndpoint::new(&server.token_url()).unwrap().client_secret_basic("client", "secret");
     let grant = RefreshToken::new(endpoint).subject(format!("user {user}"));
-    let source = Stored::in_store(grant, family.of(&user.to_string()));
+    let source = Stored::in_store(grant, family.of(user.to_string()));
     let source = source.holding(TokenSet::of_refresh_token(first)).replay_grace(Duration::ZERO);
     LiveToken::builder(source).seed(user as u64).spawn()
 }

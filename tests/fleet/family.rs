@@ -19,7 +19,7 @@ pub(crate) async fn five_thousand() {
     let redis = RedisServer::start().await;
     let (family, others) = (family(&redis.url()), family(&redis.url()));
     let key = |user: usize| format!("user/{user}");
-    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(&key(user)))).collect();
+    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(key(user)))).collect();
     has_connections(&redis, 0).await;
 
     let began = Instant::now();
@@ -31,7 +31,7 @@ pub(crate) async fn five_thousand() {
 
     let began = Instant::now();
     let hear = join_all(stores.iter().map(|store| timeout(LONG, store.changed(0))));
-    let others: Vec<_> = (0..USERS).map(|user| bound(others.of(&key(user)))).collect();
+    let others: Vec<_> = (0..USERS).map(|user| bound(others.of(key(user)))).collect();
     let swap = join_all(others.iter().map(|store| store.swap(0, b"data")));
     let (heard, swapped) = tokio::join!(hear, swap);
     let told = began.elapsed();
@@ -80,7 +80,7 @@ pub(crate) async fn hears_again_after_a_restart() {
     let mut redis = RedisServer::start().await;
     let (family, others) = (family(&redis.url()), family(&redis.url()));
     let (before, meanwhile) = (0..USERS).partition::<Vec<_>, _>(|user| *user < USERS - 10);
-    let store = |user: &usize| bound(family.of(&user.to_string()));
+    let store = |user: &usize| bound(family.of(user.to_string()));
     let mut stores: Vec<_> = before.iter().map(store).collect();
     all_listen(&stores).await;
     redis.end().await;
@@ -93,7 +93,7 @@ pub(crate) async fn hears_again_after_a_restart() {
     stores.extend(late);
     until("all are subscribed", async || channels(&redis).await == USERS).await;
     for (user, store) in stores.iter().enumerate().step_by(100).chain(stores.iter().enumerate().rev().take(10)) {
-        let other = bound(others.of(&user.to_string()));
+        let other = bound(others.of(user.to_string()));
         let heard = async {
             while store.load().await.unwrap().is_none() {
                 timeout(LONG, store.changed(0)).await.expect("it was never told");
@@ -109,7 +109,7 @@ pub(crate) async fn over_a_connection_that_died_silently() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::to(redis.port()).await;
     let (family, others) = (family(&proxy.url()), self::family(&redis.url()));
-    let stores: Vec<_> = (0..100).map(|user| bound(family.of(&user.to_string()))).collect();
+    let stores: Vec<_> = (0..100).map(|user| bound(family.of(user.to_string()))).collect();
     all_listen(&stores).await;
     stores[0].load().await.unwrap();
     proxy.silence();
@@ -133,7 +133,7 @@ pub(crate) async fn without_its_replica() {
     primary.is_followed_by(&replica).await;
     // A write waits for half of this.
     let family = family(&primary.url()).answer_limit(Duration::from_secs(3)).wait_for_replicas(1);
-    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(&user.to_string()))).collect();
+    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(user.to_string()))).collect();
     let reader = bound(family.of("reader"));
     reader.load().await.unwrap();
     replica.signal(Signal::SIGSTOP);

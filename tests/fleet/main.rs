@@ -77,7 +77,6 @@ fn main() -> ExitCode {
             "store_on_postgres::a_missing_standby_costs_no_session_for_each_user",
             postgres::standby_missing_for_many,
         ),
-        beside("store_on_postgres::a_thousand_keys_share_one_more_connection", postgres::thousand_keys),
         beside(
             "store_on_redis::after_a_failover_behind_a_proxy_the_new_primary_is_written_to",
             failover::behind_a_proxy,
@@ -140,6 +139,7 @@ fn main() -> ExitCode {
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start_on_redis),
         alone("fifty_replicas_that_start_at_once_on_postgres_make_one_token_request", fleets::mass_start_on_postgres),
         alone("store_on_redis::five_thousand_users_share_two_connections", family::five_thousand),
+        alone("store_on_postgres::five_thousand_keys_share_one_more_connection", postgres::five_thousand_keys),
         alone(
             "long::two_hundred_failovers_with_a_replica_that_must_have_each_write_spend_nothing_twice",
             failovers::with_a_replica_that_must_have_it,

@@ -163,14 +163,14 @@ pub(crate) async fn behind_pgbouncer() {
     let server = PostgresServer::start().await;
     let bouncer = PgBouncer::before(&server).await;
     let url = bouncer.url();
-    let report = StoreCheck::new(move |name| PostgresStore::of(pool(&url, 2), name)).run().await;
+    let report = StoreCheck::new(move |name| PostgresStore::new(pool(&url, 2), name)).run().await;
     say(&format!("behind PgBouncer: {report}"));
     report.assert_sound();
     let news = report.news().expect("a poll finds it");
     assert!(news > Duration::from_millis(500), "that was a notification: {news:?}");
     // No notification reaches others who share the two connections: sqlx would end their statements.
     let others = pool(&bouncer.url(), 4);
-    let listening = PostgresStore::of(pool(&bouncer.url(), 2), "heard");
+    let listening = PostgresStore::new(pool(&bouncer.url(), 2), "heard");
     hears(&listening).await;
     for version in 0..40 {
         assert_eq!(listening.swap(version, b"data").await.unwrap(), Swap::Done);
@@ -179,7 +179,7 @@ pub(crate) async fn behind_pgbouncer() {
     // One entry whose statements of many clients take turns on two connections.
     let mut asking = JoinSet::new();
     for number in 0..16 {
-        let store = PostgresStore::of(pool(&bouncer.url(), 1), format!("many-{}", number % 2)).answer_limit(LONG);
+        let store = PostgresStore::new(pool(&bouncer.url(), 1), format!("many-{}", number % 2)).answer_limit(LONG);
         asking.spawn(async move {
             let mut done = 0;
             while done < 5 {
@@ -203,7 +203,7 @@ pub(crate) async fn nothing_left_behind_pgbouncer() {
     let pool = server.pool(1);
     drop(pool.acquire().await.unwrap());
     pool.set_connect_options(bouncer.url().parse().unwrap());
-    let store = PostgresStore::of(pool, "x");
+    let store = PostgresStore::new(pool, "x");
     let waiting = tokio::spawn(async move { store.changed(0).await });
     sleep(Duration::from_millis(500)).await;
     // Somebody has that connection while the listener gives up.
@@ -256,7 +256,7 @@ pub(crate) async fn table_missing() {
     let elsewhere = server.store("x").table("auth.order").unwrap();
     assert!(elsewhere.load().await.unwrap_err().to_string().contains("migrate"));
     server.order("CREATE SCHEMA auth").await;
-    server.order(&PostgresStore::SCHEMA.replace("tower_bearer_token", "auth.\"order\"")).await;
+    PostgresStore::migrate_table(&server.pool(1), "auth.order").await.unwrap();
     assert_eq!(elsewhere.load().await.unwrap(), None, "nothing of the other table");
     assert_eq!(elsewhere.swap(0, b"data").await.unwrap(), Swap::Done);
 }
@@ -267,7 +267,7 @@ pub(crate) async fn refused() {
     server.order(&format!("CREATE ROLE {LOCKED} LOGIN PASSWORD 'right'")).await;
     let store = |password: &str| {
         let options: PgConnectOptions = server.url().parse().unwrap();
-        PostgresStore::of(pool_with(options.username(LOCKED).password(password), 1), "x")
+        PostgresStore::new(pool_with(options.username(LOCKED).password(password), 1), "x")
     };
     let (wrong, right) = (store("marked-secret"), store("right"));
     for (error, code) in [
@@ -348,7 +348,7 @@ pub(crate) async fn failover() {
     primary.set("synchronous_standby_names = '*'").await;
     let proxy = Proxy::to(primary.port()).await;
     let url = format!("postgres://app@127.0.0.1:{}/postgres", proxy.port());
-    let store = PostgresStore::of(pool(&url, 3), "x");
+    let store = PostgresStore::new(pool(&url, 3), "x");
     assert_eq!(store.swap(0, b"first").await.unwrap(), Swap::Done);
 
     // Three connections, and each leads to the standby.
@@ -415,11 +415,12 @@ pub(crate) async fn standby_missing_for_many() {
     assert_eq!(family.of("new").lease("a", LONG).await.unwrap(), Lease::Granted);
 }
 
-/// A thousand keys of a family, all of them waiting for news: the pool's connections, and one more.
-pub(crate) async fn thousand_keys() {
+/// Five thousand keys of a family, all of them waiting for news: the pool's connections, and one more.
+pub(crate) async fn five_thousand_keys() {
+    const KEYS: usize = 5_000;
     let server = PostgresServer::start().await;
     let family = PostgresStore::family(server.pool(4), "users").answer_limit(Duration::from_secs(4));
-    let stores: Vec<_> = (0..1000).map(|number| Arc::new(family.of(format!("user/{number}")))).collect();
+    let stores: Vec<_> = (0..KEYS).map(|number| Arc::new(family.of(format!("user/{number}")))).collect();
     sessions_become(&server, 0).await;
     for chunk in stores.chunks(8) {
         let swaps = chunk.iter().map(|store| async { store.swap(0, b"first").await.unwrap() });
@@ -441,7 +442,7 @@ pub(crate) async fn thousand_keys() {
     assert!((2..=4 + 1).contains(&all), "{all} connections for a pool of four");
     // Others, each in a process of its own.
     let others = PostgresStore::family(server.pool(1), "users");
-    for number in [0, 500, 999] {
+    for number in [0, 500, KEYS - 1] {
         assert_eq!(others.of(format!("user/{number}")).swap(1, b"next").await.unwrap(), Swap::Done);
     }
     let began = Instant::now();
@@ -450,7 +451,7 @@ pub(crate) async fn thousand_keys() {
         sleep(Duration::from_millis(10)).await;
     }
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(*told.lock().unwrap(), HashSet::from([0, 500, 999]));
+    assert_eq!(*told.lock().unwrap(), HashSet::from([0, 500, KEYS - 1]));
     // With the last store the connection that listens ends as well.
     waiting.shutdown().await;
     drop((stores, family, others));

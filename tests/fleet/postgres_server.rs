@@ -107,7 +107,7 @@ impl PostgresServer {
     }
 
     pub(crate) fn store(&self, name: &str) -> PostgresStore {
-        PostgresStore::of(self.pool(2), name)
+        PostgresStore::new(self.pool(2), name)
     }
 
     pub(crate) fn signal(&self, what: Signal) {

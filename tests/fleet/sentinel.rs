@@ -103,7 +103,7 @@ pub(crate) async fn handed_over_under_writes() {
     const TIMES: usize = 3;
     let scene = Scene::begin().await;
     let family = scene.family().wait_for_replicas(1);
-    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(&user.to_string()))).collect();
+    let stores: Vec<_> = (0..USERS).map(|user| bound(family.of(user.to_string()))).collect();
     let (goes_on, failed) = (AtomicBool::new(true), AtomicU64::new(0));
     let writes = join_all(stores.iter().enumerate().map(|(user, store)| {
         let (goes_on, failed) = (&goes_on, &failed);
@@ -148,7 +148,7 @@ pub(crate) async fn handed_over_under_writes() {
     let (confirmed, ()) = tokio::join!(writes, failovers);
     for (user, confirmed) in confirmed.iter().enumerate() {
         assert!(*confirmed > 0, "user {user} has stored nothing");
-        let stored = bound(scene.family().of(&user.to_string())).load().await.unwrap().expect("it is there");
+        let stored = bound(scene.family().of(user.to_string())).load().await.unwrap().expect("it is there");
         assert!(
             stored.version() >= *confirmed,
             "user {user}: {confirmed} was confirmed, and {} is there",

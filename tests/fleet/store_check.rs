@@ -60,14 +60,14 @@ pub(crate) async fn on_redis_and_its_replica() {
 pub(crate) async fn on_postgres() {
     let server = PostgresServer::start().await;
     let url = server.url();
-    let open = move |name: &str| PostgresStore::of(pool(&url, 2), name);
+    let open = move |name: &str| PostgresStore::new(pool(&url, 2), name);
     with_outage("PostgreSQL", open, Server::Postgres(server)).await;
 }
 
 pub(crate) async fn sealed_on_postgres() {
     let server = PostgresServer::start().await;
     let url = server.url();
-    let open = move |name: &str| sealed(PostgresStore::of(pool(&url, 2), name));
+    let open = move |name: &str| sealed(PostgresStore::new(pool(&url, 2), name));
     with_outage("sealed on PostgreSQL", open, Server::Postgres(server)).await;
 }
 

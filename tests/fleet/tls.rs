@@ -27,7 +27,7 @@ pub(crate) async fn with_a_password() {
         let url = format!("rediss://:{password}@localhost:{}/", redis.port());
         let root_cert = trusts.then(|| root.clone());
         let certificates = TlsCertificates { client_tls: None, root_cert };
-        let mut store = RedisStore::of(Client::build_with_tls(url, certificates).unwrap(), "tls");
+        let mut store = RedisStore::new(Client::build_with_tls(url, certificates).unwrap(), "tls");
         store.bind(&Account::new("https://id.test", "tls").for_client());
         store
     };

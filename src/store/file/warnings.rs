@@ -49,7 +49,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
-    use crate::store::{file::atomic_file::AtomicFile, told::Warned};
+    use crate::store::{captured_warnings::Warned, file::atomic_file::AtomicFile};
 
     #[test]
     fn a_directory_where_everybody_may_put_a_file_in_the_place_of_ones_own_is_warned_of_once() {

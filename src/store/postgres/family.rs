@@ -48,7 +48,7 @@ impl PostgresFamily {
 
     /// The store of this key.
     ///
-    /// Its entry is that of [`PostgresStore::of`] with the name `PREFIX/KEY`, in which `%`, `/` and control characters of the key are
+    /// Its entry is that of [`PostgresStore::new`] with the name `PREFIX/KEY`, in which `%`, `/` and control characters of the key are
     /// percent-encoded. [`PostgresFamily`] has an example.
     #[must_use]
     pub fn of(&self, key: impl AsRef<str>) -> PostgresStore {

@@ -338,8 +338,8 @@ mod tests {
 
     use super::*;
     use crate::store::{
+        captured_warnings::Warned,
         postgres::{database::LIMIT, statements::Table},
-        told::Warned,
     };
 
     #[test]

@@ -6,9 +6,11 @@ use crate::store::StoreError;
 
 /// The table, as [`PostgresStore::SCHEMA`](super::PostgresStore::SCHEMA) shows it.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
+
 /// One at a time: of two `CREATE TABLE IF NOT EXISTS` at the same moment one would fail.
-pub(super) fn migration() -> String {
-    format!("SELECT pg_advisory_xact_lock({MIGRATION}); {SCHEMA}")
+pub(super) fn migration(table: &Table) -> String {
+    let schema = SCHEMA.replacen("tower_bearer_token", &table.to_string(), 1);
+    format!("SELECT pg_advisory_xact_lock({MIGRATION}); {schema}")
 }
 
 /// What tells the others of a swap. It is one for all keys, because each channel would cost the server a place in a list that it searches

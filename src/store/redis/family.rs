@@ -13,14 +13,14 @@ use redis::Client;
 use tokio::sync::watch;
 
 use super::{
-    Durability, RedisStore,
+    Durability, RedisStore, client,
     connection::{Answers, NoAnswers, Request},
     hub::{Hub, Seat},
     servers::{LIMIT, Place, Servers},
     settings,
     subscription::PING_EVERY,
 };
-use crate::store::{entry_name, heard::Heard};
+use crate::store::{StoreError, entry_name, heard::Heard};
 
 /// Stores on Redis for many keys, such as the users of an application. They share one connection for commands and one for announcements,
 /// however many they are. With [`wait_for_replicas`](Self::wait_for_replicas) or [`wait_for_disks`](Self::wait_for_disks) there is a third
@@ -62,6 +62,25 @@ pub(super) struct Shared {
 impl RedisFamily {
     pub(super) fn new(place: Place, prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into().into(), durability: Durability::Primary, shared: Shared::new(place) }
+    }
+
+    /// Stores on the server at this URL (`redis://`, `rediss://`, `unix://`), whose names begin with the prefix. [`RedisStore::family`] takes a
+    /// client of your own instead.
+    ///
+    /// ```
+    /// use tower_bearer::store::RedisFamily;
+    ///
+    /// # fn main() -> Result<(), tower_bearer::store::StoreError> {
+    /// let users = RedisFamily::connect("rediss://app:password@redis.internal:6379", "users")?;
+    /// let (anna, bob) = (users.of("anna"), users.of("bob"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if this is no such URL.
+    pub fn connect(url: &str, prefix: impl Into<String>) -> Result<Self, StoreError> {
+        Ok(Self::new(Place::server(client(url)?), prefix))
     }
 
     /// The same in a cluster. `nodes` are some of its nodes: the others are found by them. The user, the password and the TLS options of the
@@ -119,8 +138,9 @@ impl RedisFamily {
     ///
     /// [`RedisFamily`] has an example.
     #[must_use]
-    pub fn of(&self, key: &str) -> RedisStore {
-        RedisStore::in_family(self.shared.clone(), self.durability, entry_name::of_key(&self.prefix, key))
+    pub fn of(&self, key: impl AsRef<str>) -> RedisStore {
+        let name = entry_name::of_key(&self.prefix, key.as_ref());
+        RedisStore::in_family(self.shared.clone(), self.durability, name)
     }
 }
 

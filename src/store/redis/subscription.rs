@@ -177,7 +177,7 @@ mod tests {
     };
 
     use super::{super::servers::Place, *};
-    use crate::store::told::Warned;
+    use crate::store::captured_warnings::Warned;
 
     #[test]
     fn pauses_grow_to_half_a_minute_and_half_of_them_is_random() {
