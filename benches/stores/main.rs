@@ -51,6 +51,8 @@ async fn run(renewals: u32) -> ExitCode {
         PostgresStore::new(postgres_server::pool(&url, 1), name)
     };
     let file = |name: &str| FileStore::new(directory.file(name));
+    std::fs::create_dir(directory.file("many")).expect("a directory");
+    let files = FileStore::directory(directory.file("many"));
     let (direct, by_turns) = (redis.port(), to_redis.port());
     let (direct_sql, sql_by_turns) = (postgres.port(), to_postgres.port());
 
@@ -61,12 +63,19 @@ async fn run(renewals: u32) -> ExitCode {
     let mut rows = vec![
         measure("memory", Memory::default(), Memory::default(), renewals, none()).await,
         measure("file", file("plain"), file("unused"), renewals, none()).await,
+        measure("file of many", files.of("anna"), files.of("unused"), renewals, none()).await,
         measure("file, sealed", sealed(file("sealed")), sealed(file("unused")), renewals, none()).await,
     ];
     let one = redis_at(direct, "plain");
     rows.push(measure("Redis", one, redis_at(by_turns, "trips"), renewals, trips(&to_redis)).await);
     let (one, other) = (sealed(redis_at(direct, "sealed")), sealed(redis_at(by_turns, "sealed-trips")));
     rows.push(measure("Redis, sealed", one, other, renewals, trips(&to_redis)).await);
+    let replica = RedisServer::start().await;
+    redis.is_followed_by(&replica).await;
+    let (one, other) =
+        (redis_at(direct, "sure").wait_for_replicas(1), redis_at(by_turns, "sure-trips").wait_for_replicas(1));
+    rows.push(measure("Redis and its replica", one, other, renewals, trips(&to_redis)).await);
+    replica.order("REPLICAOF NO ONE").await;
     let one = postgres_at(direct_sql, "plain");
     rows.push(measure("PostgreSQL", one, postgres_at(sql_by_turns, "trips"), renewals, trips(&to_postgres)).await);
     let (one, other) = (sealed(postgres_at(direct_sql, "sealed")), sealed(postgres_at(sql_by_turns, "sealed-trips")));

@@ -267,6 +267,7 @@ pub(crate) async fn mass_start_on_postgres() {
 async fn mass_start(store: String) {
     let server = AuthorizationServer::builder().latency(Duration::from_millis(200)).start().await.unwrap();
     let orders = Orders { refresh_token: None, every: 1000, lease: Some(LONG_LEASE), ..orders(&server, store, None) };
+    let machine = Watch::start();
     let mut processes: Vec<_> = (0..50).map(|number| Process::start(&Orders { number, ..orders.clone() })).collect();
     for process in &mut processes {
         process.until("it has a token", |report| number(report, "ok") > 0).await;
@@ -281,7 +282,12 @@ async fn mass_start(store: String) {
     // Whom the store gave no answer within a second, because the machine stood still, goes on alone.
     let requests = server.token_requests();
     assert!((1..=1 + without_store).contains(&requests), "{requests}, and {without_store} without a store");
-    assert!(without_store < 25, "{without_store} of them");
+    let stop = machine.longest_stop();
+    say(&format!(
+        "50 replicas: {requests} token requests, {without_store} without a store; the machine stood still for {stop:.0?}"
+    ));
+    let most = if stop < HELD_UP { 0 } else { 25 };
+    assert!(without_store <= most, "{without_store} of them, and the machine stood still for {stop:.0?}");
 }
 
 /// With a token that lives for long, a replica asks the store only when somebody else has stored something.
