@@ -308,7 +308,7 @@ impl TokenStore for PostgresStore {
         let heard = self.heard_so_far().number;
         let seconds = time.min(LONGEST_LEASE).as_secs_f64();
         let sql = &self.statements().lease;
-        // Who comes too late for a lease that has just been granted is told nothing of it, and asks again.
+        // Another call was granted the lease after this statement began, and this one can't see it: ask again.
         for _ in 0..3 {
             let rows = self.ask(|| sqlx::query(sql).bind(&self.key).bind(holder).bind(seconds)).await?;
             let row = first(&rows)?;

@@ -142,7 +142,7 @@ pub(super) fn is_over(record: &Record, question: &Question<'_>) -> bool {
     refused || (question.request.is_urgent() && (unusable || question.handed_on == token))
 }
 
-/// Whether the access token is alive and only the API's 401s speak against it, not for long yet. One route that responses 401 to everybody
+/// Whether the access token is alive and only the API's 401s speak against it, not for long yet. One route that answers everybody with 401
 /// must not end a token that all other routes accept.
 fn is_doubted(record: &Record, question: &Question<'_>) -> bool {
     let alive = record.set.as_ref().is_some_and(|set| set.is_alive(question.now));

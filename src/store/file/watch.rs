@@ -145,8 +145,8 @@ async fn run(running: Running, directory: PathBuf) {
         if may_be_told {
             match kernel::Told::of(&directory).await {
                 Ok(told) => told.for_ever(watch).await,
-                Err(kernel::Untold::Now) => {}
-                Err(kernel::Untold::Here) => may_be_told = false,
+                Err(kernel::Unavailable::ForNow) => {}
+                Err(kernel::Unavailable::WithoutIo) => may_be_told = false,
             }
         }
         // An error passes, or there is a reason to look instead.
@@ -249,11 +249,11 @@ mod kernel {
     }
 
     /// Why there is nothing to hear.
-    pub(super) enum Untold {
+    pub(super) enum Unavailable {
         /// It may be otherwise later.
-        Now,
+        ForNow,
         /// This runtime has no I/O.
-        Here,
+        WithoutIo,
     }
 
     struct Instance(Inotify);
@@ -266,8 +266,8 @@ mod kernel {
 
     impl Told {
         /// # Errors
-        /// [`Untold`] if the kernel can't tell.
-        pub(super) async fn of(directory: &Path) -> Result<Self, Untold> {
+        /// [`Unavailable`] if the kernel can't tell.
+        pub(super) async fn of(directory: &Path) -> Result<Self, Unavailable> {
             let directory = directory.to_owned();
             // A file system that hangs must not stop the runtime.
             let watched = tokio::task::spawn_blocking(move || {
@@ -280,14 +280,14 @@ mod kernel {
                 inotify.add_watch(&directory, CHANGES).ok()?;
                 Some((Instance(inotify), id))
             });
-            let (instance, id) = watched.await.ok().flatten().ok_or(Untold::Now)?;
+            let (instance, id) = watched.await.ok().flatten().ok_or(Unavailable::ForNow)?;
             #[allow(
                 deprecated,
                 reason = "what replaces it is unsafe; the descriptor is the instance's own, and stays the same"
             )]
             let register = || AsyncFd::new(instance).ok();
             // A runtime without I/O panics here.
-            contained(register).ok_or(Untold::Here)?.map(|told| Self(told, id)).ok_or(Untold::Now)
+            contained(register).ok_or(Unavailable::WithoutIo)?.map(|told| Self(told, id)).ok_or(Unavailable::ForNow)
         }
 
         /// Tells the names of changed files, until there is an error or nobody has the watch any more.

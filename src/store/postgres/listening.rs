@@ -133,8 +133,8 @@ impl Task<'_> {
                     failures += 1;
                     let text = format!("PostgreSQL: {why}; changes are polled for instead");
                     tell(failures, &StoreError::unreachable(text));
-                    failures = failures.max(DEAF);
-                    LONGEST_PAUSE_OF_THE_DEAF
+                    failures = failures.max(FAILURES_WITHOUT_NOTIFICATIONS);
+                    LONGEST_PAUSE_WITHOUT_NOTIFICATIONS
                 }
             };
             sleep(pause(failures, longest, &mut rng)).await;
@@ -223,13 +223,13 @@ impl Task<'_> {
 
     async fn polls(&self) -> Infallible {
         let (mut hears, mut woken, mut rng) = (self.hears.subscribe(), self.keys.woken(), Rng::new());
-        let mut due = pin!(sleep(ALONE));
+        let mut due = pin!(sleep(POLL_WITHOUT_NOTIFICATIONS));
         loop {
             let is_heard = *hears.borrow_and_update();
-            let every = if is_heard { BEHIND } else { ALONE };
+            let every = if is_heard { POLL_BESIDE_NOTIFICATIONS } else { POLL_WITHOUT_NOTIFICATIONS };
             let keys = tokio::select! {
                 _ = hears.changed() => {
-                    due.set(sleep(random(ALONE, &mut rng)));
+                    due.set(sleep(random(POLL_WITHOUT_NOTIFICATIONS, &mut rng)));
                     continue;
                 }
                 () = &mut due => {
@@ -241,7 +241,7 @@ impl Task<'_> {
             };
             if !keys.is_empty() && !self.polled(&keys).await {
                 self.keys.give_back(&keys);
-                due.set(sleep(random(ALONE, &mut rng)));
+                due.set(sleep(random(POLL_WITHOUT_NOTIFICATIONS, &mut rng)));
             }
         }
     }
@@ -313,24 +313,24 @@ const AFTER_ITS_END: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A pooler is there to stay.
-const LONGEST_PAUSE_OF_THE_DEAF: Duration = Duration::from_secs(600);
+const LONGEST_PAUSE_WITHOUT_NOTIFICATIONS: Duration = Duration::from_secs(600);
 
 /// How long, and how often, a pooler is asked for the connection in which `LISTEN` must be undone.
 const LEAVING: Duration = Duration::from_secs(10);
 const LOOKS_FOR_IT_EVERY: Duration = Duration::from_millis(20);
 
 /// The deaf begin with a pause of 16 to 32 s, in case that the probe was only late.
-const DEAF: u32 = 8;
+const FAILURES_WITHOUT_NOTIFICATIONS: u32 = 8;
 
 /// Keeps the connection open where idle ones are closed after a minute, and notices one that died silently.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// How often all keys that somebody waits for are polled if notifications don't arrive. A new authorization serves in every process after
 /// so long; nothing else waits for it, because who fetches reads first.
-const ALONE: Duration = Duration::from_secs(5);
+const POLL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_secs(5);
 
 /// The same behind notifications. It finds what no statement of a store has done: rows that were deleted or restored by hand.
-const BEHIND: Duration = Duration::from_secs(60);
+const POLL_BESIDE_NOTIFICATIONS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -345,14 +345,14 @@ mod tests {
     #[test]
     fn pauses_grow_and_half_of_them_is_random() {
         let mut rng = Rng::with_seed(7);
-        let deaf = LONGEST_PAUSE_OF_THE_DEAF;
+        let deaf = LONGEST_PAUSE_WITHOUT_NOTIFICATIONS;
         for (failures, longest, most) in [
             (0, LONGEST_PAUSE, 250),
             (1, LONGEST_PAUSE, 250),
             (2, LONGEST_PAUSE, 500),
             (8, LONGEST_PAUSE, 30_000),
             (u32::MAX, LONGEST_PAUSE, 30_000),
-            (DEAF, deaf, 32_000),
+            (FAILURES_WITHOUT_NOTIFICATIONS, deaf, 32_000),
             (u32::MAX, deaf, 600_000),
         ] {
             let most = Duration::from_millis(most);

@@ -34,7 +34,7 @@ pub(super) struct Connection {
     /// Where a redirection concerns one key, and says nothing about the server.
     is_node: bool,
     limit: Duration,
-    slot: Mutex<Slot>,
+    open: Mutex<Open>,
     /// How often connecting has failed.
     failed: AtomicU64,
     /// The number of the last connection that has worked.
@@ -62,8 +62,9 @@ pub(super) enum Server {
     NamedBy(Sentinels),
 }
 
+/// The connections that there are.
 #[derive(Default)]
-struct Slot {
+struct Open {
     /// Counts the connections.
     number: u64,
     connection: Option<MultiplexedConnection>,
@@ -128,7 +129,7 @@ impl Connection {
             server,
             is_node: false,
             limit,
-            slot: Mutex::default(),
+            open: Mutex::default(),
             failed: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             replaced,
@@ -199,7 +200,7 @@ impl Connection {
 
     /// Sends commands whose failure means nothing, over the connection that there is.
     pub(super) async fn ask_aside(&self, commands: &Pipeline) -> Option<Vec<Value>> {
-        let connection = self.slot.lock().await.connection.clone()?;
+        let connection = self.open.lock().await.connection.clone()?;
         send(connection, commands, self.limit).await.ok()
     }
 
@@ -214,12 +215,12 @@ impl Connection {
     /// The connection, its number, and whether it is new. `waits`: the one for writes that wait.
     pub(super) async fn connected(&self, waits: bool) -> Result<(u64, MultiplexedConnection, bool), StoreError> {
         let failed = self.failed.load(Ordering::SeqCst);
-        let mut slot = self.slot.lock().await;
-        let there = if waits { &slot.waiting } else { &slot.connection };
+        let mut open = self.open.lock().await;
+        let there = if waits { &open.waiting } else { &open.connection };
         if let Some(connection) = there {
-            return Ok((slot.number, connection.clone(), false));
+            return Ok((open.number, connection.clone(), false));
         }
-        if let (Some(failure), true) = (&slot.failure, self.failed.load(Ordering::SeqCst) > failed) {
+        if let (Some(failure), true) = (&open.failure, self.failed.load(Ordering::SeqCst) > failed) {
             // It failed while this call waited. If each of many calls tried it for itself, the last one would wait for all of them.
             return Err(failure.clone());
         }
@@ -230,18 +231,18 @@ impl Connection {
         let connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
-                slot.failure = Some(error.clone());
+                open.failure = Some(error.clone());
                 self.failed.fetch_add(1, Ordering::SeqCst);
                 return Err(error);
             }
         };
-        if slot.connection.is_none() && slot.waiting.is_none() {
-            slot.number += 1;
+        if open.connection.is_none() && open.waiting.is_none() {
+            open.number += 1;
         }
-        let made = if waits { &mut slot.waiting } else { &mut slot.connection };
+        let made = if waits { &mut open.waiting } else { &mut open.connection };
         *made = Some(connection.clone());
-        slot.failure = None;
-        Ok((slot.number, connection, true))
+        open.failure = None;
+        Ok((open.number, connection, true))
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -263,9 +264,9 @@ impl Connection {
 
     /// Ends the connection with this number, unless another one has replaced it.
     pub(super) async fn end(&self, number: u64) {
-        let mut slot = self.slot.lock().await;
-        if slot.number == number {
-            (slot.connection, slot.waiting) = (None, None);
+        let mut open = self.open.lock().await;
+        if open.number == number {
+            (open.connection, open.waiting) = (None, None);
         }
     }
 

@@ -35,7 +35,8 @@ struct State {
     listener: Option<u64>,
     /// Counts the tasks.
     listeners: u64,
-    /// No channel that is gone has had more events, so that a store that comes back doesn't take new ones for known.
+    /// The highest number of an event in any channel that was removed. A channel that is made again counts on from it, so that a store doesn't
+    /// take new events for known ones.
     floor: u64,
 }
 
