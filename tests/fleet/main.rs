@@ -4,39 +4,32 @@
 //! tests. All of them are flagged as ignored, because they need servers (Redis, PostgreSQL, PgBouncer) or take a minute; asked for, they
 //! fail if one is missing. Those named `long` take minutes each: `scripts/deep` runs them, and `scripts/test` doesn't.
 
-mod announcements;
 mod any_store;
 #[path = "../support/authority.rs"]
 mod authority;
-mod cluster;
 mod crash;
-mod durability;
 mod example;
-mod failover;
-mod failovers;
-mod family;
 mod fleets;
+mod no_outage_ends_it;
+mod on_redis;
 #[path = "../support/outage.rs"]
 mod outage;
-mod outages;
-mod owners;
 mod postgres;
 mod postgres_server;
 mod process;
 mod proxy;
 mod redis_server;
 mod replica;
-mod sentinel;
-mod settings;
 mod steps;
 #[path = "../../benches/harness/stops.rs"]
 mod stops;
 mod store_check;
-mod tls;
 
 use std::{future::Future, process::ExitCode, sync::RwLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+
+use on_redis::{announcements, cluster, durability, failover, family, many_failovers, owners, sentinel, settings, tls};
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("replica") {
@@ -132,7 +125,7 @@ fn main() -> ExitCode {
         beside("owners_on_redis::agree_after_keys_were_deleted", owners::deleted),
         beside("owners_on_redis::agree_after_redis_stood_still", owners::stands_still),
         beside("owners_on_redis::agree_after_everybody_was_refused", owners::refuses),
-        beside("no_outage_ends_an_authorization_on_redis", outages::on_redis),
+        beside("no_outage_ends_an_authorization_on_redis", no_outage_ends_it::on_redis),
         alone("a_fleet_fetches_once_for_all", fleets::steady_everywhere),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
         alone("a_kill_at_any_step_loses_nothing_silently_on_postgres", crash::matrix_on_postgres),
@@ -142,11 +135,11 @@ fn main() -> ExitCode {
         alone("store_on_postgres::five_thousand_keys_share_one_more_connection", postgres::five_thousand_keys),
         alone(
             "long::two_hundred_failovers_with_a_replica_that_must_have_each_write_spend_nothing_twice",
-            failovers::with_a_replica_that_must_have_it,
+            many_failovers::with_a_replica_that_must_have_it,
         ),
         alone(
             "long::failovers_without_that_end_an_authorization_only_where_a_write_was_lost",
-            failovers::with_the_primary_alone,
+            many_failovers::with_the_primary_alone,
         ),
         alone("long::a_kill_at_any_step_loses_nothing_silently_on_sealed_stores", crash::matrix_sealed),
         alone("long::eight_processes_on_files_and_on_sealed_stores", fleets::on_files_and_sealed),

@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 use tower_bearer::store::{RedisStore, Swap, TokenStore};
 
 use crate::{
-    failover::store,
+    on_redis::failover::store,
     proxy::Proxy,
     redis_server::{Directory, RedisServer},
 };

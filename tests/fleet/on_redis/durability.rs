@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tower_bearer::store::{Lease, RedisStore, StoreErrorKind, Swap, TokenStore};
 
-use crate::{failover::store, redis_server::RedisServer};
+use crate::{on_redis::failover::store, redis_server::RedisServer};
 
 /// The primary has it and no replica: that is an error, each time until one has it, and then it is there.
 pub(crate) async fn too_few_replicas() {

@@ -20,7 +20,7 @@ use tower_bearer::{
 };
 
 use crate::{
-    family::{all_listen, bound, until},
+    on_redis::family::{all_listen, bound, until},
     process::say,
     redis_server::RedisServer,
 };

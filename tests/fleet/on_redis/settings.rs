@@ -12,7 +12,7 @@ use tower_bearer::store::{RedisStore, TokenStore};
 use tracing::{Event, Metadata, Subscriber, field::Field, span};
 
 use crate::{
-    family::{bound, until},
+    on_redis::family::{bound, until},
     redis_server::{Directory, RedisServer},
 };
 
