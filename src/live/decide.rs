@@ -139,6 +139,11 @@ impl Decider {
         self.source_changed
     }
 
+    /// Whether `refresh` was called, and no fetch has done that since.
+    pub(crate) fn wants_refresh(&self) -> bool {
+        self.wants_refresh
+    }
+
     /// Whether nothing is fetched any more.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped

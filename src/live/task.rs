@@ -176,9 +176,7 @@ impl Task {
         let fetched = fetched.map(|token| token.aged(&handles.time, started));
         let outcome = decider.finish(now, handles.time.wall(), fetched);
         let new = handles.publish(outcome, now);
-        // A look at the store that brings the token in use again is no refresh.
-        let is_one = reason == FetchReason::Asked || new.is_some();
-        handles.answer(under_way, decider.failures().0 == 0 && is_one);
+        handles.answer(under_way, decider.failures().0 == 0 && !decider.wants_refresh());
         if decider.may_answer_refusals() {
             handles.answer_refusals();
         }

@@ -40,11 +40,7 @@ impl Decider {
             _ => {}
         }
         match fetched {
-            Ok((token, sent)) => {
-                // Calls of `refresh` while it was under way wanted a token, and this is one.
-                self.wants_refresh = false;
-                self.accept(token, sent, flight, now, wall)
-            }
+            Ok((token, sent)) => self.accept(token, sent, flight, now, wall),
             Err(error) => {
                 self.fail(error, flight, now);
                 Outcome::Unchanged
@@ -125,6 +121,11 @@ impl Decider {
 
         let previous = self.held.as_ref();
         let same = previous.is_some_and(|held| held.token.is_same_secret(&token));
+        if !same || flight.reason == FetchReason::Asked {
+            // Calls of `refresh` while it was under way wanted another token, and this is one. A look at the store that brings the same one
+            // is no refresh.
+            self.wants_refresh = false;
+        }
         let unchanged = same && previous.is_some_and(|held| !held.expired && held.expires_at == expires_at);
         let refused_since = previous.filter(|_| same).and_then(|held| held.refused_since);
         let was_ever_refused = same && previous.is_some_and(|held| held.was_ever_refused);
