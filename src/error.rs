@@ -63,7 +63,7 @@ impl ErrorKind {
     }
 }
 
-/// Why there is no valid token for somebody who waits. Cheap to clone: all who wait get the same.
+/// Why there is no valid token for somebody who waits, or no other one for somebody who asked for it. Cheap to clone: all who wait get the same.
 ///
 /// ```
 /// use tower_bearer::{ErrorKind, FetchError, LiveToken, source_fn};
@@ -82,16 +82,23 @@ pub struct TokenError {
     /// What the token was called.
     token: Option<Arc<str>>,
     cause: Option<FetchError>,
+    /// There is a valid token, and another one was asked for.
+    keeps_token: bool,
 }
 
 impl TokenError {
     pub(crate) fn new(kind: ErrorKind, cause: Option<FetchError>) -> Self {
-        Self { kind, token: None, cause }
+        Self { kind, token: None, cause, keeps_token: false }
     }
 
     /// The same, of the token with this name.
     pub(crate) fn of(self, token: Option<Arc<str>>) -> Self {
         Self { token, ..self }
+    }
+
+    /// The same, for somebody who wanted another token than the one in use. `is_usable`: that one is valid.
+    pub(crate) fn of_refresh(self, is_usable: bool) -> Self {
+        Self { keeps_token: is_usable, ..self }
     }
 
     /// What went wrong. Never [`ErrorKind::Inner`] or [`ErrorKind::ForeignOrigin`].
@@ -119,6 +126,19 @@ impl fmt::Display for TokenError {
             write!(f, "token `{token}`: ")?;
         }
         // Not the failure's own text, which says once more what the kind says.
+        if self.keeps_token {
+            f.write_str(KEPT)?;
+            return match (self.kind, &self.cause) {
+                (ErrorKind::ReauthorizationRequired, Some(cause)) => {
+                    write!(f, ": the user must authorize again: {}", cause.cause())
+                }
+                (ErrorKind::Rejected, Some(cause)) if !cause.spares_credentials() => {
+                    write!(f, ": the credentials were rejected: {}", cause.cause())
+                }
+                (_, Some(cause)) => write!(f, ": {}", cause.cause()),
+                (_, None) => Ok(()),
+            };
+        }
         let Some(cause) = &self.cause else { return f.write_str(self.kind.text()) };
         match self.kind {
             ErrorKind::Rejected if cause.spares_credentials() => {
@@ -131,6 +151,9 @@ impl fmt::Display for TokenError {
         }
     }
 }
+
+/// What `LiveToken::refresh` says while there is a valid token.
+const KEPT: &str = "no other token came, and the one in use stays";
 
 impl error::Error for TokenError {
     /// What is behind [`cause`](Self::cause), whose text is part of this one's.

@@ -236,7 +236,7 @@ impl LiveToken {
             _ if is_stopped || snapshot.progress.refreshes_answered < number => {
                 Err(self.shared.error(ErrorKind::Stopped, &snapshot))
             }
-            Some(_) => Err(self.shared.error(snapshot.failure_kind(), &snapshot)),
+            Some(_) => Err(self.shared.error(snapshot.failure_kind(), &snapshot).of_refresh(snapshot.usable)),
             None => Ok(()),
         }
     }

@@ -101,7 +101,7 @@ pub use postgres::{PostgresFamily, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis::{RedisFamily, RedisStore};
 #[cfg(feature = "sealed")]
-pub use sealed::{InvalidKey, Keyring, Sealed, SealingKey};
+pub use sealed::{InvalidKey, Keyring, Rewrapped, Sealed, SealingKey};
 pub use token_set::TokenSet;
 
 /// Keeps one entry: opaque bytes, and their version. Implement it for other databases.

@@ -99,6 +99,15 @@ async fn token_error(name: Option<&'static str>, error: FetchError) -> TokenErro
     not_ready(&token).await
 }
 
+/// The error of `refresh` while there is a valid token.
+async fn refresh_error(error: FetchError) -> TokenError {
+    let mut first = Some(AccessToken::new("marked-token").unwrap());
+    let next = move |_| std::future::ready(first.take().map_or(Err(error.clone()), Ok));
+    let token = LiveToken::builder(source_fn(next)).name("crm").spawn();
+    token.ready().await.unwrap();
+    token.refresh().await.unwrap_err()
+}
+
 async fn of_tokens(texts: &mut Texts) {
     texts.chapter("TokenError, of a live token");
     let io = || io::Error::new(io::ErrorKind::ConnectionReset, "connection reset");
@@ -115,6 +124,9 @@ async fn of_tokens(texts: &mut Texts) {
     stopped.ready().await.unwrap();
     stopped.shutdown().await;
     texts.show("Stopped", stopped.refresh().await.unwrap_err());
+    texts.show("Unavailable, of refresh", refresh_error(FetchError::try_again("down")).await);
+    texts.show("Rejected, of refresh", refresh_error(FetchError::rejected("unknown client")).await);
+    texts.show("ReauthorizationRequired, of refresh", refresh_error(FetchError::reauthorize("withdrawn")).await);
 }
 
 async fn of_requests(texts: &mut Texts) {

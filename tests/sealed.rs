@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use tower_bearer::{
     ErrorKind, LiveToken, State, Storage,
-    oauth2::{Grant, RefreshToken, Stored, TokenEndpoint, TokenSet},
-    store::{FileStore, Keyring, Memory, Sealed, SealingKey, StoreErrorKind, TokenStore},
+    oauth2::{RefreshToken, Stored, TokenEndpoint, TokenSet},
+    store::{FileStore, Keyring, Rewrapped, Sealed, SealingKey, StoreErrorKind, TokenStore},
     testing::{AuthorizationServer, Fault, StoreCheck},
 };
 
@@ -50,6 +50,12 @@ fn grant(server: &AuthorizationServer, user: &str) -> RefreshToken {
 
 fn first(server: &AuthorizationServer) -> TokenSet {
     TokenSet::of_refresh_token(server.issue_refresh_token("client", Some("read")))
+}
+
+/// A source that asks no server.
+fn nowhere<S: TokenStore>(store: Sealed<S>) -> Stored<RefreshToken, Sealed<S>> {
+    let endpoint = TokenEndpoint::new("http://127.0.0.1:1/token").unwrap().client_secret_basic("client", "secret");
+    Stored::in_store(RefreshToken::new(endpoint).subject("anna"), store)
 }
 
 /// A server that takes a spent refresh token for stolen.
@@ -164,14 +170,12 @@ async fn a_plain_store_becomes_a_sealed_one_and_keys_change_while_it_is_in_use()
     token.ready().await.unwrap();
     token.shutdown().await;
 
-    let sealed = |keyring: Keyring| {
-        let mut store = Sealed::new(directory.file("anna"), keyring);
-        store.bind(&grant(&server, "anna").account());
-        store
-    };
-    assert_eq!(sealed(ring("old", 1)).rewrap().await.unwrap_err().kind(), StoreErrorKind::Unusable, "it is plain");
-    assert!(sealed(ring("old", 1)).accept_plain().rewrap().await.unwrap());
-    assert!(!sealed(ring("old", 1)).rewrap().await.unwrap(), "it is sealed already");
+    let sealed = |keyring: Keyring| Sealed::new(directory.file("anna"), keyring);
+    let rewrap = async |store| Stored::in_store(grant(&server, "anna"), store).rewrap().await;
+    let error = rewrap(sealed(ring("old", 1))).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unusable, "it is plain");
+    assert_eq!(rewrap(sealed(ring("old", 1)).accept_plain()).await.unwrap(), Rewrapped::Encrypted);
+    assert_eq!(rewrap(sealed(ring("old", 1))).await.unwrap(), Rewrapped::UpToDate, "it is sealed already");
 
     let both = ring("new", 2).older(key("old", 1));
     let token = LiveToken::spawn(Stored::in_store(grant(&server, "anna"), sealed(both.clone())));
@@ -181,7 +185,7 @@ async fn a_plain_store_becomes_a_sealed_one_and_keys_change_while_it_is_in_use()
     server.fault(Fault::delay(Duration::from_millis(300)));
     let (refreshed, rewrapped) = tokio::join!(token.refresh(), async {
         server.wait_for_token_requests(2).await;
-        sealed(both.clone()).rewrap().await
+        rewrap(sealed(both.clone())).await
     });
     refreshed.unwrap();
     rewrapped.unwrap();
@@ -192,15 +196,27 @@ async fn a_plain_store_becomes_a_sealed_one_and_keys_change_while_it_is_in_use()
 
     // Other bytes under the same id.
     let rotated = ring("new", 3).older(key("new", 2));
-    assert!(sealed(rotated.clone()).rewrap().await.unwrap(), "it was sealed with the older one");
-    assert!(!sealed(rotated).rewrap().await.unwrap());
-    assert!(sealed(ring("new", 2).older(key("new", 3))).rewrap().await.unwrap(), "and back");
+    assert_eq!(
+        rewrap(sealed(rotated.clone())).await.unwrap(),
+        Rewrapped::Encrypted,
+        "it was sealed with the older one"
+    );
+    assert_eq!(rewrap(sealed(rotated)).await.unwrap(), Rewrapped::UpToDate);
+    let back = ring("new", 2).older(key("new", 3));
+    assert_eq!(rewrap(sealed(back)).await.unwrap(), Rewrapped::Encrypted);
 
     // The old key is removed.
     let token = LiveToken::spawn(Stored::in_store(grant(&server, "anna"), sealed(ring("new", 2))));
     token.ready().await.unwrap();
     token.refresh().await.unwrap();
     assert_eq!(server.reuse_detections(), 0);
+
+    // A user who has logged out: what stays must be encrypted anew as well, or they couldn't log in again.
+    token.shutdown().await;
+    let next = ring("next", 4).older(key("new", 2));
+    Stored::in_store(grant(&server, "anna"), sealed(next.clone())).remove().await.unwrap().expect("a set");
+    assert_eq!(rewrap(sealed(next)).await.unwrap(), Rewrapped::UpToDate);
+    assert_eq!(rewrap(Sealed::new(directory.file("ben"), ring("next", 4))).await.unwrap(), Rewrapped::NoEntry);
 }
 
 /// The bytes of a key were changed, and its id was not.
@@ -209,9 +225,9 @@ async fn what_is_sealed_with_an_older_key_of_the_same_id_is_encrypted_anew() {
     let directory = Directory::new("same-id");
     let sealed = |keyring: Keyring| Sealed::new(directory.file("anna"), keyring);
     sealed(ring("k", 1)).swap(0, b"data").await.unwrap();
-    let both = sealed(ring("k", 2).older(key("k", 1)));
-    assert!(both.rewrap().await.unwrap());
-    assert!(!both.rewrap().await.unwrap(), "it is done");
+    let both = || sealed(ring("k", 2).older(key("k", 1)));
+    assert_eq!(nowhere(both()).rewrap().await.unwrap(), Rewrapped::Encrypted);
+    assert_eq!(nowhere(both()).rewrap().await.unwrap(), Rewrapped::UpToDate);
     // Now the old key can go.
     assert_eq!(sealed(ring("k", 2)).load().await.unwrap().unwrap().data(), b"data");
 }
@@ -219,13 +235,15 @@ async fn what_is_sealed_with_an_older_key_of_the_same_id_is_encrypted_anew() {
 /// A database has cut it off. That is no plain entry.
 #[tokio::test]
 async fn what_is_damaged_is_not_sealed_as_if_it_were_plain() {
+    let directory = Directory::new("damaged");
     let sealed = r#"{"sealed":1,"key":"k","account":"a","nonce":"AAAA","data":"AAAA"}"#;
-    for damaged in (0..sealed.len()).map(|length| &sealed[..length]).chain(["{\"format\":2", "nonsense"]) {
-        let database = Memory::default();
+    let damaged = (0..sealed.len()).map(|length| &sealed[..length]).chain(["{\"format\":2", "nonsense"]);
+    for (number, damaged) in damaged.enumerate() {
+        let database = directory.file(&format!("entry{number}"));
         database.swap(0, damaged.as_bytes()).await.unwrap();
         let store = Sealed::new(database, ring("k", 1)).accept_plain();
-        match store.rewrap().await {
-            Ok(rewrapped) => panic!("{damaged} was encrypted: {rewrapped}"),
+        match nowhere(store.clone()).rewrap().await {
+            Ok(rewrapped) => panic!("{damaged} was encrypted: {rewrapped:?}"),
             Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unusable, "{error}"),
         }
         assert_eq!(store.load().await.unwrap().unwrap().version(), 1, "left as it was");

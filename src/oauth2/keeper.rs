@@ -97,6 +97,11 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
+    #[cfg(feature = "sealed")]
+    pub(super) fn store(&self) -> &S {
+        &self.store
+    }
+
     /// The seed of what is random.
     pub(super) fn seed(&mut self, seed: u64) {
         let mut rng = Rng::with_seed(seed);

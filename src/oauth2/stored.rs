@@ -9,6 +9,8 @@ use super::{
     Grant, TokenSet,
     keeper::{AgedToken, Keeper, Loaded, inbox::Inbox, move_set, options::Options},
 };
+#[cfg(feature = "sealed")]
+use crate::store::{Rewrapped, Sealed};
 use crate::{
     AccessToken, FetchError, FetchRequest, Storage, TokenSource,
     clock::{Clock, Timeline},
@@ -66,6 +68,9 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
     /// A store that outlives the process remembers this set. When the process starts again with the same one, the stored set is used,
     /// because it is newer. When it starts with another one, that one replaces the stored set. A single-use refresh token that was
     /// configured before is ignored: it is spent. (An old replica may still be configured with it during a rollout.)
+    ///
+    /// In a store that others share, a new set waits for two seconds if the store is empty: it may have lost the entry, and another process may
+    /// know a newer one. For a user who has just authorized, call [`StoredHandle::adopt`] instead.
     ///
     /// While the store can't be reached, the access token in this set is used as long as it is valid.
     ///
@@ -202,7 +207,8 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
 
     /// Removes the stored set and returns it, to log a user out.
     ///
-    /// Other processes that share the store stop renewing it. They use their access token until it expires or is revoked. Deleting the
+    /// Shut the live token down first, call this on a source that is made in the same way, and then revoke what it returns. Other processes
+    /// that share the store learn of it with their next renewal or 401. Until then they use their access token, and are `Live`. Deleting the
     /// file or the keys logs nobody out: a process that still runs stores again what it knows.
     ///
     /// ```
@@ -235,6 +241,45 @@ impl<G: Grant, S: TokenStore> Stored<G, S> {
                 return Ok(set);
             }
         }
+    }
+}
+
+#[cfg(feature = "sealed")]
+impl<G: Grant, S: TokenStore> Stored<G, Sealed<S>> {
+    /// Encrypts the entry with the newest key of its [`Keyring`](crate::store::Keyring), before an old key is removed. Each renewal does the same,
+    /// so this is for entries that nobody renews.
+    ///
+    /// Call it on a source of its own, while others may use the entry. The exchange of another process is waited for.
+    ///
+    /// ```
+    /// use tower_bearer::{
+    ///     oauth2::{RefreshToken, Stored, TokenEndpoint},
+    ///     store::{FileStore, Keyring, Rewrapped, Sealed, SealingKey},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (new, old) = ([8; 32], [7; 32]);
+    /// # let directory = std::env::temp_dir();
+    /// let keyring = Keyring::new(SealingKey::from_bytes("2026-12", new)?).older(SealingKey::from_bytes("2026-11", old)?);
+    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
+    /// let files = FileStore::directory(directory);
+    /// for user in ["anna", "ben"] {
+    ///     let grant = RefreshToken::new(endpoint.clone()).subject(user);
+    ///     let rewrapped = Stored::in_store(grant, Sealed::new(files.of(user), keyring.clone())).rewrap().await?;
+    ///     assert_eq!(rewrapped, Rewrapped::NoEntry);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails, if the entry can't be opened, or if others use it for half a minute without a pause.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the entry is encrypted with the one key or with the other.
+    pub async fn rewrap(self) -> Result<Rewrapped, StoreError> {
+        self.keeper.store().rewrap().await
     }
 }
 

@@ -56,6 +56,17 @@ pub struct Sealed<S> {
     account: String,
 }
 
+/// What [`Stored::rewrap`](crate::oauth2::Stored::rewrap) has found, and has an example of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rewrapped {
+    /// The entry is encrypted with the newest key now.
+    Encrypted,
+    /// It was so before.
+    UpToDate,
+    /// There is no entry: this user has never authorized, or has another name.
+    NoEntry,
+}
+
 impl<S: TokenStore> Sealed<S> {
     /// Encrypts what goes into this store. [`Sealed`] has an example.
     pub fn new(store: S, keyring: Keyring) -> Self {
@@ -65,8 +76,9 @@ impl<S: TokenStore> Sealed<S> {
     /// Also reads an entry that isn't encrypted, and encrypts it with the next write. Default: no, such an entry is an error, because
     /// somebody without a key may have put it there.
     ///
-    /// Call it while a store with plain entries changes over: first all processes get the key, then [`rewrap`](Self::rewrap) encrypts what is
-    /// there. Then remove the call.
+    /// Call it while a store with plain entries changes over, until [`Stored::rewrap`](crate::oauth2::Stored::rewrap) has encrypted each of
+    /// them. A process without the key can't renew a token from the first encrypted write on, and serves the one that it has to its end: finish
+    /// the rollout within the last quarter of a lifetime.
     ///
     /// ```
     /// # use tower_bearer::store::{FileStore, Keyring, Sealed, SealingKey};
@@ -80,38 +92,8 @@ impl<S: TokenStore> Sealed<S> {
         self
     }
 
-    /// Encrypts the entry with the newest key, unless it is. Returns whether it did. Each write does the same, so this is for entries that
-    /// nobody renews, before an old key is removed.
-    ///
-    /// The entry must be [bound](TokenStore::bind) to its account, as [`Stored`](crate::oauth2::Stored) does.
-    ///
-    /// ```
-    /// use tower_bearer::{
-    ///     oauth2::{Grant, RefreshToken, TokenEndpoint},
-    ///     store::{FileStore, Keyring, Sealed, SealingKey, TokenStore},
-    /// };
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let (new, old) = ([8; 32], [7; 32]);
-    /// # let directory = std::env::temp_dir();
-    /// let keyring = Keyring::new(SealingKey::from_bytes("2026-12", new)?).older(SealingKey::from_bytes("2026-11", old)?);
-    /// let endpoint = TokenEndpoint::new("https://id.example.com/token")?.client_secret_basic("id", "secret");
-    /// for user in ["anna", "ben"] {
-    ///     let mut store = Sealed::new(FileStore::new(directory.join(user)), keyring.clone());
-    ///     store.bind(&RefreshToken::new(endpoint.clone()).subject(user).account());
-    ///     store.rewrap().await?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store fails, if the entry can't be opened, or if others use it for half a minute without a pause.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the entry is encrypted with the one key or with the other.
-    pub async fn rewrap(&self) -> Result<bool, StoreError> {
+    /// Encrypts the entry with the newest key, for [`Stored::rewrap`](crate::oauth2::Stored::rewrap), which has bound it to its account.
+    pub(crate) async fn rewrap(&self) -> Result<Rewrapped, StoreError> {
         let holder = format!("rewrap-{:016x}", fastrand::u64(..));
         // A renewal holds the lease, and must not find another version when it stores its set.
         let leased = async {
@@ -129,12 +111,12 @@ impl<S: TokenStore> Sealed<S> {
         rewrapped
     }
 
-    async fn rewrap_leased(&self) -> Result<bool, StoreError> {
+    async fn rewrap_leased(&self) -> Result<Rewrapped, StoreError> {
         loop {
-            let Some(entry) = in_time(self.store.load()).await? else { return Ok(false) };
+            let Some(entry) = in_time(self.store.load()).await? else { return Ok(Rewrapped::NoEntry) };
             let opened = self.open(&entry)?;
             if opened.is_newest {
-                return Ok(false);
+                return Ok(Rewrapped::UpToDate);
             }
             if opened.account.is_none() && !is_plain(&opened.data) {
                 return Err(StoreError::unusable(
@@ -143,7 +125,7 @@ impl<S: TokenStore> Sealed<S> {
             }
             let sealed = seal(&opened.data, opened.account.as_deref().unwrap_or(&self.account), self.keyring.newest())?;
             if in_time(self.store.swap(entry.version(), &sealed)).await? == Swap::Done {
-                return Ok(true);
+                return Ok(Rewrapped::Encrypted);
             }
         }
     }

@@ -34,7 +34,7 @@ pub use report::StoreReport;
 /// Checks that a [`TokenStore`] does what [`Stored`](crate::oauth2::Stored) relies on.
 ///
 /// It opens entries with names of its own and leaves them behind, so give it a database for tests. It takes about five seconds, most of which
-/// it waits for leases to end. It uses real time, so tokio's clock must not be paused.
+/// it waits for leases to end, and up to fifteen where news never comes. It uses real time, so tokio's clock must not be paused.
 ///
 /// ```
 /// use tower_bearer::{store::FileStore, testing::StoreCheck};

@@ -115,8 +115,9 @@ impl Grant for RefreshToken {
             Some(refresh_token) => self.refresh(held, refresh_token, limit).await,
             // The set may be stored under another name, so the text shows this one.
             None => Err(FetchError::reauthorize(EndpointError::unsent(&format!(
-                "there is no refresh token to go on with for {}: let the user authorize and adopt what that brings; if the client, the \
-                 server or the user's name was changed in the configuration, change it back or see `Stored::moved_from`",
+                "there is no refresh token to go on with for {}: let the user authorize and adopt what that brings (it may have been \
+                 removed by `Stored::remove`); if the client, the server or the user's name was changed in the configuration, change it back \
+                 or see `Stored::moved_from`",
                 self.account().owner()
             )))),
         }

@@ -79,7 +79,9 @@ impl Database {
 
     async fn attempt(&self, query: Statement<'_>) -> Result<Result<Vec<PgRow>, Refusal>, StoreError> {
         let connection = timeout(self.limit, self.pool.acquire()).await;
-        let connection = connection.map_err(|_| late("waiting for a connection", self.limit))?;
+        let connection = connection.map_err(|_| {
+            late("waiting for a connection of the pool, which is used up, or can't connect", self.limit)
+        })?;
         let mut guarded = match connection {
             Ok(connection) => Guarded { connection, is_sound: false },
             Err(error) => return Ok(Err(Refusal::Error(error))),

@@ -7,11 +7,13 @@ use zeroize::Zeroizing;
 
 /// The keys of a [`Sealed`](super::Sealed) store: the newest encrypts, and the older ones still decrypt.
 ///
-/// To change the key without a stop:
+/// To change the key without losing a token; each step but the third is a rolling restart:
 /// 1. Give all processes the new key as an [older](Self::older) one, so that they can read what others write.
 /// 2. Make it the newest, and the old one an older one. Each renewal encrypts with the new key from now on.
-/// 3. Call [`Sealed::rewrap`](super::Sealed::rewrap) for entries that nobody renews.
-/// 4. Remove the old key.
+/// 3. Call [`Stored::rewrap`](crate::oauth2::Stored::rewrap) for entries that nobody renews. Those of users who have logged out are among
+///    them: without its key such an entry is an error, and the user can't log in again.
+/// 4. Remove the old key, when no entry has its id any more. The member `key` of an entry is that id. In PostgreSQL:
+///    `SELECT key FROM tower_bearer_token WHERE convert_from(data, 'UTF8')::json ->> 'key' = '2026-11'`.
 ///
 /// ```
 /// use tower_bearer::store::{Keyring, SealingKey};

@@ -57,6 +57,8 @@ pub(super) async fn of_a_swap<S: TokenStore>(entry: &Entry<S>) -> Found<Option<D
         // It may return for nothing.
         while other.load_some().await?.0 == known {
             other.changed(known).await;
+            // Neither of them need wait for anything.
+            tokio::task::yield_now().await;
         }
         Ok::<_, String>(Instant::now())
     };

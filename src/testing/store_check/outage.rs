@@ -55,6 +55,7 @@ async fn during<S: TokenStore>(one: &Handle<S>, version: u64) -> Found {
         !matches!(swapped, Ok(Ok(Swap::Done))),
         "swap returned Done while the database was down: nothing of it is durable"
     );
+    hold!(!matches!(swapped, Ok(Ok(Swap::Lost))), "swap returned Lost while the database was down, and not an error");
     is_unreachable("swap", swapped.map(drop_value))?;
     is_unreachable("lease", timeout(CALL, one.store().lease("down-1", CALL)).await.map(drop_value))
 }
