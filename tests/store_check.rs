@@ -407,3 +407,57 @@ async fn a_test_fails_with_the_report() {
     let report = Database::new(Flaw::OneEntryForAll).check().await;
     report.assert_sound();
 }
+
+/// Every call is ready at once, and so is `changed`.
+struct AtOnce(Rows, String);
+
+type Rows = Arc<Mutex<HashMap<String, (u64, Vec<u8>, Option<(String, Instant)>)>>>;
+
+impl TokenStore for AtOnce {
+    async fn load(&self) -> Result<Option<Entry>, StoreError> {
+        let rows = self.0.lock().unwrap();
+        Ok(rows.get(&self.1).filter(|row| row.0 > 0).map(|row| Entry::new(row.0, row.1.clone())))
+    }
+
+    async fn swap(&self, expected: u64, data: &[u8]) -> Result<Swap, StoreError> {
+        let mut rows = self.0.lock().unwrap();
+        let row = rows.entry(self.1.clone()).or_default();
+        if row.0 != expected {
+            return Ok(Swap::Lost);
+        }
+        (row.0, row.1) = (expected + 1, data.to_vec());
+        Ok(Swap::Done)
+    }
+
+    async fn lease(&self, holder: &str, time: Duration) -> Result<Lease, StoreError> {
+        let (mut rows, now) = (self.0.lock().unwrap(), Instant::now());
+        let row = rows.entry(self.1.clone()).or_default();
+        match &row.2 {
+            Some((by, end)) if by != holder && *end > now => Ok(Lease::Held(*end - now)),
+            _ => {
+                row.2 = Some((holder.to_owned(), now + time));
+                Ok(Lease::Granted)
+            }
+        }
+    }
+
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        let mut rows = self.0.lock().unwrap();
+        let row = rows.entry(self.1.clone()).or_default();
+        row.2.take_if(|(by, _)| by == holder);
+        Ok(())
+    }
+
+    async fn changed(&self, _: u64) {}
+}
+
+/// On a thread of its own, because it would keep that for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_always_ready_keeps_no_thread() {
+    let rows = Rows::default();
+    let check = StoreCheck::new(move |name| AtOnce(rows.clone(), name.to_owned()));
+    let report = tokio::time::timeout(Duration::from_secs(60), tokio::spawn(check.run())).await.expect("it ends");
+    let report = report.unwrap().to_string();
+    assert!(report.contains("a store that can't tell should sleep for a second"), "{report}");
+    assert_eq!(report.matches("FAILED").count(), 1, "{report}");
+}
