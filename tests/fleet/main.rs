@@ -128,7 +128,7 @@ fn main() -> ExitCode {
         beside("no_outage_ends_an_authorization_on_redis", no_outage_ends_it::on_redis),
         alone("a_fleet_fetches_once_for_all", fleets::steady_everywhere),
         alone("a_kill_at_any_step_loses_nothing_silently", crash::matrix),
-        alone("a_kill_at_any_step_loses_nothing_silently_on_postgres", crash::matrix_on_postgres),
+        alone("long::a_kill_at_any_step_loses_nothing_silently_on_postgres", crash::matrix_on_postgres),
         alone("fifty_replicas_that_start_at_once_make_one_token_request", fleets::mass_start_on_redis),
         alone("fifty_replicas_that_start_at_once_on_postgres_make_one_token_request", fleets::mass_start_on_postgres),
         alone("store_on_redis::five_thousand_users_share_two_connections", family::five_thousand),
