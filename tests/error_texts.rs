@@ -102,7 +102,7 @@ async fn token_error(name: Option<&'static str>, error: FetchError) -> TokenErro
 /// The error of `refresh` while there is a valid token.
 async fn refresh_error(error: FetchError) -> TokenError {
     let mut first = Some(AccessToken::new("marked-token").unwrap());
-    let next = move |_| std::future::ready(first.take().map_or(Err(error.clone()), Ok));
+    let next = move |_| std::future::ready(first.take().ok_or_else(|| error.clone()));
     let token = LiveToken::builder(source_fn(next)).name("crm").spawn();
     token.ready().await.unwrap();
     token.refresh().await.unwrap_err()
