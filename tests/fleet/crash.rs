@@ -1,5 +1,4 @@
-//! 100 kills for each store: at every step of refresh → store → publish, and at random moments, on a file, on Redis and on PostgreSQL, with
-//! a server that answers a spent refresh token once more for a while and with one that takes it for stolen.
+//! A hundred kills, or two hundred, for each store: at every step of refresh → store → publish, and at random moments, with a server that answers a spent refresh token once more for a while and with one that takes it for stolen.
 //!
 //! After each, another process starts. Either what is stored is the newest that the server issued, or the loss is reported.
 
@@ -31,56 +30,60 @@ use crate::{
 /// On a file and on Redis.
 pub(crate) async fn matrix() {
     let redis = RedisServer::start().await;
-    let chains = all_chains("a file", "", async |_| None).await.into_iter();
+    let chains = all_chains("a file", 0, async |_| None).await.into_iter();
     // Each in a database of its own: the account is the same.
-    let on_redis = all_chains("Redis", "", async |number| Some(format!("{}{number}", redis.url()))).await;
+    let on_redis = all_chains("Redis", 0, async |number| Some(format!("{}{number}", redis.url()))).await;
     play(chains.chain(on_redis), 200).await;
 }
 
-pub(crate) async fn matrix_on_postgres() {
-    let postgres = PostgresServer::start().await;
-    let database = async |number| Some(postgres.new_database(&format!("chain{number}")).await);
-    play(all_chains("PostgreSQL", "", database).await, 100).await;
+/// Two hundred kills on each store, plain and sealed.
+pub(crate) async fn on_every_store() {
+    for before in ["", SEALED] {
+        let (redis, postgres, directory) =
+            (RedisServer::start().await, PostgresServer::start().await, Directory::new());
+        let path = |name: &str, number| directory.file(&format!("{name}{number}"));
+        let file = async |number| Some(format!("{before}{}", path("file", number)));
+        let of_many = async |number| {
+            std::fs::create_dir(path("many", number)).unwrap();
+            Some(format!("{before}{DIRECTORY}{}", path("many", number)))
+        };
+        let on_redis = async |number| Some(format!("{before}{}{number}", redis.url()));
+        let on_postgres =
+            async |number| Some(before.to_owned() + &postgres.new_database(&format!("chain{number}")).await);
+        let name = |store: &str| if before.is_empty() { store.to_owned() } else { format!("{store}, sealed") };
+        for round in 0..2 {
+            play(all_chains(&name("a file"), round, file).await, 100).await;
+            play(all_chains(&name("a file of many"), round, of_many).await, 100).await;
+            play(all_chains(&name("Redis"), round, on_redis).await, 100).await;
+            play(all_chains(&name("PostgreSQL"), round, on_postgres).await, 100).await;
+        }
+    }
 }
 
-/// On the file of a key, and sealed on all stores.
-pub(crate) async fn matrix_sealed() {
-    let directory = Directory::new();
-    let of_key = async |number| {
-        let path = directory.file(&format!("chain{number}"));
-        std::fs::create_dir(&path).unwrap();
-        Some(format!("{DIRECTORY}{path}"))
-    };
-    play(all_chains("a file of many", "", of_key).await, 100).await;
-    play(all_chains("a sealed file", SEALED, async |_| None).await, 100).await;
-    let redis = RedisServer::start().await;
-    let database = async |number| Some(format!("{SEALED}{}{number}", redis.url()));
-    play(all_chains("sealed on Redis", "", database).await, 100).await;
-    let postgres = PostgresServer::start().await;
-    let database = async |number| Some(SEALED.to_owned() + &postgres.new_database(&format!("chain{number}")).await);
-    play(all_chains("sealed on PostgreSQL", "", database).await, 100).await;
-}
-
-/// One after the other, and how it dies. `place` is the store of the chain with this number, or a file, with `before` in front of it.
-async fn all_chains(kind: &str, before: &str, place: impl AsyncFn(u32) -> Option<String>) -> Vec<(Chain, Kills)> {
+/// One after the other, and how it dies. `place` is the store of the chain with this number.
+async fn all_chains(kind: &str, round: u32, place: impl AsyncFn(u32) -> Option<String>) -> Vec<(Chain, Kills)> {
     let mut chains = Vec::new();
     for grace in [false, true] {
-        let lives =
-            [(Life::Short, Kills::AtEveryStep), (Life::Long, Kills::AtEveryStep), (Life::Short, Kills::AtRandom)];
+        let lives = [
+            (Life::Short, Kills::AtEveryStep),
+            (Life::Long, Kills::AtEveryStep),
+            (Life::Short, Kills::AtRandom { seed: u64::from(round) }),
+        ];
         for (life, kills) in lives {
-            let store = place(chains.len() as u32).await;
-            let mut chain = Chain::new(kind, store, grace, life).await;
-            chain.orders.store.insert_str(0, before);
-            chains.push((chain, kills));
+            let store = place(CHAINS * round + chains.len() as u32).await;
+            chains.push((Chain::new(kind, store, grace, life).await, kills));
         }
     }
     chains
 }
 
+/// In a round on a store.
+const CHAINS: u32 = 6;
+
 #[derive(Clone, Copy)]
 enum Kills {
     AtEveryStep,
-    AtRandom,
+    AtRandom { seed: u64 },
 }
 
 async fn play(all: impl IntoIterator<Item = (Chain, Kills)>, expected: u32) {
@@ -88,7 +91,7 @@ async fn play(all: impl IntoIterator<Item = (Chain, Kills)>, expected: u32) {
     for (chain, kills) in all {
         match kills {
             Kills::AtEveryStep => chains.spawn(chain.at_every_step()),
-            Kills::AtRandom => chains.spawn(chain.at_random()),
+            Kills::AtRandom { seed } => chains.spawn(chain.at_random(seed)),
         };
     }
     let (mut kills, mut losses, mut again) = (0, 0, 0);
@@ -195,9 +198,9 @@ impl Chain {
     }
 
     /// Within the writes: of the intent, and of what the server answered.
-    async fn at_random(mut self) -> Self {
+    async fn at_random(mut self, seed: u64) -> Self {
         self.name += ", within writes";
-        let mut rng = Rng::with_seed(1);
+        let mut rng = Rng::with_seed(seed);
         let (mut intents, mut torn) = (0, 0);
         self.first_tokens().await;
         for turn in 0..18 {
