@@ -362,7 +362,8 @@ pub(crate) async fn failover() {
     // They were not left in the pool.
     proxy.lead_to(primary.port());
     let (loaded, swapped, leased) = calls().await;
-    assert_eq!(loaded.unwrap().unwrap().version(), 1);
+    // Before the swap or after it.
+    assert!((1..=2).contains(&loaded.unwrap().unwrap().version()));
     assert_eq!((swapped.unwrap(), leased.unwrap()), (Swap::Done, Lease::Granted));
 
     // It takes over, with a row that it has and a connection that leads nowhere.

@@ -134,6 +134,6 @@ const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(5);
 /// How soon a new authorization of another process is found in a store that announces nothing.
 pub(super) const LOOK_FOR_AUTHORIZATION: Duration = Duration::from_secs(60);
 
-/// Between two looks at a store that failed: a set that was adopted waits no longer than this, and what an emptied store has lost is
-/// restored before anybody spends.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at a store that failed: a set that was adopted waits no longer than this. And what an emptied store has lost is restored
+/// before anybody spends, who waits four times as long: the machine may be busy.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);

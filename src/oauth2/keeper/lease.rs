@@ -122,7 +122,7 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
     }
 }
 
-/// A keeper that knows a newer set looks about once a second whether a store that failed is back.
+/// A keeper that knows a newer set looks twice a second whether a store that failed is back.
 const GIVING_WAY: Duration = Duration::from_secs(2);
 
 /// How much the clocks of two machines may differ.

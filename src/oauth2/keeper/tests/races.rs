@@ -136,7 +136,8 @@ async fn a_user_who_authorizes_while_the_store_is_down_is_let_in() {
     assert_eq!((carried(&token).as_deref(), token.status().storage()), (Some("new"), Storage::Unsaved));
     let before = shelf.loads();
     sleep(10 * MINUTE).await;
-    assert!(shelf.loads() - before < 1_000, "{} looks", shelf.loads() - before);
+    // Two a second, and what `save_later` reads.
+    assert!(shelf.loads() - before < 1_500, "{} looks", shelf.loads() - before);
 
     shelf.fault(Fault::None);
     sleep(10 * SECOND).await;
