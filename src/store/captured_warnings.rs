@@ -1,4 +1,4 @@
-//! For unit tests of stores: what is told at the level warn.
+//! For tests of stores: what is told at the level warn.
 
 use std::{
     fmt,

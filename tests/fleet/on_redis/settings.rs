@@ -1,15 +1,15 @@
 //! What the log says of a server's configuration.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use redis::Client;
 use tokio::time::sleep;
 use tower_bearer::store::{RedisStore, TokenStore};
-use tracing::{Event, Metadata, Subscriber, field::Field, span};
+
+#[path = "../../../src/store/captured_warnings.rs"]
+mod captured_warnings;
+
+use captured_warnings::Warned;
 
 use crate::{
     on_redis::family::{bound, until},
@@ -55,7 +55,7 @@ pub(crate) async fn that_may_not_be_read() {
 /// Uses a family of stores at this URL. `read_by`: the command after which the server has told what it may.
 async fn warns(redis: &RedisServer, url: &str, read_by: &str, warned: &[&str]) {
     redis.order("CONFIG RESETSTAT").await;
-    let warnings = Warnings::default();
+    let warnings = Warned::default();
     let (own, url, (done, ended)) = (warnings.clone(), url.to_owned(), std::sync::mpsc::channel::<()>());
     // The log of a thread of its own, so that other tests don't write there.
     let thread = std::thread::spawn(move || {
@@ -77,44 +77,16 @@ async fn warns(redis: &RedisServer, url: &str, read_by: &str, warned: &[&str]) {
         let whole = read_by.split('|').next().unwrap();
         let names = [format!("cmdstat_{read_by}:"), format!("cmdstat_{whole}:")];
         let was_read = stats.lines().any(|line| names.iter().any(|name| line.starts_with(name)));
-        was_read && warnings.0.lock().unwrap().len() >= warned.len()
+        was_read && warnings.events().len() >= warned.len()
     })
     .await;
     // What should not be said would be said by now.
     sleep(Duration::from_millis(300)).await;
     drop(done);
     thread.join().unwrap();
-    let told = warnings.0.lock().unwrap().clone();
+    let told = warnings.events();
     assert_eq!(told.len(), warned.len(), "{told:?} instead of {warned:?}");
     for (told, warned) in told.iter().zip(warned) {
         assert!(told.contains(warned), "{told} instead of {warned}");
     }
-}
-
-/// What is told at the level warn.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, about: &Metadata<'_>) -> bool {
-        *about.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = String::new();
-        event.record(&mut |field: &Field, value: &dyn fmt::Debug| text += &format!("{field}={value:?} "));
-        self.0.lock().unwrap().push(text);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
