@@ -204,21 +204,23 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
         let keeper = self.clone();
         tokio::spawn(async move {
-            let mut wait = SHORTEST_WAIT;
-            let mut attempts_left = ATTEMPTS_AFTER_THE_END;
+            let began = keeper.time.now();
+            let mut closed_at = None;
             loop {
-                sleep(wait).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+                // Often enough: another process, whose token ends meanwhile, tries the spent refresh token as its last resort.
+                let waited = keeper.time.now().since(began);
+                sleep((waited / PART_OF_THE_OUTAGE).clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;
                 // A grant of the user's own may panic.
                 let saved = AssertUnwindSafe(keeper.save_all()).catch_unwind().await;
                 let saved = saved.unwrap_or_else(|_| Err(StoreError::unusable("the grant panicked")));
                 // The source was dropped: the attempts end, as the process may.
-                attempts_left -= u32::from(keeper.inbox.is_closed() && attempts_left > 0);
+                let now = keeper.time.now();
+                let goes_on = !keeper.inbox.is_closed() || now.since(*closed_at.get_or_insert(now)) < AFTER_THE_END;
                 let mut memo = keeper.memo();
                 match &saved {
                     // Another set has come since.
                     Ok(()) if memo.unsaved.is_some() => continue,
-                    Err(_) if attempts_left > 0 => continue,
+                    Err(_) if goes_on => continue,
                     _ => (memo.is_saving, memo.wants_fetch) = (false, true),
                 }
                 drop(memo);
@@ -241,8 +243,11 @@ fn is_same(one: &TokenSet, other: &TokenSet) -> bool {
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
-/// A store that is back is used within this time.
+/// A store that is back is used within this part of the time that it was away,
+const PART_OF_THE_OUTAGE: u32 = 16;
+
+/// or within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Five minutes.
-const ATTEMPTS_AFTER_THE_END: u32 = 60;
+/// How long it is tried after the source was dropped.
+const AFTER_THE_END: Duration = Duration::from_secs(300);

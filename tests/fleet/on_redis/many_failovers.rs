@@ -102,6 +102,7 @@ impl Played {
         let settled = timeout(PATIENCE, settled).await.expect("all are live again, or ended");
         played.ended = settled.into_iter().flatten().collect();
         played.reused = server.reuse_detections();
+        tell_what_was_shown_again(&server);
         say(&format!(
             "{times} failovers in {:?}: {} refresh tokens spent, {} shown again; writes of a user lost {} times; {} of {USERS} \
              authorizations ended",
@@ -112,6 +113,18 @@ impl Played {
             played.ended.len(),
         ));
         played
+    }
+}
+
+/// How long after the first time: after a fifth of a life it was the last resort of a process whose token was over.
+fn tell_what_was_shown_again(server: &AuthorizationServer) {
+    let mut first = BTreeMap::new();
+    for request in server.recorded() {
+        let Some(spent) = request.field("refresh_token").map(str::to_owned) else { continue };
+        let at = request.received_at();
+        if let Some(before) = first.insert(spent, at) {
+            say(&format!("a refresh token was shown again {:?} after it was spent", at - before));
+        }
     }
 }
 

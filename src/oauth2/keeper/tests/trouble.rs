@@ -327,6 +327,28 @@ async fn what_is_adopted_while_the_store_hangs_is_used_after_one_call_to_it() {
     }
 }
 
+/// Others try the spent refresh token as their last resort when their token ends.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_stored_is_stored_soon_after_the_store_is_back() {
+    for away in [SECOND / 2, 2 * SECOND, 4 * SECOND, 20 * SECOND] {
+        let (server, shelf) = (Server::new(), Shelf::new());
+        let (token, _handle) = begin(&server, &shelf);
+        token.ready().await.unwrap();
+        server.takes(2 * SECOND);
+        let fails = async {
+            sleep(SECOND).await;
+            shelf.fault(Fault::ReadOnly);
+        };
+        let (refreshed, ()) = tokio::join!(token.refresh(), fails);
+        refreshed.unwrap();
+        sleep(away).await;
+        assert_eq!(token.status().storage(), Storage::Unsaved);
+        shelf.fault(Fault::None);
+        sleep(away / 16 + SECOND / 5).await;
+        assert_eq!(token.status().storage(), Storage::Sound, "after {away:?}");
+    }
+}
+
 /// A store that has each part of a call by itself: one that hangs is given up as soon as any other call.
 #[tokio::test(start_paused = true)]
 async fn a_part_that_hangs_costs_no_more_than_a_call_that_hangs() {
