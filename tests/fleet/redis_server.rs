@@ -40,9 +40,7 @@ impl RedisServer {
 
     /// A node of a cluster that isn't made yet. Nodes talk on a second port, ten thousand above.
     pub(crate) async fn start_node() -> Self {
-        let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let ports = std::iter::repeat_with(free_port);
-        let port = ports.take(100).find(|port| port.checked_add(10_000).is_some_and(is_free)).expect("two free ports");
+        let port = free_port();
         let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"];
         Self::start_on(port, Directory::new(), &more.map(str::to_owned)).await
     }
@@ -153,6 +151,8 @@ impl RedisServer {
             }
         };
         timeout(Duration::from_secs(30), followed).await.expect("it never follows");
+        // The replica has everything, but to its primary it is online only when it has said so, up to a second later.
+        self.is_caught_up_with().await;
     }
 
     /// Waits until its replicas have all that it has.
@@ -224,9 +224,18 @@ pub(crate) fn signal(pid: Option<u32>, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
 }
 
-/// Free a moment ago.
+/// A port that no other server of this process gets, and that was free a moment ago, as was the one 10 000 above it, which a node of a
+/// cluster uses too. Both are below the ports that the system gives to connections (Linux: from 32 768 on).
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 10_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    // Each process begins somewhere else.
+    let start = std::process::id().wrapping_mul(97);
+    let next = || (FIRST + start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % PORTS) as u16;
+    let mut ports = std::iter::repeat_with(next).take(PORTS as usize);
+    ports.find(|port| is_free(*port) && is_free(port + 10_000)).expect("two free ports")
 }
 
 /// A directory that is removed when this is dropped.
