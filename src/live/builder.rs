@@ -247,6 +247,9 @@ impl Builder {
             waiting: AtomicU32::new(0),
             telemetry: Telemetry::new(self.name),
         });
+        if shared.rests {
+            shared.cell.notice_use();
+        }
         id.enter(&shared);
         let task = Task {
             source: Some(self.source),

@@ -54,7 +54,11 @@ impl Handles {
 
     fn wake(&self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.cell.wake();
+            match shared.cell.generation() {
+                // Whoever wants a token waits for it, and is counted.
+                Generation::NONE => shared.cell.notice_use(),
+                _ => shared.cell.wake(),
+            }
             contained(|| shared.telemetry.woke());
         }
     }
@@ -135,7 +139,12 @@ impl Handles {
         if decider.expire(now)
             && let Some(shared) = self.shared.upgrade()
         {
+            self.take_use(decider, now);
             shared.cell.clear();
+            if shared.rests && !decider.is_asleep() {
+                // From now on whoever wants a token waits for it, and is counted.
+                shared.cell.notice_use();
+            }
             self.report(decider, now);
             if decider.is_asleep() {
                 return now;
@@ -154,9 +163,12 @@ impl Handles {
         let new = shared.status.borrow().generation != generation;
         if new {
             self.since = Some(now);
-            if shared.rests {
-                shared.cell.notice_use();
-            }
+        }
+        if shared.rests && new {
+            shared.cell.notice_use();
+        } else if shared.cell.generation() == Generation::NONE {
+            // It had expired. Services may have kept its header, whose use isn't noticed.
+            shared.cell.wake();
         }
         shared.cell.publish(token, generation, expires_at);
         new.then(|| Fingerprint::of(token))
