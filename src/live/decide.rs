@@ -86,6 +86,8 @@ struct Held {
 struct InFlight {
     after_refusal: bool,
     reason: FetchReason,
+    /// The token was asleep before.
+    after_sleep: bool,
 }
 
 /// What requests carry after a fetch.
@@ -231,9 +233,9 @@ impl Decider {
             next_fetch: self.next_fetch(now).map(|(at, _)| at),
             fetching: self.in_flight.is_some(),
             storage: self.storage,
-            hopeful: self
-                .in_flight
-                .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),
+            hopeful: self.in_flight.is_some_and(|flight| {
+                flight.after_sleep || matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)
+            }),
             in_use: self.in_use(),
             doubting: self.doubt.is_open(),
             tries: self.doubt.tries(),

@@ -13,6 +13,8 @@ pub(crate) struct Idle {
     /// When it was used last, or later: of each token only the first use is noticed.
     used_at: Option<Moment>,
     asleep: bool,
+    /// It has woken, and no fetch has begun since.
+    woke: bool,
 }
 
 impl Idle {
@@ -25,10 +27,17 @@ impl Idle {
         self.used_at.get_or_insert(now);
     }
 
+    /// Whether the fetch that begins now is the first since the token woke.
+    pub(crate) fn take_woke(&mut self) -> bool {
+        std::mem::take(&mut self.woke)
+    }
+
     /// Somebody uses the token, or waits for one. Returns whether that ends its sleep.
     pub(crate) fn used(&mut self, now: Moment) -> bool {
         self.used_at = Some(now);
-        std::mem::take(&mut self.asleep)
+        let woke = std::mem::take(&mut self.asleep);
+        self.woke |= woke;
+        woke
     }
 
     /// From when a fetch for this reason may be left out, unless somebody uses the token before. `None` as the reason: no token is valid,

@@ -304,7 +304,7 @@ pub(crate) struct Snapshot {
     pub(crate) next_fetch: Option<Moment>,
     pub(crate) fetching: bool,
     pub(crate) storage: Storage,
-    /// The fetch under way was caused by `refresh` or by a change of the source: it may work, whatever failed before.
+    /// The fetch under way was caused by `refresh`, by a change of the source or by the end of a sleep: it may work, whatever failed before.
     pub(crate) hopeful: bool,
     /// The generation that requests carry, if there is a valid token. It may be that of the previous token.
     pub(crate) in_use: Generation,

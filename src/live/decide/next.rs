@@ -106,7 +106,8 @@ impl Decider {
         if reason == FetchReason::Changed {
             self.fetched_change_at = Some(now);
         }
-        self.in_flight = Some(InFlight { after_refusal, reason });
+        let after_sleep = self.idle.take_woke();
+        self.in_flight = Some(InFlight { after_refusal, reason, after_sleep });
         let left = match &self.held {
             Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
             _ => Left::Nothing,

@@ -136,6 +136,16 @@ async fn after_the_end_of_an_authorization_the_source_is_asked_once_more_for_eac
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_that_were_rejected_before_the_sleep_are_tried_for_the_request_that_ends_it() {
+    let scene = resting(secs(10), [fails(FetchError::rejected("invalid_client"))], fresh(LIFE).taking(secs(1)));
+    scene.until(secs(500)).await;
+    assert_eq!((scene.count(), state(&scene)), (1, (State::Rejected, false)));
+    // Meanwhile somebody has corrected the secret.
+    assert_eq!(within(secs(2), scene.token.acquire(secs(10))).await.unwrap().0, "Bearer t1");
+    assert_eq!(scene.last().reason, FetchReason::First);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_401_is_a_use() {
     let scene = resting(Duration::ZERO, [], fresh(LIFE));
     scene.until(secs(90)).await;
