@@ -52,6 +52,15 @@ impl Handles {
         demand
     }
 
+    /// The source has changed. That ends a sleep: somebody in this process has done something for it.
+    pub(super) fn hear(&self, decider: &mut Decider) {
+        if decider.is_asleep() {
+            decider.used(self.time.now());
+            self.wake();
+        }
+        decider.source_changed();
+    }
+
     fn wake(&self) {
         if let Some(shared) = self.shared.upgrade() {
             match shared.cell.generation() {

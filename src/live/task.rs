@@ -99,9 +99,8 @@ impl Task {
         let Self { source, decider, handles, changed_resumes_at, .. } = self;
         // A change that was reported counts until the task has acted upon it.
         let asleep = decider.is_asleep();
-        let may_be_asked =
-            !stopped && !asleep && !decider.is_changed() && changed_resumes_at.is_none_or(|until| until <= now);
-        let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news()));
+        let may_be_asked = !stopped && !decider.is_changed() && changed_resumes_at.is_none_or(|until| until <= now);
+        let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news(asleep)));
         if asked.as_ref().is_some_and(Option::is_none) {
             *changed_resumes_at = Some(now + AFTER_A_PANIC);
         }
@@ -118,7 +117,7 @@ impl Task {
                     biased;
                     told = &mut news => {
                         match told {
-                            Some(()) => decider.source_changed(),
+                            Some(()) => handles.hear(decider),
                             None => *changed_resumes_at = Some(handles.time.now() + AFTER_A_PANIC),
                         }
                         return;
@@ -131,7 +130,7 @@ impl Task {
                 let now = handles.check_clocks(decider);
                 let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
                 let hears_again = news.0.is_none() && changed_resumes_at.is_some_and(|until| until <= now);
-                // Asleep, the source isn't asked for news.
+                // Asleep, the source is asked for less news.
                 let turns = asleep != decider.is_asleep() || decider.may_sleep(now);
                 if stopped || demand.closed || decider.is_stopped() || is_due || hears_again || turns {
                     return;

@@ -51,6 +51,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
+    /// Resolves when a set was adopted. Asks nobody.
+    pub(in crate::oauth2) async fn wait_for_adoption(&self) {
+        while !self.inbox.has_adopted() {
+            self.inbox.changed.notified().await;
+        }
+    }
+
     /// Resolves at this moment; never, if there is none.
     async fn sleep_until(&self, moment: Option<Moment>) {
         match moment {
