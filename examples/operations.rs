@@ -21,7 +21,7 @@
 //!       - alert: TokenRunsOut
 //!         expr: >
 //!           tower_bearer_expiration_timestamp_seconds - time() < 270
-//!           unless on (instance, token) tower_bearer_state{state="stopped"} == 1
+//!           unless on (instance, token) tower_bearer_state{state=~"stopped|asleep"} == 1
 //!         for: 1m
 //!         annotations:
 //!           summary: "{{ $labels.token }}: requests fail in {{ $value | humanizeDuration }}, and no new token comes"
