@@ -12,7 +12,7 @@
 //!
 //! The alerting rules. A token that is renewed in time always has 15 % of its lifetime left. The first rule alerts at half of that: 270 s
 //! for a token of an hour. It uses the time at which the token expires, which stays right if this process hangs. It leaves out a token
-//! that was shut down.
+//! that was shut down or that nobody uses.
 //!
 //! ```yaml
 //! groups:
