@@ -12,7 +12,7 @@
 //!
 //! The alerting rules. A token that is renewed in time always has 15 % of its lifetime left. The first rule alerts at half of that: 270 s
 //! for a token of an hour. It uses the time at which the token expires, which stays right if this process hangs. It leaves out a token
-//! that was shut down.
+//! that was shut down or that nobody uses.
 //!
 //! ```yaml
 //! groups:
@@ -21,7 +21,7 @@
 //!       - alert: TokenRunsOut
 //!         expr: >
 //!           tower_bearer_expiration_timestamp_seconds - time() < 270
-//!           unless on (instance, token) tower_bearer_state{state="stopped"} == 1
+//!           unless on (instance, token) tower_bearer_state{state=~"stopped|asleep"} == 1
 //!         for: 1m
 //!         annotations:
 //!           summary: "{{ $labels.token }}: requests fail in {{ $value | humanizeDuration }}, and no new token comes"

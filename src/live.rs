@@ -1,7 +1,7 @@
 //! The live token: one task renews it, and handles read it.
 //!
 //! In the order in which a token travels: `task` is the only loop. It asks `decide` what to do (all rules, pure, with `schedule`, `pace`,
-//! `refusals`, `doubt` and `crate::backoff`). `handles` publishes tokens into `cell` (the lock-free read, with a `shard` for each thread)
+//! `refusals`, `doubt`, `idle` and `crate::backoff`). `handles` publishes tokens into `cell` (the lock-free read, with a `shard` for each thread)
 //! and updates `status`. `requests` is what a request asks of its live token, and `waiter` says whether its wait is in vain. `demand` is
 //! what handles ask of the task: a fetch, a report of a 401, a shutdown. `telemetry` tells all of this to the outside; all of its names are
 //! there.
@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16},
+        atomic::{AtomicBool, AtomicU16, AtomicU32},
     },
     time::Duration,
 };
@@ -29,6 +29,7 @@ mod decide;
 mod demand;
 mod doubt;
 mod handles;
+mod idle;
 mod pace;
 mod refusals;
 mod registry;
@@ -104,6 +105,10 @@ pub(crate) struct Shared {
     warned_not_asked: AtomicBool,
     /// How many KiB of response bodies are held that nobody reads.
     held: AtomicU16,
+    /// Whether the token rests while nobody uses it.
+    rests: bool,
+    /// How many wait for a token that rests while nobody uses it.
+    waiting: AtomicU32,
     telemetry: Telemetry,
 }
 
@@ -151,6 +156,7 @@ impl LiveToken {
     /// # Cancel safety
     /// Dropping the future loses nothing. The fetch goes on.
     pub async fn ready(&self) -> Result<(), TokenError> {
+        let _wanted = self.shared.want();
         let mut status = self.shared.status.subscribe();
         let mut looked_up = None;
         loop {
@@ -334,7 +340,7 @@ impl LiveToken {
 
     /// A cell that stays empty, for services that must inspect each request first.
     pub(crate) fn empty_cell(&self) -> Arc<Cell> {
-        Arc::new(Cell::empty(self.shared.time.clone()))
+        Arc::new(Cell::empty(self.shared.time.clone(), self.shared.demands.clone()))
     }
 }
 

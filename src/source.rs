@@ -77,6 +77,16 @@ pub trait TokenSource: Send + 'static {
         std::future::pending()
     }
 
+    /// The same for what this process itself does, such as [`StoredHandle::adopt`](crate::oauth2::StoredHandle::adopt). It is polled
+    /// instead of [`changed`](TokenSource::changed) while nobody uses the token ([`Builder::renew_while_used`](crate::Builder::renew_while_used)), so it must
+    /// not ask anybody, and needs no timer. Default: never.
+    ///
+    /// # Cancel safety
+    /// As for [`changed`](TokenSource::changed), where the example is.
+    fn changed_here(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Whether what the source returned last is stored. The task asks after each fetch, and [`Status::storage`](crate::Status::storage)
     /// shows the answer. Default: [`Storage::Sound`]. See the example of [`Storage`].
     fn storage(&self) -> Storage {
@@ -309,6 +319,10 @@ impl TokenSource for BoxTokenSource {
         self.0.changed()
     }
 
+    fn changed_here(&mut self) -> impl Future<Output = ()> + Send {
+        self.0.changed_here()
+    }
+
     fn storage(&self) -> Storage {
         self.0.storage()
     }
@@ -319,9 +333,9 @@ impl TokenSource for BoxTokenSource {
 }
 
 impl BoxTokenSource {
-    /// [`TokenSource::changed`] in a box.
-    pub(crate) fn news(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.0.changed()
+    /// [`TokenSource::changed`] in a box; while nobody uses the token, [`TokenSource::changed_here`].
+    pub(crate) fn news(&mut self, asleep: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        if asleep { self.0.changed_here() } else { self.0.changed() }
     }
 }
 
@@ -334,6 +348,7 @@ impl std::fmt::Debug for BoxTokenSource {
 trait DynTokenSource: Send {
     fn fetch(&mut self, request: FetchRequest) -> BoxFetch<'_>;
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn changed_here(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     fn storage(&self) -> Storage;
 }
 
@@ -344,6 +359,10 @@ impl<T: TokenSource> DynTokenSource for T {
 
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(TokenSource::changed(self))
+    }
+
+    fn changed_here(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(TokenSource::changed_here(self))
     }
 
     fn storage(&self) -> Storage {

@@ -98,6 +98,9 @@ pub struct Program {
     /// How long the user takes to authorize again; without it, only at the end of the run.
     #[serde(default)]
     pub user_returns: Option<u64>,
+    /// After so long without use a token isn't renewed.
+    #[serde(default)]
+    pub rests: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

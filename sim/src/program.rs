@@ -55,7 +55,12 @@ impl Program {
         self.world = self.world.of_next_process();
         let (plan, world) = (self.world.plan.clone(), &self.world);
         let (source, account) = source(world);
-        let (token, driver) = LiveToken::builder(source).seed(world.seed()).clock(SimClock::new(world)).pair();
+        let builder = LiveToken::builder(source).seed(world.seed()).clock(SimClock::new(world));
+        let builder = match plan.program.rests {
+            Some(limit) => builder.renew_while_used(millis(limit)),
+            None => builder,
+        };
+        let (token, driver) = builder.pair();
         let origin = Origin::parse("https://api.test").expect("an origin");
         let layer = BearerAuthLayer::new(token.clone(), origin).max_wait(millis(plan.program.max_wait));
         world.trace.note(Happened::Started { program: world.program });

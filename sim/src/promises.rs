@@ -52,7 +52,7 @@ type Found = Option<(Duration, String)>;
 type Look = fn(&Run) -> Found;
 
 /// All of them.
-pub const PROMISES: [(&str, Look); 30] = [
+pub const PROMISES: [(&str, Look); 32] = [
     ("nothing spins", nothing_spins),
     ("nothing panics", nothing_panics),
     ("every request ends", requests::all_end),
@@ -73,12 +73,14 @@ pub const PROMISES: [(&str, Look); 30] = [
     ("two leases after a member has died at work, the fleet goes on", fetches::go_on_without_the_dead),
     ("what one of a fleet has fetched, all have as soon as the store tells of it", fetches::all_have_what_one_has),
     ("half of a life without a fetch, for a whole fleet with a store", fetches::rest_for_half_a_life),
+    ("a token that nobody uses is not renewed", fetches::none_for_nobody),
     ("an outage is met by ever fewer fetches", fetches::back_off),
     ("`Retry-After` is obeyed", fetches::come_when_told),
     ("a route that refuses everybody costs a fetch a minute in the end", fetches::are_few_where_all_are_refused),
     ("where nothing goes wrong, no request fails", endings::calm_runs_fail_no_request),
     ("where nothing goes wrong, nobody shows that a fetch has failed", endings::calm_runs_show_no_failure),
     ("where nothing goes wrong, nobody is without a token for longer than a life", endings::calm_runs_have_tokens),
+    ("where nothing goes wrong, whoever uses a token is never without one", endings::calm_runs_keep_what_is_used),
     ("once everything is well, everything works again", endings::everything_works_again),
     ("only the server's word ends an authorization", endings::only_the_server_ends_it),
     ("a spent refresh token is shown again only where an answer may be lost", endings::reuse_has_a_reason),

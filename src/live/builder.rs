@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16},
+        atomic::{AtomicBool, AtomicU16, AtomicU32},
     },
     time::Duration,
 };
@@ -131,6 +131,29 @@ impl Builder {
         self
     }
 
+    /// Renews the token ahead only while requests use it. If none has carried it for this long, it is not renewed: the live token is
+    /// [asleep](crate::State::Asleep), without a timer, and its source is asked nothing. The next request wakes it. A token that is still
+    /// valid is sent at once, and renewed meanwhile; otherwise the request waits for the next one. Default: it is always renewed.
+    ///
+    /// For programs with many tokens of which few are in use. A refresh token that expires when it isn't used may do so.
+    ///
+    /// Of each token only the first use is noticed, so that requests pay nothing for this. It counts until the token is due to be renewed.
+    /// So a token that is used falls asleep after its lifetime and the next ones that have begun within this time. [`Duration::ZERO`]:
+    /// each token is renewed if it was used.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_bearer::{AccessToken, LiveToken};
+    /// # let source = AccessToken::new("secret")?;
+    /// let builder = LiveToken::builder(source).renew_while_used(Duration::from_secs(600));
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn renew_while_used(mut self, idle: Duration) -> Self {
+        self.rules.idle_after = Some(idle);
+        self
+    }
+
     /// How long one exchange with a token endpoint may take: at least one second, at most a day. Default: 30 s. An exchange gets all of
     /// this time if there is no valid token, or if it can't be repeated. It gets less while there is time for a second one
     /// ([`FetchRequest::timeout`](crate::FetchRequest::timeout)). A source that keeps to no timeout is dropped after twice this time.
@@ -212,7 +235,7 @@ impl Builder {
         let id = TokenId::next();
         let shared = Arc::new(Shared {
             id,
-            cell: Arc::new(Cell::empty(time.clone())),
+            cell: Arc::new(Cell::empty(time.clone(), demands.clone())),
             news: Notify::new(),
             status: watch::Sender::new(Snapshot::starting()),
             demands: demands.clone(),
@@ -220,8 +243,13 @@ impl Builder {
             warned_not_replayed: AtomicBool::new(false),
             warned_not_asked: AtomicBool::new(false),
             held: AtomicU16::new(0),
+            rests: self.rules.idle_after.is_some(),
+            waiting: AtomicU32::new(0),
             telemetry: Telemetry::new(self.name),
         });
+        if shared.rests {
+            shared.cell.notice_use();
+        }
         id.enter(&shared);
         let task = Task {
             source: Some(self.source),

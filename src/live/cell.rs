@@ -21,7 +21,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -29,7 +29,10 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use try_lock::TryLock;
 
-use super::shard::{shard_of_thread, shards};
+use super::{
+    demand::Demands,
+    shard::{shard_of_thread, shards},
+};
 use crate::{
     AccessToken,
     clock::{Moment, Timeline},
@@ -54,6 +57,10 @@ pub(crate) struct Cell {
     careful: AtomicBool,
     /// The generation whose acceptance by the API must be reported.
     doubted: AtomicU64,
+    /// [`UNUSED`], [`USED`] or [`ASLEEP`].
+    usage: AtomicU8,
+    /// Woken by the first use of a token that is asleep.
+    demands: Arc<Demands>,
     time: Arc<Timeline>,
 }
 
@@ -66,12 +73,14 @@ struct Published {
 }
 
 impl Cell {
-    pub(crate) fn empty(time: Arc<Timeline>) -> Self {
+    pub(crate) fn empty(time: Arc<Timeline>, demands: Arc<Demands>) -> Self {
         Self {
             version: AtomicU64::new(VERSION_NONE),
             published: ArcSwapOption::empty(),
             careful: AtomicBool::new(false),
             doubted: AtomicU64::new(VERSION_NONE),
+            usage: AtomicU8::new(USED),
+            demands,
             time,
         }
     }
@@ -92,6 +101,34 @@ impl Cell {
     #[inline]
     pub(crate) fn is_doubted(&self, generation: Generation) -> bool {
         self.doubted.load(Ordering::Relaxed) == generation.0
+    }
+
+    /// From now on the next use is noticed. For a token with a version that no reader has kept.
+    pub(crate) fn notice_use(&self) {
+        self.usage.store(UNUSED, Ordering::Relaxed);
+    }
+
+    /// Whether the token was used, or its use isn't noticed.
+    pub(crate) fn was_used(&self) -> bool {
+        self.usage.load(Ordering::Relaxed) == USED
+    }
+
+    /// From now on the next use wakes the task. `false` if the token was used.
+    pub(crate) fn sleep(&self) -> bool {
+        self.usage.compare_exchange(UNUSED, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The task is awake.
+    pub(crate) fn wake(&self) {
+        self.usage.store(USED, Ordering::Relaxed);
+    }
+
+    /// Somebody uses the token.
+    #[cold]
+    fn used(&self) {
+        if self.usage.swap(USED, Ordering::Relaxed) == ASLEEP {
+            self.demands.want();
+        }
     }
 
     /// From now on requests carry this token.
@@ -143,6 +180,9 @@ impl Cell {
         let published = published.as_ref()?;
         if published.expires_at.is_some_and(|end| end <= self.time.now()) {
             return None;
+        }
+        if self.usage.load(Ordering::Relaxed) != USED {
+            self.used();
         }
         // Never out of range, whatever the thread's number is.
         let header = &published.headers[shard_of_thread() % published.headers.len()];
@@ -267,6 +307,15 @@ const VERSION_NONE: u64 = 0;
 /// A change is being published. Matches no kept header, not even [`Kept::NOTHING`].
 const VERSION_CHANGES: u64 = u64::MAX - 1;
 
+/// The current token was not used yet.
+const UNUSED: u8 = 0;
+
+/// It was used, or it doesn't matter.
+const USED: u8 = 1;
+
+/// Its next use wakes the task.
+const ASLEEP: u8 = 2;
+
 #[cfg(test)]
 mod threads;
 
@@ -289,7 +338,7 @@ mod tests {
 
     /// A cell, and a view of it.
     fn viewed() -> (Arc<Cell>, CellView) {
-        let cell = Arc::new(Cell::empty(time()));
+        let cell = Arc::new(Cell::empty(time(), Arc::default()));
         (cell.clone(), CellView::of(cell))
     }
 
@@ -362,7 +411,7 @@ mod tests {
     fn what_ended_while_nobody_marked_it_is_not_sent() {
         for careful in [true, false] {
             let time = time();
-            let cell = Arc::new(Cell::empty(time.clone()));
+            let cell = Arc::new(Cell::empty(time.clone(), Arc::default()));
             let view = CellView::of(cell.clone());
             if careful {
                 cell.be_careful();
@@ -449,7 +498,7 @@ mod tests {
     #[test]
     fn publishing_costs_at_most_twenty_headers() {
         let token = AccessToken::new("t".repeat(1024)).unwrap();
-        let cell = Cell::empty(time());
+        let cell = Cell::empty(time(), Arc::default());
         let one = measure(|| drop(token.authorization()));
         let all = measure(|| cell.publish(&token, Generation(1), None));
         assert!(one.count_total > 0, "the allocator counts");
@@ -459,7 +508,7 @@ mod tests {
 
     #[test]
     fn each_thread_has_a_header_of_its_own() {
-        let cell = Cell::empty(time());
+        let cell = Cell::empty(time(), Arc::default());
         cell.publish(&token(1), Generation(1), None);
         let address = || cell.load().unwrap().0.as_bytes().as_ptr().addr();
         assert_eq!(address(), address());

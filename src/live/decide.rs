@@ -10,6 +10,7 @@ use super::{
     cell::Generation,
     demand::Progress,
     doubt::{Doubt, Turn},
+    idle::Idle,
     pace::Paces,
     refusals::Refusals,
     schedule::{Authorization, Retry, Rules},
@@ -56,6 +57,7 @@ pub(crate) struct Decider {
     /// What `doubt` asks for and nobody has done yet.
     turn: Option<Turn>,
     storage: Storage,
+    idle: Idle,
     stopped: bool,
 }
 
@@ -84,6 +86,8 @@ struct Held {
 struct InFlight {
     after_refusal: bool,
     reason: FetchReason,
+    /// The token was asleep before.
+    after_sleep: bool,
 }
 
 /// What requests carry after a fetch.
@@ -120,6 +124,7 @@ impl Decider {
             ended_by_issue: false,
             turn: None,
             storage: Storage::Sound,
+            idle: Idle::after(rules.idle_after),
             stopped: false,
         }
     }
@@ -142,6 +147,42 @@ impl Decider {
     /// Whether `refresh` was called, and no fetch has done that since.
     pub(crate) fn wants_refresh(&self) -> bool {
         self.wants_refresh
+    }
+
+    /// Somebody uses the token, or waits for one.
+    pub(crate) fn used(&mut self, now: Moment) {
+        let woken = self.idle.used(now);
+        if woken && matches!(self.retry, Retry::WhenAsked) {
+            // While it was asleep, its source was not heard. Whatever failed before, it may have got something new.
+            self.source_changed = true;
+        }
+    }
+
+    /// Whether the token may fall asleep now, unless somebody has used it since: instead of a fetch that is due, or because no token is
+    /// valid and nothing is planned.
+    pub(crate) fn may_sleep(&self, now: Moment) -> bool {
+        let from = match self.next_fetch(now) {
+            Some((at, reason)) => self.idle.may_sleep_from(Some(reason)).map(|from| from.max(at)),
+            None => self.may_sleep_from(),
+        };
+        from.is_some_and(|from| from <= now)
+    }
+
+    /// From when it may sleep if no fetch is planned.
+    fn may_sleep_from(&self) -> Option<Moment> {
+        let is_usable = self.held.as_ref().is_some_and(|held| !held.expired);
+        let has_nothing_to_do = !self.stopped && self.in_flight.is_none() && !is_usable;
+        has_nothing_to_do.then(|| self.idle.may_sleep_from(None)).flatten()
+    }
+
+    /// The token isn't renewed until somebody uses it.
+    pub(crate) fn sleep(&mut self) {
+        self.idle.sleep();
+    }
+
+    /// Whether the token isn't renewed because nobody uses it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.idle.is_asleep()
     }
 
     /// Whether nothing is fetched any more.
@@ -174,6 +215,7 @@ impl Decider {
             (Some(failure), _) if failure.kind() == FetchErrorKind::ReauthorizationRequired => {
                 State::ReauthorizationRequired
             }
+            _ if self.idle.is_asleep() => State::Asleep,
             (Some(_), true) => State::Failing,
             (None, true) => State::Live,
             (_, false) if self.held.is_some() => State::Expired,
@@ -191,9 +233,9 @@ impl Decider {
             next_fetch: self.next_fetch(now).map(|(at, _)| at),
             fetching: self.in_flight.is_some(),
             storage: self.storage,
-            hopeful: self
-                .in_flight
-                .is_some_and(|flight| matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)),
+            hopeful: self.in_flight.is_some_and(|flight| {
+                flight.after_sleep || matches!(flight.reason, FetchReason::Asked | FetchReason::Changed)
+            }),
             in_use: self.in_use(),
             doubting: self.doubt.is_open(),
             tries: self.doubt.tries(),

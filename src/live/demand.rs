@@ -25,6 +25,8 @@ pub(crate) struct Demand {
     pub(crate) recovered: Option<Generation>,
     /// The API accepted a request that was sent for the first time with this generation.
     pub(crate) accepted: Option<Generation>,
+    /// Somebody uses the token, or waits for one.
+    pub(crate) used: bool,
     /// `shutdown` was called.
     pub(crate) stop: bool,
     /// The last handle is gone.
@@ -57,6 +59,7 @@ impl Demands {
     /// Asks for a fetch. Returns the number to wait for.
     pub(crate) fn refresh(&self) -> u64 {
         self.put(|demand| {
+            demand.used = true;
             let number = *demand.refresh.get_or_insert(demand.last + 1);
             demand.last = demand.last.max(number);
             number
@@ -71,6 +74,16 @@ impl Demands {
         })
     }
 
+    /// Says that somebody uses the token or waits for one. Returns the number to wait for.
+    pub(crate) fn want(&self) -> u64 {
+        let mut demand = self.lock();
+        if !demand.used {
+            (demand.used, demand.last) = (true, demand.last + 1);
+            self.wake.notify_one();
+        }
+        demand.last
+    }
+
     /// Reports a 401 for a generation. Returns the number to wait for. `wants_another`: trying the same token again doesn't help.
     pub(crate) fn refuse(&self, generation: Generation, wants_another: bool) -> u64 {
         let mut demand = self.lock();
@@ -83,7 +96,7 @@ impl Demands {
         }
         let number = known.map_or(demand.last + 1, |known| known.number);
         demand.last = demand.last.max(number);
-        demand.refused = Some(Refused { generation, number, wants_another });
+        (demand.refused, demand.used) = (Some(Refused { generation, number, wants_another }), true);
         drop(demand);
         self.wake.notify_one();
         number
@@ -111,7 +124,7 @@ impl Demands {
     pub(crate) fn read(&self) -> Demand {
         let mut demand = self.lock();
         let read = *demand;
-        (demand.recovered, demand.accepted) = (None, None);
+        (demand.recovered, demand.accepted, demand.used) = (None, None, false);
         read
     }
 

@@ -1,7 +1,7 @@
 //! The handles, as the task sees them: what it tells them, and what it learns from them.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -36,7 +36,11 @@ impl Handles {
     /// Takes in the demands since the last time.
     pub(super) fn take_demands(&mut self, decider: &mut Decider) -> Demand {
         let demand = self.demands.read();
+        let was_asleep = decider.is_asleep();
         decider.demand(self.time.now(), &demand);
+        if was_asleep && !decider.is_asleep() {
+            self.wake();
+        }
         self.progress.read = demand.last;
         self.take_turns(decider);
         if decider.is_settled() {
@@ -48,12 +52,53 @@ impl Handles {
         demand
     }
 
+    /// The source has changed. That ends a sleep: somebody in this process has done something for it.
+    pub(super) fn hear(&self, decider: &mut Decider) {
+        if decider.is_asleep() {
+            decider.used(self.time.now());
+            self.wake();
+        }
+        decider.source_changed();
+    }
+
+    fn wake(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            match shared.cell.generation() {
+                // Whoever wants a token waits for it, and is counted.
+                Generation::NONE => shared.cell.notice_use(),
+                _ => shared.cell.wake(),
+            }
+            contained(|| shared.telemetry.woke());
+        }
+    }
+
+    /// Whether the token falls asleep now, because nobody uses it.
+    pub(super) fn falls_asleep(&self, decider: &mut Decider, now: Moment) -> bool {
+        if !decider.may_sleep(now) {
+            return false;
+        }
+        let Some(shared) = self.shared.upgrade() else { return false };
+        // Who waits is counted before the task is told of it: so either this sees the count, or the task is woken.
+        if shared.waiting.load(Ordering::SeqCst) > 0 || !shared.cell.sleep() {
+            decider.used(now);
+            return false;
+        }
+        decider.sleep();
+        contained(|| shared.telemetry.fell_asleep());
+        true
+    }
+
     /// Makes requests carry the previous token, or the current one again.
     fn take_turns(&mut self, decider: &mut Decider) {
         let now = self.time.now();
         let turn = decider.turn(now);
         let Some(shared) = self.shared.upgrade() else { return };
         shared.cell.doubt(decider.doubted());
+        if turn.is_some() && shared.rests {
+            // Somebody uses it. And services may have kept the header that they carry now, whose use isn't noticed.
+            decider.used(now);
+            shared.cell.wake();
+        }
         match (turn, decider.carried()) {
             (Some(Turn::Believe), _) => drop(self.demands.refuse(decider.generation(), true)),
             // Requests that wait for a fetch under way go on waiting.
@@ -103,8 +148,16 @@ impl Handles {
         if decider.expire(now)
             && let Some(shared) = self.shared.upgrade()
         {
+            self.take_use(decider, now);
             shared.cell.clear();
+            if shared.rests && !decider.is_asleep() {
+                // From now on whoever wants a token waits for it, and is counted.
+                shared.cell.notice_use();
+            }
             self.report(decider, now);
+            if decider.is_asleep() {
+                return now;
+            }
             contained(|| shared.telemetry.expired(decider.generation(), decider.failures().0));
         }
         now
@@ -116,12 +169,25 @@ impl Handles {
         let shared = self.shared.upgrade()?;
         // Before the first request carries it.
         shared.cell.doubt(if doubted { generation } else { Generation::NONE });
-        shared.cell.publish(token, generation, expires_at);
         let new = shared.status.borrow().generation != generation;
         if new {
             self.since = Some(now);
         }
+        if shared.rests && new {
+            shared.cell.notice_use();
+        } else if shared.cell.generation() == Generation::NONE {
+            // It had expired. Services may have kept its header, whose use isn't noticed.
+            shared.cell.wake();
+        }
+        shared.cell.publish(token, generation, expires_at);
         new.then(|| Fingerprint::of(token))
+    }
+
+    /// Tells the decider of a use of the current token, before another one takes its place.
+    pub(super) fn take_use(&self, decider: &mut Decider, now: Moment) {
+        if self.shared.upgrade().is_some_and(|shared| shared.rests && shared.cell.was_used()) {
+            decider.used(now);
+        }
     }
 
     pub(super) fn tell<T>(&self, tell: impl FnOnce(&Telemetry) -> T) -> Option<T> {

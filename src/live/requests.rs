@@ -1,6 +1,10 @@
 //! What requests ask of a live token: a header now, a header to wait for, another one after a 401. And what they report to it.
 
-use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use http::HeaderValue;
 use tokio::time;
@@ -27,6 +31,30 @@ pub(crate) enum With {
     Another,
     /// The same token, which may be valid by now.
     TheSame,
+}
+
+/// Somebody waits for a token that rests while nobody uses it.
+pub(super) struct Wanted<'a> {
+    waiting: &'a AtomicU32,
+    /// The number of the demand.
+    number: u64,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    /// Wakes the task, and keeps it awake until the guard is dropped. `None` if it never sleeps.
+    pub(super) fn want(&self) -> Option<Wanted<'_>> {
+        if !self.rests {
+            return None;
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Some(Wanted { waiting: &self.waiting, number: self.demands.want() })
+    }
 }
 
 impl LiveToken {
@@ -77,6 +105,7 @@ impl LiveToken {
 
     async fn wait_for_token(&self, max_wait: Duration) -> Result<(HeaderValue, Generation), TokenError> {
         let deadline = self.shared.time.now() + max_wait;
+        let wanted = self.shared.want();
         let found = self.news(max_wait, || {
             // If there is a token, return it without reading the status: all waiters would contend for its lock.
             if let Some(found) = self.current() {
@@ -84,6 +113,10 @@ impl LiveToken {
             }
             let in_vain = {
                 let snapshot = self.shared.status.borrow();
+                if wanted.as_ref().is_some_and(|wanted| snapshot.progress.read < wanted.number) {
+                    // The task may be asleep, and doesn't know of this request yet.
+                    return None;
+                }
                 let kind = snapshot.in_vain(Waiter::Request { until: deadline });
                 kind.map(|kind| self.shared.error(kind, &snapshot))
             };

@@ -188,11 +188,13 @@ pub(crate) struct Rules {
     pub(crate) renewal: Renewal,
     /// How long one exchange may take.
     pub(crate) longest_exchange: Duration,
+    /// After this long without use a token isn't renewed.
+    pub(crate) idle_after: Option<Duration>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { assumed_lifetime: None, renewal: Renewal::Spread, longest_exchange: LONGEST_EXCHANGE }
+        Self { assumed_lifetime: None, renewal: Renewal::Spread, longest_exchange: LONGEST_EXCHANGE, idle_after: None }
     }
 }
 

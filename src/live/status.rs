@@ -52,6 +52,9 @@ pub enum State {
     Failing,
     /// The token has expired, and no fetch has worked since. The task tries again.
     Expired,
+    /// Nobody has used the token for as long as [`Builder::renew_while_used`](crate::Builder::renew_while_used) says, so it isn't renewed.
+    /// The next request wakes it. There may still be a valid token ([`Status::is_usable`]).
+    Asleep,
     /// The credentials were rejected, or the store can't be used. Somebody must correct that. There may still be a valid token
     /// ([`Status::is_usable`]).
     Rejected,
@@ -211,6 +214,7 @@ impl fmt::Display for State {
             Self::Live => "live",
             Self::Failing => "failing",
             Self::Expired => "expired",
+            Self::Asleep => "asleep",
             Self::Rejected => "rejected",
             Self::ReauthorizationRequired => "the user must authorize again",
             Self::Stopped => "stopped",
@@ -300,7 +304,7 @@ pub(crate) struct Snapshot {
     pub(crate) next_fetch: Option<Moment>,
     pub(crate) fetching: bool,
     pub(crate) storage: Storage,
-    /// The fetch under way was caused by `refresh` or by a change of the source: it may work, whatever failed before.
+    /// The fetch under way was caused by `refresh`, by a change of the source or by the end of a sleep: it may work, whatever failed before.
     pub(crate) hopeful: bool,
     /// The generation that requests carry, if there is a valid token. It may be that of the previous token.
     pub(crate) in_use: Generation,

@@ -68,6 +68,9 @@ impl Task {
             if demand.closed || self.decider.is_over() {
                 return;
             }
+            if self.handles.falls_asleep(&mut self.decider, now) {
+                continue;
+            }
             match self.decider.next_fetch(now) {
                 // In a box, so that a live token takes no memory for a fetch while none is under way.
                 Some((at, reason)) if at <= now => Box::pin(self.fetch(reason)).await,
@@ -76,7 +79,7 @@ impl Task {
         }
     }
 
-    /// Returns when a fetch is due, when the source has changed or may be asked again after a panic, when `shutdown` was called, or when
+    /// Returns when a fetch is due, when somebody uses a token that is asleep, when the source has changed or may be asked again after a panic, when `shutdown` was called, or when
     /// the last handle is gone. After `shutdown`: at the next wake-up.
     fn wait(&mut self, now: Moment) -> impl Future<Output = ()> + Send {
         let stopped = self.decider.is_stopped();
@@ -95,8 +98,9 @@ impl Task {
         }
         let Self { source, decider, handles, changed_resumes_at, .. } = self;
         // A change that was reported counts until the task has acted upon it.
+        let asleep = decider.is_asleep();
         let may_be_asked = !stopped && !decider.is_changed() && changed_resumes_at.is_none_or(|until| until <= now);
-        let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news()));
+        let asked = source.as_mut().filter(|_| may_be_asked).map(|source| contained(|| source.news(asleep)));
         if asked.as_ref().is_some_and(Option::is_none) {
             *changed_resumes_at = Some(now + AFTER_A_PANIC);
         }
@@ -113,7 +117,7 @@ impl Task {
                     biased;
                     told = &mut news => {
                         match told {
-                            Some(()) => decider.source_changed(),
+                            Some(()) => handles.hear(decider),
                             None => *changed_resumes_at = Some(handles.time.now() + AFTER_A_PANIC),
                         }
                         return;
@@ -126,7 +130,9 @@ impl Task {
                 let now = handles.check_clocks(decider);
                 let is_due = decider.next_fetch(now).is_some_and(|(at, _)| at <= now);
                 let hears_again = news.0.is_none() && changed_resumes_at.is_some_and(|until| until <= now);
-                if stopped || demand.closed || decider.is_stopped() || is_due || hears_again {
+                // Asleep, the source is asked for less news.
+                let turns = asleep != decider.is_asleep() || decider.may_sleep(now);
+                if stopped || demand.closed || decider.is_stopped() || is_due || hears_again || turns {
                     return;
                 }
                 handles.report(decider, now);
@@ -172,6 +178,7 @@ impl Task {
         handles.ask_about_storage(source, decider);
         handles.take_demands(decider);
         let now = handles.time.now();
+        handles.take_use(decider, now);
         let (failures_before, _) = decider.failures();
         let fetched = fetched.map(|token| token.aged(&handles.time, started));
         let outcome = decider.finish(now, handles.time.wall(), fetched);

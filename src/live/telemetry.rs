@@ -20,14 +20,14 @@
 //! With the feature `metrics`, a live token **that has a name** is measured through the [`metrics`](https://docs.rs/metrics) facade. The
 //! recorder that the program installs passes that on to Prometheus, OpenTelemetry, StatsD … A live token without a name is not measured,
 //! because one process may hold a million of them. Each metric has the label `token`, the name. No label contains anything that a server or
-//! a request said, so a name costs at most 28 series. Tokens with the same name add up in counters, and overwrite each other's gauges.
+//! a request said, so a name costs at most 29 series. Tokens with the same name add up in counters, and overwrite each other's gauges.
 //!
 //! | Gauge | Unit | |
 //! |---|---|---|
 //! | `tower_bearer_headroom_seconds` | seconds | how long requests go on if no fetch works from now on: 0 without a valid token, `+Inf` if its lifetime isn't known |
 //! | `tower_bearer_expiration_timestamp_seconds` | Unix time | when the valid token expires, or when the last one expired: 0 before the first, `+Inf` if the lifetime of a valid one isn't known |
 //! | `tower_bearer_generation_age_seconds` | seconds | how long ago the current token came; 0 before the first |
-//! | `tower_bearer_state` | 0 or 1 | with the label `state`: 1 for the [state](crate::State) of the live token, 0 for the others (`starting`, `live`, `failing`, `expired`, `rejected`, `reauthorization_required`, `stopped`) |
+//! | `tower_bearer_state` | 0 or 1 | with the label `state`: 1 for the [state](crate::State) of the live token, 0 for the others (`starting`, `live`, `failing`, `expired`, `asleep`, `rejected`, `reauthorization_required`, `stopped`) |
 //! | `tower_bearer_storage` | 0 or 1 | with the label `storage`: 1 for the [storage](crate::Storage) of the source, 0 for the others (`sound`, `unreachable`, `unsaved`) |
 //!
 //! | Counter | |
@@ -70,6 +70,8 @@
 //! | trace | fetched the same token again | `token`, `reason`, `took_seconds`, `generation` |
 //! | warn | could not fetch a token | `token`, `reason`, `took_seconds`, `failures`, `headroom_seconds`, `outcome`, `error` |
 //! | warn | the token has expired before another one came | `token`, `generation`, `failures` |
+//! | debug | nobody uses the token, so it isn't renewed | `token` |
+//! | debug | the token is used again | `token` |
 //! | warn | the user must authorize again soon | `token`, `left_seconds` |
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
@@ -236,6 +238,16 @@ impl Telemetry {
     pub(super) fn expired(&self, generation: Generation, failures: u32) {
         let generation = generation.0;
         warn!(token = self.name(), generation, failures, "the token has expired before another one came");
+    }
+
+    /// Nobody uses the token.
+    pub(super) fn fell_asleep(&self) {
+        debug!(token = self.name(), "nobody uses the token, so it isn't renewed");
+    }
+
+    /// Somebody uses it again.
+    pub(super) fn woke(&self) {
+        debug!(token = self.name(), "the token is used again");
     }
 
     /// The API doesn't accept the current token yet.

@@ -6,6 +6,7 @@ mod scene;
 mod clocks;
 mod ending;
 mod faults;
+mod idle;
 mod mixed;
 mod outage;
 mod refusal;

@@ -305,6 +305,11 @@ impl<G: Grant, S: TokenStore> TokenSource for Stored<G, S> {
         }
     }
 
+    async fn changed_here(&mut self) {
+        self.keeper.inbox.confirm_use();
+        self.keeper.wait_for_change_here().await;
+    }
+
     fn storage(&self) -> Storage {
         self.keeper.storage()
     }

@@ -37,6 +37,9 @@ impl Plan {
         if one_in(rng, 64) {
             plan.always_renews(rng);
         }
+        if one_in(rng, 5) {
+            plan.program.rests = Some(if rng.bool() { 0 } else { log_uniform(rng, 1_000, 3 * plan.server.life) });
+        }
         plan
     }
 
@@ -57,8 +60,13 @@ impl Plan {
             // Requests wait for the first token, which another one of the fleet may fetch.
             self.traffic.iter_mut().for_each(|traffic| traffic.from = 0);
             self.store.tells = Tells::AtOnce;
-            self.program =
-                Program { policy: Policy::Auto, max_wait: 30_000, stack: Stack::default(), user_returns: None };
+            self.program = Program {
+                policy: Policy::Auto,
+                max_wait: 30_000,
+                stack: Stack::default(),
+                user_returns: None,
+                rests: None,
+            };
         }
         self.events.clear();
     }
@@ -118,6 +126,7 @@ impl Program {
             max_wait: [0, 1_000, 10_000, 30_000][rng.usize(..4)],
             stack,
             user_returns: one_in(rng, 2).then(|| log_uniform(rng, 1_000, 3_600_000)),
+            rests: None,
         }
     }
 }

@@ -7,7 +7,8 @@ use tower_bearer::State;
 use super::{Found, Run, requests::BODY};
 use crate::{
     plan::{Body, Grant, How, Plan, Route, Tells, What},
-    trace::{Entry, Happened},
+    program::PER_PROGRAM,
+    trace::{Entry, Happened, Outcome},
     world::millis,
 };
 
@@ -111,6 +112,7 @@ pub fn calm_runs_show_no_failure(run: &Run) -> Found {
         return None;
     }
     run.trace.iter().find_map(|entry| match entry.what {
+        Happened::Shows { state: State::Asleep, .. } if run.plan.program.rests.is_some() => None,
         Happened::Shows { program, state, .. } if !matches!(state, State::Starting | State::Live | State::Expired) => {
             Some((entry.at, format!("program {program} shows {state:?}")))
         }
@@ -122,6 +124,7 @@ pub fn calm_runs_show_no_failure(run: &Run) -> Found {
 pub fn calm_runs_have_tokens(run: &Run) -> Found {
     let plan = run.plan;
     let may_be_late = !plan.server.says_life || plan.any(|what| *what == What::Refresh);
+    let may_be_late = may_be_late || plan.program.rests.is_some();
     if !plan.is_calm() || !run.has_room() || run.is_crowded() || run.refuses_all() || may_be_late {
         return None;
     }
@@ -141,6 +144,41 @@ pub fn calm_runs_have_tokens(run: &Run) -> Found {
         }
         let (program, since) = without.iter().find(|(_, since)| entry.at > **since + most)?;
         Some((entry.at, format!("program {program} has been without a token since {since:?}")))
+    })
+}
+
+/// Programs that fetch for themselves alone, so that the trace shows which token each has.
+pub fn calm_runs_keep_what_is_used(run: &Run) -> Found {
+    let plan = run.plan;
+    let is_shared = plan.programs > 1 && plan.has_store();
+    let may_be_late = !plan.server.says_life || plan.any(|_| true) || plan.api.lag > 0;
+    if !plan.is_calm() || !run.has_room() || run.is_crowded() || run.refuses_all() || may_be_late || is_shared {
+        return None;
+    }
+    // Whoever uses it in time for a fetch, of which the first may be given up.
+    let in_time = 3 * run.fetch() + Duration::from_secs(2);
+    let (mut whose, mut ends) = (BTreeMap::new(), BTreeMap::new());
+    // The newest token of each program, and whether it was used in time.
+    let mut newest: BTreeMap<usize, (u64, bool)> = BTreeMap::new();
+    run.trace.iter().find_map(|entry| {
+        match entry.what {
+            Happened::Asked { program, exchange, .. } => drop(whose.insert(exchange, program)),
+            Happened::Answered { exchange, outcome: Outcome::Issued { token, ends: end, .. } } => {
+                newest.insert(*whose.get(&exchange)?, (token, false));
+                ends.insert(token, end);
+            }
+            Happened::Sent { request, token: Some(token) } => {
+                let newest = newest.get_mut(&((request / PER_PROGRAM) as usize)).filter(|newest| newest.0 == token)?;
+                newest.1 |= entry.at + in_time < ends[&token];
+            }
+            Happened::Called { request, had_token: false } => {
+                let (token, was_used) = *newest.get(&((request / PER_PROGRAM) as usize))?;
+                return (was_used && entry.at >= ends[&token])
+                    .then(|| (entry.at, format!("request {request} finds none, though token {token} was used")));
+            }
+            _ => {}
+        }
+        None
     })
 }
 
@@ -234,7 +272,8 @@ fn is_live(trace: &[Entry], program: usize, plan: &Plan) -> Found {
     // With a refresh token that may be spent, the token in use serves to its end.
     let is_rotating = matches!(plan.server.grant, Grant::Rotating { .. });
     let waits = state == State::Failing && is_rotating && loses_answers(plan);
-    (state != State::Live && !waits).then(|| (at, format!("program {program} still shows {state:?}")))
+    let rests = state == State::Asleep && plan.program.rests.is_some();
+    (state != State::Live && !waits && !rests).then(|| (at, format!("program {program} still shows {state:?}")))
 }
 
 pub fn only_the_server_ends_it(run: &Run) -> Found {

@@ -22,6 +22,46 @@ pub fn one_at_a_time(run: &Run) -> Found {
     })
 }
 
+/// Only the first use of a token is noticed, and it counts until the next is due: a life after the last use, and the limit.
+pub fn none_for_nobody(run: &Run) -> Found {
+    let plan = run.plan;
+    let wakes = |what: &What| matches!(what, What::Refresh | What::Suspend { .. } | What::Freeze { .. });
+    let limit = millis(plan.program.rests?);
+    if plan.any(wakes) || plan.program.user_returns.is_some() {
+        return None;
+    }
+    let life = millis(plan.server.life * plan.server.lies.unwrap_or(100) / 100);
+    // At the least: a second, below which a token that can't be had is asked for again.
+    let most = life + limit.max(Duration::from_secs(1)) + 2 * run.fetch() + Duration::from_secs(2);
+    let (mut used, mut open) = (BTreeMap::new(), BTreeMap::<usize, BTreeSet<u64>>::new());
+    run.trace.iter().find_map(|entry| {
+        match &entry.what {
+            Happened::Started { program } | Happened::Crashed { program } => {
+                open.remove(program);
+                used.insert(*program, entry.at);
+            }
+            Happened::Called { request, .. } => {
+                let program = (request / PER_PROGRAM) as usize;
+                open.entry(program).or_default().insert(*request);
+            }
+            Happened::Ended { request, .. } => {
+                let program = (request / PER_PROGRAM) as usize;
+                open.entry(program).or_default().remove(request);
+                used.insert(program, entry.at);
+            }
+            Happened::Authorized => used.values_mut().for_each(|at| *at = entry.at),
+            Happened::Asked { program, exchange, .. } => {
+                let is_used = open.get(program).is_some_and(|open| !open.is_empty());
+                let at = used.get(program).filter(|_| !is_used)?;
+                return (entry.at > *at + most)
+                    .then(|| (entry.at, format!("exchange {exchange}, and the last use was at {at:?}")));
+            }
+            _ => {}
+        }
+        None
+    })
+}
+
 /// With a store that works, and processes that are driven: whoever stands still for longer than a lease has lost it.
 pub fn one_at_a_time_for_a_fleet(run: &Run) -> Found {
     let breaks_leases = |what: &What| {

@@ -36,7 +36,7 @@ struct Bench {
 
 impl Bench {
     fn new(name: char) -> Self {
-        let cell = Arc::new(Cell::empty(Arc::new(Timeline::new(Arc::new(crate::clock::SystemClock)))));
+        let cell = Arc::new(Cell::empty(Arc::new(Timeline::new(Arc::new(crate::clock::SystemClock))), Arc::default()));
         let counted = Arc::new(());
         let first = Sharded::new((counted.clone(), CellView::of(cell.clone())));
         let bench = Self {

@@ -17,6 +17,9 @@ use crate::{
 impl Decider {
     /// Takes in what handles ask for.
     pub(crate) fn demand(&mut self, now: Moment, demand: &Demand) {
+        if demand.used {
+            self.used(now);
+        }
         self.stopped |= demand.stop;
         self.wants_refresh = demand.refresh.is_some() && !self.stopped;
         let is_present = |generation: Option<Generation>| generation == Some(self.generation);

@@ -60,6 +60,9 @@ impl Decider {
             let at = self.last_began.map_or(now, |began| now.max(began + distance));
             return Some((spaced(at), FetchReason::Asked));
         }
+        if self.idle.is_asleep() {
+            return None;
+        }
         let (at, reason) = match &self.held {
             None => (now, FetchReason::First),
             Some(_) if self.refused => (now, FetchReason::Refused),
@@ -79,7 +82,7 @@ impl Decider {
     /// When the task must wake up: for the next fetch, the end of the token, a warning, or a step of `doubt`.
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let end = self.held.as_ref().filter(|held| !held.expired).and_then(|held| held.expires_at);
-        let fetch = self.next_fetch(now).map(|(at, _)| at);
+        let fetch = self.next_fetch(now).map(|(at, _)| at).or_else(|| self.may_sleep_from());
         let warning = self.held.as_ref().and_then(|held| held.authorization?.warning);
         let turn = self.held.as_ref().and_then(|held| self.doubt.wake_at(held.since));
         [end, fetch, warning, turn].into_iter().flatten().min()
@@ -96,13 +99,15 @@ impl Decider {
         if after_refusal {
             self.refusals.fetching();
         }
+        self.idle.begin(now);
         self.last_began = Some(now);
         self.wants_refresh = false;
         self.source_changed = false;
         if reason == FetchReason::Changed {
             self.fetched_change_at = Some(now);
         }
-        self.in_flight = Some(InFlight { after_refusal, reason });
+        let after_sleep = self.idle.take_woke();
+        self.in_flight = Some(InFlight { after_refusal, reason, after_sleep });
         let left = match &self.held {
             Some(held) if !held.expired => held.expires_at.map_or(Left::Unknown, |end| Left::Some(end.since(now))),
             _ => Left::Nothing,

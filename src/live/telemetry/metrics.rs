@@ -64,6 +64,7 @@ fn word(state: State) -> &'static str {
         State::Live => "live",
         State::Failing => "failing",
         State::Expired => "expired",
+        State::Asleep => "asleep",
         State::Rejected => "rejected",
         State::ReauthorizationRequired => "reauthorization_required",
         State::Stopped => "stopped",
@@ -99,11 +100,12 @@ fn measure(telemetry: &Telemetry, tell: impl FnOnce(&Arc<str>)) {
 }
 
 /// All states. Without a new one `word` doesn't compile; add it here, too.
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     State::Starting,
     State::Live,
     State::Failing,
     State::Expired,
+    State::Asleep,
     State::Rejected,
     State::ReauthorizationRequired,
     State::Stopped,

@@ -51,6 +51,13 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
+    /// Resolves when a set was adopted, or when one that was unsaved is stored. Asks nobody.
+    pub(in crate::oauth2) async fn wait_for_change_here(&self) {
+        while !self.inbox.has_adopted() && !self.memo().wants_fetch {
+            self.inbox.changed.notified().await;
+        }
+    }
+
     /// Resolves at this moment; never, if there is none.
     async fn sleep_until(&self, moment: Option<Moment>) {
         match moment {

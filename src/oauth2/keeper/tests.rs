@@ -3,6 +3,7 @@
 
 mod adopting;
 mod asking;
+mod asleep;
 mod attacks;
 mod careless;
 mod configurations;
