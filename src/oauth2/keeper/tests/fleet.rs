@@ -1,12 +1,12 @@
 //! Several keepers with one store.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
 use super::scene::{
-    GIVEN_WAY, HOUR, MINUTE, Mood, Plain, Rotating, SECOND, Server, Shelf, account, begin, carried, plain, rotating,
-    run,
+    GIVEN_WAY, HOUR, MINUTE, Mood, Plain, Rotating, SECOND, Server, Shelf, Wall, account, begin, carried, plain,
+    rotating, run,
 };
 use crate::{
     FetchError, LiveToken, State,
@@ -43,6 +43,19 @@ fn tells(server: &Server, shelf: &Shelf, rotates: bool, clock: impl Clock) -> Li
         run(server, source.holding(TokenSet::of_refresh_token("r0")))
     } else {
         run(server, Stored::in_store(Telling(Plain(server.clone())), shelf.clone()).clock(clock))
+    }
+}
+
+/// A clock that is behind.
+struct Behind(Wall, Duration);
+
+impl Clock for Behind {
+    fn wall(&self) -> SystemTime {
+        self.0.wall() - self.1
+    }
+
+    fn suspended(&self) -> Duration {
+        self.0.suspended()
     }
 }
 
@@ -111,6 +124,17 @@ async fn a_client_that_is_refused_asks_once_for_its_whole_fleet() {
         assert!(tokens.iter().all(|token| token.status().state() == State::Live), "{}", tokens[0].status());
         assert_eq!((server.requests(), server.reuses()), (asked + 2, 0));
     }
+}
+
+/// No two machines have the same time.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_stands_for_those_whose_clocks_are_behind_as_well() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.mood(Mood::RefusesClients);
+    let start = |number| tells(&server, &shelf, false, Behind(server.wall, number * SECOND / 50));
+    let _tokens: Vec<_> = (0..50).map(start).collect();
+    sleep(HOUR + MINUTE).await;
+    assert!((13..=15).contains(&server.requests()), "{} in an hour", server.requests());
 }
 
 /// What one client may not ask for, another may.
