@@ -1,9 +1,12 @@
 //! The end of a token, and who waits for another.
 
+use std::sync::{Arc, Mutex};
+
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use super::scene::*;
-use crate::{ErrorKind, FetchError, FetchReason, State};
+use crate::{AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, TokenSource};
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_is_gone_at_the_moment_of_its_end() {
@@ -184,6 +187,65 @@ async fn who_refreshes_while_the_same_token_is_handed_on_again_gets_another() {
     }
     within(secs(7), scene.token.refresh()).await.unwrap();
     assert_eq!((scene.count(), scene.last().reason), (3, FetchReason::Asked));
+}
+
+/// A source whose token is always the same one.
+struct Same {
+    /// There are news.
+    news: Arc<Notify>,
+    /// What a fetch for news fails with.
+    fails: Option<FetchError>,
+    reasons: Arc<Mutex<Vec<FetchReason>>>,
+}
+
+impl TokenSource for Same {
+    async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
+        self.reasons.lock().unwrap().push(request.reason());
+        match &self.fails {
+            Some(error) if request.reason() == FetchReason::Changed => Err(error.clone()),
+            _ => Ok(token("same").expires_in(HOUR)),
+        }
+    }
+
+    async fn changed(&mut self) {
+        self.news.notified().await;
+    }
+}
+
+/// Right after a fetch, the next one that is asked for keeps a distance. News don't, and the source may answer them without a request.
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_for_news_does_not_pass_for_a_refresh() {
+    for fails in [None, Some(FetchError::rejected("another process was refused"))] {
+        let (news, reasons) = (Arc::new(Notify::new()), Arc::<Mutex<Vec<_>>>::default());
+        let live = LiveToken::spawn(Same { news: news.clone(), fails, reasons: reasons.clone() });
+        live.ready().await.unwrap();
+        let refreshing = tokio::spawn({
+            let live = live.clone();
+            async move { live.refresh().await }
+        });
+        settle().await;
+        news.notify_one();
+        within(secs(3), refreshing).await.unwrap().unwrap();
+        assert_eq!(*reasons.lock().unwrap(), [FetchReason::First, FetchReason::Changed, FetchReason::Asked]);
+    }
+}
+
+/// A source that always has news doesn't keep anybody waiting.
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_gets_a_turn_among_the_news() {
+    let (news, reasons) = (Arc::new(Notify::new()), Arc::<Mutex<Vec<_>>>::default());
+    let live = LiveToken::spawn(Same { news: news.clone(), fails: None, reasons: reasons.clone() });
+    live.ready().await.unwrap();
+    let restless = tokio::spawn(async move {
+        loop {
+            news.notify_one();
+            tokio::time::sleep(MILLI).await;
+        }
+    });
+    tokio::time::sleep(secs(10)).await;
+    within(secs(2), live.refresh()).await.unwrap();
+    assert_eq!(reasons.lock().unwrap().iter().filter(|reason| **reason == FetchReason::Asked).count(), 1);
+    restless.abort();
 }
 
 #[tokio::test(start_paused = true)]
