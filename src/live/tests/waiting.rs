@@ -249,6 +249,23 @@ async fn who_refreshes_gets_a_turn_among_the_news() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_that_brings_the_same_token_is_no_refresh_because_of_a_shutdown_meanwhile() {
+    let same = || gives(token("t1").expires_in(secs(100))).taking(secs(5));
+    let scene = Scene::new([same(), same()], fresh(HOUR));
+    while scene.count() < 2 {
+        tokio::time::sleep(secs(1)).await;
+    }
+    let refreshing = tokio::spawn({
+        let token = scene.token.clone();
+        async move { token.refresh().await }
+    });
+    settle().await;
+    within(secs(7), scene.token.shutdown()).await;
+    let refreshed = at_once(refreshing).await.unwrap();
+    assert_eq!(refreshed.map_err(|error| error.kind()), Err(ErrorKind::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
 async fn ready_waits_through_any_outage_that_may_pass() {
     let scene = Scene::always(down());
     let ready = tokio::spawn({
