@@ -266,6 +266,22 @@ async fn a_look_that_brings_the_same_token_is_no_refresh_because_of_a_shutdown_m
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_refreshes_after_a_shutdown_reads_whether_there_is_a_token() {
+    for act in [fresh(HOUR), down()] {
+        let scene = Scene::new([fresh(secs(100))], act);
+        scene.until(secs(99)).await;
+        let was_renewed = scene.sent().as_deref() == Some("t2");
+        at_once(scene.token.shutdown()).await;
+        let said = at_once(scene.token.refresh()).await.unwrap_err().to_string();
+        assert!(said.starts_with("no other token came, and the one in use stays: it was shut down"), "{said}");
+        assert_eq!(said.ends_with("; the last attempt failed: down"), !was_renewed, "{said}");
+        scene.until(2 * HOUR).await;
+        let said = at_once(scene.token.refresh()).await.unwrap_err().to_string();
+        assert!(said.starts_with("there is no valid token: it was shut down"), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ready_waits_through_any_outage_that_may_pass() {
     let scene = Scene::always(down());
     let ready = tokio::spawn({
