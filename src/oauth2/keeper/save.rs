@@ -118,12 +118,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if lease.is_some() || !self.memo().unsaved.as_ref().is_some_and(Unsaved::is_irreplaceable) {
             return self.save_under(lease, &mut false).await;
         }
-        let own = self.next_lease();
+        // The one of the last attempt, which may still be held: its answer was lost, or it could not be released. It may be a long one.
+        let before = self.memo().saving_lease.take();
+        let own = before.unwrap_or_else(|| self.next_lease());
+        self.memo().saving_lease = Some(own.clone());
         let mut is_granted = false;
         let saved = self.save_under(Some(&own), &mut is_granted).await;
         // A lease that can't be released ends by itself.
-        if is_granted {
-            let _ = self.ask(|store| store.release(&own)).await;
+        if is_granted && self.ask(|store| store.release(&own)).await.is_ok() {
+            self.memo().saving_lease = None;
         }
         saved
     }
