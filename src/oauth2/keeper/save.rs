@@ -208,17 +208,20 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let keeper = self.clone();
         tokio::spawn(async move {
             let began = keeper.time.now();
-            let mut closed_at = None;
+            let mut after_the_end = Duration::ZERO;
             loop {
+                let begins = keeper.time.now();
                 // Often enough: another process, whose token ends meanwhile, tries the spent refresh token as its last resort.
-                let waited = keeper.time.now().since(began);
+                let waited = begins.since(began);
                 sleep((waited / PART_OF_THE_OUTAGE).clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;
                 // A grant of the user's own may panic.
                 let saved = AssertUnwindSafe(keeper.save_all()).catch_unwind().await;
                 let saved = saved.unwrap_or_else(|_| Err(StoreError::unusable("the grant panicked")));
-                // The source was dropped: the attempts end, as the process may.
-                let now = keeper.time.now();
-                let goes_on = !keeper.inbox.is_closed() || now.since(*closed_at.get_or_insert(now)) < AFTER_THE_END;
+                // The source was dropped: the attempts end, as the process may. A machine that is suspended tries nothing.
+                if keeper.inbox.is_closed() {
+                    after_the_end += keeper.time.now().since(begins).min(LONGEST_ATTEMPT);
+                }
+                let goes_on = after_the_end < AFTER_THE_END;
                 let mut memo = keeper.memo();
                 match &saved {
                     // Another set has come since.
@@ -251,6 +254,9 @@ const PART_OF_THE_OUTAGE: u32 = 16;
 
 /// or within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// No attempt takes longer, whichever of its calls hang.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long it is tried after the source was dropped.
 const AFTER_THE_END: Duration = Duration::from_secs(300);

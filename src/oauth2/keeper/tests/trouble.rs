@@ -2,12 +2,14 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::{sleep, timeout};
 
-use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use super::scene::{
+    Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, Wall, begin, carried, plain, rotating,
+};
 use crate::{
     LiveToken, State, Storage,
     clock::Clock,
@@ -347,6 +349,45 @@ async fn what_could_not_be_stored_is_stored_soon_after_the_store_is_back() {
         sleep(away / 16 + SECOND / 5).await;
         assert_eq!(token.status().storage(), Storage::Sound, "after {away:?}");
     }
+}
+
+/// A machine that can be suspended.
+#[derive(Clone)]
+struct Suspended(Wall, Arc<Mutex<Duration>>);
+
+impl Clock for Suspended {
+    fn wall(&self) -> SystemTime {
+        self.0.wall() + self.suspended()
+    }
+
+    fn suspended(&self) -> Duration {
+        *self.1.lock().unwrap()
+    }
+}
+
+/// Nothing is tried while the machine sleeps, so that time is none of the five minutes.
+#[tokio::test(start_paused = true)]
+async fn a_suspend_after_the_end_of_the_source_costs_nothing_that_is_not_stored_yet() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let clock = Suspended(server.wall, Arc::default());
+    let source = rotating(&server, &shelf).clock(clock.clone()).holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(clock.clone()).seed(1).spawn();
+    token.ready().await.unwrap();
+    server.takes(2 * SECOND);
+    let fails = async {
+        sleep(SECOND).await;
+        shelf.fault(Fault::ReadOnly);
+    };
+    let (refreshed, ()) = tokio::join!(token.refresh(), fails);
+    refreshed.unwrap();
+    drop(token);
+    sleep(SECOND).await;
+    *clock.1.lock().unwrap() += HOUR;
+    // The network comes back a little later than the machine.
+    sleep(2 * SECOND).await;
+    shelf.fault(Fault::None);
+    sleep(6 * SECOND).await;
+    assert_eq!(shelf.refresh_token().as_deref(), Some("r2"), "nobody has it any more");
 }
 
 /// A store that has each part of a call by itself: one that hangs is given up as soon as any other call.
