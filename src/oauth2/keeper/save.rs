@@ -200,6 +200,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
+    /// Between two attempts to save. Another process, whose token has ended meanwhile, tries the spent refresh token as its last resort, and
+    /// waits for no longer than a lease before it does.
+    fn longest_wait(&self) -> Duration {
+        match self.memo().unsaved.as_ref().map(|unsaved| &unsaved.replaces) {
+            Some(Replaces::Spent(_)) => (self.options.lease / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT_OF_A_FLEET),
+            _ => LONGEST_WAIT,
+        }
+    }
+
     /// Tries to save until that works.
     pub(super) fn save_later(self: &Arc<Self>) {
         if std::mem::replace(&mut self.memo().is_saving, true) {
@@ -211,9 +220,8 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
             let mut after_the_end = Duration::ZERO;
             loop {
                 let begins = keeper.time.now();
-                // Often enough: another process, whose token ends meanwhile, tries the spent refresh token as its last resort.
                 let waited = begins.since(began);
-                sleep((waited / PART_OF_THE_OUTAGE).clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;
+                sleep((waited / PART_OF_THE_OUTAGE).clamp(SHORTEST_WAIT, keeper.longest_wait())).await;
                 // A grant of the user's own may panic.
                 let saved = AssertUnwindSafe(keeper.save_all()).catch_unwind().await;
                 let saved = saved.unwrap_or_else(|_| Err(StoreError::unusable("the grant panicked")));
@@ -254,6 +262,9 @@ const PART_OF_THE_OUTAGE: u32 = 16;
 
 /// or within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The same where other processes may spend what this one has spent.
+const LONGEST_WAIT_OF_A_FLEET: Duration = Duration::from_millis(500);
 
 /// No attempt takes longer, whichever of its calls hang.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);

@@ -390,6 +390,36 @@ async fn a_suspend_after_the_end_of_the_source_costs_nothing_that_is_not_stored_
     assert_eq!(shelf.refresh_token().as_deref(), Some("r2"), "nobody has it any more");
 }
 
+/// The process that has it may have shut its live token down. The token of the other one has ended long ago.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_stored_yet_comes_before_the_last_resort_of_another_process() {
+    let outages = [[Fault::ReadOnly; 2], [Fault::Down; 2], [Fault::ReadOnly, Fault::Down]];
+    for (faults, is_dropped) in outages.into_iter().flat_map(|faults| [(faults, false), (faults, true)]) {
+        for away in (10..120).step_by(25) {
+            let (server, shelf) = (Server::new(), Shelf::new());
+            let ((one, handle), (other, _)) = (begin(&server, &shelf), begin(&server, &shelf));
+            one.ready().await.unwrap();
+            other.ready().await.unwrap();
+            server.takes(2 * SECOND);
+            let fails = async {
+                sleep(SECOND).await;
+                shelf.fault(faults[0]);
+            };
+            let (refreshed, ()) = tokio::join!(one.refresh(), fails);
+            refreshed.unwrap();
+            assert_eq!(one.status().storage(), Storage::Unsaved);
+            let _kept = (!is_dropped).then_some((one, handle));
+            sleep(80 * SECOND).await;
+            shelf.fault(faults[1]);
+            sleep(away * SECOND).await;
+            shelf.fault(Fault::None);
+            sleep(MINUTE).await;
+            let what = format!("{faults:?}, the last one for {away} s, dropped: {is_dropped}");
+            assert_eq!((server.reuses(), other.status().state()), (0, State::Live), "{what}");
+        }
+    }
+}
+
 /// A store that has each part of a call by itself: one that hangs is given up as soon as any other call.
 #[tokio::test(start_paused = true)]
 async fn a_part_that_hangs_costs_no_more_than_a_call_that_hangs() {
