@@ -172,7 +172,7 @@ impl<S: TokenStore> TokenStore for Sealed<S> {
         match entry.map(|entry| self.opened(&entry)).transpose() {
             Ok(entry) => Ok((lease, entry)),
             Err(error) => {
-                let _ = self.store.release(holder).await;
+                let _ = in_time(self.store.release(holder)).await;
                 Err(error)
             }
         }
@@ -190,7 +190,7 @@ impl<S: TokenStore> TokenStore for Sealed<S> {
             return self.store.swap_and_release(expected, None, &sealed, holder).await;
         };
         // What is stored has a nonce of its own, so it must be read to be compared.
-        let Some(stored) = self.store.load().await? else { return Ok(Swap::Lost) };
+        let Some(stored) = in_time(self.store.load()).await? else { return Ok(Swap::Lost) };
         if self.open(&stored)?.data[..] != *before {
             return Ok(Swap::Lost);
         }
@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// A store whose lease somebody has, without an end; or, if `hangs`, one that never says so.
+    /// A store whose lease somebody has, without an end; or, if `hangs`, one that never says anything.
     struct Held {
         hangs: bool,
         asked: Arc<AtomicU32>,
@@ -238,6 +238,9 @@ mod tests {
 
     impl TokenStore for Held {
         async fn load(&self) -> Result<Option<Entry>, StoreError> {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
             Ok(None)
         }
 
@@ -271,5 +274,13 @@ mod tests {
             assert!(error.contains(why), "{error}");
             assert!(store.store.asked.load(Ordering::Relaxed) < 2_000);
         }
+    }
+    /// What an exchange has brought waits for it, and is used after that.
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_hangs_is_given_up_as_soon_as_a_call_of_its_own() {
+        let keyring = Keyring::new(SealingKey::from_bytes("k", [1; 32]).unwrap());
+        let store = Sealed::new(Held { hangs: true, asked: Arc::default() }, keyring);
+        let stored = timeout(LONGEST_CALL + LEASE, store.swap_and_release(1, Some(b"before"), b"next", "me"));
+        stored.await.expect("it hangs").unwrap_err();
     }
 }
