@@ -135,6 +135,10 @@ impl fmt::Display for TokenError {
                 (ErrorKind::Rejected, Some(cause)) if !cause.spares_credentials() => {
                     write!(f, ": the credentials were rejected: {}", cause.cause())
                 }
+                (ErrorKind::Stopped, None) => f.write_str(": it was shut down"),
+                (ErrorKind::Stopped, Some(cause)) => {
+                    write!(f, ": it was shut down; the last attempt failed: {}", cause.cause())
+                }
                 (_, Some(cause)) => write!(f, ": {}", cause.cause()),
                 (_, None) => Ok(()),
             };

@@ -240,7 +240,7 @@ impl LiveToken {
         let snapshot = status.borrow();
         match &snapshot.failure {
             _ if is_stopped || snapshot.progress.refreshes_answered < number => {
-                Err(self.shared.error(ErrorKind::Stopped, &snapshot))
+                Err(self.shared.error(ErrorKind::Stopped, &snapshot).of_refresh(snapshot.usable))
             }
             Some(_) => Err(self.shared.error(snapshot.failure_kind(), &snapshot).of_refresh(snapshot.usable)),
             None => Ok(()),

@@ -17,7 +17,7 @@ use super::{
     telemetry::{Fingerprint, Telemetry},
 };
 use crate::{
-    BoxTokenSource, Storage, TokenSource,
+    BoxTokenSource, FetchReason, Storage, TokenSource,
     clock::{Moment, Timeline},
     panics::contained,
 };
@@ -116,8 +116,12 @@ impl Handles {
         self.report(decider, now);
     }
 
-    /// A fetch begins. It counts for later calls of `refresh` only if it brings another token.
-    pub(super) fn begin(&self) -> u64 {
+    /// A fetch begins. It counts for later calls of `refresh` only if it brings another token. If news are its reason, for earlier ones too:
+    /// the source may answer it without a request.
+    pub(super) fn begin(&self, reason: FetchReason) -> u64 {
+        if reason == FetchReason::Changed {
+            return self.progress.refreshes_answered;
+        }
         self.demands.answer_refreshes(self.progress.read);
         self.progress.read
     }

@@ -153,7 +153,7 @@ impl Task {
         let longest = decider.longest_fetch();
         let started = handles.time.now();
         let request = decider.begin(started, reason);
-        let under_way = handles.begin();
+        let under_way = handles.begin(reason);
         let span = handles.tell(|telemetry| telemetry.fetching(reason)).unwrap_or_else(Span::none);
 
         // A panic in a source is a failure like others. Its message is not shown, because it may contain anything.

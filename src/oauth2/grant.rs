@@ -32,11 +32,12 @@ pub use refresh_token::RefreshToken;
 /// struct JwtBearer {
 ///     endpoint: TokenEndpoint,
 ///     user: String,
+///     key: Vec<u8>,
 /// }
 ///
 /// impl Grant for JwtBearer {
 ///     async fn exchange(&self, _: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
-///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").param("assertion", sign(&self.user));
+///         let form = Form::grant("urn:ietf:params:oauth:grant-type:jwt-bearer").param("assertion", sign(&self.user, &self.key));
 ///         self.endpoint.exchange(form, limit).await
 ///     }
 ///
@@ -45,10 +46,10 @@ pub use refresh_token::RefreshToken;
 ///     }
 ///
 ///     fn credentials(&self) -> Option<Credentials> {
-///         Some(self.endpoint.credentials())
+///         Some(self.endpoint.credentials().with(&self.key))
 ///     }
 /// }
-/// # fn sign(_: &str) -> String { "a.b.c".into() }
+/// # fn sign(_: &str, _: &[u8]) -> String { "a.b.c".into() }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no grant",
@@ -85,9 +86,10 @@ pub trait Grant: Send + Sync + 'static {
 
     /// What the client authenticates with. Default: unknown.
     ///
-    /// When this changes after a refusal, the exchange is tried once more. Without it only
-    /// [`LiveToken::refresh`](crate::LiveToken::refresh) tries again. It is called before each fetch, and every five seconds after a
-    /// refusal, so it must not wait for a network.
+    /// Everything that the server may refuse belongs to it: a secret, the key of an assertion. When this changes after a refusal, the exchange
+    /// is tried once more. Without it only [`LiveToken::refresh`](crate::LiveToken::refresh) tries again, and where the client is refused, each
+    /// process that shares the store finds that out for itself. It is called before each fetch, and every five seconds after a refusal, so it
+    /// must not wait for a network.
     fn credentials(&self) -> Option<Credentials> {
         None
     }

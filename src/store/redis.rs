@@ -387,6 +387,16 @@ mod tests {
     }
 
     #[test]
+    fn an_account_that_is_bound_later_has_news_of_its_own() {
+        let mut store = RedisStore::connect("redis://127.0.0.1:1", "x").unwrap();
+        store.note_known_events(7);
+        store.written.fetch_add(1, Ordering::SeqCst);
+        store.bind(&crate::store::Account::new("https://id.example.com", "client"));
+        assert_eq!(store.known_events.load(Ordering::SeqCst), 0);
+        assert!(!store.is_in_doubt(), "nothing was written there");
+    }
+
+    #[test]
     fn a_url_that_is_none_is_not_repeated() {
         let error = RedisStore::connect("redis//app:secret@host", "x").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");

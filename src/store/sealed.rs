@@ -97,8 +97,8 @@ impl<S: TokenStore> Sealed<S> {
         let holder = format!("rewrap-{:016x}", fastrand::u64(..));
         // A renewal holds the lease, and must not find another version when it stores its set.
         let leased = async {
-            while let Lease::Held(left) = self.store.lease(&holder, LEASE).await? {
-                sleep(left.min(LEASE)).await;
+            while let Lease::Held(left) = in_time(self.store.lease(&holder, LEASE)).await? {
+                sleep(left.clamp(SHORTEST_WAIT, LEASE)).await;
             }
             Ok::<_, StoreError>(())
         };
@@ -172,7 +172,7 @@ impl<S: TokenStore> TokenStore for Sealed<S> {
         match entry.map(|entry| self.opened(&entry)).transpose() {
             Ok(entry) => Ok((lease, entry)),
             Err(error) => {
-                let _ = self.store.release(holder).await;
+                let _ = in_time(self.store.release(holder)).await;
                 Err(error)
             }
         }
@@ -190,7 +190,7 @@ impl<S: TokenStore> TokenStore for Sealed<S> {
             return self.store.swap_and_release(expected, None, &sealed, holder).await;
         };
         // What is stored has a nonce of its own, so it must be read to be compared.
-        let Some(stored) = self.store.load().await? else { return Ok(Swap::Lost) };
+        let Some(stored) = in_time(self.store.load()).await? else { return Ok(Swap::Lost) };
         if self.open(&stored)?.data[..] != *before {
             return Ok(Swap::Lost);
         }
@@ -217,3 +217,70 @@ async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result
 /// For a read and a write.
 const LEASE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store may not know how long somebody has the lease.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    /// A store whose lease somebody has, without an end; or, if `hangs`, one that never says anything.
+    struct Held {
+        hangs: bool,
+        asked: Arc<AtomicU32>,
+    }
+
+    impl TokenStore for Held {
+        async fn load(&self) -> Result<Option<Entry>, StoreError> {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(None)
+        }
+
+        async fn swap(&self, _: u64, _: &[u8]) -> Result<Swap, StoreError> {
+            Ok(Swap::Lost)
+        }
+
+        async fn lease(&self, _: &str, _: Duration) -> Result<Lease, StoreError> {
+            assert!(self.asked.fetch_add(1, Ordering::Relaxed) < 10_000, "asked over and over");
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(Lease::Held(Duration::ZERO))
+        }
+
+        async fn release(&self, _: &str) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn changed(&self, _: u64) {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_rewraps_is_told_whether_others_use_the_entry_or_the_store_hangs() {
+        for (hangs, why) in [(false, "others use the entry"), (true, "it took longer than")] {
+            let keyring = Keyring::new(SealingKey::from_bytes("k", [1; 32]).unwrap());
+            let store = Sealed::new(Held { hangs, asked: Arc::default() }, keyring);
+            let error = store.rewrap().await.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(store.store.asked.load(Ordering::Relaxed) < 2_000);
+        }
+    }
+    /// What an exchange has brought waits for it, and is used after that.
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_hangs_is_given_up_as_soon_as_a_call_of_its_own() {
+        let keyring = Keyring::new(SealingKey::from_bytes("k", [1; 32]).unwrap());
+        let store = Sealed::new(Held { hangs: true, asked: Arc::default() }, keyring);
+        let stored = timeout(LONGEST_CALL + LEASE, store.swap_and_release(1, Some(b"before"), b"next", "me"));
+        stored.await.expect("it hangs").unwrap_err();
+    }
+}

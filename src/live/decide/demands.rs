@@ -21,7 +21,7 @@ impl Decider {
             self.used(now);
         }
         self.stopped |= demand.stop;
-        self.wants_refresh = demand.refresh.is_some() && !self.stopped;
+        self.wants_refresh = demand.refresh.is_some();
         let is_present = |generation: Option<Generation>| generation == Some(self.generation);
         let (recovered, accepted) = (is_present(demand.recovered), is_present(demand.accepted));
         let refused_since =
@@ -121,7 +121,9 @@ impl Decider {
 
     /// Whether all demands are done, so that those who wait for them can be answered.
     pub(crate) fn is_settled(&self) -> bool {
-        self.in_flight.is_none() && !self.wants_refresh && !self.refused && !self.doubt.is_open()
+        // After `shutdown` no fetch does it any more.
+        let wants_refresh = self.wants_refresh && !self.stopped;
+        self.in_flight.is_none() && !wants_refresh && !self.refused && !self.doubt.is_open()
     }
 
     /// Whether a request that can't try the same token again may wait for another one.

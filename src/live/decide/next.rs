@@ -48,17 +48,21 @@ impl Decider {
             return None;
         }
         let spaced = |at: Moment| self.not_before.map_or(at, |not_before| not_before.max(at));
-        if self.source_changed {
+        let changed = self.source_changed.then(|| {
             // A person may wait for this, so it begins at once. But a source that reports changes all the time causes only one fetch a
             // second.
             let at = self.fetched_change_at.map_or(now, |last| now.max(last + schedule::gap(None)));
-            return Some((at, FetchReason::Changed));
-        }
-        if self.wants_refresh {
+            (at, FetchReason::Changed)
+        });
+        let asked = self.wants_refresh.then(|| {
             // `refresh` was called. It keeps the gap between fetches, but doesn't wait for the end of a backoff.
             let distance = schedule::gap(self.held_lifetime());
             let at = self.last_began.map_or(now, |began| now.max(began + distance));
-            return Some((spaced(at), FetchReason::Asked));
+            (spaced(at), FetchReason::Asked)
+        });
+        // Of two at the same moment this is the first. It brings the news as well.
+        if let Some(next) = [asked, changed].into_iter().flatten().min_by_key(|(at, _)| *at) {
+            return Some(next);
         }
         if self.idle.is_asleep() {
             return None;
@@ -101,7 +105,8 @@ impl Decider {
         }
         self.idle.begin(now);
         self.last_began = Some(now);
-        self.wants_refresh = false;
+        // What is fetched for news may be the same token again, and that is no refresh.
+        self.wants_refresh &= reason == FetchReason::Changed;
         self.source_changed = false;
         if reason == FetchReason::Changed {
             self.fetched_change_at = Some(now);

@@ -1,9 +1,12 @@
 //! The end of a token, and who waits for another.
 
+use std::sync::{Arc, Mutex};
+
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use super::scene::*;
-use crate::{ErrorKind, FetchError, FetchReason, State};
+use crate::{AccessToken, ErrorKind, FetchError, FetchReason, FetchRequest, LiveToken, State, TokenSource};
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_is_gone_at_the_moment_of_its_end() {
@@ -184,6 +187,98 @@ async fn who_refreshes_while_the_same_token_is_handed_on_again_gets_another() {
     }
     within(secs(7), scene.token.refresh()).await.unwrap();
     assert_eq!((scene.count(), scene.last().reason), (3, FetchReason::Asked));
+}
+
+/// A source whose token is always the same one.
+struct Same {
+    /// There are news.
+    news: Arc<Notify>,
+    /// What a fetch for news fails with.
+    fails: Option<FetchError>,
+    reasons: Arc<Mutex<Vec<FetchReason>>>,
+}
+
+impl TokenSource for Same {
+    async fn fetch(&mut self, request: FetchRequest) -> Result<AccessToken, FetchError> {
+        self.reasons.lock().unwrap().push(request.reason());
+        match &self.fails {
+            Some(error) if request.reason() == FetchReason::Changed => Err(error.clone()),
+            _ => Ok(token("same").expires_in(HOUR)),
+        }
+    }
+
+    async fn changed(&mut self) {
+        self.news.notified().await;
+    }
+}
+
+/// Right after a fetch, the next one that is asked for keeps a distance. News don't, and the source may answer them without a request.
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_for_news_does_not_pass_for_a_refresh() {
+    for fails in [None, Some(FetchError::rejected("another process was refused"))] {
+        let (news, reasons) = (Arc::new(Notify::new()), Arc::<Mutex<Vec<_>>>::default());
+        let live = LiveToken::spawn(Same { news: news.clone(), fails, reasons: reasons.clone() });
+        live.ready().await.unwrap();
+        let refreshing = tokio::spawn({
+            let live = live.clone();
+            async move { live.refresh().await }
+        });
+        settle().await;
+        news.notify_one();
+        within(secs(3), refreshing).await.unwrap().unwrap();
+        assert_eq!(*reasons.lock().unwrap(), [FetchReason::First, FetchReason::Changed, FetchReason::Asked]);
+    }
+}
+
+/// A source that always has news doesn't keep anybody waiting.
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_gets_a_turn_among_the_news() {
+    let (news, reasons) = (Arc::new(Notify::new()), Arc::<Mutex<Vec<_>>>::default());
+    let live = LiveToken::spawn(Same { news: news.clone(), fails: None, reasons: reasons.clone() });
+    live.ready().await.unwrap();
+    let restless = tokio::spawn(async move {
+        loop {
+            news.notify_one();
+            tokio::time::sleep(MILLI).await;
+        }
+    });
+    tokio::time::sleep(secs(10)).await;
+    within(secs(2), live.refresh()).await.unwrap();
+    assert_eq!(reasons.lock().unwrap().iter().filter(|reason| **reason == FetchReason::Asked).count(), 1);
+    restless.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_brings_the_same_token_is_no_refresh_because_of_a_shutdown_meanwhile() {
+    let same = || gives(token("t1").expires_in(secs(100))).taking(secs(5));
+    let scene = Scene::new([same(), same()], fresh(HOUR));
+    while scene.count() < 2 {
+        tokio::time::sleep(secs(1)).await;
+    }
+    let refreshing = tokio::spawn({
+        let token = scene.token.clone();
+        async move { token.refresh().await }
+    });
+    settle().await;
+    within(secs(7), scene.token.shutdown()).await;
+    let refreshed = at_once(refreshing).await.unwrap();
+    assert_eq!(refreshed.map_err(|error| error.kind()), Err(ErrorKind::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_after_a_shutdown_reads_whether_there_is_a_token() {
+    for act in [fresh(HOUR), down()] {
+        let scene = Scene::new([fresh(secs(100))], act);
+        scene.until(secs(99)).await;
+        let was_renewed = scene.sent().as_deref() == Some("t2");
+        at_once(scene.token.shutdown()).await;
+        let said = at_once(scene.token.refresh()).await.unwrap_err().to_string();
+        assert!(said.starts_with("no other token came, and the one in use stays: it was shut down"), "{said}");
+        assert_eq!(said.ends_with("; the last attempt failed: down"), !was_renewed, "{said}");
+        scene.until(2 * HOUR).await;
+        let said = at_once(scene.token.refresh()).await.unwrap_err().to_string();
+        assert!(said.starts_with("there is no valid token: it was shut down"), "{said}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

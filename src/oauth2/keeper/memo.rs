@@ -26,6 +26,8 @@ pub(super) struct Memo {
     pub(super) unsaved: Option<Unsaved>,
     /// A task is at work that saves it.
     pub(super) is_saving: bool,
+    /// The lease under which that was tried last, unless it was released.
+    pub(super) saving_lease: Option<String>,
     /// How long the machine and the store have stood still.
     pub(super) stops: Stops,
     /// How many leases this keeper has asked for.

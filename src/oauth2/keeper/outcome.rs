@@ -37,8 +37,10 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let configuration = self.configuration(credentials.as_ref());
         let before = record.clone();
         let refusal = error.cause().downcast_ref::<EndpointError>();
-        let is_refused =
-            error.kind() == FetchErrorKind::Rejected && refusal.is_some_and(|refusal| refusal.status().is_some());
+        // Where nobody knows what the client authenticates with, others may have another secret.
+        let is_refused = credentials.is_some()
+            && error.kind() == FetchErrorKind::Rejected
+            && refusal.is_some_and(|refusal| refusal.status().is_some());
         if spend == Spend::Once && refusal.is_some_and(|refusal| !refusal.may_have_acted()) {
             // Nothing was spent. If the intent can't be removed, this keeper still knows that.
             record.intent = None;

@@ -173,7 +173,6 @@ fn wait_after_failure(record: &Record, question: &Question<'_>) -> Option<FetchE
         return None;
     }
     let left = failure.until.duration_since(question.now).ok()?;
-    // A wait that is too long, or a failure in the future, means that the machines' clocks don't agree. Then it doesn't count.
     if failure.refused.is_some() && !counts_for(failure, question) {
         return None;
     }
@@ -182,7 +181,10 @@ fn wait_after_failure(record: &Record, question: &Question<'_>) -> Option<FetchE
         false if failure.refused.is_some() => LONGEST_REFUSAL,
         false => LONGEST_BACKOFF,
     };
-    if left > longest || failure.at > question.now + CLOCK_DIFFERENCE || question.request.reason() == FetchReason::Asked
+    // By the clock that it was written with: by one that is a little behind, the longest wait would be too long. A failure in the future means
+    // that the machines' clocks don't agree. Then it doesn't count.
+    let wait = failure.until.duration_since(failure.at).unwrap_or_default();
+    if wait > longest || failure.at > question.now + CLOCK_DIFFERENCE || question.request.reason() == FetchReason::Asked
     {
         return None;
     }
@@ -606,6 +608,22 @@ mod tests {
             let record = Record { failure: Some(failure), ..Record::default() };
             let fails = matches!(plan(&record, &ask(&first, None, Duration::ZERO), rotating), Plan::Fail(_));
             assert_eq!(fails, counts, "{asked} {left} {at}");
+        }
+    }
+
+    /// No two machines have the same time. By a clock that is behind, the longest waits seem to be longer still.
+    #[test]
+    fn a_failure_counts_for_a_machine_whose_clock_is_a_little_behind_too() {
+        let due = request(FetchReason::Due, None);
+        for (asked, wait, refused) in [(true, 3_601, None), (false, 60, None), (false, 300, Some(String::new()))] {
+            for behind in [1, 1_000, 2_000].map(Duration::from_millis) {
+                let (at, until) = (now() + behind, now() + behind + wait * SECOND);
+                let failure = failure("other", until, None);
+                let failure = Failure { at, server_asked: asked, refused: refused.clone(), ..failure };
+                let record = Record { failure: Some(failure), ..Record::default() };
+                let fails = matches!(plan(&record, &ask(&due, None, Duration::ZERO), rotating), Plan::Fail(_));
+                assert!(fails, "{wait} s, {behind:?} behind");
+            }
         }
     }
 

@@ -51,10 +51,14 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         };
         self.memo().check_refresh_token = false;
         let fetched = match fetched {
-            Err(RenewError::Store(error)) => match self.hand_on_unsaved(&request) {
-                Some(token) => token,
-                None => self.renew_without_store(error, &request).await,
-            },
+            Err(RenewError::Store(error)) => {
+                // Whoever has something to store gets its time again when the store is back.
+                self.memo().abandoned = None;
+                match self.hand_on_unsaved(&request) {
+                    Some(token) => token,
+                    None => self.renew_without_store(error, &request).await,
+                }
+            }
             Err(RenewError::Fetch(error)) => Err(error),
             Ok(token) => Ok(token),
         };

@@ -118,12 +118,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         if lease.is_some() || !self.memo().unsaved.as_ref().is_some_and(Unsaved::is_irreplaceable) {
             return self.save_under(lease, &mut false).await;
         }
-        let own = self.next_lease();
+        // The one of the last attempt, which may still be held: its answer was lost, or it could not be released. It may be a long one.
+        let before = self.memo().saving_lease.take();
+        let own = before.unwrap_or_else(|| self.next_lease());
+        self.memo().saving_lease = Some(own.clone());
         let mut is_granted = false;
         let saved = self.save_under(Some(&own), &mut is_granted).await;
         // A lease that can't be released ends by itself.
-        if is_granted {
-            let _ = self.ask(|store| store.release(&own)).await;
+        if is_granted && self.ask(|store| store.release(&own)).await.is_ok() {
+            self.memo().saving_lease = None;
         }
         saved
     }
@@ -197,6 +200,15 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         }
     }
 
+    /// Between two attempts to save. Another process, whose token has ended meanwhile, tries the spent refresh token as its last resort, and
+    /// waits for no longer than a lease before it does.
+    fn longest_wait(&self) -> Duration {
+        match self.memo().unsaved.as_ref().map(|unsaved| &unsaved.replaces) {
+            Some(Replaces::Spent(_)) => (self.options.lease / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT_OF_A_FLEET),
+            _ => LONGEST_WAIT,
+        }
+    }
+
     /// Tries to save until that works.
     pub(super) fn save_later(self: &Arc<Self>) {
         if std::mem::replace(&mut self.memo().is_saving, true) {
@@ -205,17 +217,19 @@ impl<G: Grant, S: TokenStore> Keeper<G, S> {
         let keeper = self.clone();
         tokio::spawn(async move {
             let began = keeper.time.now();
-            let mut closed_at = None;
+            let mut after_the_end = Duration::ZERO;
             loop {
-                // Often enough: another process, whose token ends meanwhile, tries the spent refresh token as its last resort.
-                let waited = keeper.time.now().since(began);
-                sleep((waited / PART_OF_THE_OUTAGE).clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;
+                let begins = keeper.time.now();
+                let waited = begins.since(began);
+                sleep((waited / PART_OF_THE_OUTAGE).clamp(SHORTEST_WAIT, keeper.longest_wait())).await;
                 // A grant of the user's own may panic.
                 let saved = AssertUnwindSafe(keeper.save_all()).catch_unwind().await;
                 let saved = saved.unwrap_or_else(|_| Err(StoreError::unusable("the grant panicked")));
-                // The source was dropped: the attempts end, as the process may.
-                let now = keeper.time.now();
-                let goes_on = !keeper.inbox.is_closed() || now.since(*closed_at.get_or_insert(now)) < AFTER_THE_END;
+                // The source was dropped: the attempts end, as the process may. A machine that is suspended tries nothing.
+                if keeper.inbox.is_closed() {
+                    after_the_end += keeper.time.now().since(begins).min(LONGEST_ATTEMPT);
+                }
+                let goes_on = after_the_end < AFTER_THE_END;
                 let mut memo = keeper.memo();
                 match &saved {
                     // Another set has come since.
@@ -248,6 +262,12 @@ const PART_OF_THE_OUTAGE: u32 = 16;
 
 /// or within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The same where other processes may spend what this one has spent.
+const LONGEST_WAIT_OF_A_FLEET: Duration = Duration::from_millis(500);
+
+/// No attempt takes longer, whichever of its calls hang.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long it is tried after the source was dropped.
 const AFTER_THE_END: Duration = Duration::from_secs(300);

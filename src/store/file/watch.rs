@@ -223,6 +223,7 @@ mod kernel {
             unix::fs::MetadataExt,
         },
         path::Path,
+        pin::pin,
         sync::Weak,
     };
 
@@ -233,7 +234,7 @@ mod kernel {
             statfs::statfs,
         },
     };
-    use tokio::{io::unix::AsyncFd, time::timeout};
+    use tokio::{io::unix::AsyncFd, time::sleep};
 
     use super::{DirectoryWatch, SAME};
     use crate::panics::contained;
@@ -297,18 +298,25 @@ mod kernel {
                 Some(watching) => watching.tell_all(),
                 None => return,
             }
+            let mut looks_again = pin!(sleep(SAME));
             loop {
-                let Ok(ready) = timeout(SAME, self.0.readable()).await else {
-                    // Nothing is told when the path leads to another directory: by a link, a mount, or a new name of a parent.
-                    let directory = match watch.upgrade() {
-                        Some(watching) => watching.directory.clone(),
-                        None => return,
-                    };
-                    let id = self.1;
-                    match tokio::task::spawn_blocking(move || identity(&directory) == Some(id)).await {
-                        Ok(true) => continue,
-                        _ => return,
+                let ready = tokio::select! {
+                    // First, or a busy directory would be watched for ever.
+                    biased;
+                    () = &mut looks_again => {
+                        // Nothing is told when the path leads to another directory: by a link, a mount, or a new name of a parent.
+                        let directory = match watch.upgrade() {
+                            Some(watching) => watching.directory.clone(),
+                            None => return,
+                        };
+                        let id = self.1;
+                        match tokio::task::spawn_blocking(move || identity(&directory) == Some(id)).await {
+                            Ok(true) => looks_again.set(sleep(SAME)),
+                            _ => return,
+                        }
+                        continue;
                     }
+                    ready = self.0.readable() => ready,
                 };
                 let Ok(mut ready) = ready else { return };
                 let events = match self.0.get_ref().0.read_events() {
@@ -389,7 +397,7 @@ const COARSE: Duration = Duration::from_secs(3);
 /// A file that is written in place doesn't change its directory: all are looked at every five seconds.
 const MOST_SPARED: u32 = 20;
 
-/// How often it is looked whether the path still leads to the directory of which the kernel tells, while it tells nothing.
+/// How often it is looked whether the path still leads to the directory of which the kernel tells.
 #[cfg(target_os = "linux")]
 const SAME: Duration = Duration::from_secs(5);
 
@@ -482,7 +490,7 @@ mod tests {
         assert_eq!(changed, names(&["a"]), "a directory that is gone");
     }
 
-    /// A link to a directory leads to another one, as at a deployment. Nothing tells of that.
+    /// A link to a directory leads to another one, as at a deployment. Nothing tells of that, and the old one may still be busy.
     #[cfg(unix)]
     #[tokio::test]
     async fn a_path_that_leads_to_another_directory_is_followed() {
@@ -499,7 +507,16 @@ mod tests {
         std::os::unix::fs::symlink(&new, place.0.join("next")).unwrap();
         fs::rename(place.0.join("next"), &link).unwrap();
         other.swap(0, b"data").await.unwrap();
-        tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the old directory is watched");
+        let busy = async {
+            loop {
+                fs::write(old.join("another"), "x").unwrap();
+                sleep(Duration::from_millis(500)).await;
+            }
+        };
+        tokio::select! {
+            followed = tokio::time::timeout(Duration::from_secs(20), waits) => followed.expect("the old directory is watched"),
+            () = busy => {}
+        }
     }
 
     /// The files of a directory may be used in several runtimes.

@@ -15,6 +15,8 @@ impl TokenStore for RedisStore {
     fn bind(&mut self, account: &Account) {
         self.keys = Keys::of(&account.id(), &self.name);
         self.seat = Mutex::default();
+        // Its events have numbers of their own, and nothing was written there.
+        (self.known_events, self.written, self.confirmed) = Default::default();
     }
 
     async fn load(&self) -> Result<Option<Entry>, StoreError> {

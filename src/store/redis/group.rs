@@ -56,7 +56,7 @@ impl Connection {
             tokio::spawn(Sending { connection: self.clone(), is_over: false }.run());
         }
         answered.await.unwrap_or_else(|_| {
-            let error = StoreError::unreachable("Redis: the runtime of this call has ended");
+            let error = StoreError::unreachable("Redis: the runtime that sent it has ended");
             Err(Failure { why: Why::Ended(error), was_new: true, is_about_the_key: false })
         })
     }
@@ -384,6 +384,22 @@ mod tests {
         seen.is_open.send_replace(true);
         assert!(join_all(others).await.iter().all(Result::is_ok));
         assert_eq!((seen.count("EVAL"), seen.count("WAIT")), (3, 2));
+    }
+
+    /// The first call's runtime sends for all.
+    #[test]
+    fn who_waits_in_another_runtime_is_not_told_that_its_own_has_ended() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (servers, first, second) = (runtime(), runtime(), runtime());
+        let (connection, _) = servers.block_on(server());
+        let (command, wait) = (eval("write"), wait(1));
+        first.block_on(async { begin(Box::pin(connection.ask_in_group(&command, &wait, false))).await });
+        let mut other = Box::pin(connection.ask_in_group(&command, &wait, false));
+        second.block_on(async { begin(&mut other).await });
+        drop(first);
+        let failure = second.block_on(other).err().unwrap();
+        let Why::Ended(error) = failure.why else { panic!("it was not sent") };
+        assert!(!error.to_string().contains("the runtime of this call has ended"), "{error}");
     }
 
     #[test]

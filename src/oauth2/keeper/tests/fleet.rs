@@ -1,11 +1,63 @@
 //! Several keepers with one store.
 
+use std::time::{Duration, SystemTime};
+
 use tokio::time::sleep;
 
 use super::scene::{
-    GIVEN_WAY, HOUR, MINUTE, Mood, SECOND, Server, Shelf, account, begin, carried, plain, rotating, run,
+    GIVEN_WAY, HOUR, MINUTE, Mood, Plain, Rotating, SECOND, Server, Shelf, Wall, account, begin, carried, plain,
+    rotating, run,
 };
-use crate::{LiveToken, State, clock::Clock, oauth2::TokenSet, store::Entry};
+use crate::{
+    FetchError, LiveToken, State,
+    clock::Clock,
+    oauth2::{Grant, Stored, TokenSet},
+    store::{Account, Credentials, Entry},
+};
+
+/// A grant that tells what its client authenticates with.
+struct Telling<G>(G);
+
+impl<G: Grant> Grant for Telling<G> {
+    async fn exchange(&self, held: Option<&TokenSet>, limit: Duration) -> Result<TokenSet, FetchError> {
+        self.0.exchange(held, limit).await
+    }
+
+    fn is_repeatable(&self, held: Option<&TokenSet>) -> bool {
+        self.0.is_repeatable(held)
+    }
+
+    fn account(&self) -> Account {
+        self.0.account()
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        Some(Credentials::of("secret"))
+    }
+}
+
+/// A live token of a client with that secret.
+fn tells(server: &Server, shelf: &Shelf, rotates: bool, clock: impl Clock) -> LiveToken {
+    if rotates {
+        let source = Stored::in_store(Telling(Rotating(server.clone())), shelf.clone()).clock(clock);
+        run(server, source.holding(TokenSet::of_refresh_token("r0")))
+    } else {
+        run(server, Stored::in_store(Telling(Plain(server.clone())), shelf.clone()).clock(clock))
+    }
+}
+
+/// A clock that is behind.
+struct Behind(Wall, Duration);
+
+impl Clock for Behind {
+    fn wall(&self) -> SystemTime {
+        self.0.wall() - self.1
+    }
+
+    fn suspended(&self) -> Duration {
+        self.0.suspended()
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn who_starts_together_fetches_once() {
@@ -51,8 +103,8 @@ async fn a_client_that_is_refused_asks_once_for_its_whole_fleet() {
     for rotates in [false, true] {
         let (server, shelf) = (Server::new(), Shelf::new());
         server.mood(Mood::RefusesClients);
-        let start = |seed| if rotates { begin(&server, &shelf).0 } else { plain(&server, &shelf, seed) };
-        let tokens: Vec<_> = (0..50).map(start).collect();
+        let start = || tells(&server, &shelf, rotates, server.wall);
+        let tokens: Vec<_> = (0..50).map(|_| start()).collect();
         sleep(HOUR + MINUTE).await;
         assert!((13..=15).contains(&server.requests()), "{} in an hour", server.requests());
         for token in &tokens {
@@ -63,15 +115,26 @@ async fn a_client_that_is_refused_asks_once_for_its_whole_fleet() {
 
         let asked = server.requests();
         sleep(2 * MINUTE).await;
-        start(50).ready().await.unwrap_err();
+        start().ready().await.unwrap_err();
         assert_eq!(server.requests(), asked + 1);
         server.mood(Mood::Fine);
         sleep(MINUTE).await;
-        start(51).ready().await.unwrap();
+        start().ready().await.unwrap();
         sleep(SECOND).await;
         assert!(tokens.iter().all(|token| token.status().state() == State::Live), "{}", tokens[0].status());
         assert_eq!((server.requests(), server.reuses()), (asked + 2, 0));
     }
+}
+
+/// No two machines have the same time.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_stands_for_those_whose_clocks_are_behind_as_well() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    server.mood(Mood::RefusesClients);
+    let start = |number| tells(&server, &shelf, false, Behind(server.wall, number * SECOND / 50));
+    let _tokens: Vec<_> = (0..50).map(start).collect();
+    sleep(HOUR + MINUTE).await;
+    assert!((13..=15).contains(&server.requests()), "{} in an hour", server.requests());
 }
 
 /// What one client may not ask for, another may.
@@ -79,7 +142,8 @@ async fn a_client_that_is_refused_asks_once_for_its_whole_fleet() {
 async fn a_refusal_stands_for_those_who_ask_for_the_same() {
     let (server, shelf) = (Server::new(), Shelf::new());
     server.mood(Mood::RefusesClients);
-    let refused = plain(&server, &shelf, 1);
+    let start = || tells(&server, &shelf, false, server.wall);
+    let refused = start();
     refused.ready().await.unwrap_err();
     let mut record = shelf.record();
     let failure = record.failure.as_mut().unwrap();
@@ -88,8 +152,21 @@ async fn a_refusal_stands_for_those_who_ask_for_the_same() {
     let version = shelf.entry().unwrap().version();
     shelf.put(Some(Entry::new(version + 1, record.write(&account()).to_vec())));
     let asked = server.requests();
-    plain(&server, &shelf, 2).ready().await.unwrap_err();
+    start().ready().await.unwrap_err();
     assert_eq!(server.requests(), asked + 1);
+}
+
+/// A grant of the user's own may not tell what its client authenticates with. Then nobody knows whether others have the same secret.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_with_a_secret_that_nobody_knows_speaks_for_itself() {
+    let (refusing, server, shelf) = (Server::new(), Server::new(), Shelf::new());
+    refusing.mood(Mood::RefusesClients);
+    let wrong = plain(&refusing, &shelf, 1);
+    wrong.ready().await.unwrap_err();
+    let right = plain(&server, &shelf, 2);
+    right.ready().await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!((wrong.status().state(), carried(&wrong)), (State::Live, carried(&right)));
 }
 
 #[tokio::test(start_paused = true)]

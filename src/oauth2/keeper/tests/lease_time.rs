@@ -10,9 +10,9 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::scene::{HOUR, Rotating, SECOND, Server, Shelf};
+use super::scene::{Fault, HOUR, Rotating, SECOND, Server, Shelf};
 use crate::{
-    LiveToken,
+    LiveToken, Storage,
     oauth2::{Stored, TokenSet},
     store::{Entry, Lease, StoreError, Swap, TokenStore},
 };
@@ -115,4 +115,39 @@ async fn a_lease_whose_answer_was_lost_is_not_waited_for() {
     sleep(SECOND / 10).await;
     assert_eq!(store.shelf.holder(), None, "all would wait for the end of a lease of half a minute");
     token.refresh().await.unwrap();
+}
+
+/// Nor does a set wait for the end of such a lease that waits to be stored.
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_answer_was_lost_does_not_keep_its_own_holder_from_storing() {
+    let server = Server::new();
+    server.lifetime(HOUR);
+    let store = Timing::new();
+    let source = Stored::in_store(Rotating(server.clone()), store.clone()).clock(server.wall);
+    let source = source.holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(server.wall).seed(1).spawn();
+    token.ready().await.unwrap();
+    server.takes(20 * SECOND);
+    let refresh = tokio::spawn({
+        let token = token.clone();
+        async move { token.refresh().await }
+    });
+    sleep(SECOND / 1000).await;
+    tokio::time::advance(10 * SECOND).await;
+    refresh.await.unwrap().unwrap();
+
+    server.takes(2 * SECOND);
+    let fails = async {
+        sleep(SECOND).await;
+        store.shelf.fault(Fault::ReadOnly);
+    };
+    let (refreshed, ()) = tokio::join!(token.refresh(), fails);
+    refreshed.unwrap();
+    sleep(SECOND / 20).await;
+    assert_eq!((token.status().storage(), store.shelf.holder()), (Storage::Unsaved, None));
+    store.loses_one.store(true, Ordering::SeqCst);
+    store.shelf.fault(Fault::None);
+    sleep(SECOND).await;
+    assert!(!store.loses_one.load(Ordering::SeqCst), "it was asked for");
+    assert_eq!((token.status().storage(), store.shelf.holder()), (Storage::Sound, None));
 }

@@ -2,12 +2,14 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::{sleep, timeout};
 
-use super::scene::{Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, begin, carried, plain, rotating};
+use super::scene::{
+    Fault, GIVEN_WAY, HOUR, MINUTE, Rotating, SECOND, Server, Shelf, Wall, begin, carried, plain, rotating,
+};
 use crate::{
     LiveToken, State, Storage,
     clock::Clock,
@@ -346,6 +348,75 @@ async fn what_could_not_be_stored_is_stored_soon_after_the_store_is_back() {
         shelf.fault(Fault::None);
         sleep(away / 16 + SECOND / 5).await;
         assert_eq!(token.status().storage(), Storage::Sound, "after {away:?}");
+    }
+}
+
+/// A machine that can be suspended.
+#[derive(Clone)]
+struct Suspended(Wall, Arc<Mutex<Duration>>);
+
+impl Clock for Suspended {
+    fn wall(&self) -> SystemTime {
+        self.0.wall() + self.suspended()
+    }
+
+    fn suspended(&self) -> Duration {
+        *self.1.lock().unwrap()
+    }
+}
+
+/// Nothing is tried while the machine sleeps, so that time is none of the five minutes.
+#[tokio::test(start_paused = true)]
+async fn a_suspend_after_the_end_of_the_source_costs_nothing_that_is_not_stored_yet() {
+    let (server, shelf) = (Server::new(), Shelf::new());
+    let clock = Suspended(server.wall, Arc::default());
+    let source = rotating(&server, &shelf).clock(clock.clone()).holding(TokenSet::of_refresh_token("r0"));
+    let token = LiveToken::builder(source).clock(clock.clone()).seed(1).spawn();
+    token.ready().await.unwrap();
+    server.takes(2 * SECOND);
+    let fails = async {
+        sleep(SECOND).await;
+        shelf.fault(Fault::ReadOnly);
+    };
+    let (refreshed, ()) = tokio::join!(token.refresh(), fails);
+    refreshed.unwrap();
+    drop(token);
+    sleep(SECOND).await;
+    *clock.1.lock().unwrap() += HOUR;
+    // The network comes back a little later than the machine.
+    sleep(2 * SECOND).await;
+    shelf.fault(Fault::None);
+    sleep(6 * SECOND).await;
+    assert_eq!(shelf.refresh_token().as_deref(), Some("r2"), "nobody has it any more");
+}
+
+/// The process that has it may have shut its live token down. The token of the other one has ended long ago.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_stored_yet_comes_before_the_last_resort_of_another_process() {
+    let outages = [[Fault::ReadOnly; 2], [Fault::Down; 2], [Fault::ReadOnly, Fault::Down]];
+    for (faults, is_dropped) in outages.into_iter().flat_map(|faults| [(faults, false), (faults, true)]) {
+        for away in (10..120).step_by(25) {
+            let (server, shelf) = (Server::new(), Shelf::new());
+            let ((one, handle), (other, _)) = (begin(&server, &shelf), begin(&server, &shelf));
+            one.ready().await.unwrap();
+            other.ready().await.unwrap();
+            server.takes(2 * SECOND);
+            let fails = async {
+                sleep(SECOND).await;
+                shelf.fault(faults[0]);
+            };
+            let (refreshed, ()) = tokio::join!(one.refresh(), fails);
+            refreshed.unwrap();
+            assert_eq!(one.status().storage(), Storage::Unsaved);
+            let _kept = (!is_dropped).then_some((one, handle));
+            sleep(80 * SECOND).await;
+            shelf.fault(faults[1]);
+            sleep(away * SECOND).await;
+            shelf.fault(Fault::None);
+            sleep(MINUTE).await;
+            let what = format!("{faults:?}, the last one for {away} s, dropped: {is_dropped}");
+            assert_eq!((server.reuses(), other.status().state()), (0, State::Live), "{what}");
+        }
     }
 }
 
