@@ -118,6 +118,11 @@ impl Cell {
         self.usage.compare_exchange(UNUSED, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// The task is awake, though nobody has used the token.
+    pub(crate) fn rouse(&self) {
+        let _ = self.usage.compare_exchange(ASLEEP, UNUSED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// The task is awake.
     pub(crate) fn wake(&self) {
         self.usage.store(USED, Ordering::Relaxed);

@@ -158,6 +158,11 @@ impl Decider {
         }
     }
 
+    /// The source has changed while the token was asleep. Nobody uses it for that.
+    pub(crate) fn rouse(&mut self) -> bool {
+        self.idle.rouse()
+    }
+
     /// Whether the token may fall asleep now, unless somebody has used it since: instead of a fetch that is due, or because no token is
     /// valid and nothing is planned.
     pub(crate) fn may_sleep(&self, now: Moment) -> bool {

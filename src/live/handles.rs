@@ -52,11 +52,12 @@ impl Handles {
         demand
     }
 
-    /// The source has changed. That ends a sleep: somebody in this process has done something for it.
+    /// The source has changed. That ends a sleep until the next fetch is due, but it is no use of the token.
     pub(super) fn hear(&self, decider: &mut Decider) {
-        if decider.is_asleep() {
-            decider.used(self.time.now());
-            self.wake();
+        if decider.rouse()
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.cell.rouse();
         }
         decider.source_changed();
     }

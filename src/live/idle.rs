@@ -35,6 +35,11 @@ impl Idle {
     /// Somebody uses the token, or waits for one. Returns whether that ends its sleep.
     pub(crate) fn used(&mut self, now: Moment) -> bool {
         self.used_at = Some(now);
+        self.rouse()
+    }
+
+    /// Something has happened to the source. Nobody uses the token for that, but a fetch must follow. Returns whether it was asleep.
+    pub(crate) fn rouse(&mut self) -> bool {
         let woke = std::mem::take(&mut self.asleep);
         self.woke |= woke;
         woke
@@ -43,7 +48,8 @@ impl Idle {
     /// From when a fetch for this reason may be left out, unless somebody uses the token before. `None` as the reason: no token is valid,
     /// and nothing is planned.
     pub(crate) fn may_sleep_from(&self, reason: Option<FetchReason>) -> Option<Moment> {
-        let (limit, used_at) = (self.limit.filter(|_| !self.asleep)?, self.used_at?);
+        // Whoever woke it wanted a token, even if it waits no more.
+        let (limit, used_at) = (self.limit.filter(|_| !self.asleep && !self.woke)?, self.used_at?);
         match reason {
             None => Some(used_at + limit.max(LEAST)),
             Some(FetchReason::First | FetchReason::Due) => Some(used_at + limit),
@@ -100,6 +106,8 @@ mod tests {
         assert!(idle.is_asleep());
         assert_eq!(idle.may_sleep_from(None), None, "it sleeps");
         assert!(idle.used(Moment::EARLY + LIMIT) && !idle.is_asleep());
+        assert_eq!(idle.may_sleep_from(None), None, "a fetch comes first");
+        assert!(idle.take_woke() && !idle.take_woke());
         assert!(!idle.used(Moment::EARLY + LIMIT));
         assert_eq!(idle.may_sleep_from(None), Some(Moment::EARLY + 2 * LIMIT));
     }

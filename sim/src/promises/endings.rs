@@ -236,6 +236,10 @@ pub fn what_arrives_is_stored(run: &Run) -> Found {
         // That is noticed when the next token is fetched.
         return None;
     }
+    if plan.program.rests.is_some() && plan.any(loses) {
+        // Whoever is asleep finds out when it is used.
+        return None;
+    }
     let mut lives = false;
     run.trace.iter().find_map(|entry| match entry.what {
         Happened::Later { lives: still } => {

@@ -27,7 +27,8 @@ pub fn none_for_nobody(run: &Run) -> Found {
     let plan = run.plan;
     let wakes = |what: &What| matches!(what, What::Refresh | What::Suspend { .. } | What::Freeze { .. });
     let limit = millis(plan.program.rests?);
-    if plan.any(wakes) || plan.program.user_returns.is_some() {
+    // A token of unknown lifetime that was used once counts as used.
+    if plan.any(wakes) || plan.program.user_returns.is_some() || !plan.server.says_life {
         return None;
     }
     let life = millis(plan.server.life * plan.server.lies.unwrap_or(100) / 100);

@@ -103,6 +103,16 @@ async fn who_waits_keeps_it_awake_through_an_outage_and_without_anybody_it_is_no
     assert_eq!(within(secs(30), waits).await.unwrap().unwrap().0, "Bearer t1");
 }
 
+/// A program whose requests never wait gets no token for the first, but for the next ones.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_wait_has_a_token_fetched_for_the_next() {
+    let scene = resting(Duration::ZERO, [], fresh(LIFE));
+    scene.until(5 * LIFE).await;
+    at_once(scene.token.acquire(Duration::ZERO)).await.unwrap_err();
+    settle().await;
+    assert_eq!((scene.count(), scene.sent().as_deref()), (2, Some("t2")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn ready_and_refresh_wake_it() {
     let scene = resting(Duration::ZERO, [], fresh(LIFE));

@@ -31,8 +31,8 @@ pub(crate) async fn with_the_primary_alone() {
     let played = Played::of(60, |family| family).await;
     assert!(played.lost_writes > 0, "no failover has lost a write, so this is about nothing");
     assert!(played.ended.is_subset(&played.lost), "{:?} ended, but only {:?} lost writes", played.ended, played.lost);
-    // Each of them ends an authorization.
-    assert!(played.reused <= played.ended.len() as u64, "{} shown again, {:?} ended", played.reused, played.ended);
+    // Each of them ends an authorization. Both processes may show it before they learn that.
+    assert!(played.reused <= 2 * played.ended.len() as u64, "{} shown again, {:?} ended", played.reused, played.ended);
 }
 
 struct Played {
