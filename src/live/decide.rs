@@ -167,10 +167,16 @@ impl Decider {
     /// valid and nothing is planned.
     pub(crate) fn may_sleep(&self, now: Moment) -> bool {
         let from = match self.next_fetch(now) {
-            Some((at, reason)) => self.idle.may_sleep_from(Some(reason)).map(|from| from.max(at)),
+            Some((at, reason)) => self.idle.may_sleep_from(Some(self.unattended(reason))).map(|from| from.max(at)),
             None => self.may_sleep_from(),
         };
         from.is_some_and(|from| from <= now)
+    }
+
+    /// A token that was refused and has expired since is one that has expired: who still waits for another one is counted.
+    fn unattended(&self, reason: FetchReason) -> FetchReason {
+        let is_over = self.held.as_ref().is_some_and(|held| held.expired);
+        if reason == FetchReason::Refused && is_over { FetchReason::Due } else { reason }
     }
 
     /// From when it may sleep if no fetch is planned.

@@ -214,6 +214,7 @@ impl LiveToken {
             let snapshot = self.shared.status.borrow();
             (snapshot.tries.0, snapshot.generation)
         };
+        let _wanted = self.shared.want();
         let mut number = self.shared.demands.refuse(refused, attempts == Attempts::Last);
         let deadline = self.shared.time.now() + max_wait;
         let ended = self.news(max_wait, || {

@@ -25,7 +25,10 @@ pub fn one_at_a_time(run: &Run) -> Found {
 /// Only the first use of a token is noticed, and it counts until the next is due: a life after the last use, and the limit.
 pub fn none_for_nobody(run: &Run) -> Found {
     let plan = run.plan;
-    let wakes = |what: &What| matches!(what, What::Refresh | What::Suspend { .. } | What::Freeze { .. });
+    // What a store takes late is looked at once more.
+    let wakes = |what: &What| {
+        matches!(what, What::Refresh | What::Suspend { .. } | What::Freeze { .. } | What::StoreTrouble { .. })
+    };
     let limit = millis(plan.program.rests?);
     // A token of unknown lifetime that was used once counts as used.
     if plan.any(wakes) || plan.program.user_returns.is_some() || !plan.server.says_life {

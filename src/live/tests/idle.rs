@@ -155,6 +155,19 @@ async fn credentials_that_were_rejected_before_the_sleep_are_tried_for_the_reque
     assert_eq!(scene.last().reason, FetchReason::First);
 }
 
+/// Nobody waits for another token any more, and this one has expired.
+#[tokio::test(start_paused = true)]
+async fn a_401_of_long_ago_is_no_use() {
+    let scene =
+        resting(Duration::ZERO, [fresh(LIFE), fails(FetchError::try_again("429").retry_after(secs(900)))], fresh(LIFE));
+    scene.until(secs(10)).await;
+    scene.sent().unwrap();
+    assert!(!within(secs(20), scene.token.replaced(Generation(1), secs(10))).await);
+    assert_eq!(scene.count(), 2);
+    scene.until(50 * LIFE).await;
+    assert_eq!((scene.count(), state(&scene)), (2, (State::Asleep, false)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_401_is_a_use() {
     let scene = resting(Duration::ZERO, [], fresh(LIFE));
