@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, AtomicU32},
+        atomic::{AtomicBool, AtomicU16},
     },
     time::Duration,
 };
@@ -108,7 +108,7 @@ pub(crate) struct Shared {
     /// Whether the token rests while nobody uses it.
     rests: bool,
     /// How many wait for a token that rests while nobody uses it.
-    waiting: AtomicU32,
+    waiting: AtomicU16,
     telemetry: Telemetry,
 }
 

@@ -165,7 +165,7 @@ fn handles_services_and_tasks_go_without_a_trace() {
 
 /// 100 tokens, each fetched, renewed once and idle since, in bytes for each beyond its header copies and its source.
 #[test]
-fn an_idle_token_costs_at_most_two_kib() {
+fn an_idle_token_costs_about_two_kib() {
     let _alone = alone();
     const TOKENS: usize = 100;
     let runtime = runtime();
@@ -193,5 +193,6 @@ fn an_idle_token_costs_at_most_two_kib() {
     let each = all / TOKENS;
     let beyond = each - headers - source;
     println!("{each} bytes each: {slots} headers {headers}, source {source}, beyond that {beyond}");
-    assert!(beyond <= 2048, "{beyond}");
+    // Two KiB, and what noticing use takes (`renew_while_used`): a cache line.
+    assert!(beyond <= 2048 + 64, "{beyond}");
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, AtomicU32},
+        atomic::{AtomicBool, AtomicU16},
     },
     time::Duration,
 };
@@ -244,7 +244,7 @@ impl Builder {
             warned_not_asked: AtomicBool::new(false),
             held: AtomicU16::new(0),
             rests: self.rules.idle_after.is_some(),
-            waiting: AtomicU32::new(0),
+            waiting: AtomicU16::new(0),
             telemetry: Telemetry::new(self.name),
         });
         if shared.rests {

@@ -69,7 +69,6 @@ impl Handles {
                 Generation::NONE => shared.cell.notice_use(),
                 _ => shared.cell.wake(),
             }
-            contained(|| shared.telemetry.woke());
         }
     }
 
@@ -85,7 +84,6 @@ impl Handles {
             return false;
         }
         decider.sleep();
-        contained(|| shared.telemetry.fell_asleep());
         true
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ pub(crate) enum With {
 
 /// Somebody waits for a token that rests while nobody uses it.
 pub(super) struct Wanted<'a> {
-    waiting: &'a AtomicU32,
+    waiting: &'a AtomicU16,
     /// The number of the demand.
     number: u64,
 }

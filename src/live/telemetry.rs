@@ -70,8 +70,6 @@
 //! | trace | fetched the same token again | `token`, `reason`, `took_seconds`, `generation` |
 //! | warn | could not fetch a token | `token`, `reason`, `took_seconds`, `failures`, `headroom_seconds`, `outcome`, `error` |
 //! | warn | the token has expired before another one came | `token`, `generation`, `failures` |
-//! | debug | nobody uses the token, so it isn't renewed | `token` |
-//! | debug | the token is used again | `token` |
 //! | warn | the user must authorize again soon | `token`, `left_seconds` |
 //! | warn | what a source keeps is not stored as it should be | `token`, `storage` |
 //! | info | what a source keeps is stored as it should be again | `token`, `storage` |
@@ -238,16 +236,6 @@ impl Telemetry {
     pub(super) fn expired(&self, generation: Generation, failures: u32) {
         let generation = generation.0;
         warn!(token = self.name(), generation, failures, "the token has expired before another one came");
-    }
-
-    /// Nobody uses the token.
-    pub(super) fn fell_asleep(&self) {
-        debug!(token = self.name(), "nobody uses the token, so it isn't renewed");
-    }
-
-    /// Somebody uses it again.
-    pub(super) fn woke(&self) {
-        debug!(token = self.name(), "the token is used again");
     }
 
     /// The API doesn't accept the current token yet.
